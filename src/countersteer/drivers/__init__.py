@@ -1,0 +1,1 @@
+"""Axis 1: who drives while data is made."""

@@ -1,0 +1,47 @@
+"""Errors a user can cause, each saying what was wrong, what was got, what was expected, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["UserError", "MissingExtraError", "did_you_mean"]
+
+
+class UserError(Exception):
+    """A mistake in what the user gave; the command line prints it without a traceback and exits with 2.
+
+    Args:
+        what: What was wrong, one sentence, naming the file, argument or field.
+        got: What was received.
+        expected: What would have been accepted.
+        fix: What to do about it.
+    """
+
+    def __init__(self, what: str, *, got: object = None, expected: object = None, fix: str | None = None):
+        self.what, self.got, self.expected, self.fix = what, got, expected, fix
+        lines = [what]
+        if got is not None:
+            lines.append(f"  got:      {got}")
+        if expected is not None:
+            lines.append(f"  expected: {expected}")
+        if fix is not None:
+            lines.append(f"  fix:      {fix}")
+        super().__init__("\n".join(lines))
+
+
+class MissingExtraError(UserError):
+    """An optional part was used without its extra installed."""
+
+    def __init__(self, package: str, extra: str):
+        super().__init__(
+            f"the optional package {package!r} is not installed",
+            fix=f"pip install 'countersteer[{extra}]'",
+        )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint that names the closest known names, or lists all of them when none is close."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"one of: {', '.join(known)}"

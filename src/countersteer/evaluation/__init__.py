@@ -1,0 +1,1 @@
+"""Evaluation: suites with pass rules, statistics, reports."""

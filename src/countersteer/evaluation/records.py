@@ -1,0 +1,119 @@
+"""What an evaluation keeps: one record a drive, one result a case, with the evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from numpy import ndarray
+
+from countersteer.scenarios.scenario import Scenario
+
+__all__ = ["CaseResult", "DriveRecord", "SuiteResult"]
+
+
+@dataclass(frozen=True)
+class DriveRecord:
+    """One car's drive, sampled every tick; all arrays share their first axis, time.
+
+    Attributes:
+        times: [s], from 0.
+        position: Rear axle [m, world].
+        heading: [rad].
+        speed: [m/s].
+        curvature: [1/m].
+        acceleration: [m/s^2].
+        lateral: Signed distance from the path, left positive [m].
+        heading_error: Relative to the path [rad].
+        arc: Progress along the path since the start [m].
+        command: `Command` in force.
+        alive: False after the drive has ended; what follows repeats the last state.
+        cause: `Cause`, NONE until the end.
+        collision, off_road, red_light, wrong_way, uncomfortable: Events at each tick.
+        collided_with: Actor slot, -1 if none.
+        plan: The driven plan in the world frame [m].
+        actors: Boxes of every actor: x, y, heading, length, width, height, kind (`ActorKind`; -1 where absent). The
+            car itself is actor 0.
+        frames: What the first camera saw, or None when it was not kept.
+        path: The path to follow, as way points [m, world].
+        size: Length and width of the car [m].
+    """
+
+    times: Float[ndarray, "time"]
+    position: Float[ndarray, "time 2"]
+    heading: Float[ndarray, "time"]
+    speed: Float[ndarray, "time"]
+    curvature: Float[ndarray, "time"]
+    acceleration: Float[ndarray, "time"]
+    lateral: Float[ndarray, "time"]
+    heading_error: Float[ndarray, "time"]
+    arc: Float[ndarray, "time"]
+    command: Int[ndarray, "time"]
+    alive: Bool[ndarray, "time"]
+    cause: Int[ndarray, "time"]
+    collision: Bool[ndarray, "time"]
+    off_road: Bool[ndarray, "time"]
+    red_light: Bool[ndarray, "time"]
+    wrong_way: Bool[ndarray, "time"]
+    uncomfortable: Bool[ndarray, "time"]
+    collided_with: Int[ndarray, "time"]
+    plan: Float[ndarray, "time point 2"]
+    actors: Float[ndarray, "time actor 7"]
+    frames: UInt8[ndarray, "time height width 3"] | None
+    path: Float[ndarray, "n 2"]
+    size: tuple[float, float]
+    scenario: Scenario
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """Verdict on one case.
+
+    Attributes:
+        case: Identifier, for example "gentle-03".
+        passed: The verdict; None for cases reported apart from the count.
+        reason: Why it failed, in words, with the number that broke the rule; empty if passed.
+        fail_time: When it failed [s], None if it passed.
+        measures: Named numbers behind the verdict (SI units in the name where not obvious).
+    """
+
+    case: str
+    passed: bool | None
+    reason: str
+    fail_time: float | None
+    measures: dict[str, float]
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """Results of a suite for one driver.
+
+    Attributes:
+        suite: Name of the suite.
+        driver: What drove: a recipe's name, "expert", ...
+        protocol: What must be equal for two results to be comparable (suite version, seeds, world, vehicle).
+        cases: One a case, in suite order.
+        records: Drives behind the cases, in the same order; empty when loaded from a file.
+    """
+
+    suite: str
+    driver: str
+    protocol: str
+    cases: tuple[CaseResult, ...]
+    records: tuple[DriveRecord, ...] = field(default=(), repr=False)
+
+    @property
+    def passed(self) -> int:
+        """Cases passed."""
+        return sum(case.passed is True for case in self.cases)
+
+    @property
+    def total(self) -> int:
+        """Cases that count."""
+        return sum(case.passed is not None for case in self.cases)
+
+    @property
+    def passes(self) -> Bool[ndarray, "case"]:
+        """Verdicts of the cases that count."""
+        return np.array([case.passed for case in self.cases if case.passed is not None], bool)

@@ -1,0 +1,1 @@
+"""Experts: where labels come from."""

@@ -1,0 +1,1 @@
+"""Poses, polylines, boxes and cameras. Conventions: docs/conventions.md."""

@@ -1,0 +1,79 @@
+"""Pinhole cameras as data: any number, size and mounting (frames: docs/conventions.md)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from countersteer.errors import UserError
+
+__all__ = ["Camera", "ego_from_camera"]
+
+
+def ego_from_camera(roll: float, pitch: float, yaw: float) -> Float[ndarray, "3 3"]:
+    """Rotation that takes camera axes (x right, y down, z forward) to ego axes (x forward, y left, z up).
+
+    Args:
+        roll: Rotation about the viewing axis [rad]; positive lowers the right side.
+        pitch: Rotation about the left axis [rad]; positive looks down.
+        yaw: Rotation about the up axis [rad]; positive looks left.
+    """
+    axes = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+    cr, sr, cp, sp = math.cos(roll), math.sin(roll), math.cos(pitch), math.sin(pitch)
+    cy, sy = math.cos(yaw), math.sin(yaw)
+    about_x = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
+    about_y = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
+    about_z = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x @ axes
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera fixed to the car.
+
+    Attributes:
+        name: Name of its sensor in an observation.
+        width, height: Image size [px].
+        fov: Horizontal field of view [rad], in (0, pi).
+        position: Optical centre in the ego frame [m].
+        roll, pitch, yaw: Mounting angles [rad], see `ego_from_camera`.
+    """
+
+    name: str = "front"
+    width: int = 128
+    height: int = 64
+    fov: float = math.radians(80.0)
+    position: tuple[float, float, float] = (1.5, 0.0, 1.4)
+    roll: float = 0.0
+    pitch: float = 0.06
+    yaw: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise UserError(
+                f"camera {self.name!r} has no pixels",
+                got=f"{self.width}x{self.height}",
+                expected="a width and a height of at least 1",
+                fix="set `width` and `height` of the camera",
+            )
+        if not 0.0 < self.fov < math.pi:
+            raise UserError(
+                f"camera {self.name!r} has an impossible field of view",
+                got=f"{self.fov} rad",
+                expected="a horizontal field of view in (0, pi) radians",
+                fix="give the angle in radians, for example math.radians(80)",
+            )
+
+    @property
+    def focal(self) -> float:
+        """Focal length [px], the same in both directions."""
+        return self.width / 2 / math.tan(self.fov / 2)
+
+    @property
+    def rotation(self) -> Float[ndarray, "3 3"]:
+        """`ego_from_camera` of the mounting."""
+        return ego_from_camera(self.roll, self.pitch, self.yaw)

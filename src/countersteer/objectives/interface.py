@@ -1,0 +1,38 @@
+"""The seam of objectives: `prepare` what needs time order, then a pure loss."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from countersteer.worlds.interface import Capability
+
+__all__ = ["Losses", "Objective"]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What one batch says.
+
+    Attributes:
+        groups: A scalar to minimise for each parameter group (for example "policy", "critic").
+        diagnostics: Detached scalars to log.
+    """
+
+    groups: dict[str, Tensor]
+    diagnostics: dict[str, Tensor]
+
+
+class Objective(abc.ABC):
+    """The learning signal. Concrete objectives are frozen dataclasses without state."""
+
+    needs: frozenset[Capability] = frozenset()
+    uses_expert: bool = False
+
+    @abc.abstractmethod
+    def losses(self, models: Mapping[str, nn.Module], batch: Any) -> Losses:
+        """Losses of a batch; pure in models and batch, masks explicit."""

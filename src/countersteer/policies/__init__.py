@@ -1,0 +1,1 @@
+"""Policies: from what a car knows to what it plans."""

@@ -1,0 +1,96 @@
+"""The seam between policies and everything that trains, drives or exports them."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from countersteer.geometry.cameras import Camera
+from countersteer.tensors import TensorTree
+from countersteer.vehicles.plans import Plan, PlanSpec
+from countersteer.worlds.interface import Observation
+
+__all__ = ["Hypotheses", "Policy", "PolicyOutput", "PolicySpec"]
+
+
+@dataclass(frozen=True)
+class Hypotheses(TensorTree):
+    """Several plans with their uncertainty, as Laplace distributions.
+
+    Attributes:
+        location: The plans; last axis x [m], y [m], heading [rad], speed [m/s].
+        scale: Laplace scales of the same quantities, > 0.
+        logit: Unnormalised log-probability of each hypothesis.
+    """
+
+    location: Float[Tensor, "*batch hypothesis point 4"]
+    scale: Float[Tensor, "*batch hypothesis point 4"]
+    logit: Float[Tensor, "*batch hypothesis"]
+
+    def best(self) -> Plan:
+        """The most probable hypothesis as a plan."""
+        index = self.logit.argmax(-1)[..., None, None, None].expand(
+            *self.logit.shape[:-1], 1, *self.location.shape[-2:]
+        )
+        chosen = self.location.gather(-3, index).squeeze(-3)
+        return Plan(chosen[..., :2], chosen[..., 2], chosen[..., 3].clamp(min=0.0))
+
+
+@dataclass(frozen=True)
+class PolicyOutput(TensorTree):
+    """A policy's answer.
+
+    Attributes:
+        plan: What to drive.
+        memory: What to hand back at the next tick.
+        hypotheses: The distribution the plan was taken from, if there is one.
+        value: Expected return, if the policy has a critic.
+    """
+
+    plan: Plan
+    memory: TensorTree
+    hypotheses: Hypotheses | None = None
+    value: Float[Tensor, "*batch"] | None = None
+
+
+class PolicySpec(abc.ABC):
+    """A frozen dataclass that describes a policy and builds it; it travels with every checkpoint.
+
+    Attributes:
+        cameras: The cameras it was trained with; a world that differs is an error.
+        plan: Times of its plans.
+        dt: Tick it is run at [s].
+    """
+
+    cameras: tuple[Camera, ...]
+    plan: PlanSpec
+    dt: float
+
+    @abc.abstractmethod
+    def build(self) -> Policy:
+        """A policy with freshly drawn weights (torch's global generator)."""
+
+
+class Policy(nn.Module, abc.ABC):
+    """From observations to plans. Memory is explicit data, so forks, search and actors can copy it."""
+
+    spec: PolicySpec
+
+    @abc.abstractmethod
+    def initial_memory(self, batch: tuple[int, ...], device: torch.device | str = "cpu") -> TensorTree:
+        """Memory at the start of a drive, leading dimensions `batch`."""
+
+    @abc.abstractmethod
+    def encode(self, observation: Observation) -> Float[Tensor, "*batch feature"]:
+        """Features of one observation, without memory."""
+
+    @abc.abstractmethod
+    def act(
+        self, features: Float[Tensor, "*batch feature"], memory: Any, condition: Tensor | None = None
+    ) -> PolicyOutput:
+        """The plan, from features and memory; `condition` None is the deployment default."""

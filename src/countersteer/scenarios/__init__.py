@@ -1,0 +1,1 @@
+"""Scenarios: what a drive is. The model, its readers, procedural roads and the bundled samples."""

@@ -1,0 +1,1 @@
+"""Vehicles: plans and actions, what a car does with them, and the trackers between the two."""

@@ -1,0 +1,1 @@
+"""Axis 2: how the world answers. `interface` is the seam; each folder is one kind of world."""
