@@ -8,14 +8,17 @@ fork taken earlier stays what it was.
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Self
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from countersteer.geometry.cameras import Camera
+from countersteer.scenarios.scenario import Scenario
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action
 
@@ -28,12 +31,14 @@ __all__ = [
     "Events",
     "Intent",
     "LoggedPoses",
+    "Motion",
     "Observation",
     "PathPoints",
     "SensorReading",
     "Starts",
     "Truth",
     "World",
+    "WorldSpec",
 ]
 
 
@@ -225,6 +230,14 @@ class Truth(TensorTree):
 
 
 @dataclass(frozen=True)
+class Motion(TensorTree):
+    """Odometry: speed [m/s] and the curvature being driven [1/m]."""
+
+    speed: Float[Tensor, "*batch"]
+    curvature: Float[Tensor, "*batch"]
+
+
+@dataclass(frozen=True)
 class PathPoints(TensorTree):
     """Points of the cars' paths.
 
@@ -254,6 +267,26 @@ class LoggedPoses(TensorTree):
     heading: Float[Tensor, "*batch point"]
     speed: Float[Tensor, "*batch point"]
     valid: Bool[Tensor, "*batch point"]
+
+
+class WorldSpec(abc.ABC):
+    """A frozen dataclass of a world's settings; `build` makes the world.
+
+    Attributes:
+        cameras: The cameras of every controlled car.
+        dt: Length of a tick [s].
+        capabilities: What the world will offer beyond answering.
+    """
+
+    cameras: tuple[Camera, ...]
+    dt: float
+    capabilities: frozenset[Capability]
+
+    @abc.abstractmethod
+    def build(
+        self, scenarios: Sequence[Scenario], batch: int, seed: int, device: torch.device | str = "cpu"
+    ) -> World:
+        """A world of `batch` drives in these scenarios; nothing has begun before the first `reset`."""
 
 
 class World(abc.ABC):
@@ -315,9 +348,17 @@ class World(abc.ABC):
     def restore(self, saved: dict[str, Tensor]) -> None:
         """Continue exactly from what `save` returned, on a world built from the same settings."""
 
+    @abc.abstractmethod
+    def drives(self) -> Int[Tensor, "world"]:
+        """Identity of each drive; randomness is counted by it."""
+
+    @abc.abstractmethod
+    def motion(self) -> Motion:
+        """What each car's odometry reads now; trackers run on it."""
+
+    @abc.abstractmethod
     def confidence(self) -> Float[Tensor, "world agent"]:
-        """How far the world can be trusted at each car's pose, in [0, 1]. Generated worlds always can."""
-        return self.truth().speed.new_ones(self.batch, self.agents)
+        """How far the world can be trusted at each car's pose, in [0, 1]."""
 
     def truth(self) -> Truth:
         """Ground truth; needs `Capability.TRUTH`."""

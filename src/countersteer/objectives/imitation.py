@@ -1,0 +1,206 @@
+"""Imitation of an expert's plan by a policy that answers with several Laplace hypotheses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from countersteer.errors import UserError
+from countersteer.geometry.poses import wrap_angle
+from countersteer.objectives.interface import Losses, Objective
+from countersteer.policies.interface import Hypotheses
+from countersteer.tensors import TensorTree
+from countersteer.vehicles.plans import Plan
+from countersteer.worlds.interface import Observation
+
+__all__ = ["Batch", "Imitation", "MixtureLoss", "laplace_mixture_loss"]
+
+
+@dataclass(frozen=True)
+class Batch(TensorTree):
+    """Stretches of drives with the expert's answers, leading dimensions `[batch time]`, consecutive ticks.
+
+    Attributes:
+        observations: What the policy saw.
+        frame_valid: True where the tick exists in the drive; a stretch may begin before its drive does.
+        label: What the expert would have done there.
+        label_valid: Which labels to learn from. The first ticks of a stretch cut from the middle of a drive lack
+            the frames the policy would remember; whoever cuts decides whether they count.
+    """
+
+    observations: Observation
+    frame_valid: Bool[Tensor, "batch time"]
+    label: Plan
+    label_valid: Bool[Tensor, "batch time"]
+
+
+@dataclass(frozen=True)
+class MixtureLoss(TensorTree):
+    """What `laplace_mixture_loss` says of each sample; all 0 where the label is not valid.
+
+    Attributes:
+        loss: `likelihood` + classification weight x `classification`.
+        likelihood: Negative log-likelihood, up to a constant.
+        classification: Cross-entropy of the logits toward the winner.
+        winner: Hypothesis closest to the label.
+    """
+
+    loss: Float[Tensor, "*batch"]
+    likelihood: Float[Tensor, "*batch"]
+    classification: Float[Tensor, "*batch"]
+    winner: Int[Tensor, "*batch"]
+
+
+def laplace_mixture_loss(
+    hypotheses: Hypotheses,
+    plan: Plan,
+    valid: Bool[Tensor, "*batch"],
+    *,
+    time_weight: Float[Tensor, "point"],
+    quantity_weight: Float[Tensor, "4"],
+    unit: Float[Tensor, "4"],
+    relaxation: float,
+    classification: float,
+    scale_floor: float,
+) -> MixtureLoss:
+    """Relaxed winner-takes-all Laplace likelihood, for each sample.
+
+    With label y, hypotheses k of location mu_k, scale b_k and logit l_k, weights w over times t and quantities q::
+
+        k* = argmin_k  sum_tq w_t |y_tq - mu_ktq| / unit_q
+        n_k = sum_tq w_t w_q (|y_tq - mu_ktq| / b_ktq + log 2 b_ktq) / (sum_t w_t  sum_q w_q)
+        L = (1 - r) n_k*  +  r / (K - 1) sum_{k != k*} n_k  -  c log softmax(l)_k*
+
+    The winner by L1 and its likelihood follow comma.ai (arXiv 2504.19077, section 4: r = 0); the share r of the others,
+    without which a hypothesis that never wins never learns, follows Rupprecht et al. 2017 (arXiv 1612.00197, eq. 6).
+    It is differentiable in location, scale and logit; the choice of the winner is not. Where a scale is below the floor
+    it counts as the floor and has no gradient, so the likelihood is bounded.
+
+    Args:
+        hypotheses: Any leading dimensions.
+        plan: The label, same leading dimensions. The heading error is wrapped to [-pi, pi).
+        valid: Samples that count; what the label holds elsewhere, not-a-number included, changes nothing.
+        time_weight: w_t, >= 0.
+        quantity_weight: w_q for x, y, heading, speed, >= 0.
+        unit: Errors in x [m], y [m], heading [rad] and speed [m/s] that are equally bad in choosing the winner, > 0.
+        relaxation: r, in [0, 1); of no effect with one hypothesis.
+        classification: c, >= 0.
+        scale_floor: Smallest scale that counts, in SI units, > 0.
+    """
+    label = torch.cat([plan.position, plan.heading[..., None], plan.speed[..., None]], -1)[..., None, :, :]
+    error = torch.where(valid[..., None, None, None], label - hypotheses.location, 0.0)
+    error = torch.cat([error[..., :2], wrap_angle(error[..., 2:3]), error[..., 3:]], -1).abs()
+    over_time = time_weight[:, None] / time_weight.sum()
+
+    winner = (error.detach() * over_time / unit).sum((-2, -1)).argmin(-1)
+    scale = hypotheses.scale.clamp(min=scale_floor)
+    each = (error / scale + torch.log(2.0 * scale)) * over_time * (quantity_weight / quantity_weight.sum())
+
+    count = hypotheses.logit.shape[-1]
+    won = functional.one_hot(winner, count).bool()
+    share = torch.where(won, 1.0 - relaxation, relaxation / (count - 1)) if count > 1 else won.float()
+    likelihood = (share * each.sum((-2, -1))).sum(-1)
+    chosen = hypotheses.logit.log_softmax(-1).gather(-1, winner[..., None]).squeeze(-1)
+
+    likelihood = torch.where(valid, likelihood, 0.0)
+    cross_entropy = torch.where(valid, -chosen, 0.0)
+    return MixtureLoss(
+        loss=likelihood + classification * cross_entropy,
+        likelihood=likelihood,
+        classification=cross_entropy,
+        winner=torch.where(valid, winner, 0),
+    )
+
+
+@dataclass(frozen=True)
+class Imitation(Objective):
+    """Match the expert's plan (behaviour cloning on recorded states, DAgger on the policy's own).
+
+    `losses` takes a `Batch` and a model "policy" with `forward_sequence`, such as `Planner`. Diagnostics: "l1_position"
+    and "l1_final", mean |dx| + |dy| of the most probable plan over its times and at its last [m]; "likelihood" and
+    "classification", the parts of the loss; "usage_entropy", entropy of how often each hypothesis wins [nat], 0 when
+    one always does; "valid", the share of samples that count.
+
+    Attributes:
+        quantity_weight: Weights of x, y, heading and speed in the likelihood, >= 0, not all 0.
+        unit: Errors in x [m], y [m], heading [rad], speed [m/s] that are equally bad in choosing the winner, > 0.
+        time_power: A point t seconds ahead weighs t to the minus this; 1 keeps metres far ahead from dominating, 0 weighs
+            all alike.
+        relaxation: Share of the hypotheses that do not win, in [0, 1).
+        classification: Weight of the cross-entropy of the logits, >= 0.
+        scale_floor: Smallest Laplace scale that counts, > 0.
+
+    Raises:
+        UserError: A value is outside the range above.
+    """
+
+    quantity_weight: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    unit: tuple[float, float, float, float] = (1.0, 0.5, 0.05, 1.0)
+    time_power: float = 1.0
+    relaxation: float = 0.05
+    classification: float = 0.5
+    scale_floor: float = 0.005
+
+    uses_expert = True
+
+    def __post_init__(self) -> None:
+        checks = {
+            "quantity_weight": (
+                min(self.quantity_weight) >= 0.0 < max(self.quantity_weight),
+                ">= 0, not all 0",
+            ),
+            "unit": (min(self.unit) > 0.0, "> 0"),
+            "time_power": (math.isfinite(self.time_power), "a finite number"),
+            "relaxation": (0.0 <= self.relaxation < 1.0, "in [0, 1)"),
+            "classification": (self.classification >= 0.0, ">= 0"),
+            "scale_floor": (self.scale_floor > 0.0, "> 0"),
+        }
+        for name, (good, expected) in checks.items():
+            if not good:
+                raise UserError(
+                    f"`{name}` of the imitation objective is out of range",
+                    got=getattr(self, name),
+                    expected=expected,
+                    fix=f"set `{name}` of Imitation",
+                )
+
+    def losses(self, models: Mapping[str, nn.Module], batch: Batch) -> Losses:
+        """The mean of `laplace_mixture_loss` over valid labels, 0 if there is none; see the class for diagnostics."""
+        policy = models["policy"]
+        hypotheses: Hypotheses = policy.forward_sequence(batch.observations, batch.frame_valid)
+        location = hypotheses.location
+        times = policy.spec.plan.times(location.device)
+        valid = batch.label_valid & batch.frame_valid
+        mixture = laplace_mixture_loss(
+            hypotheses,
+            batch.label,
+            valid,
+            time_weight=times**-self.time_power,
+            quantity_weight=location.new_tensor(self.quantity_weight),
+            unit=location.new_tensor(self.unit),
+            relaxation=self.relaxation,
+            classification=self.classification,
+            scale_floor=self.scale_floor,
+        )
+        count = valid.sum().clamp(min=1)
+
+        with torch.no_grad():
+            miss = (hypotheses.best().position - batch.label.position).abs().sum(-1)
+            miss = torch.where(valid[..., None], miss, 0.0)
+            wins = functional.one_hot(mixture.winner, hypotheses.logit.shape[-1]) * valid[..., None]
+            usage = wins.flatten(0, -2).sum(0) / count
+            diagnostics = {
+                "l1_position": miss.mean(-1).sum() / count,
+                "l1_final": miss[..., -1].sum() / count,
+                "likelihood": mixture.likelihood.sum() / count,
+                "classification": mixture.classification.sum() / count,
+                "usage_entropy": torch.special.entr(usage).sum(),
+                "valid": valid.float().mean(),
+            }
+        return Losses({"policy": mixture.loss.sum() / count}, diagnostics)

@@ -1,0 +1,383 @@
+"""A compact camera planner: a few frames and the car's own motion in, a few hypothetical plans out.
+
+Each frame is encoded once by a small convolutional network whose feature map is flattened, not pooled,
+because where a lane marking is in the picture is what lane keeping needs. A multi-layer perceptron reads
+the features of the current and of some earlier frames, the car's motion and its intent, and answers with
+Laplace hypotheses in the manner of comma.ai (arXiv 2504.19077, section 4). Its residuals are relative to
+going straight on at the present speed, in units of what a car can reach by then, so an untrained planner
+already drives straight and every output is of order one.
+
+A car's past motion predicts its own next motion so well that a net allowed to see it copies it and looks
+at the road less (the copycat problem). In training it is therefore dropped for half of the samples, as in
+ChauffeurNet (Bansal et al. 2018, section 3.4); the present speed stays.
+
+The planner has no normalisation layers and no dropout besides that one: on a CPU they cost a quarter of the
+throughput (`benchmarks/planner.py` prints the table), and at five layers it trains without them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from countersteer.errors import UserError
+from countersteer.geometry.cameras import Camera
+from countersteer.policies.interface import Hypotheses, Policy, PolicyOutput, PolicySpec
+from countersteer.tensors import TensorTree
+from countersteer.vehicles.plans import PlanSpec
+from countersteer.worlds.interface import Command, Observation
+
+__all__ = ["Planner", "PlannerMemory", "PlannerSpec"]
+
+# Divisors that bring the inputs to order one.
+_CONTRAST = 64.0  # grey levels
+_SPEED = 16.0  # m/s
+_SPEED_CHANGE = 2.0  # m/s
+_YAW_RATE = 0.25  # rad/s
+_COMMAND_AGE = 5.0  # s
+_TARGET = 32.0  # m
+
+# Smallest Laplace scales: x [m], y [m], heading [rad], speed [m/s]. Below them a label is noise.
+_SCALE_FLOOR = (0.05, 0.05, 0.005, 0.05)
+_PATCH = 4
+
+
+@dataclass(frozen=True)
+class PlannerSpec(PolicySpec):
+    """Describes a `Planner`.
+
+    Attributes:
+        cameras: Cameras it sees with, all of one size; width and height are multiples of 4 px.
+        plan: Times of its plans.
+        dt: Tick it is run at [s].
+        frames: Frames it looks at, the current one included, >= 1.
+        stride: Ticks between those frames, >= 1.
+        motion_ticks: Ticks of ego motion it reads, the current one included, >= 1.
+        hypotheses: Plans it proposes, >= 1.
+        channels: Width of the patch embedding and of the convolutions after it; each of those halves the resolution.
+        features: Width of what it keeps of a frame.
+        hidden: Width of the layers that plan.
+        motion_dropout: Probability, in training mode, that a sample sees nothing of its motion but its speed.
+        target_points: Target points of the intent that it reads; 0 ignores them, given or not.
+        blind: Sees the mean image instead of every picture; a baseline for how far motion and intent lead.
+
+    Raises:
+        UserError: A value is outside the range above.
+    """
+
+    cameras: tuple[Camera, ...] = (Camera(),)
+    plan: PlanSpec = PlanSpec()
+    dt: float = 0.1
+    frames: int = 3
+    stride: int = 2
+    motion_ticks: int = 5
+    hypotheses: int = 3
+    channels: tuple[int, ...] = (32, 64, 128)
+    features: int = 128
+    hidden: int = 256
+    motion_dropout: float = 0.5
+    target_points: int = 0
+    blind: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "stride", "motion_ticks", "hypotheses", "features", "hidden"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"`{name}` of the planner is too small",
+                    got=getattr(self, name),
+                    expected="at least 1",
+                    fix=f"set `{name}` of PlannerSpec",
+                )
+        if not 0.0 <= self.motion_dropout <= 1.0:
+            raise UserError(
+                "`motion_dropout` of the planner is not a probability",
+                got=self.motion_dropout,
+                expected="a number in [0, 1]",
+                fix="set `motion_dropout` of PlannerSpec",
+            )
+        sizes = sorted({(camera.width, camera.height) for camera in self.cameras})
+        if len(sizes) != 1 or sizes[0][0] % _PATCH or sizes[0][1] % _PATCH:
+            raise UserError(
+                "`cameras` of the planner do not fit its encoder",
+                got=", ".join(f"{width}x{height}" for width, height in sizes) or "no camera",
+                expected=f"one or more cameras of one size, width and height multiples of {_PATCH}",
+                fix="set `cameras` of PlannerSpec",
+            )
+
+    @property
+    def memory_ticks(self) -> int:
+        """Ticks back to the oldest frame it looks at; a training window needs as many before its first label."""
+        return (self.frames - 1) * self.stride
+
+    def build(self) -> Planner:
+        """A planner with freshly drawn weights (torch's global generator)."""
+        return Planner(self)
+
+
+@dataclass(frozen=True)
+class PlannerMemory(TensorTree):
+    """Image features of the last ticks, the oldest first.
+
+    Attributes:
+        images: One row for each of the last `PlannerSpec.memory_ticks` ticks; 0 where there was none.
+        valid: False before the drive began.
+    """
+
+    images: Float[Tensor, "*batch tick image"]
+    valid: Bool[Tensor, "*batch tick"]
+
+
+class Planner(Policy):
+    """See the module's docstring. Features are `PlannerSpec.features` numbers of the image, then the car's state.
+
+    Attributes:
+        mean_image: What a blind planner sees and any other has subtracted, in [0, 255]; mid-grey until
+            `set_mean_image`.
+    """
+
+    spec: PlannerSpec
+    mean_image: Float[Tensor, "camera height width 3"]
+    times: Float[Tensor, "point"]
+    scale_floor: Float[Tensor, "4"]
+
+    def __init__(self, spec: PlannerSpec):
+        super().__init__()
+        self.spec = spec
+        height, width = spec.cameras[0].height, spec.cameras[0].width
+        self.register_buffer("mean_image", torch.full((len(spec.cameras), height, width, 3), 127.5))
+        self.register_buffer("times", spec.plan.times(), persistent=False)
+        self.register_buffer("scale_floor", torch.tensor(_SCALE_FLOOR), persistent=False)
+
+        self.patches = nn.Conv2d(3, spec.channels[0], _PATCH, _PATCH)
+        height, width = height // _PATCH, width // _PATCH
+        stages: list[nn.Module] = [nn.ReLU(inplace=True)]
+        for narrow, wide in zip(spec.channels[:-1], spec.channels[1:], strict=True):
+            stages += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
+            height, width = (height + 1) // 2, (width + 1) // 2
+        self.stages = nn.Sequential(*stages)
+        self.image_features = nn.Linear(len(spec.cameras) * height * width * spec.channels[-1], spec.features)
+
+        # Past speeds, yaw rates and their validity: what motion dropout hides. The present speed is before it.
+        self._history = 3 * spec.motion_ticks - 1
+        state = 1 + self._history + 1 + len(Command) + 1
+        if spec.target_points:
+            state += 2 * spec.target_points + 1
+        answers = spec.hypotheses * (spec.plan.points * 8 + 1)
+        self.head = nn.Sequential(
+            nn.Linear(spec.frames * (spec.features + 1) + state, spec.hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(spec.hidden, spec.hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(spec.hidden, answers),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+        with torch.no_grad():  # nearly straight on at first, yet no two hypotheses alike
+            self.head[-1].weight.mul_(0.01)
+        self.to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def set_mean_image(self, observation: Observation) -> None:
+        """Take the mean image from data; before training, for it changes what the weights mean.
+
+        Args:
+            observation: Any number of observations; readings that are not valid do not count.
+        """
+        means = []
+        for camera in self.spec.cameras:
+            frames = self._frames(observation, camera)
+            valid = observation.sensors[camera.name].valid.reshape(-1)
+            if not valid.any():
+                raise UserError(
+                    f"no picture of camera {camera.name!r} is valid, so there is no mean image",
+                    got=f"{valid.numel()} readings",
+                    expected="at least one valid reading",
+                    fix="pass observations of drives that have begun",
+                )
+            means.append(frames[valid].float().mean(0))
+        self.mean_image.copy_(torch.stack(means))
+
+    def initial_memory(self, batch: tuple[int, ...], device: torch.device | str = "cpu") -> PlannerMemory:
+        """Memory at the start of a drive, leading dimensions `batch`: no earlier frame."""
+        ticks = self.spec.memory_ticks
+        return PlannerMemory(
+            torch.zeros(*batch, ticks, self.spec.features, device=device),
+            torch.zeros(*batch, ticks, dtype=torch.bool, device=device),
+        )
+
+    def encode(self, observation: Observation) -> Float[Tensor, "*batch feature"]:
+        """Features of one observation, without memory.
+
+        Args:
+            observation: Frames `uint8 [*batch height width 3]` of the cameras of the spec, at least `motion_ticks` of
+                ego motion, and the intent. A camera whose reading is not valid adds nothing to the image
+                features, whatever its data holds.
+
+        Raises:
+            UserError: A camera is missing, its picture has another size, or the ego motion is too short.
+        """
+        state = self._state(observation)
+        batch = state.shape[:-1]
+        if self.spec.blind:
+            # The mean image less the mean image; one row of it serves the whole batch.
+            nothing = torch.zeros_like(self.mean_image)
+            maps = [self._see(nothing[i : i + 1]) for i in range(len(self.spec.cameras))]
+            image = self.image_features(torch.cat(maps, -1)).expand(*batch, -1)
+        else:
+            maps = []
+            for camera, mean in zip(self.spec.cameras, self.mean_image, strict=True):
+                # One converting copy, then in place: the images are the largest tensors there are.
+                frames = self._frames(observation, camera).to(torch.float32, copy=True).sub_(mean)
+                valid = observation.sensors[camera.name].valid.reshape(-1, 1)
+                maps.append(self._see(frames) * valid)
+            image = self.image_features(torch.cat(maps, -1)).reshape(*batch, -1)
+        return torch.cat([image, state], -1)
+
+    def act(
+        self,
+        features: Float[Tensor, "*batch feature"],
+        memory: PlannerMemory,
+        condition: Tensor | None = None,
+    ) -> PolicyOutput:
+        """The plan, from features and memory; call once a tick.
+
+        Args:
+            features: What `encode` returned.
+            memory: What the last tick returned, or `initial_memory` where a drive begins.
+            condition: Must be None; this planner takes none.
+        """
+        if condition is not None:
+            raise UserError(
+                "the planner takes no condition",
+                got=f"a tensor of shape {tuple(condition.shape)}",
+                expected="None",
+                fix="use a policy that is trained with conditions",
+            )
+        image, state = features[..., : self.spec.features], features[..., self.spec.features :]
+        images = torch.cat([memory.images, image[..., None, :]], -2)
+        valid = torch.cat([memory.valid, memory.valid.new_ones(*image.shape[:-1], 1)], -1)
+        hypotheses = self._plan(images[..., :: self.spec.stride, :], valid[..., :: self.spec.stride], state)
+        return PolicyOutput(
+            hypotheses.best(), PlannerMemory(images[..., 1:, :], valid[..., 1:]), hypotheses=hypotheses
+        )
+
+    def forward_sequence(self, observations: Observation, valid: Bool[Tensor, "*batch time"]) -> Hypotheses:
+        """What `act` would answer at every tick of a stretch of a drive, for training: each frame is encoded once.
+
+        Args:
+            observations: Consecutive ticks, leading dimensions `[*batch time]`.
+            valid: True where the tick exists in this drive. The stretch may begin before the drive does: the
+                memory then begins empty, as in driving. It begins empty at the first tick in any case, so the
+                first `PlannerSpec.memory_ticks` answers of a stretch from the middle of a drive know less than
+                `act` would.
+
+        Returns:
+            Hypotheses `[*batch time ...]`; meaningless where `valid` is false. In training mode the motion is
+            dropped for each tick independently.
+        """
+        features = self.encode(observations)
+        image, state = features[..., : self.spec.features], features[..., self.spec.features :]
+        ticks, stride = valid.shape[-1], self.spec.stride
+        images = functional.pad(image * valid[..., None], (0, 0, self.spec.memory_ticks, 0))
+        padded = functional.pad(valid, (self.spec.memory_ticks, 0))
+        firsts = range(0, self.spec.memory_ticks + 1, stride)
+        return self._plan(
+            torch.stack([images[..., first : first + ticks, :] for first in firsts], -2),
+            torch.stack([padded[..., first : first + ticks] for first in firsts], -1),
+            state,
+        )
+
+    def _frames(self, observation: Observation, camera: Camera) -> Tensor:
+        """Pictures of one camera, `uint8 [n height width 3]`."""
+        reading = observation.sensors.get(camera.name)
+        expected = (camera.height, camera.width, 3)
+        if reading is None or tuple(reading.data.shape[-3:]) != expected:
+            raise UserError(
+                f"the observation does not have the pictures of camera {camera.name!r} the planner was built for",
+                got=f"sensors {sorted(observation.sensors)}"
+                if reading is None
+                else f"data of shape {tuple(reading.data.shape)}",
+                expected="uint8 [*batch {} {} {}]".format(*expected),
+                fix="give the world the cameras of the policy's spec",
+            )
+        return reading.data.reshape(-1, *expected)
+
+    def _see(self, frames: Float[Tensor, "n height width 3"]) -> Float[Tensor, "n map"]:
+        """The flattened feature map of centred frames (channels last throughout, so nothing is transposed)."""
+        # The contrast divides the weights, not the pixels: the same numbers for one pass less over the images.
+        patches = functional.conv2d(
+            frames.permute(0, 3, 1, 2), self.patches.weight / _CONTRAST, self.patches.bias, _PATCH
+        )
+        return self.stages(patches).permute(0, 2, 3, 1).flatten(1)
+
+    def _state(self, observation: Observation) -> Float[Tensor, "*batch state"]:
+        """Everything but the images, as numbers of order one; the present speed first, then the history."""
+        motion, intent, ticks = observation.motion, observation.intent, self.spec.motion_ticks
+        if motion.speed.shape[-1] < ticks:
+            raise UserError(
+                "the observation's ego motion is shorter than the planner reads",
+                got=f"{motion.speed.shape[-1]} ticks",
+                expected=f"at least {ticks} ticks",
+                fix="raise the world's motion history, or set `motion_ticks` of PlannerSpec",
+            )
+        known = motion.valid[..., -ticks:]
+        speed = motion.speed[..., -1:]
+        past = motion.speed[..., -ticks:-1] - speed
+        yaw_rate = motion.yaw_rate[..., -ticks:]
+        parts = [
+            speed / _SPEED,
+            torch.where(known[..., :-1], past / _SPEED_CHANGE, 0.0),
+            torch.where(known, yaw_rate / _YAW_RATE, 0.0),
+            known.float(),
+            intent.set_speed[..., None] / _SPEED,
+            functional.one_hot(intent.command.long(), len(Command)).float(),
+            intent.command_age[..., None].clamp(max=2 * _COMMAND_AGE) / _COMMAND_AGE,
+        ]
+        if self.spec.target_points:
+            given = intent.target_valid[..., None]
+            points = intent.target_points[..., : self.spec.target_points, :].flatten(-2)
+            parts += [torch.where(given, points / _TARGET, 0.0), given.float()]
+        return torch.cat(parts, -1)
+
+    def _plan(
+        self,
+        images: Float[Tensor, "*batch frame image"],
+        valid: Bool[Tensor, "*batch frame"],
+        state: Float[Tensor, "*batch state"],
+    ) -> Hypotheses:
+        """Hypotheses from the frames to look at, the oldest first; invalid ones are zero."""
+        batch, spec = state.shape[:-1], self.spec
+        speed = state[..., :1] * _SPEED
+        if self.training and spec.motion_dropout > 0.0:
+            history = slice(1, 1 + self._history)
+            keep = torch.rand(*batch, 1, device=state.device) >= spec.motion_dropout
+            state = torch.cat([state[..., :1], state[..., history] * keep, state[..., history.stop :]], -1)
+        answer = self.head(torch.cat([images.flatten(-2), valid.float(), state], -1))
+        curves, logit = answer[..., : -spec.hypotheses], answer[..., -spec.hypotheses :]
+        residual, spread = curves.reshape(*batch, spec.hypotheses, spec.plan.points, 8).split(4, -1)
+
+        times = self.times
+        still = torch.zeros_like(speed * times)
+        straight = torch.stack([speed * times, still, still, still + speed], -1)[..., None, :, :]
+        # What a firm manoeuvre reaches by each time: 2 m/s^2 along and across, a tenth of the way, 0.2 rad/s.
+        reach = torch.stack(
+            [
+                still + 0.25 * times + times**2,
+                0.1 * speed.clamp(min=0.0) * times + times**2,
+                still + 0.2 * times,
+                still + 2.0 * times,
+            ],
+            -1,
+        )[..., None, :, :]
+        return Hypotheses(
+            location=straight + residual * reach,
+            # softplus(-1.5) = 0.2: at first a fifth of the reach.
+            scale=self.scale_floor + functional.softplus(spread - 1.5) * reach,
+            logit=logit,
+        )

@@ -1,0 +1,75 @@
+"""Readers of recorded drives: one file a format, found by content.
+
+To add a format, write a module with a `READER` (see `source.Reader`) and add it to `READERS`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from countersteer.errors import UserError
+from countersteer.scenarios import storage
+from countersteer.scenarios.readers import comma2k19, scenarionet, waymo_json
+from countersteer.scenarios.readers.source import Reader
+from countersteer.scenarios.scenario import Scenario
+
+__all__ = ["READERS", "Reader", "read", "scan"]
+
+READERS: tuple[Reader, ...] = (
+    Reader(
+        "countersteer", "a folder written by countersteer (with scenario.json)", storage.matches, storage.load
+    ),
+    comma2k19.READER,
+    waymo_json.READER,
+    scenarionet.READER,
+)
+
+
+def read(path: str | Path) -> Scenario:
+    """The scenario in a file or folder of any known format.
+
+    Raises:
+        UserError: Nothing is there, no format matches, or what is there is damaged or cannot be true.
+    """
+    path = Path(path)
+    if not _exists(path):
+        raise UserError(f"{path} does not exist", fix="check the path")
+    for reader in READERS:
+        if reader.matches(path):
+            return reader.read(path)
+    kind = "folder" if path.is_dir() else "file"
+    raise UserError(
+        f"{path} is a {kind} of no known format",
+        got="\n            ".join(f"not {reader.name}: that is {reader.looks_like}" for reader in READERS),
+        expected=f"one of: {', '.join(reader.name for reader in READERS)}",
+        fix="docs/formats.md says what each format looks like; a folder of many drives is read one by one",
+    )
+
+
+def scan(folder: str | Path) -> list[Path]:
+    """All paths at or below `folder` that some reader matches, sorted; a match is not searched further."""
+    folder = Path(folder)
+    if not _exists(folder):
+        raise UserError(f"{folder} does not exist", fix="check the path")
+    if any(reader.matches(folder) for reader in READERS):
+        return [folder]
+    if not folder.is_dir():
+        return []
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed", got=error, fix="check its permissions") from error
+    # Links to folders are left alone, they may lead back up.
+    return [
+        found
+        for path in inside
+        if path.is_file() or (path.is_dir() and not path.is_symlink())
+        for found in scan(path)
+    ]
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte
+        return False

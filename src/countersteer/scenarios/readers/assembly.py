@@ -1,0 +1,278 @@
+"""From what a file says to a `Scenario`: the checks and the finishing that all formats share."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from countersteer.errors import UserError
+from countersteer.geometry.poses import wrap_angle
+from countersteer.scenarios.routes import lane_width_along, route_of_track
+from countersteer.scenarios.scenario import (
+    ActorKind,
+    MapFeature,
+    MapKind,
+    Provenance,
+    RoadMap,
+    Scenario,
+    Signals,
+    SignalState,
+    Tracks,
+)
+
+__all__ = [
+    "FASTEST",
+    "USUAL_SIZE",
+    "assemble",
+    "check_times",
+    "check_tracks",
+    "course_at",
+    "lane_width_of_area",
+    "signal_state",
+    "velocity_of",
+]
+
+FASTEST = 100.0
+"""A track whose position moves faster than this is damaged, not driven [m/s]."""
+
+USUAL_SIZE = {
+    ActorKind.VEHICLE: (4.6, 1.9, 1.6),
+    ActorKind.PEDESTRIAN: (0.6, 0.6, 1.75),
+    ActorKind.CYCLIST: (1.8, 0.7, 1.75),
+    ActorKind.STATIC: (0.5, 0.5, 1.0),
+}
+"""Length, width and height [m] of actors whose source states none."""
+
+_LARGEST_BOX = 100.0  # a longer actor is a mistake of units [m]
+
+
+def check_times(path: Path, times: Float[ndarray, "time"]) -> None:
+    """Refuse a time base that is too short or does not increase."""
+    if len(times) < 2:
+        raise UserError(
+            f"{path}: the drive is too short",
+            got=f"{len(times)} time steps",
+            expected="at least two",
+            fix="take a longer recording",
+        )
+    steps = np.diff(times)
+    if not np.all(steps > 0):  # NaN fails this too
+        bad = int(np.flatnonzero(~(steps > 0))[0])
+        raise UserError(
+            f"{path}: times do not increase at step {bad + 1}",
+            got=f"{times[bad]:g} s, then {times[bad + 1]:g} s",
+            expected="increasing times",
+            fix="check that the recording is whole and was not joined from two",
+        )
+
+
+def check_tracks(path: Path, times: Float[ndarray, "time"], tracks: Tracks) -> None:
+    """Refuse tracks that cannot have been driven: none at all, not finite, jumping, without a size."""
+
+    def fail(actor: int, field: str, what: str, got: object, expected: object) -> NoReturn:
+        raise UserError(
+            f"{path}: {field} of track {tracks.ids[actor]!r} {what}",
+            got=got,
+            expected=expected,
+            fix="check that the file is whole; drop this track if the source itself is wrong",
+        )
+
+    if not tracks.valid.any():
+        raise UserError(
+            f"{path}: no track has a valid state",
+            got=f"{len(tracks.ids)} tracks, all invalid",
+            expected="at least one actor that was seen",
+            fix="check that the file is whole",
+        )
+    if len(set(tracks.ids)) < len(tracks.ids):
+        twice = next(name for name in tracks.ids if tracks.ids.count(name) > 1)
+        raise UserError(
+            f"{path}: two tracks have the identifier {twice!r}",
+            got=f"{len(tracks.ids)} tracks, {len(set(tracks.ids))} identifiers",
+            expected="one identifier a track",
+        )
+    for field in ("position", "heading", "velocity"):
+        values = getattr(tracks, field)
+        wrong = ~np.isfinite(values.reshape(*tracks.valid.shape, -1)).all(-1) & tracks.valid
+        if wrong.any():
+            actor, tick = np.argwhere(wrong)[0]
+            fail(actor, field, f"is not finite at valid step {tick}", values[actor, tick], "finite numbers")
+    seen = tracks.valid.any(1)
+    wrong = seen[:, None] & ~((tracks.size > 0) & (tracks.size <= _LARGEST_BOX))
+    if wrong.any():
+        actor = int(np.argwhere(wrong)[0][0])
+        fail(actor, "size", "is not that of a thing on a road", tracks.size[actor], "0 to 100 m")
+    both = tracks.valid[:, 1:] & tracks.valid[:, :-1]
+    apart = np.linalg.norm(np.diff(tracks.position[..., :2], axis=1), axis=-1)
+    speed = np.where(both, apart / np.diff(times), 0.0)
+    if (speed > FASTEST).any():
+        actor, tick = np.argwhere(speed > FASTEST)[0]
+        fail(
+            actor,
+            "position",
+            f"jumps between steps {tick} and {tick + 1}",
+            f"{apart[actor, tick]:.1f} m in {times[tick + 1] - times[tick]:.2f} s",
+            f"at most {FASTEST:g} m/s",
+        )
+
+
+def velocity_of(
+    position: Float[ndarray, "actor time 3"], valid: ndarray, times: Float[ndarray, "time"]
+) -> Float[ndarray, "actor time 2"]:
+    """Velocity [m/s] from positions: central differences where both neighbours are valid, else one-sided."""
+    plane = np.where(valid[..., None], position[..., :2], 0.0)
+    step = np.diff(plane, axis=1) / np.diff(times)[:, None]
+    both = (valid[:, 1:] & valid[:, :-1])[..., None]
+    step = np.where(both, step, 0.0)
+    before = np.pad(step, ((0, 0), (1, 0), (0, 0)))
+    after = np.pad(step, ((0, 0), (0, 1), (0, 0)))
+    count = np.pad(both, ((0, 0), (1, 0), (0, 0))).astype(int) + np.pad(both, ((0, 0), (0, 1), (0, 0)))
+    return (before + after) / np.maximum(count, 1)
+
+
+def lane_width_of_area(area: Float[ndarray, "n d"], length: float) -> float | None:
+    """Width [m] of a lane whose outline and length [m] are known: area over length, None if not plausible."""
+    if len(area) < 3 or length < 5.0:
+        return None
+    x, y = area[:, 0] - area[0, 0], area[:, 1] - area[0, 1]
+    width = abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2 / length
+    return width if 1.5 <= width <= 8.0 else None
+
+
+def signal_state(text: str) -> SignalState:
+    """State of a light in Waymo's words: arrows count like discs, flashing red like red."""
+    word = text.lower().removeprefix("lane_state_").removeprefix("arrow_").removeprefix("flashing_")
+    words = {"go": SignalState.GO, "caution": SignalState.CAUTION, "stop": SignalState.STOP}
+    return words.get(word, SignalState.UNKNOWN)
+
+
+def course_at(features: list[MapFeature], lane: str, point: ndarray) -> float:
+    """Driving direction [rad] of a lane at its vertex closest to `point` [m]; 0 if there is no such lane."""
+    for feature in features:
+        if feature.id == lane and feature.kind == MapKind.LANE and len(feature.points) > 1:
+            plane = feature.points[:, :2]
+            nearest = int(np.linalg.norm(plane - point, axis=1).argmin())
+            along = plane[min(nearest + 1, len(plane) - 1)] - plane[max(nearest - 1, 0)]
+            return float(np.arctan2(along[1], along[0]))
+    return 0.0
+
+
+def assemble(
+    path: Path,
+    scenario_id: str,
+    times: Float[ndarray, "time"],
+    tracks: Tracks,
+    features: list[MapFeature],
+    signals: Signals,
+    ego: int | None,
+    *,
+    source: str,
+    licence: str,
+    fingerprint: str,
+    notes: list[str],
+) -> Scenario:
+    """Check what was read, move it to the origin, and give it its route.
+
+    Coordinates of data sets are thousands of metres from their origin, where float32 is millimetres
+    wrong; everything is moved by whole metres so that the ego (or the mean of the tracks) starts near
+    (0, 0, 0), and the notes say by how much. `times` may start anywhere.
+
+    Args:
+        path: What was read.
+        scenario_id: Identifier of the drive.
+        times: Time base [s].
+        tracks: In the source's world frame; invalid states may hold anything.
+        features: In the source's world frame; heights of NaN mean that the source states none.
+        signals: In the source's world frame.
+        ego: Index of the ego.
+        source: Name of the format or data set.
+        licence: Licence of the data.
+        fingerprint: SHA-256 of the source bytes.
+        notes: Quirks met so far.
+    """
+    check_times(path, times)
+    check_tracks(path, times, tracks)
+    notes = list(notes)
+    if ego is not None and not tracks.valid[ego].any():
+        raise UserError(
+            f"{path}: the ego's track {tracks.ids[ego]!r} has no valid state",
+            got="an ego that was never seen",
+            expected="at least one valid step",
+            fix="check that the file is whole",
+        )
+    if ego is None:
+        home = tracks.position[tracks.valid].mean(0)
+        ground = float((tracks.position[..., 2] - tracks.size[:, None, 2] / 2)[tracks.valid].mean())
+        notes.append("the source names no ego, so there is no route either")
+    else:
+        first = int(tracks.valid[ego].argmax())
+        home = tracks.position[ego, first]
+        ground = float(home[2] - tracks.size[ego, 2] / 2)
+    shift = np.round([home[0], home[1], ground])
+
+    valid = tracks.valid[..., None]
+    tracks = dataclasses.replace(
+        tracks,
+        position=np.where(valid, tracks.position - shift, 0.0),
+        heading=wrap_angle(np.where(tracks.valid, tracks.heading, 0.0)),
+        velocity=np.where(valid, tracks.velocity, 0.0),
+    )
+    moved = []
+    for feature in features:
+        points = feature.points - shift
+        points[:, 2] = np.where(np.isnan(points[:, 2]), ground - shift[2], points[:, 2])
+        if not np.isfinite(points).all():
+            raise UserError(
+                f"{path}: map feature {feature.id!r} has points that are not finite",
+                got="NaN or infinity",
+                expected="finite coordinates",
+                fix="check that the file is whole",
+            )
+        moved.append(dataclasses.replace(feature, points=points))
+    stops = signals.stop_point - shift
+    stops[:, 2] = np.where(np.isnan(stops[:, 2]), ground - shift[2], stops[:, 2])
+    if not np.isfinite(stops).all():
+        raise UserError(
+            f"{path}: a traffic light has a stop point that is not finite",
+            got="NaN or infinity",
+            expected="finite coordinates",
+            fix="check that the file is whole",
+        )
+    signals = dataclasses.replace(signals, stop_point=stops)
+    if shift.any():
+        x, y, z = (f"{value:g}" for value in shift)
+        notes.append(
+            f"moved so that the source's ({x}, {y}, {z}) m is the origin; add it for source coordinates"
+        )
+
+    route, lane_width = None, 3.6
+    if ego is not None:
+        lanes = [feature for feature in moved if feature.kind == MapKind.LANE]
+        route, said = route_of_track(
+            tracks.position[ego, :, :2],
+            tracks.heading[ego],
+            tracks.valid[ego],
+            float(tracks.size[ego, 0]),
+            lanes,
+        )
+        notes += said
+        lane_width = lane_width_along(route, lanes)
+        if not math.isfinite(lane_width):
+            lane_width = 3.6
+    return Scenario(
+        id=scenario_id,
+        times=times - times[0],
+        road=RoadMap(tuple(moved)),
+        tracks=tracks,
+        ego=ego,
+        route=route,
+        signals=signals,
+        provenance=Provenance(source, str(path), licence, fingerprint, tuple(notes)),
+        lane_width=lane_width,
+    )

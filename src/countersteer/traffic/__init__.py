@@ -1,0 +1,1 @@
+"""Traffic: how road users that nobody controls move."""

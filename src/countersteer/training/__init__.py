@@ -1,0 +1,1 @@
+"""Training: recipes, rollout storage, collectors, the learner, checkpoints, the loop."""

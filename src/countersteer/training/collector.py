@@ -1,0 +1,81 @@
+"""Collectors: make rollouts from weights. The seam that lets actors live elsewhere.
+
+A request and a rollout are plain data; a collector is built from a recipe and a seed alone. So the same
+request gives the same rollout inline, in another process or on another machine.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from countersteer.drivers.driving import Driving, Rollout, roll_out
+from countersteer.training.recipe import Recipe
+
+__all__ = ["Collector", "InlineCollector", "Request"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to collect.
+
+    Attributes:
+        first_drive: Identity of the first drive; later ones count on from it.
+        frames: Frames to keep of each drive slot.
+        progress: Of training, in [0, 1].
+        version: Of the weights.
+        weights: State of the policy, on the CPU; None where nobody asks it.
+    """
+
+    first_drive: int
+    frames: int
+    progress: float
+    version: int
+    weights: dict[str, Tensor] | None
+
+
+class Collector(abc.ABC):
+    """Answers requests with rollouts."""
+
+    @abc.abstractmethod
+    def collect(self, request: Request) -> Rollout:
+        """A rollout `[request.frames, drives * agents]`, on the CPU."""
+
+
+class InlineCollector(Collector):
+    """Collects in this process.
+
+    Args:
+        recipe: What to build.
+        seed: Of worlds and drivers.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int):
+        self.recipe, self.seed = recipe, seed
+        self.world = recipe.world.build(recipe.scenarios.load(), recipe.collection.drives, seed)
+        self.policy = recipe.policy.build().eval()
+
+    def collect(self, request: Request) -> Rollout:
+        """See `Collector.collect`."""
+        recipe = self.recipe
+        if request.weights is not None:
+            self.policy.load_state_dict(request.weights)
+        driving = Driving(
+            self.world, recipe.driver, self.policy, recipe.expert, self.seed, request.progress
+        )
+        stride = recipe.policy.stride
+        kept: list[Rollout] = []
+        began = torch.zeros(1, 1, dtype=torch.bool)
+        ticks = roll_out(
+            driving, request.frames * stride, first_drive=request.first_drive, version=request.version
+        )
+        for number, tick in enumerate(ticks):
+            # Only every `stride`-th frame is kept: a policy's history steps over the others too.
+            began = began | tick.first
+            if number % stride == 0:
+                kept.append(tick.replace(first=began))
+                began = torch.zeros_like(began)
+        return Rollout.cat(kept)

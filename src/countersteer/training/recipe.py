@@ -1,0 +1,125 @@
+"""A recipe: one value from each axis, and how much of it. A frozen tree that builds everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from countersteer.drivers.interface import Driver
+from countersteer.errors import UserError
+from countersteer.experts.interface import Expert
+from countersteer.objectives.interface import Objective
+from countersteer.policies.interface import PolicySpec
+from countersteer.scenarios.sources import ScenarioSource
+from countersteer.worlds.interface import WorldSpec
+
+__all__ = ["Collection", "Learning", "Recipe"]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """How much is driven.
+
+    Attributes:
+        rounds: Times that driving and learning alternate.
+        frames: Frames kept in all, over the rounds.
+        drives: Drives at once.
+        first_round_share: Share of the frames that the first round gets; the rest is even.
+    """
+
+    rounds: int = 4
+    frames: int = 24_000
+    drives: int = 48
+    first_round_share: float = 0.25
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How it is learned from.
+
+    Attributes:
+        steps: Gradient steps in all, over the rounds.
+        sequences: Sequences in a batch.
+        length: Kept frames in a sequence.
+        learning_rate: Peak of AdamW's; linear warm-up over `warmup` steps, then cosine to 2 %.
+        warmup: Steps.
+        weight_decay: Of AdamW.
+        clip: Largest gradient norm.
+        checkpoint_every: Steps between checkpoints.
+    """
+
+    steps: int = 2_000
+    sequences: int = 16
+    length: int = 8
+    learning_rate: float = 1e-3
+    warmup: int = 50
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+    checkpoint_every: int = 250
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Who drives (`driver`) in which world (`world` in `scenarios`) for which signal (`objective`, `expert`).
+
+    Attributes:
+        name: Of the recipe; runs and tables carry it.
+        scenarios: What the worlds are built from.
+        world, policy, expert, driver, objective: The parts.
+        collection, learning: The budget.
+    """
+
+    name: str
+    scenarios: ScenarioSource
+    world: WorldSpec
+    policy: PolicySpec
+    expert: Expert
+    driver: Driver
+    objective: Objective
+    collection: Collection = Collection()
+    learning: Learning = Learning()
+
+    def check(self) -> None:
+        """Refuse couplings of the axes that cannot work, naming both sides and what to do."""
+
+        def refuse(what: str, got: object, expected: object, fix: str) -> None:
+            raise UserError(f"recipe {self.name!r}: {what}", got=got, expected=expected, fix=fix)
+
+        have = self.world.capabilities
+        for part in (self.expert, self.driver, self.objective):
+            lacking = sorted(c.value for c in part.needs - have)
+            if lacking:
+                refuse(
+                    f"{type(part).__name__} needs what {type(self.world).__name__} does not offer",
+                    ", ".join(sorted(c.value for c in have)) or "no capability",
+                    ", ".join(lacking),
+                    "choose another world, or another expert, driver or objective",
+                )
+        if self.policy.cameras != self.world.cameras:
+            refuse(
+                "policy.cameras and world.cameras differ",
+                self.world.cameras,
+                self.policy.cameras,
+                "give both the same cameras",
+            )
+        if abs(self.policy.dt - self.world.dt) > 1e-9:
+            refuse("policy.dt and world.dt differ", self.world.dt, self.policy.dt, "give both the same tick")
+        if self.policy.plan != self.expert.plan:
+            refuse(
+                "policy.plan and expert.plan differ",
+                self.expert.plan,
+                self.policy.plan,
+                "give both the same plan times",
+            )
+        for name in ("rounds", "frames", "drives"):
+            if getattr(self.collection, name) < 1:
+                refuse(f"collection.{name} is too small", getattr(self.collection, name), ">= 1", "raise it")
+        for name in ("steps", "sequences", "length", "checkpoint_every"):
+            if getattr(self.learning, name) < 1:
+                refuse(f"learning.{name} is too small", getattr(self.learning, name), ">= 1", "raise it")
+        if self.collection.frames // self.collection.rounds // self.collection.drives < self.learning.length:
+            refuse(
+                "a round keeps fewer frames of a drive than one sequence holds",
+                f"{self.collection.frames // self.collection.rounds // self.collection.drives} frames",
+                f"at least learning.length = {self.learning.length}",
+                "raise collection.frames, or lower collection.drives, collection.rounds or learning.length",
+            )

@@ -1,0 +1,219 @@
+"""Scenarios as padded tensors, so that any drive of a batch can be in any scene without a Python loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from countersteer.errors import UserError
+from countersteer.geometry import polylines
+from countersteer.geometry.boxes import rear_axle_to_center
+from countersteer.scenarios.scenario import ActorKind, Scenario
+from countersteer.tensors import TensorTree
+from countersteer.worlds.boxworld.ground import GroundBank, bake
+
+__all__ = ["PATH_SPACING", "SceneBank", "build_bank"]
+
+PATH_SPACING = 1.0
+"""Arc length between stored points of a path [m]."""
+
+_MOVING = 2.0  # an actor that never gets this far [m] from where it began is scenery
+
+
+@dataclass(frozen=True)
+class SceneBank(TensorTree):
+    """What boxworld knows of its scenes. Slots below `agent` are the cars that may be controlled.
+
+    Attributes:
+        pose: Box centres x, y [m] and headings [rad] of every actor at every tick; held where not valid.
+        speed: [m/s].
+        valid: Whether the actor is there.
+        arc: Distance travelled since the first tick [m].
+        size: Length, width, height [m].
+        kind: `ActorKind`.
+        movable: Actors that IDM may drive: vehicles and cyclists that go somewhere.
+        present: Whether the slot is used at all.
+        ticks: Length of the scenario.
+        path: Paths of the controlled cars, every `PATH_SPACING`: x, y, unwrapped heading, curvature.
+        path_length: [m].
+        left_offset, right_offset: Lateral offset of the next lane to each side of the path [m], NaN if none.
+        lane_width: [m].
+        cruise: Speed a passenger would set [m/s].
+        stop_point: Stop points of lights [m].
+        stop_heading: [rad].
+        light: `SignalState` at every tick; UNKNOWN in unused slots.
+    """
+
+    pose: Float[Tensor, "scene actor tick 3"]
+    speed: Float[Tensor, "scene actor tick"]
+    valid: Bool[Tensor, "scene actor tick"]
+    arc: Float[Tensor, "scene actor tick"]
+    size: Float[Tensor, "scene actor 3"]
+    kind: Int[Tensor, "scene actor"]
+    movable: Bool[Tensor, "scene actor"]
+    present: Bool[Tensor, "scene actor"]
+    ticks: Int[Tensor, "scene"]
+    path: Float[Tensor, "scene agent point 4"]
+    path_length: Float[Tensor, "scene agent"]
+    left_offset: Float[Tensor, "scene"]
+    right_offset: Float[Tensor, "scene"]
+    lane_width: Float[Tensor, "scene"]
+    cruise: Float[Tensor, "scene agent"]
+    stop_point: Float[Tensor, "scene light 2"]
+    stop_heading: Float[Tensor, "scene light"]
+    light: Int[Tensor, "scene light tick"]
+
+
+def _fill(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Values [time ...] with each gap holding the last valid entry (the first one before it)."""
+    index = np.where(valid, np.arange(len(valid)), -1)
+    index = np.maximum.accumulate(index)
+    index[index < 0] = int(np.argmax(valid)) if valid.any() else 0
+    return values[index]
+
+
+def _logged_path(position: np.ndarray, heading: np.ndarray, valid: np.ndarray, back: float) -> np.ndarray:
+    """Rear-axle way points of a recorded car, at least half a metre apart, run out straight for 60 m."""
+    keep = np.flatnonzero(valid)
+    rear = position[keep, :2] - back * np.stack([np.cos(heading[keep]), np.sin(heading[keep])], -1)
+    points = [rear[0]]
+    for point in rear[1:]:
+        if np.linalg.norm(point - points[-1]) >= 0.5:
+            points.append(point)
+    course = np.array([np.cos(heading[keep[-1]]), np.sin(heading[keep[-1]])])
+    points.extend(points[-1] + course * d for d in (20.0, 40.0, 60.0))
+    return np.stack(points)
+
+
+def _path(points: np.ndarray) -> np.ndarray:
+    dense = polylines.resample(points, PATH_SPACING)
+    # Equal spacing exactly, so that arc length is an index: the last piece is cut rather than stretched.
+    s = polylines.arc_length(dense)
+    at = np.arange(0.0, s[-1] + 1e-6, PATH_SPACING)
+    dense = np.stack([np.interp(at, s, dense[:, k]) for k in range(2)], -1)
+    course = polylines.headings(dense)
+    bend = np.gradient(course, PATH_SPACING) if len(dense) > 2 else np.zeros(len(dense))
+    return np.concatenate([dense, course[:, None], bend[:, None]], 1)
+
+
+def _slots(scenario: Scenario, agents: int) -> list[int]:
+    """Track indices in slot order: ego, then vehicles that go furthest, then everybody else."""
+    tracks = scenario.tracks
+    travelled = np.zeros(len(tracks.ids))
+    for k in range(len(tracks.ids)):
+        there = np.flatnonzero(tracks.valid[k])
+        if len(there) > 1:
+            travelled[k] = np.linalg.norm(tracks.position[k, there[-1], :2] - tracks.position[k, there[0], :2])
+    drivable = (tracks.kind == ActorKind.VEHICLE) & tracks.valid[:, 0] & (travelled > _MOVING)
+    if scenario.ego is not None:
+        drivable[scenario.ego] = True
+        travelled[scenario.ego] = np.inf
+    chosen = [int(k) for k in np.argsort(-travelled, kind="stable") if drivable[k]][:agents]
+    if len(chosen) < agents:
+        raise UserError(
+            f"scenario {scenario.id!r} has too few cars to control",
+            got=f"{len(chosen)} vehicles that are there at the start and move"
+            + ("" if scenario.ego is not None else " (the source names no ego)"),
+            expected=f"{agents}",
+            fix="lower `agents` or leave this scenario out",
+        )
+    return chosen + [k for k in range(len(tracks.ids)) if k not in chosen]
+
+
+def build_bank(scenarios: Sequence[Scenario], agents: int, dt: float) -> tuple[SceneBank, GroundBank]:
+    """Bake scenarios for boxworld.
+
+    Args:
+        scenarios: At least one; each needs a road and a route (or `agents` vehicles with logged paths).
+        agents: Cars to control in each.
+        dt: Tick [s]; tracks are resampled to it.
+    """
+    if not scenarios:
+        raise UserError("boxworld was given no scenarios", got=0, expected="at least one scenario")
+    rows = [_scene_arrays(scenario, agents, dt) for scenario in scenarios]
+    names = rows[0].keys()
+    packed: dict[str, Tensor] = {}
+    for name in names:
+        arrays = [row[name] for row in rows]
+        shape = tuple(max(a.shape[d] for a in arrays) for d in range(arrays[0].ndim))
+        padded = np.zeros((len(arrays), *shape), arrays[0].dtype)
+        for k, array in enumerate(arrays):
+            padded[(k, *(slice(0, n) for n in array.shape))] = array
+            if name in ("pose", "speed", "arc", "light") and array.shape[1] < shape[1]:
+                padded[k, : array.shape[0], array.shape[1] :] = array[:, -1:]
+        packed[name] = torch.from_numpy(padded)
+    grounds = GroundBank.pack([bake(scenario) for scenario in scenarios])
+    return SceneBank(**packed), grounds
+
+
+def _scene_arrays(scenario: Scenario, agents: int, dt: float) -> dict[str, np.ndarray]:
+    tracks, order = scenario.tracks, _slots(scenario, agents)
+    ticks = int(scenario.duration / dt + 1e-6) + 1
+    times = np.arange(ticks) * dt
+    nearest = np.clip(np.searchsorted(scenario.times, times - dt / 2), 0, len(scenario.times) - 1)
+
+    pose = np.zeros((len(order), ticks, 3))
+    speed = np.zeros((len(order), ticks))
+    valid = np.zeros((len(order), ticks), bool)
+    for slot, k in enumerate(order):
+        there = tracks.valid[k]
+        position = _fill(tracks.position[k, :, :2].astype(np.float64), there)
+        heading = np.unwrap(_fill(tracks.heading[k].astype(np.float64), there))
+        for axis in range(2):
+            pose[slot, :, axis] = np.interp(times, scenario.times, position[:, axis])
+        pose[slot, :, 2] = np.interp(times, scenario.times, heading)
+        velocity = _fill(np.linalg.norm(tracks.velocity[k], axis=-1), there)
+        speed[slot] = np.interp(times, scenario.times, velocity)
+        valid[slot] = there[nearest]
+    steps = np.linalg.norm(np.diff(pose[..., :2], axis=1), axis=-1)
+    arc = np.concatenate([np.zeros((len(order), 1)), np.cumsum(steps, 1)], 1)
+    far = np.linalg.norm(pose[..., :2] - pose[:, :1, :2], axis=-1).max(1)
+    kind = tracks.kind[order]
+    movable = np.isin(kind, [ActorKind.VEHICLE, ActorKind.CYCLIST]) & (far > _MOVING)
+
+    paths, cruise = [], []
+    for slot, k in enumerate(order[:agents]):
+        if k == scenario.ego and scenario.route is not None:
+            points = scenario.route
+        else:
+            back = float(rear_axle_to_center(float(tracks.size[k, 0])))
+            points = _logged_path(tracks.position[k], tracks.heading[k], tracks.valid[k], back)
+        paths.append(_path(np.asarray(points, np.float64)))
+        cruise.append(max(float(speed[slot][valid[slot]].max(initial=0.0)), 2.0))
+    longest = max(len(path) for path in paths)
+    path = np.zeros((agents, longest, 4))
+    for slot, points in enumerate(paths):
+        path[slot, : len(points)] = points
+        path[slot, len(points) :] = points[-1]
+    left = [o for o in scenario.route_offsets if o > 0.5]
+    right = [o for o in scenario.route_offsets if o < -0.5]
+    signals = scenario.signals
+    lights = np.zeros((len(signals.lane), ticks), np.int64)
+    if len(signals.lane):
+        lights[:] = signals.state[:, nearest]
+    f32 = np.float32
+    return {
+        "pose": pose.astype(f32),
+        "speed": speed.astype(f32),
+        "valid": valid,
+        "arc": arc.astype(f32),
+        "size": tracks.size[order].astype(f32),
+        "kind": kind.astype(np.int64),
+        "movable": movable,
+        "present": np.ones(len(order), bool),
+        "ticks": np.array(ticks, np.int64),
+        "path": path.astype(f32),
+        "path_length": np.array([(len(p) - 1) * PATH_SPACING for p in paths], f32),
+        "left_offset": np.array(min(left) if left else np.nan, f32),
+        "right_offset": np.array(max(right) if right else np.nan, f32),
+        "lane_width": np.array(scenario.lane_width, f32),
+        "cruise": np.array(cruise, f32),
+        "stop_point": signals.stop_point[:, :2].astype(f32),
+        "stop_heading": signals.heading.astype(f32),
+        "light": lights,
+    }

@@ -1,0 +1,100 @@
+"""Settings of a boxworld, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from countersteer.geometry.cameras import Camera
+from countersteer.scenarios.scenario import Scenario
+from countersteer.traffic.idm import IDM
+from countersteer.vehicles.bicycle import VehicleSpec
+from countersteer.worlds.interface import Capability, Cause, WorldSpec
+
+if TYPE_CHECKING:
+    from countersteer.worlds.boxworld.world import BoxWorld
+
+__all__ = ["Appearance", "BoxWorldSpec", "StartSpec"]
+
+
+@dataclass(frozen=True)
+class StartSpec:
+    """Where drives begin, around the recorded ego at a random time; uniform in +- these bounds.
+
+    Attributes:
+        lateral: Offset from the path [m].
+        heading: Turn [rad].
+        speed: Relative to the recorded speed.
+        set_speed: Range of the set speed relative to the recorded cruise; the start speed scales along.
+        command_share: Share of drives in which a lane change is asked for, where a lane is there.
+        command_time: When, since the start [s].
+    """
+
+    lateral: float = 0.05
+    heading: float = 0.005
+    speed: float = 0.02
+    set_speed: tuple[float, float] = (0.8, 1.0)
+    command_share: float = 0.0
+    command_time: tuple[float, float] = (0.5, 6.0)
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """How much drives differ in looks; all zero is the same look for every drive.
+
+    Attributes:
+        colours: Share of the full range of palettes, light and texture, in [0, 1].
+        camera_angle: Mounting error of the cameras, uniform in +- [rad].
+        camera_height: Mounting error, uniform in +- [m].
+    """
+
+    colours: float = 1.0
+    camera_angle: float = 0.01
+    camera_height: float = 0.05
+
+
+@dataclass(frozen=True)
+class BoxWorldSpec(WorldSpec):
+    """A boxworld before it has scenes.
+
+    Attributes:
+        cameras: Cameras of every controlled car.
+        dt: Tick [s].
+        agents: Controlled cars in each drive.
+        duration: Longest drive [s]; a scenario that ends earlier ends the drive.
+        traffic: Model of everybody else; None replays the recording.
+        vehicle: What the controlled cars are drawn from.
+        start: What starts are drawn from.
+        appearance: What looks are drawn from.
+        target_points: Whether the intent gives points of the route ahead.
+        command_duration: How long a lane-change command stays on [s].
+        lost_distance, lost_heading: Beyond this the drive ends as LOST [m, rad].
+        terminate: Causes that end a drive; the others are only reported.
+    """
+
+    cameras: tuple[Camera, ...] = (Camera(),)
+    dt: float = 0.1
+    agents: int = 1
+    duration: float = 15.0
+    traffic: IDM | None = None
+    vehicle: VehicleSpec = VehicleSpec()
+    start: StartSpec = StartSpec()
+    appearance: Appearance = Appearance()
+    target_points: bool = False
+    command_duration: float = 6.0
+    lost_distance: float = 4.0
+    lost_heading: float = 1.0
+    terminate: tuple[Cause, ...] = (Cause.COLLISION, Cause.LOST, Cause.NUMERIC, Cause.GOAL)
+
+    capabilities = frozenset({Capability.TRUTH, Capability.FORK, Capability.LOG})
+
+    def build(
+        self, scenarios: Sequence[Scenario], batch: int, seed: int, device: torch.device | str = "cpu"
+    ) -> BoxWorld:
+        """A world of `batch` drives in these scenarios; nothing has begun before the first `reset`."""
+        from countersteer.worlds.boxworld.world import BoxWorld
+
+        return BoxWorld(self, scenarios, batch, seed, device)

@@ -1,0 +1,364 @@
+"""The camera planner: memory and sequences agree, inputs are used as declared, outputs are sane."""
+
+import math
+
+import pytest
+import torch
+
+from countersteer.errors import UserError
+from countersteer.geometry.cameras import Camera
+from countersteer.policies.planner import Planner, PlannerSpec
+from countersteer.vehicles.plans import PlanSpec
+from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
+
+SMALL = (Camera(width=32, height=16),)
+SPEC = PlannerSpec(cameras=SMALL, channels=(8, 16), features=12, hidden=32, plan=PlanSpec(6, 0.5))
+
+
+def observation(*batch, cameras=SMALL, history=5, seed=0, targets=2):
+    """Random observations; nothing in them is constant, so that every input can matter."""
+    g = torch.Generator().manual_seed(seed)
+    time = torch.zeros(batch)
+    sensors = {
+        c.name: SensorReading(
+            torch.randint(0, 256, (*batch, c.height, c.width, 3), generator=g, dtype=torch.uint8),
+            time,
+            torch.ones(batch, dtype=torch.bool),
+        )
+        for c in cameras
+    }
+    motion = EgoMotion(
+        10 + torch.randn(*batch, history, generator=g),
+        0.1 * torch.randn(*batch, history, generator=g),
+        torch.ones(*batch, history, dtype=torch.bool),
+    )
+    intent = Intent(
+        torch.randint(0, 3, batch, generator=g),
+        torch.rand(batch, generator=g),
+        10 + torch.randn(batch, generator=g),
+        10 * torch.randn(*batch, targets, 2, generator=g),
+        torch.ones(batch, dtype=torch.bool),
+    )
+    return Observation(sensors, motion, intent)
+
+
+def planner(spec=SPEC, *, seed=0, lively=True) -> Planner:
+    """An evaluated planner; `lively` undoes the small first output layer, so that differences show."""
+    torch.manual_seed(seed)
+    built = spec.build().eval()
+    if lively:
+        with torch.no_grad():
+            built.head[-1].weight.mul_(100.0)
+    return built
+
+
+def assert_equal(a, b, *, exactly=False):
+    for name, leaf in a.flatten().items():
+        torch.testing.assert_close(
+            leaf, b.flatten()[name], rtol=0 if exactly else 1e-4, atol=0 if exactly else 1e-4
+        )
+
+
+def differs(a, b) -> bool:
+    return (a.location - b.location).abs().max().item() > 1e-3
+
+
+def drive(policy, observations, batch):
+    """The answers of `act`, tick by tick, `[batch time ...]`."""
+    memory = policy.initial_memory((batch,))
+    answers = []
+    for tick in range(observations.motion.speed.shape[1]):
+        output = policy.act(policy.encode(observations[:, tick]), memory)
+        memory = output.memory
+        answers.append(output.hypotheses)
+    return type(answers[0]).stack(answers, 1)
+
+
+@pytest.mark.parametrize(("frames", "stride"), [(3, 2), (1, 1), (2, 3), (4, 1)])
+def test_sequence_equals_driving(frames, stride):
+    """Training sees exactly what driving sees, with the memory full and while it fills."""
+    policy = planner(PlannerSpec(**{**vars(SPEC), "frames": frames, "stride": stride}))
+    seen = observation(2, 9)
+    with torch.no_grad():
+        together = policy.forward_sequence(seen, torch.ones(2, 9, dtype=torch.bool))
+        assert_equal(drive(policy, seen, 2), together)
+
+
+def test_sequence_may_begin_before_its_drive():
+    """Rows before a drive's start leave no trace: the rest equals a drive that starts there."""
+    policy, seen = planner(), observation(2, 9)
+    valid = torch.ones(2, 9, dtype=torch.bool)
+    valid[:, :4] = False
+    with torch.no_grad():
+        together = policy.forward_sequence(seen, valid)[:, 4:]
+        assert_equal(drive(policy, seen[:, 4:], 2), together)
+        assert differs(together, policy.forward_sequence(seen, torch.ones_like(valid))[:, 4:])
+
+
+def test_older_frames_are_used_and_only_at_the_stride():
+    """The plan depends on the frames at t, t - 2, t - 4 and on no other tick's picture."""
+    policy, seen = planner(), observation(1, 6)
+    valid = torch.ones(1, 6, dtype=torch.bool)
+    with torch.no_grad():
+        before = policy.forward_sequence(seen, valid)[:, 5]
+        changed = []
+        for tick in range(6):
+            data = seen.sensors["front"].data.clone()
+            data[:, tick] = 255 - data[:, tick]
+            other = seen.replace(sensors={"front": seen.sensors["front"].replace(data=data)})
+            changed.append(differs(policy.forward_sequence(other, valid)[:, 5], before))
+    assert changed == [False, True, False, True, False, True]
+
+
+def test_memory_is_copied_by_indexing():
+    """A fork of memory rows, rows repeating, continues exactly as its originals do."""
+    policy, rows = planner(), torch.tensor([2, 0, 2, 1])
+    with torch.no_grad():
+        memory = policy.initial_memory((3,))
+        for tick in range(5):
+            memory = policy.act(policy.encode(observation(3, seed=tick)), memory).memory
+        features = policy.encode(observation(3, seed=9))
+        original = policy.act(features, memory)
+        forked = policy.act(features[rows], memory[rows])
+    assert_equal(forked.hypotheses, original.hypotheses[rows], exactly=True)
+    assert_equal(forked.memory, original.memory[rows], exactly=True)
+
+
+def test_act_leaves_its_memory_alone():
+    """`act` returns new memory and does not write into the old."""
+    policy = planner()
+    memory = policy.initial_memory((2,))
+    kept = memory.clone()
+    with torch.no_grad():
+        policy.act(policy.encode(observation(2)), memory)
+    assert_equal(memory, kept, exactly=True)
+
+
+def test_leading_dimensions_are_free():
+    """`[world agent]` gives the same plans as the same cars in one row."""
+    policy, seen = planner(), observation(2, 3)
+    flat = seen.map(lambda leaf: leaf.flatten(0, 1))
+    with torch.no_grad():
+        grid = policy.act(policy.encode(seen), policy.initial_memory((2, 3)))
+        row = policy.act(policy.encode(flat), policy.initial_memory((6,)))
+        alone = policy.act(policy.encode(seen[1, 2]), policy.initial_memory(()))
+    assert grid.plan.position.shape == (2, 3, 6, 2)
+    assert_equal(grid.plan.map(lambda leaf: leaf.flatten(0, 1)), row.plan)
+    assert_equal(alone.plan, row.plan[5])
+
+
+def test_untrained_planner_drives_straight_on():
+    """Before training the plan is within decimetres of going straight on at the present speed."""
+    policy, seen = planner(PlannerSpec(), lively=False), observation(8, cameras=(Camera(),))
+    with torch.no_grad():
+        output = policy.act(policy.encode(seen), policy.initial_memory((8,)))
+    times, speed = PlanSpec().times(), seen.motion.speed[:, -1:]
+    torch.testing.assert_close(output.plan.position[..., 0], speed * times, rtol=0, atol=0.7)
+    assert output.plan.position[..., 1].abs().max() < 0.7
+    assert output.plan.heading.abs().max() < 0.05
+    torch.testing.assert_close(output.plan.speed, speed.expand(8, 12), rtol=0, atol=0.3)
+    assert output.hypotheses.scale.min() > 0
+
+
+def test_scale_has_a_floor():
+    """However sure the head is, scales stay above the floor."""
+    policy = planner()
+    with torch.no_grad():
+        policy.head[-1].bias.fill_(-1e4)
+        scale = policy.act(policy.encode(observation(2)), policy.initial_memory((2,))).hypotheses.scale
+    torch.testing.assert_close(scale.amin((0, 1, 2)), torch.tensor([0.05, 0.05, 0.005, 0.05]))
+
+
+def test_motion_is_dropped_in_training_only():
+    """In training about half of the samples answer as if they knew only their speed; in driving none does."""
+    policy = planner(PlannerSpec(**{**vars(SPEC), "motion_dropout": 0.5}))
+    seen = observation(1, 1).map(lambda leaf: leaf.expand(1, 400, *leaf.shape[2:]))
+    valid = torch.zeros(1, 400, dtype=torch.bool)  # no image, so that only the motion can tell samples apart
+    unknown = seen.replace(motion=seen.motion.replace(valid=torch.zeros_like(seen.motion.valid)))
+    with torch.no_grad():
+        full = policy.forward_sequence(seen, valid).location[0]
+        bare = policy.forward_sequence(unknown, valid).location[0]
+        torch.manual_seed(1)
+        trained = policy.train().forward_sequence(seen, valid).location[0]
+    is_bare = torch.isclose(trained, bare, rtol=0, atol=1e-4).all(-1).all(-1).all(-1)
+    is_full = torch.isclose(trained, full, rtol=0, atol=1e-4).all(-1).all(-1).all(-1)
+    assert (is_bare ^ is_full).all()
+    assert 150 < is_bare.sum() < 250
+    assert differs(
+        policy.forward_sequence(seen, valid)[:, :1], policy.eval().forward_sequence(unknown, valid)
+    )
+
+
+def test_dropped_motion_keeps_speed_and_hides_yaw_rate():
+    """With dropout at 1 the yaw rate and the past speeds change nothing; the present speed still does."""
+    policy = planner(PlannerSpec(**{**vars(SPEC), "motion_dropout": 1.0})).train()
+    seen = observation(3)
+    motion = seen.motion
+    past = motion.speed.clone()
+    past[..., :-1] += 5.0
+    turned = seen.replace(motion=motion.replace(yaw_rate=motion.yaw_rate + 1.0, speed=past))
+    faster = seen.replace(motion=motion.replace(speed=motion.speed + 5.0))
+    with torch.no_grad():
+        memory = policy.initial_memory((3,))
+        answers = [policy.act(policy.encode(o), memory).hypotheses for o in (seen, turned, faster)]
+        driving = [policy.eval().act(policy.encode(o), memory).hypotheses for o in (seen, turned)]
+    assert_equal(answers[0], answers[1], exactly=True)
+    assert differs(answers[0], answers[2])
+    assert differs(driving[0], driving[1])
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_blind_ignores_the_picture(mode):
+    """A blind planner answers alike to any two pictures; one that sees does not."""
+    one, two = observation(2, seed=1), observation(2, seed=2)
+    two = two.replace(motion=one.motion, intent=one.intent)
+    for blind in (True, False):
+        policy = planner(PlannerSpec(**{**vars(SPEC), "blind": blind, "motion_dropout": 0.0}))
+        policy.train(mode == "train")
+        policy.set_mean_image(one)
+        with torch.no_grad():
+            memory = policy.initial_memory((2,))
+            first, second = (policy.act(policy.encode(o), memory).hypotheses for o in (one, two))
+        assert differs(first, second) is not blind
+
+
+def test_blind_sees_the_mean_image():
+    """Blind equals seeing the mean image: the same weights, shown that picture, answer the same."""
+    seen = observation(2)
+    policy, blind = planner(), planner(PlannerSpec(**{**vars(SPEC), "blind": True}))
+    grey = torch.full_like(seen.sensors["front"].data, 100)
+    mean = seen.replace(sensors={"front": seen.sensors["front"].replace(data=grey)})
+    policy.set_mean_image(mean)
+    blind.load_state_dict(policy.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(blind.encode(seen), policy.encode(mean))
+
+
+def test_mean_image_is_the_mean_of_valid_pictures():
+    """Invalid readings do not count."""
+    seen = observation(4)
+    valid = torch.tensor([True, False, True, False])
+    seen = seen.replace(sensors={"front": seen.sensors["front"].replace(valid=valid)})
+    policy = planner()
+    policy.set_mean_image(seen)
+    expected = seen.sensors["front"].data[valid].float().mean(0)
+    torch.testing.assert_close(policy.mean_image[0], expected)
+
+
+def test_several_cameras_each_matter_and_invalid_ones_do_not():
+    """Both pictures reach the features; one that is not valid is ignored."""
+    cameras = (Camera("left", 32, 16), Camera("right", 32, 16))
+    policy = planner(PlannerSpec(**{**vars(SPEC), "cameras": cameras}))
+    seen = observation(2, cameras=cameras)
+    with torch.no_grad():
+        before = policy.encode(seen)
+        for name in ("left", "right"):
+            reading = seen.sensors[name]
+            other = reading.replace(data=255 - reading.data)
+            changed = seen.replace(sensors={**seen.sensors, name: other})
+            assert (policy.encode(changed) - before).abs().max() > 1e-3
+            off = torch.zeros_like(reading.valid)
+            a, b = (
+                seen.replace(sensors={**seen.sensors, name: r.replace(valid=off)}) for r in (reading, other)
+            )
+            torch.testing.assert_close(policy.encode(a), policy.encode(b), rtol=0, atol=0)
+
+
+def test_position_in_the_picture_survives():
+    """Moving a stripe sideways changes the features by much: they are not pooled over the image."""
+    policy, seen = planner(), observation(2)
+    data = torch.zeros(2, 16, 32, 3, dtype=torch.uint8)
+    data[0, :, 4:8] = 255
+    data[1, :, 20:24] = 255  # the same phase of the patches: pooling could not tell
+    with torch.no_grad():
+        features = policy.encode(seen.replace(sensors={"front": seen.sensors["front"].replace(data=data)}))
+    image = features[:, : SPEC.features]
+    assert (image[0] - image[1]).norm() > 0.1 * image.norm()
+
+
+def test_target_points_are_ignored_unless_asked_for():
+    """By default route points cannot leak the offset; asked for, they matter where they are given."""
+    seen = observation(2)
+    moved = seen.replace(intent=seen.intent.replace(target_points=seen.intent.target_points + 5.0))
+    policy, guided = planner(), planner(PlannerSpec(**{**vars(SPEC), "target_points": 2}))
+    absent = torch.zeros(2, dtype=torch.bool)
+    with torch.no_grad():
+        torch.testing.assert_close(policy.encode(seen), policy.encode(moved), rtol=0, atol=0)
+        assert (guided.encode(seen) - guided.encode(moved)).abs().max() > 0.1
+        hidden = [
+            guided.encode(o.replace(intent=o.intent.replace(target_valid=absent))) for o in (seen, moved)
+        ]
+        torch.testing.assert_close(hidden[0], hidden[1], rtol=0, atol=0)
+
+
+def test_longer_motion_is_cut_to_what_it_reads():
+    """Only the latest ticks count, so a world may remember more than the planner reads."""
+    policy, seen = planner(), observation(2, history=9)
+    short = seen.replace(motion=seen.motion.map(lambda leaf: leaf[..., -5:]))
+    with torch.no_grad():
+        torch.testing.assert_close(policy.encode(seen), policy.encode(short), rtol=0, atol=0)
+
+
+def test_unknown_motion_may_hold_anything():
+    """What odometry holds before the drive began, not-a-number included, does not reach the features."""
+    policy, seen = planner(), observation(2)
+    valid = seen.motion.valid.clone()
+    valid[:, :3] = False
+    speed, yaw_rate = seen.motion.speed.clone(), seen.motion.yaw_rate.clone()
+    speed[:, :3], yaw_rate[:, :3] = math.nan, math.nan
+    clean = seen.replace(motion=seen.motion.replace(valid=valid))
+    dirty = seen.replace(motion=EgoMotion(speed, yaw_rate, valid))
+    with torch.no_grad():
+        torch.testing.assert_close(policy.encode(dirty), policy.encode(clean), rtol=0, atol=0)
+
+
+def test_state_round_trip():
+    """A checkpoint carries everything: another planner with its state answers bitwise alike, mean image included."""
+    policy, other, seen = planner(seed=1), planner(seed=2), observation(2)
+    policy.set_mean_image(seen)
+    other.load_state_dict({name: leaf.clone() for name, leaf in policy.state_dict().items()})
+    with torch.no_grad():
+        memory = policy.initial_memory((2,))
+        a, b = (p.act(p.encode(seen), memory) for p in (policy, other))
+    assert_equal(a, b, exactly=True)
+    assert "mean_image" in policy.state_dict()
+
+
+def test_same_seed_same_weights():
+    """Weights come from torch's global generator and from nothing else."""
+    a, b = planner(seed=3).state_dict(), planner(seed=3).state_dict()
+    assert all(torch.equal(leaf, b[name]) for name, leaf in a.items())
+
+
+def test_default_size():
+    """The default planner stays compact."""
+    assert 0.7e6 < sum(p.numel() for p in PlannerSpec().build().parameters()) < 1.2e6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frames": 0}, "frames"),
+        ({"motion_dropout": 1.5}, "motion_dropout"),
+        ({"cameras": ()}, "no camera"),
+        ({"cameras": (Camera("a", 32, 16), Camera("b", 64, 16))}, "32x16, 64x16"),
+        ({"cameras": (Camera(width=30, height=16),)}, "multiples of 4"),
+    ],
+)
+def test_impossible_specs_are_refused(changes, message):
+    """A spec that cannot be built says which field and why."""
+    with pytest.raises(UserError, match=message):
+        PlannerSpec(**{**vars(SPEC), **changes})
+
+
+def test_other_observations_are_refused():
+    """A world that differs from the spec is an error that names what differs."""
+    policy = planner()
+    with pytest.raises(UserError, match="'front'"):
+        policy.encode(observation(2, cameras=(Camera("rear", 32, 16),)))
+    with pytest.raises(UserError, match="64"):
+        policy.encode(observation(2, cameras=(Camera("front", 64, 32),)))
+    with pytest.raises(UserError, match="3 ticks"):
+        policy.encode(observation(2, history=3))
+    with pytest.raises(UserError, match="condition"):
+        policy.act(policy.encode(observation(2)), policy.initial_memory((2,)), torch.ones(2))
