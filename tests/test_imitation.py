@@ -1,4 +1,4 @@
-"""The imitation objective: numbers to check by hand, masks, symmetry, gradients, and that a planner learns from it."""
+"""The imitation objective: numbers to check by hand, masks, symmetry, gradients, a planner that learns."""
 
 import math
 
@@ -55,7 +55,7 @@ def gradients(hypotheses, value):
 
 
 def test_one_hypothesis_by_hand():
-    """Errors 1, 2, 0, 4 at scale 2: mean of (1/2, 1, 0, 2) = 0.875, plus log 4; certain, so no cross-entropy."""
+    """Errors 1, 2, 0, 4 at scale 2: mean of (1/2, 1, 0, 2) = 0.875, plus log 4; no cross-entropy."""
     hypotheses = Hypotheses(torch.zeros(1, 1, 1, 4), torch.full((1, 1, 1, 4), 2.0), torch.zeros(1, 1))
     got = loss(hypotheses, label(1.0, -2.0, 0.0, 4.0), relaxation=0.3)
     assert got.likelihood.item() == pytest.approx(0.875 + math.log(4))
@@ -114,7 +114,7 @@ def test_heading_wraps():
 
 
 def test_invalid_rows_change_nothing():
-    """Whatever an invalid label holds, valid rows keep their loss, its own is 0, and no gradient comes from it."""
+    """Whatever an invalid label holds, others keep their loss, its own is 0 and has no gradient."""
     hypotheses, plan = random_case()
     valid = torch.tensor([True, False, True, True, False, True])
     rotten = plan.map(lambda leaf: torch.where(valid.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, math.nan))
@@ -178,7 +178,7 @@ def test_scale_floor_bounds_the_loss():
 
 
 def batch_of(stretches=4, ticks=4, seed=0, motion_ticks=5):
-    """A stripe in the picture says where the road goes: something to learn from images, and from them alone."""
+    """A stripe in the picture says where the road goes: something that only the images tell."""
     g = torch.Generator().manual_seed(seed)
     shape = (stretches, ticks)
     bend = torch.rand(shape, generator=g) * 2 - 1
@@ -270,7 +270,7 @@ class Fixed(torch.nn.Module):
 
 
 def test_diagnostics_by_hand():
-    """One hypothesis off by 0.3 m in x and 0.1 m in y throughout, and by 1 m more at the end; usage half and half."""
+    """One hypothesis off by 0.3 m in x and 0.1 m in y, and by 1 m more at the end; usage half and half."""
     batch = batch_of(stretches=1, ticks=2)
     truth = torch.cat(
         [batch.label.position, batch.label.heading[..., None], batch.label.speed[..., None]], -1
@@ -289,7 +289,7 @@ def test_diagnostics_by_hand():
 
 
 def test_later_points_weigh_less():
-    """The same error costs three times as much at 1 s as at 3 s, where time_power is 1; equally where it is 0."""
+    """An error at 1 s costs three times one at 3 s where time_power is 1, as much where it is 0."""
     batch = batch_of(stretches=1, ticks=1)
     truth = torch.cat(
         [batch.label.position, batch.label.heading[..., None], batch.label.speed[..., None]], -1

@@ -48,7 +48,7 @@ def planner(spec=SPEC, *, seed=0, lively=True) -> Planner:
     built = spec.build().eval()
     if lively:
         with torch.no_grad():
-            built.head[-1].weight.mul_(100.0)
+            built.answer.weight.mul_(100.0)
     return built
 
 
@@ -63,12 +63,17 @@ def differs(a, b) -> bool:
     return (a.location - b.location).abs().max().item() > 1e-3
 
 
+def step(policy, seen, memory):
+    """One tick of driving."""
+    return policy.act(policy.encode(seen), memory)
+
+
 def drive(policy, observations, batch):
     """The answers of `act`, tick by tick, `[batch time ...]`."""
     memory = policy.initial_memory((batch,))
     answers = []
     for tick in range(observations.motion.speed.shape[1]):
-        output = policy.act(policy.encode(observations[:, tick]), memory)
+        output = step(policy, observations[:, tick], memory)
         memory = output.memory
         answers.append(output.hypotheses)
     return type(answers[0]).stack(answers, 1)
@@ -116,12 +121,12 @@ def test_memory_is_copied_by_indexing():
     with torch.no_grad():
         memory = policy.initial_memory((3,))
         for tick in range(5):
-            memory = policy.act(policy.encode(observation(3, seed=tick)), memory).memory
-        features = policy.encode(observation(3, seed=9))
-        original = policy.act(features, memory)
-        forked = policy.act(features[rows], memory[rows])
-    assert_equal(forked.hypotheses, original.hypotheses[rows], exactly=True)
-    assert_equal(forked.memory, original.memory[rows], exactly=True)
+            memory = step(policy, observation(3, seed=tick), memory).memory
+        seen = observation(3, seed=9)
+        original = step(policy, seen, memory)
+        forked = step(policy, seen[rows], memory[rows])
+    assert_equal(forked.hypotheses, original.hypotheses[rows])
+    assert_equal(forked.memory, original.memory[rows])
 
 
 def test_act_leaves_its_memory_alone():
@@ -130,7 +135,7 @@ def test_act_leaves_its_memory_alone():
     memory = policy.initial_memory((2,))
     kept = memory.clone()
     with torch.no_grad():
-        policy.act(policy.encode(observation(2)), memory)
+        step(policy, observation(2), memory)
     assert_equal(memory, kept, exactly=True)
 
 
@@ -139,9 +144,9 @@ def test_leading_dimensions_are_free():
     policy, seen = planner(), observation(2, 3)
     flat = seen.map(lambda leaf: leaf.flatten(0, 1))
     with torch.no_grad():
-        grid = policy.act(policy.encode(seen), policy.initial_memory((2, 3)))
-        row = policy.act(policy.encode(flat), policy.initial_memory((6,)))
-        alone = policy.act(policy.encode(seen[1, 2]), policy.initial_memory(()))
+        grid = step(policy, seen, policy.initial_memory((2, 3)))
+        row = step(policy, flat, policy.initial_memory((6,)))
+        alone = step(policy, seen[1, 2], policy.initial_memory(()))
     assert grid.plan.position.shape == (2, 3, 6, 2)
     assert_equal(grid.plan.map(lambda leaf: leaf.flatten(0, 1)), row.plan)
     assert_equal(alone.plan, row.plan[5])
@@ -151,7 +156,7 @@ def test_untrained_planner_drives_straight_on():
     """Before training the plan is within decimetres of going straight on at the present speed."""
     policy, seen = planner(PlannerSpec(), lively=False), observation(8, cameras=(Camera(),))
     with torch.no_grad():
-        output = policy.act(policy.encode(seen), policy.initial_memory((8,)))
+        output = step(policy, seen, policy.initial_memory((8,)))
     times, speed = PlanSpec().times(), seen.motion.speed[:, -1:]
     torch.testing.assert_close(output.plan.position[..., 0], speed * times, rtol=0, atol=0.7)
     assert output.plan.position[..., 1].abs().max() < 0.7
@@ -164,8 +169,8 @@ def test_scale_has_a_floor():
     """However sure the head is, scales stay above the floor."""
     policy = planner()
     with torch.no_grad():
-        policy.head[-1].bias.fill_(-1e4)
-        scale = policy.act(policy.encode(observation(2)), policy.initial_memory((2,))).hypotheses.scale
+        policy.answer.bias.fill_(-1e4)
+        scale = step(policy, observation(2), policy.initial_memory((2,))).hypotheses.scale
     torch.testing.assert_close(scale.amin((0, 1, 2)), torch.tensor([0.05, 0.05, 0.005, 0.05]))
 
 
@@ -200,7 +205,7 @@ def test_dropped_motion_keeps_speed_and_hides_yaw_rate():
     faster = seen.replace(motion=motion.replace(speed=motion.speed + 5.0))
     with torch.no_grad():
         memory = policy.initial_memory((3,))
-        answers = [policy.act(policy.encode(o), memory).hypotheses for o in (seen, turned, faster)]
+        answers = [step(policy, o, memory).hypotheses for o in (seen, turned, faster)]
         driving = [policy.eval().act(policy.encode(o), memory).hypotheses for o in (seen, turned)]
     assert_equal(answers[0], answers[1], exactly=True)
     assert differs(answers[0], answers[2])
@@ -218,7 +223,7 @@ def test_blind_ignores_the_picture(mode):
         policy.set_mean_image(one)
         with torch.no_grad():
             memory = policy.initial_memory((2,))
-            first, second = (policy.act(policy.encode(o), memory).hypotheses for o in (one, two))
+            first, second = (step(policy, o, memory).hypotheses for o in (one, two))
         assert differs(first, second) is not blind
 
 
@@ -313,7 +318,7 @@ def test_unknown_motion_may_hold_anything():
 
 
 def test_state_round_trip():
-    """A checkpoint carries everything: another planner with its state answers bitwise alike, mean image included."""
+    """A checkpoint carries everything: another planner with its state answers bitwise alike."""
     policy, other, seen = planner(seed=1), planner(seed=2), observation(2)
     policy.set_mean_image(seen)
     other.load_state_dict({name: leaf.clone() for name, leaf in policy.state_dict().items()})

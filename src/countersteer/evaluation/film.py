@@ -322,7 +322,7 @@ class _Trace:
         _line(self.still, self.points, (82, 88, 100), 1)
         if failed_at is not None:
             tick = int(np.searchsorted(record.times, failed_at - 1e-6))
-            self._draw_mark(self.still, min(tick, len(x) - 1), _FAIL, 2)
+            self._draw_mark(self.still, min(tick, len(record.times) - 1), _FAIL, 2)
 
     def draw(self, panel: ndarray, tick: int) -> None:
         record = self.record

@@ -5,37 +5,48 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from countersteer.drivers.driving import Rollout
 from countersteer.errors import UserError
 from countersteer.geometry.poses import wrap_angle
 from countersteer.objectives.interface import Losses, Objective
-from countersteer.policies.interface import Hypotheses
+from countersteer.policies.interface import Hypotheses, PolicySpec
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.interface import Observation
 
-__all__ = ["Batch", "Imitation", "MixtureLoss", "laplace_mixture_loss"]
+__all__ = ["Batch", "Imitation", "MixtureLoss", "SequencePolicy", "laplace_mixture_loss"]
+
+
+class SequencePolicy(Protocol):
+    """What imitation needs of a policy, such as `Planner`: its answers at every tick of a stretch at once."""
+
+    spec: PolicySpec
+
+    def forward_sequence(
+        self, observations: Observation, first: Bool[Tensor, "*batch time"], /
+    ) -> Hypotheses: ...
 
 
 @dataclass(frozen=True)
 class Batch(TensorTree):
-    """Stretches of drives with the expert's answers, leading dimensions `[batch time]`, consecutive ticks.
+    """Stretches of drives with the expert's answers, leading dimensions `[batch time]`, kept frames.
 
     Attributes:
         observations: What the policy saw.
-        frame_valid: True where the tick exists in the drive; a stretch may begin before its drive does.
+        first: True where the past does not count (a drive began, or the car was displaced).
         label: What the expert would have done there.
-        label_valid: Which labels to learn from. The first ticks of a stretch cut from the middle of a drive lack
-            the frames the policy would remember; whoever cuts decides whether they count.
+        label_valid: Which labels to learn from.
     """
 
     observations: Observation
-    frame_valid: Bool[Tensor, "batch time"]
+    first: Bool[Tensor, "batch time"]
     label: Plan
     label_valid: Bool[Tensor, "batch time"]
 
@@ -71,16 +82,17 @@ def laplace_mixture_loss(
 ) -> MixtureLoss:
     """Relaxed winner-takes-all Laplace likelihood, for each sample.
 
-    With label y, hypotheses k of location mu_k, scale b_k and logit l_k, weights w over times t and quantities q::
+    With label y, hypotheses k of location mu_k, scale b_k and logit l_k, weights w of times t and quantities
+    q, and K hypotheses::
 
         k* = argmin_k  sum_tq w_t |y_tq - mu_ktq| / unit_q
         n_k = sum_tq w_t w_q (|y_tq - mu_ktq| / b_ktq + log 2 b_ktq) / (sum_t w_t  sum_q w_q)
         L = (1 - r) n_k*  +  r / (K - 1) sum_{k != k*} n_k  -  c log softmax(l)_k*
 
-    The winner by L1 and its likelihood follow comma.ai (arXiv 2504.19077, section 4: r = 0); the share r of the others,
-    without which a hypothesis that never wins never learns, follows Rupprecht et al. 2017 (arXiv 1612.00197, eq. 6).
-    It is differentiable in location, scale and logit; the choice of the winner is not. Where a scale is below the floor
-    it counts as the floor and has no gradient, so the likelihood is bounded.
+    The winner by L1 and its likelihood follow comma.ai (arXiv 2504.19077, section 4: r = 0); the share r of
+    the others, without which a hypothesis that never wins never learns, follows Rupprecht et al. 2017 (arXiv
+    1612.00197, eq. 6). It is differentiable in location, scale and logit; the choice of the winner is not.
+    Where a scale is below the floor it counts as the floor and has no gradient, so the likelihood is bounded.
 
     Args:
         hypotheses: Any leading dimensions.
@@ -88,7 +100,8 @@ def laplace_mixture_loss(
         valid: Samples that count; what the label holds elsewhere, not-a-number included, changes nothing.
         time_weight: w_t, >= 0.
         quantity_weight: w_q for x, y, heading, speed, >= 0.
-        unit: Errors in x [m], y [m], heading [rad] and speed [m/s] that are equally bad in choosing the winner, > 0.
+        unit: Errors in x [m], y [m], heading [rad] and speed [m/s] that are equally bad when the winner is
+            chosen, > 0.
         relaxation: r, in [0, 1); of no effect with one hypothesis.
         classification: c, >= 0.
         scale_floor: Smallest scale that counts, in SI units, > 0.
@@ -122,16 +135,19 @@ def laplace_mixture_loss(
 class Imitation(Objective):
     """Match the expert's plan (behaviour cloning on recorded states, DAgger on the policy's own).
 
-    `losses` takes a `Batch` and a model "policy" with `forward_sequence`, such as `Planner`. Diagnostics: "l1_position"
-    and "l1_final", mean |dx| + |dy| of the most probable plan over its times and at its last [m]; "likelihood" and
-    "classification", the parts of the loss; "usage_entropy", entropy of how often each hypothesis wins [nat], 0 when
-    one always does; "valid", the share of samples that count.
+    `losses` takes a `Batch` and a `SequencePolicy` as the model "policy". Its diagnostics:
+
+    - "l1_position", "l1_final": |dx| + |dy| of the most probable plan, over its times and at its last [m];
+    - "likelihood", "classification": the parts of the loss;
+    - "usage_entropy": entropy of how often each hypothesis wins [nat], 0 when one always does;
+    - "valid": share of the samples that count.
 
     Attributes:
         quantity_weight: Weights of x, y, heading and speed in the likelihood, >= 0, not all 0.
-        unit: Errors in x [m], y [m], heading [rad], speed [m/s] that are equally bad in choosing the winner, > 0.
-        time_power: A point t seconds ahead weighs t to the minus this; 1 keeps metres far ahead from dominating, 0 weighs
-            all alike.
+        unit: Errors in x [m], y [m], heading [rad] and speed [m/s] that are equally bad when the winner is
+            chosen, > 0.
+        time_power: A point t seconds ahead weighs t to the minus this; 1 keeps metres far ahead from
+            dominating, 0 weighs all alike.
         relaxation: Share of the hypotheses that do not win, in [0, 1).
         classification: Weight of the cross-entropy of the logits, >= 0.
         scale_floor: Smallest Laplace scale that counts, > 0.
@@ -170,13 +186,20 @@ class Imitation(Objective):
                     fix=f"set `{name}` of Imitation",
                 )
 
+    def prepare(self, rollout: Rollout) -> Batch:
+        """See `Objective.prepare`; a label counts where it is valid and its drive was still going."""
+        assert rollout.label is not None
+        return Batch(
+            rollout.observation, rollout.first, rollout.label.plan, rollout.label.valid & rollout.alive
+        )
+
     def losses(self, models: Mapping[str, nn.Module], batch: Batch) -> Losses:
-        """The mean of `laplace_mixture_loss` over valid labels, 0 if there is none; see the class for diagnostics."""
-        policy = models["policy"]
-        hypotheses: Hypotheses = policy.forward_sequence(batch.observations, batch.frame_valid)
+        """The mean of `laplace_mixture_loss` over the labels that count, 0 if there is none."""
+        policy = cast(SequencePolicy, models["policy"])
+        hypotheses = policy.forward_sequence(batch.observations, batch.first)
         location = hypotheses.location
         times = policy.spec.plan.times(location.device)
-        valid = batch.label_valid & batch.frame_valid
+        valid = batch.label_valid
         mixture = laplace_mixture_loss(
             hypotheses,
             batch.label,

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from countersteer.drivers.driving import Rollout
 from countersteer.worlds.interface import Capability
 
 __all__ = ["Losses", "Objective"]
@@ -32,6 +33,10 @@ class Objective(abc.ABC):
 
     needs: frozenset[Capability] = frozenset()
     uses_expert: bool = False
+
+    @abc.abstractmethod
+    def prepare(self, rollout: Rollout) -> Any:
+        """What needs time order, from sequences `[batch time]` of kept frames: masks, returns, pairs."""
 
     @abc.abstractmethod
     def losses(self, models: Mapping[str, nn.Module], batch: Any) -> Losses:

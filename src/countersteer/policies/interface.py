@@ -65,11 +65,13 @@ class PolicySpec(abc.ABC):
         cameras: The cameras it was trained with; a world that differs is an error.
         plan: Times of its plans.
         dt: Tick it is run at [s].
+        stride: Ticks between the frames of its history; training keeps every `stride`-th frame.
     """
 
     cameras: tuple[Camera, ...]
     plan: PlanSpec
     dt: float
+    stride: int
 
     @abc.abstractmethod
     def build(self) -> Policy:
@@ -84,6 +86,9 @@ class Policy(nn.Module, abc.ABC):
     @abc.abstractmethod
     def initial_memory(self, batch: tuple[int, ...], device: torch.device | str = "cpu") -> TensorTree:
         """Memory at the start of a drive, leading dimensions `batch`."""
+
+    def calibrate(self, observation: Observation) -> None:
+        """Look once at the first data collected, before learning (for example for a mean image)."""
 
     @abc.abstractmethod
     def encode(self, observation: Observation) -> Float[Tensor, "*batch feature"]:

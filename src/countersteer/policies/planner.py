@@ -17,7 +17,7 @@ throughput (`benchmarks/planner.py` prints the table), and at five layers it tra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
@@ -58,7 +58,7 @@ class PlannerSpec(PolicySpec):
         stride: Ticks between those frames, >= 1.
         motion_ticks: Ticks of ego motion it reads, the current one included, >= 1.
         hypotheses: Plans it proposes, >= 1.
-        channels: Width of the patch embedding and of the convolutions after it; each of those halves the resolution.
+        channels: Width of the patch embedding, then of each convolution, which halves the resolution.
         features: Width of what it keeps of a frame.
         hidden: Width of the layers that plan.
         motion_dropout: Probability, in training mode, that a sample sees nothing of its motion but its speed.
@@ -70,10 +70,10 @@ class PlannerSpec(PolicySpec):
     """
 
     cameras: tuple[Camera, ...] = (Camera(),)
-    plan: PlanSpec = PlanSpec()
+    plan: PlanSpec = field(default_factory=PlanSpec)
     dt: float = 0.1
     frames: int = 3
-    stride: int = 2
+    stride: int = 3
     motion_ticks: int = 5
     hypotheses: int = 3
     channels: tuple[int, ...] = (32, 64, 128)
@@ -110,7 +110,7 @@ class PlannerSpec(PolicySpec):
 
     @property
     def memory_ticks(self) -> int:
-        """Ticks back to the oldest frame it looks at; a training window needs as many before its first label."""
+        """Ticks back to the oldest frame it looks at; so many must precede the first label of a stretch."""
         return (self.frames - 1) * self.stride
 
     def build(self) -> Planner:
@@ -132,7 +132,7 @@ class PlannerMemory(TensorTree):
 
 
 class Planner(Policy):
-    """See the module's docstring. Features are `PlannerSpec.features` numbers of the image, then the car's state.
+    """See the module's docstring. Features are `PlannerSpec.features` numbers of the image, then the state.
 
     Attributes:
         mean_image: What a blind planner sees and any other has subtracted, in [0, 255]; mid-grey until
@@ -146,7 +146,7 @@ class Planner(Policy):
 
     def __init__(self, spec: PlannerSpec):
         super().__init__()
-        self.spec = spec
+        self.spec = spec  # pyright: ignore[reportIncompatibleVariableOverride]
         height, width = spec.cameras[0].height, spec.cameras[0].width
         self.register_buffer("mean_image", torch.full((len(spec.cameras), height, width, 3), 127.5))
         self.register_buffer("times", spec.plan.times(), persistent=False)
@@ -161,7 +161,7 @@ class Planner(Policy):
         self.stages = nn.Sequential(*stages)
         self.image_features = nn.Linear(len(spec.cameras) * height * width * spec.channels[-1], spec.features)
 
-        # Past speeds, yaw rates and their validity: what motion dropout hides. The present speed is before it.
+        # What motion dropout hides, after the present speed: past speeds, yaw rates and their validity.
         self._history = 3 * spec.motion_ticks - 1
         state = 1 + self._history + 1 + len(Command) + 1
         if spec.target_points:
@@ -172,15 +172,16 @@ class Planner(Policy):
             nn.ReLU(inplace=True),
             nn.Linear(spec.hidden, spec.hidden),
             nn.ReLU(inplace=True),
-            nn.Linear(spec.hidden, answers),
         )
+        self.answer = nn.Linear(spec.hidden, answers)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         with torch.no_grad():  # nearly straight on at first, yet no two hypotheses alike
-            self.head[-1].weight.mul_(0.01)
-        self.to(memory_format=torch.channels_last)
+            self.answer.weight.mul_(0.01)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     @torch.no_grad()
     def set_mean_image(self, observation: Observation) -> None:
@@ -215,9 +216,9 @@ class Planner(Policy):
         """Features of one observation, without memory.
 
         Args:
-            observation: Frames `uint8 [*batch height width 3]` of the cameras of the spec, at least `motion_ticks` of
-                ego motion, and the intent. A camera whose reading is not valid adds nothing to the image
-                features, whatever its data holds.
+            observation: Frames `uint8 [*batch height width 3]` of the cameras of the spec, at least
+                `motion_ticks` of ego motion, and the intent. A camera whose reading is not valid adds nothing
+                to the image features, whatever its data holds.
 
         Raises:
             UserError: A camera is missing, its picture has another size, or the ego motion is too short.
@@ -267,50 +268,54 @@ class Planner(Policy):
             hypotheses.best(), PlannerMemory(images[..., 1:, :], valid[..., 1:]), hypotheses=hypotheses
         )
 
-    def forward_sequence(self, observations: Observation, valid: Bool[Tensor, "*batch time"]) -> Hypotheses:
-        """What `act` would answer at every tick of a stretch of a drive, for training: each frame is encoded once.
+    def forward_sequence(self, observations: Observation, first: Bool[Tensor, "*batch time"]) -> Hypotheses:
+        """What `act` would answer at every kept frame of a stretch; the entry for training.
+
+        Each frame is encoded once, whatever number of answers looks at it.
 
         Args:
-            observations: Consecutive ticks, leading dimensions `[*batch time]`.
-            valid: True where the tick exists in this drive. The stretch may begin before the drive does: the
-                memory then begins empty, as in driving. It begins empty at the first tick in any case, so the
-                first `PlannerSpec.memory_ticks` answers of a stretch from the middle of a drive know less than
-                `act` would.
+            observations: Frames `[*batch time]`, `PlannerSpec.stride` ticks apart, as collectors keep them.
+            first: True where the past does not count: the drive begins there, or the car was displaced. The
+                stretch's own first frame has no past in any case.
 
         Returns:
-            Hypotheses `[*batch time ...]`; meaningless where `valid` is false. In training mode the motion is
-            dropped for each tick independently.
+            Hypotheses `[*batch time ...]`. In training mode the motion is dropped for each frame independently.
         """
         features = self.encode(observations)
         image, state = features[..., : self.spec.features], features[..., self.spec.features :]
-        ticks, stride = valid.shape[-1], self.spec.stride
-        images = functional.pad(image * valid[..., None], (0, 0, self.spec.memory_ticks, 0))
-        padded = functional.pad(valid, (self.spec.memory_ticks, 0))
-        firsts = range(0, self.spec.memory_ticks + 1, stride)
-        return self._plan(
-            torch.stack([images[..., first : first + ticks, :] for first in firsts], -2),
-            torch.stack([padded[..., first : first + ticks] for first in firsts], -1),
-            state,
-        )
+        count, back = first.shape[-1], self.spec.frames - 1
+        segment = first.long().cumsum(-1)
+        images = functional.pad(image, (0, 0, back, 0))
+        segments = functional.pad(segment, (back, 0), value=-1)
+        valid = torch.stack([segments[..., k : k + count] == segment for k in range(back + 1)], -1)
+        past = torch.stack([images[..., k : k + count, :] for k in range(back + 1)], -2)
+        return self._plan(past * valid[..., None], valid, state)
+
+    def calibrate(self, observation: Observation) -> None:
+        """See `Policy.calibrate`."""
+        self.set_mean_image(observation)
 
     def _frames(self, observation: Observation, camera: Camera) -> Tensor:
         """Pictures of one camera, `uint8 [n height width 3]`."""
         reading = observation.sensors.get(camera.name)
         expected = (camera.height, camera.width, 3)
+        got = (
+            f"sensors {sorted(observation.sensors)}"
+            if reading is None
+            else f"data {list(reading.data.shape)}"
+        )
         if reading is None or tuple(reading.data.shape[-3:]) != expected:
             raise UserError(
-                f"the observation does not have the pictures of camera {camera.name!r} the planner was built for",
-                got=f"sensors {sorted(observation.sensors)}"
-                if reading is None
-                else f"data of shape {tuple(reading.data.shape)}",
+                f"the observation lacks the pictures that the planner expects of camera {camera.name!r}",
+                got=got,
                 expected="uint8 [*batch {} {} {}]".format(*expected),
                 fix="give the world the cameras of the policy's spec",
             )
         return reading.data.reshape(-1, *expected)
 
     def _see(self, frames: Float[Tensor, "n height width 3"]) -> Float[Tensor, "n map"]:
-        """The flattened feature map of centred frames (channels last throughout, so nothing is transposed)."""
-        # The contrast divides the weights, not the pixels: the same numbers for one pass less over the images.
+        """The flattened feature map of centred frames; channels stay last, so nothing is transposed."""
+        # The contrast divides the weights, not the pixels: the same for one pass less over the images.
         patches = functional.conv2d(
             frames.permute(0, 3, 1, 2), self.patches.weight / _CONTRAST, self.patches.bias, _PATCH
         )
@@ -358,7 +363,7 @@ class Planner(Policy):
             history = slice(1, 1 + self._history)
             keep = torch.rand(*batch, 1, device=state.device) >= spec.motion_dropout
             state = torch.cat([state[..., :1], state[..., history] * keep, state[..., history.stop :]], -1)
-        answer = self.head(torch.cat([images.flatten(-2), valid.float(), state], -1))
+        answer = self.answer(self.head(torch.cat([images.flatten(-2), valid.float(), state], -1)))
         curves, logit = answer[..., : -spec.hypotheses], answer[..., -spec.hypotheses :]
         residual, spread = curves.reshape(*batch, spec.hypotheses, spec.plan.points, 8).split(4, -1)
 

@@ -401,13 +401,14 @@ def _frame(
         0.022, head + 0.055 * (side / (side + band)), name, color=rgb(INK), size=21 * unit, weight="bold",
         va="center",
     )  # fmt: skip
-    licence = source.licence if len(source.licence) <= 60 else source.licence[:59] + "…"
     facts = (
         f"{source.source}   ·   {scenario.duration:.1f} s   ·   {len(tracks.ids)} "
-        f"{'track' if len(tracks.ids) == 1 else 'tracks'}   ·   {licence}"
+        f"{'track' if len(tracks.ids) == 1 else 'tracks'}   ·   {source.licence}"
     )
-    figure.text(0.022, head + 0.02 * (side / (side + band)), facts, color=rgb(FAINT_INK), size=14.5 * unit,
-                va="center")  # fmt: skip
+    line = figure.text(0.022, head + 0.02 * (side / (side + band)), facts, color=rgb(FAINT_INK),
+                       size=14.5 * unit, va="center")  # fmt: skip
+    # Names of licences are long: the line shrinks until it fits.
+    line.set_fontsize(14.5 * unit * min(1.0, 0.956 * side / line.get_window_extent().width))
     figure.text(0.978, head + 0.055 * (side / (side + band)), f"t = {scenario.times[tick]:.1f} s",
                 color=rgb(INK), size=18 * unit, ha="right", va="center")  # fmt: skip
 

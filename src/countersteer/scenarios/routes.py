@@ -106,7 +106,7 @@ def prolong(
     """The route carried on for `distance` [m]: along the lane it ends in, else straight on.
 
     A lane counts where it passes within 1.5 m of the end and points within 30 degrees of it; the gap to
-    its centre line is closed over 15 m. Where the lane ends, one that starts there is taken (the
+    its centre line is closed over 25 m. Where the lane ends, one that starts there is taken (the
     straightest), else the rest is straight.
 
     Returns:
@@ -125,7 +125,7 @@ def prolong(
         if not followed:
             # Close the gap to the centre line gently; a jump would be a kink in the curvature.
             gap = end - _nearest(lane, end)
-            fade = np.clip(1.0 - arc_length(lane) / 15.0, 0.0, 1.0)[:, None]
+            fade = np.clip(1.0 - arc_length(lane) / 25.0, 0.0, 1.0)[:, None]
             lane = lane + gap * fade**2 * (3 - 2 * fade)
             followed = True
         path = np.concatenate([path, lane[1:]])
@@ -205,8 +205,9 @@ def route_of_track(
         ahead = np.arange(0.0, STANDSTILL_ROUTE + SPACING / 2, SPACING)[:, None]
         path = axle[0] + ahead * np.array([np.cos(turn), np.sin(turn)])
         return path, (f"the ego stands: its route is {STANDSTILL_ROUTE:g} m straight ahead",)
-    path = smooth(driven, tolerance)
-    path, followed = prolong(path, lanes)
+    path, followed = prolong(smooth(driven, tolerance / 2), lanes)
+    # Once more over the whole, because the joint to the lane and the vertices of the lane are kinks.
+    path = smooth(path, tolerance / 2, reach=8.0)
     way = "along its lane" if followed else "straight on"
     return path, (
         f"route: the ego's rear-axle path, smoothed within {tolerance:g} m, and {EXTENSION:g} m {way} beyond "

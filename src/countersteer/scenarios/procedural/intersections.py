@@ -202,7 +202,9 @@ def _crosswalk(crossing: _Crossing, arm: int, kerbs: list[Curve]) -> Curve:
     edge = crossing.width / 2 + crossing.shoulder
 
     def kerb(at: float, curve: Curve, sign: float) -> float:
-        points = curve.beside(-edge).points @ np.stack([_place(arm, (1, 0)), _place(arm, (0, 1))], axis=1)
+        points = curve.beside(-edge).points @ np.stack(
+            [_place(arm, (1.0, 0.0)), _place(arm, (0.0, 1.0))], axis=1
+        )
         # Along the arm the distance of the kerb from the axis shrinks steadily to the straight part.
         order = np.argsort(points[:, 0])
         return float(np.interp(at, points[order, 0], points[order, 1])) - sign * 0.2

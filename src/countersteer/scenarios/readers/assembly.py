@@ -99,14 +99,14 @@ def check_tracks(path: Path, times: Float[ndarray, "time"], tracks: Tracks) -> N
         )
     for field in ("position", "heading", "velocity"):
         values = getattr(tracks, field)
-        wrong = ~np.isfinite(values.reshape(*tracks.valid.shape, -1)).all(-1) & tracks.valid
-        if wrong.any():
-            actor, tick = np.argwhere(wrong)[0]
+        finite = np.isfinite(values.reshape(*tracks.valid.shape, -1)).all(axis=-1)
+        if (bad := np.argwhere(tracks.valid & ~finite)).size:
+            actor, tick = bad[0]
             fail(actor, field, f"is not finite at valid step {tick}", values[actor, tick], "finite numbers")
     seen = tracks.valid.any(1)
-    wrong = seen[:, None] & ~((tracks.size > 0) & (tracks.size <= _LARGEST_BOX))
-    if wrong.any():
-        actor = int(np.argwhere(wrong)[0][0])
+    plausible = ((tracks.size > 0) & (tracks.size <= _LARGEST_BOX)).all(axis=-1)
+    if (bad := np.flatnonzero(seen & ~plausible)).size:
+        actor = int(bad[0])
         fail(actor, "size", "is not that of a thing on a road", tracks.size[actor], "0 to 100 m")
     both = tracks.valid[:, 1:] & tracks.valid[:, :-1]
     apart = np.linalg.norm(np.diff(tracks.position[..., :2], axis=1), axis=-1)

@@ -1,0 +1,59 @@
+# The words that people and CI share. Needs Python >= 3.11, make and a package index; nothing else.
+#
+# The environment lives in .venv and is built again only when pyproject.toml or constraints.txt changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-slow check format clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.runtime  ## Train a clone and its on-policy twin, test both, write runs/demo
+	@if [ -e runs/demo ]; then echo "removing the earlier runs/demo"; rm -rf runs/demo; fi
+	$(BIN)/countersteer demo --out runs/demo
+
+test: $(VENV)/.dev  ## Run the fast tests
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.dev  ## Run the tests that take minutes
+	$(BIN)/python -m pytest -n 2 -m slow $(PYTEST_ARGS)
+
+check: $(VENV)/.dev  ## Lint, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+format: $(VENV)/.dev  ## Rewrite the sources in the house format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## Remove the environment, caches and build outputs; runs/ stays
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is newer than what it was installed from. The dev environment contains the runtime one, so
+# building it marks both; a `make demo` after a `make test` installs nothing.
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing countersteer into $(VENV) (a few minutes the first time)"
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing countersteer and its development tools into $(VENV) (a few minutes the first time)"
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $(VENV)/.runtime $@
+
+$(BIN)/pip:
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo "error: no '$(PYTHON)' on this machine; name a Python >= 3.11: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: countersteer needs Python >= 3.11, and '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1)." >&2; \
+	  echo "       Name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)

@@ -1,0 +1,310 @@
+"""Closed-loop tests with pass rules that a person can verify on paper."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from countersteer.evaluation.driving import drive
+from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
+from countersteer.geometry import polylines
+from countersteer.geometry.boxes import REAR_AXLE_SHARE
+from countersteer.policies.interface import Policy
+from countersteer.scenarios.procedural import RoadKind, procedural_road
+from countersteer.scenarios.scenario import Scenario
+from countersteer.scenarios.sources import RecordedDrive, ScenarioSource
+from countersteer.traffic.idm import IDM
+from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
+from countersteer.worlds.interface import Cause, Command, Starts
+
+__all__ = ["Case", "Suite", "lane_change", "lane_keeping", "recorded", "run_suite"]
+
+_TEST_SEEDS = 7_000_000_000_000_000  # training scenarios draw theirs below 2^48; no test road is among them
+_WORLD = BoxWorldSpec(
+    start=StartSpec(lateral=0.0, heading=0.0, speed=0.0, set_speed=(1.0, 1.0)),
+    lost_distance=6.0,
+    terminate=(Cause.LOST, Cause.NUMERIC),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One drive of a suite.
+
+    Attributes:
+        id: Name.
+        scenario: Where; the drive begins on its recorded start.
+        lateral, heading: Displacement of the start [m, rad], left positive.
+        command, command_time: What is asked for and when [s].
+        counts: Whether it counts towards the total.
+        reactive: Whether other traffic reacts (IDM) rather than replaying.
+    """
+
+    id: str
+    scenario: Scenario
+    lateral: float = 0.0
+    heading: float = 0.0
+    command: Command = Command.FOLLOW
+    command_time: float = 0.0
+    counts: bool = True
+    reactive: bool = False
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Cases, the world they are driven in, and the rule that judges a record.
+
+    Attributes:
+        name, version: A result names both.
+        world: Settings; the tick and cameras are the policy's.
+        cases: In order.
+        rule: From case and record to the verdict.
+        seed: Of vehicles and looks, the same for every driver.
+    """
+
+    name: str
+    version: int
+    world: BoxWorldSpec
+    cases: tuple[Case, ...]
+    rule: Callable[[Case, DriveRecord], CaseResult]
+    seed: int = 20_261_121
+
+    @property
+    def protocol(self) -> str:
+        """What must be equal for two results to be comparable."""
+        digest = hashlib.sha256(repr((self.world, self.seed)).encode())
+        for case in self.cases:
+            digest.update(repr((case.id, case.lateral, case.heading, int(case.command))).encode())
+            digest.update(case.scenario.fingerprint().encode())
+        return f"{self.name} v{self.version} {digest.hexdigest()[:12]}"
+
+
+def run_suite(
+    suite: Suite,
+    driver: str,
+    policy: Policy | None,
+    *,
+    frames: bool = False,
+    on_tick: Callable[[int, int], None] | None = None,
+) -> SuiteResult:
+    """Drive all cases with a policy, or with the expert if it is None."""
+    world = suite.world
+    if policy is not None:
+        world = dataclasses.replace(world, cameras=policy.spec.cameras, dt=policy.spec.dt)
+    records: dict[str, DriveRecord] = {}
+    for reactive in (False, True):
+        cases = [case for case in suite.cases if case.reactive is reactive]
+        if not cases:
+            continue
+
+        def place(starts: Starts, cases: list[Case] = cases) -> Starts:
+            def column(values: list[float]) -> torch.Tensor:
+                return torch.tensor(values, dtype=starts.speed.dtype)[:, None]
+
+            aside = column([case.lateral for case in cases])
+            left = torch.stack([-starts.heading.sin(), starts.heading.cos()], -1)
+            when = [
+                round(case.command_time / world.dt) if case.command is not Command.FOLLOW else -1
+                for case in cases
+            ]
+            return starts.replace(
+                position=starts.position + aside[..., None] * left,
+                heading=starts.heading + column([case.heading for case in cases]),
+                command=torch.tensor([[int(case.command)] for case in cases]),
+                command_tick=torch.tensor(when)[:, None],
+            )
+
+        settings = dataclasses.replace(world, traffic=IDM() if reactive else None)
+        scenarios = [case.scenario for case in cases]
+        driven = drive(
+            settings, scenarios, place, policy, seed=suite.seed, frames=frames, on_tick=on_tick
+        )
+        records |= {case.id: record for case, record in zip(cases, driven, strict=True)}
+    ordered = tuple(records[case.id] for case in suite.cases)
+    results = tuple(suite.rule(case, record) for case, record in zip(suite.cases, ordered, strict=True))
+    return SuiteResult(suite.name, driver, suite.protocol, results, ordered)
+
+
+def _wheels(record: DriveRecord) -> np.ndarray:
+    """Positions of the four wheels [time 4 2]: axles a wheelbase apart, wheels at the body's sides."""
+    length, width = record.size
+    wheelbase = length * (1 - 2 * (0.5 - REAR_AXLE_SHARE))  # as much overhang before as behind
+    course = np.stack([np.cos(record.heading), np.sin(record.heading)], -1)
+    left = np.stack([-course[:, 1], course[:, 0]], -1)
+    return np.stack(
+        [
+            record.position + wheelbase * along * course + side * width / 2 * left
+            for along in (0, 1)
+            for side in (-1, 1)
+        ],
+        1,
+    )
+
+
+def _ended(record: DriveRecord) -> tuple[Cause, float] | None:
+    """Cause and time of an early end, if there was one."""
+    causes = np.flatnonzero((record.cause != Cause.NONE) & (record.cause != Cause.TIME))
+    if not len(causes):
+        return None
+    return Cause(int(record.cause[causes[0]])), float(record.times[causes[0]])
+
+
+def _keeping_rule(case: Case, record: DriveRecord) -> CaseResult:
+    """Mean |lateral error| <= 0.30 m over the last 5 of 15 s, and no wheel outside the lane after 6 s."""
+    last = record.times >= record.times[-1] - 5.0 + 1e-6
+    error = float(np.abs(record.lateral[last]).mean())
+    wheels = _wheels(record)
+    flat = wheels.reshape(-1, 2)
+    _, aside = polylines.project(record.path, flat)
+    aside = np.abs(aside.reshape(wheels.shape[:2])).max(1)
+    outside = (aside > record.scenario.lane_width / 2) & (record.times >= 6.0)
+    measures = {
+        "mean_error_m": error,
+        "largest_error_m": float(np.abs(record.lateral).max()),
+        "speed_mps": float(record.speed.mean()),
+    }
+    reason, when = "", None
+    ended = _ended(record)
+    if ended is not None:
+        reason, when = f"ended: {ended[0].name.lower().replace('_', ' ')}", ended[1]
+    elif outside.any():
+        when = float(record.times[np.argmax(outside)])
+        reason = f"a wheel left the lane at {when:.1f} s"
+    elif error > 0.30:
+        reason, when = f"mean error {error:.2f} m over the last 5 s", float(record.times[last][0])
+    return CaseResult(case.id, not reason, reason, when, measures)
+
+
+def lane_keeping() -> Suite:
+    """24 cases: straights, gentle and tight curves never seen in training, from offset starts.
+
+    Starts are 0.5 to 1.0 m aside and turned by 2 to 4 degrees; the vehicle's delay, gain and pull are
+    drawn at random; the road's speed keeps its lateral acceleration under 3 m/s^2. The only command is
+    "follow", and no target points are given.
+    """
+    cases = []
+    for number in range(24):
+        kind = (RoadKind.STRAIGHT, RoadKind.GENTLE, RoadKind.TIGHT)[number // 8]
+        k = number % 8
+        scenario = procedural_road(_TEST_SEEDS + number, kind, lanes=1 + k % 3, length=620.0)
+        cases.append(
+            Case(
+                f"{kind.value}-{k + 1}",
+                scenario,
+                lateral=(0.5 + 0.5 * k / 7) * (-1 if k % 2 else 1),
+                heading=math.radians(2 + 2 * ((3 * k) % 8) / 7) * (-1 if (k // 2) % 2 else 1),
+            )
+        )
+    return Suite("lane_keeping", 1, _WORLD, tuple(cases), _keeping_rule)
+
+
+def _change_rule(case: Case, record: DriveRecord) -> CaseResult:
+    """Within 0.4 m of the target lane's centre from 8 s on, to the end."""
+    late = record.times >= 8.0 - 1e-6
+    error = np.abs(record.lateral)
+    beyond = late & (error > 0.4)
+    measures = {
+        "error_at_8s_m": float(error[late][0]),
+        "largest_error_after_8s_m": float(error[late].max()),
+        "speed_mps": float(record.speed.mean()),
+    }
+    reason, when = "", None
+    ended = _ended(record)
+    if ended is not None:
+        reason, when = f"ended: {ended[0].name.lower().replace('_', ' ')}", ended[1]
+    elif beyond.any():
+        when = float(record.times[np.argmax(beyond)])
+        reason = f"{error[beyond][0]:.2f} m from the target lane at {when:.1f} s"
+    return CaseResult(case.id, not reason, reason, when, measures)
+
+
+def lane_change() -> Suite:
+    """20 cases: at 2 s the command to change one lane, nothing else; in the lane by 8 s and kept to 15 s."""
+    cases: list[Case] = []
+    seed = _TEST_SEEDS + 1000
+    while len(cases) < 20:
+        k = len(cases)
+        kind = RoadKind.STRAIGHT if k < 10 else RoadKind.GENTLE
+        scenario = procedural_road(seed, kind, lanes=2 + k % 3, length=620.0)
+        seed += 1
+        wanted = Command.LEFT if k % 2 == 0 else Command.RIGHT
+        sign = 1 if wanted is Command.LEFT else -1
+        if not any(sign * offset > 0.5 for offset in scenario.route_offsets):
+            continue
+        side = wanted.name.lower()
+        cases.append(Case(f"{kind.value}-{side}-{k + 1}", scenario, command=wanted, command_time=2.0))
+    return Suite("lane_change", 1, _WORLD, tuple(cases), _change_rule)
+
+
+def _at_fault(record: DriveRecord) -> tuple[int, int] | None:
+    """Tick and slot of the first collision that is the car's own fault.
+
+    After NAVSIM: not at fault while standing (<= 0.05 m/s), when struck from behind, or with what it
+    already overlapped at the start.
+    """
+    ignored = {int(record.collided_with[0])} if record.collision[0] else set()
+    for tick in np.flatnonzero(record.collision & record.alive):
+        other = int(record.collided_with[tick])
+        if other in ignored or record.speed[tick] <= 0.05:
+            continue
+        x, y = record.actors[tick, other, :2] - record.position[tick]
+        along = x * np.cos(record.heading[tick]) + y * np.sin(record.heading[tick])
+        if along < 0:  # behind the rear axle
+            ignored.add(other)
+            continue
+        return int(tick), other
+    return None
+
+
+def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
+    """No at-fault collision, no corner off the road, progress >= 0.7 of the log's."""
+    scenario = record.scenario
+    assert scenario.ego is not None
+    log = scenario.tracks.position[scenario.ego, :, :2]
+    upto = scenario.times <= record.times[-1] + 1e-6
+    logged = float(np.linalg.norm(np.diff(log[upto & scenario.tracks.valid[scenario.ego]], axis=0), axis=1).sum())
+    progress = float(record.arc[-1])
+    share = progress / logged if logged > 0 else math.nan
+    measures = {"progress_m": progress, "logged_m": logged, "progress_share": share}
+    reason, when = "", None
+    fault = _at_fault(record)
+    off = np.flatnonzero(record.off_road & record.alive)
+    ended = _ended(record)
+    if fault is not None:
+        when = float(record.times[fault[0]])
+        reason = f"at-fault collision with actor {fault[1]} at {when:.1f} s"
+    elif len(off):
+        when = float(record.times[off[0]])
+        reason = f"a corner left the road at {when:.1f} s"
+    elif ended is not None and ended[0] is not Cause.GOAL:
+        reason, when = f"ended: {ended[0].name.lower().replace('_', ' ')}", ended[1]
+    elif logged >= 10.0 and share < 0.7:
+        reason, when = f"progress {share:.2f} of the log's", float(record.times[-1])
+    counts = case.counts and logged >= 10.0
+    return CaseResult(case.id, (not reason) if counts else None, reason, when, measures)
+
+
+def recorded(*extra: ScenarioSource) -> Suite:
+    """Real drives: the bundled drive's last 20 s, and any scenes given, with replayed and IDM traffic.
+
+    Scenes whose recorded ego moves less than 10 m are reported apart. A drive lasts as long as its
+    recording, 15 s at most.
+    """
+    cases = []
+    for start in (40.0, 42.5, 45.0):
+        scenario = RecordedDrive(start=start).load()[0]
+        cases.append(Case(f"comma2k19 {start:g} s", scenario))
+    for source in extra:
+        for scenario in source.load():
+            if scenario.ego is None or scenario.route is None:
+                continue
+            for reactive in (False, True):
+                name = f"{scenario.id} {'idm' if reactive else 'replay'}"
+                cases.append(Case(name, scenario, reactive=reactive))
+    return Suite("recorded", 1, _WORLD, tuple(cases), _recorded_rule)

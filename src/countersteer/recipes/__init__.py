@@ -1,0 +1,1 @@
+"""Named experiments. A recipe is a function that returns one frozen tree."""

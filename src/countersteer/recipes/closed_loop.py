@@ -1,0 +1,71 @@
+"""The common baseline: clone, perturb, on_policy, blind. Same data, network, budget and seeds; who drives differs.
+
+    countersteer train on_policy --out runs/on_policy      about 2 minutes and 2 GB on two 2.5 GHz cores
+    countersteer evaluate runs/on_policy --suite lane_keeping
+
+Expected (docs/experiments.md has the study over five seeds): the clone has the smaller open-loop error and
+fails cases of the closed loop; the policy trained in its own states passes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from countersteer.drivers.expert import ExpertDriver
+from countersteer.drivers.mixed import Linear, MixedDriver
+from countersteer.drivers.perturbed import PerturbedDriver
+from countersteer.experts.recovery import RecoveryExpert
+from countersteer.objectives.imitation import Imitation
+from countersteer.policies.planner import PlannerSpec
+from countersteer.scenarios.procedural import RoadKind
+from countersteer.scenarios.sources import Combined, ProceduralRoads, RecordedDrive
+from countersteer.training.recipe import Collection, Learning, Recipe
+from countersteer.traffic.idm import IDM
+from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
+
+__all__ = ["blind", "clone", "on_policy", "perturb"]
+
+
+def clone() -> Recipe:
+    """Behaviour cloning: the expert drives."""
+    return Recipe(
+        name="clone",
+        scenarios=Combined(
+            (
+                ProceduralRoads(
+                    count=60,
+                    kinds=(RoadKind.GENTLE, RoadKind.TIGHT, RoadKind.STRAIGHT, RoadKind.S_CURVE),
+                    lanes=(1, 4),
+                    traffic=(0, 4),
+                    length=620.0,
+                ),
+                RecordedDrive(end=40.0),
+            )
+        ),
+        world=BoxWorldSpec(start=StartSpec(command_share=0.35), traffic=IDM()),
+        policy=PlannerSpec(),
+        expert=RecoveryExpert(),
+        driver=ExpertDriver(),
+        objective=Imitation(),
+        collection=Collection(),
+        learning=Learning(),
+    )
+
+
+def perturb() -> Recipe:
+    """The expert drives and is thrown off its course every few seconds; it recovers, and that is recorded."""
+    return dataclasses.replace(clone(), name="perturb", driver=PerturbedDriver(ExpertDriver()))
+
+
+def on_policy() -> Recipe:
+    """The policy drives, the expert labels: DAgger with a falling share of the expert."""
+    driver = MixedDriver(expert_share=Linear(1.0, 0.0, (0.0, 0.34)))
+    return dataclasses.replace(clone(), name="on_policy", driver=driver)
+
+
+def blind() -> Recipe:
+    """`on_policy` with its image replaced by the mean image: what the test gives away for nothing."""
+    recipe = on_policy()
+    return dataclasses.replace(
+        recipe, name="blind", policy=dataclasses.replace(recipe.policy, blind=True)  # type: ignore[type-var]
+    )

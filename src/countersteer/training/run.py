@@ -1,0 +1,371 @@
+"""The training loop, top to bottom: drive, keep, learn, repeat; resumable at any moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from countersteer import __version__
+from countersteer.drivers.driving import Rollout
+from countersteer.errors import UserError
+from countersteer.policies.interface import Policy, PolicySpec
+from countersteer.training import checkpoint, serialise
+from countersteer.training.collector import Collector, InlineCollector, Request
+from countersteer.training.learner import Learner
+from countersteer.training.recipe import Recipe
+from countersteer.training.store import RolloutStore
+
+__all__ = ["Progress", "load_policy", "load_recipe", "train"]
+
+
+class Progress:
+    """What a training run tells its caller; the default says nothing."""
+
+    def message(self, text: str) -> None:
+        """Something worth a line."""
+
+    def collected(self, round_number: int, rounds: int, frames: int, seconds: float) -> None:
+        """A round of driving is done."""
+
+    def learned(self, step: int, steps: int, logged: dict[str, float], samples_per_s: float) -> None:
+        """A gradient step is done."""
+
+
+def _environment() -> dict[str, Any]:
+    def git(*arguments: str) -> str | None:
+        try:
+            answer = subprocess.run(
+                ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    import numba
+    import numpy
+
+    return {
+        "countersteer": __version__,
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": bool(git("status", "--porcelain", "-uno")),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "numba": numba.__version__,
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "command": " ".join(sys.argv),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def _open(recipe: Recipe, out: Path, seed: int, resume: bool, source: str | None) -> None:
+    """Create the run's folder, or check that the one to resume belongs to this recipe."""
+    description = out / "recipe.json"
+    if resume and description.exists():
+        saved = json.loads(description.read_text())
+        now = serialise.to_json(recipe)
+        changed = serialise.differences(saved["recipe"], now)
+        if saved["seed"] != seed:
+            changed.append(f"seed: {saved['seed']} -> {seed}")
+        if changed:
+            raise UserError(
+                f"{out} is a run of another recipe",
+                got="; ".join(changed[:8]) + (" ..." if len(changed) > 8 else ""),
+                expected="the recipe and seed the run was started with",
+                fix="resume with the same recipe, overrides and seed, or choose another --out",
+            )
+        return
+    if out.exists() and any(out.iterdir()):
+        raise UserError(
+            f"the output folder {out} exists already",
+            got="a folder with files in it",
+            expected="a folder that does not exist yet",
+            fix="choose another --out, or add --resume to continue that run",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    content = {"recipe": serialise.to_json(recipe), "seed": seed, "source": source}
+    partial = out / "recipe.json.partial"
+    partial.write_text(json.dumps(content, indent=1))
+    partial.replace(description)
+
+
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    resume: bool = False,
+    source: str | None = None,
+    progress: Progress | None = None,
+    collector: Callable[[Recipe, int], Collector] = InlineCollector,
+) -> Path:
+    """Train a recipe into the folder `out`; returns the file of the finished policy.
+
+    Args:
+        recipe: What to do.
+        out: New folder of the run, or an interrupted run's with `resume`.
+        seed: Of weights, worlds and batches.
+        device: Where the learner's tensors live; one that is missing is an error.
+        resume: Continue from the last good checkpoint.
+        source: "file.py:function" of a user's recipe, kept with the run.
+        progress: Told what happens.
+        collector: Builds the collector from recipe and seed.
+
+    Raises:
+        KeyboardInterrupt: After a checkpoint was written.
+    """
+    recipe.check()
+    out, progress = Path(out), progress or Progress()
+    _check_device(device)
+    _open(recipe, out, seed, resume, source)
+    finished = out / "policy.safetensors"
+    if resume and finished.exists():
+        progress.message(f"{out} is finished already")
+        return finished
+
+    torch.manual_seed(seed)
+    policy = recipe.policy.build()
+    actors = collector(recipe, seed)
+    learner = Learner({"policy": policy.to(device)}, recipe.objective, recipe.learning)
+    store = RolloutStore(out / "rollouts")
+    checkpoints = checkpoint.CheckpointFolder(out / "checkpoints")
+    generator = torch.Generator().manual_seed(seed)
+    spent = _restore(learner, store, actors, checkpoints, generator, progress) if resume else 0.0
+    environment = _environment() | {"scenarios": _fingerprints(actors)}
+    (out / "run.json").write_text(json.dumps(environment | {"seed": seed}, indent=1))
+    log = _Log(out, learner.step)
+
+    collection, learning = recipe.collection, recipe.learning
+    started = time.monotonic() - spent
+    try:
+        for number in range(collection.rounds):
+            last = learning.steps * (number + 1) // collection.rounds
+            if learner.step >= last and number < len(store.rollouts):
+                continue
+            if number >= len(store.rollouts):
+                began = time.monotonic()
+                rollout = actors.collect(_request(recipe, seed, number, learner, store))
+                if number == 0:
+                    _prepare(policy, rollout)
+                store.add(rollout)
+                progress.collected(number, collection.rounds, store.frames, time.monotonic() - began)
+                _save(learner, store, checkpoints, generator, time.monotonic() - started)
+            while learner.step < last:
+                began = time.monotonic()
+                sequences = store.sample(generator, learning.sequences, learning.length).to(device)
+                logged = learner.update(recipe.objective.prepare(sequences))
+                rate = learning.sequences * learning.length / (time.monotonic() - began)
+                log.write(learner.step, logged | {"samples_per_s": rate})
+                progress.learned(learner.step, learning.steps, logged, rate)
+                if learner.step % learning.checkpoint_every == 0:
+                    _save(learner, store, checkpoints, generator, time.monotonic() - started)
+    except KeyboardInterrupt:
+        _save(learner, store, checkpoints, generator, time.monotonic() - started)
+        progress.message(f"interrupted at step {learner.step}; continue with --resume")
+        raise
+    finally:
+        log.close()
+
+    seconds = time.monotonic() - started
+    _save(learner, store, checkpoints, generator, seconds)
+    save_policy(finished, policy, recipe.name, seed, seconds, environment)
+    store.remove()
+    return finished
+
+
+def _request(recipe: Recipe, seed: int, number: int, learner: Learner, store: RolloutStore) -> Request:
+    collection = recipe.collection
+    total = collection.frames // (collection.drives * recipe.world.agents)
+    first = round(total * collection.first_round_share) if collection.rounds > 1 else total
+    rest = (total - first) // max(collection.rounds - 1, 1)
+    return Request(
+        # Rounds never share a drive: no drive slot begins more than a million drives in one.
+        first_drive=number * 1_000_000 * collection.drives,
+        frames=max(first if number == 0 else rest, recipe.learning.length),
+        progress=number / max(collection.rounds - 1, 1),
+        version=learner.step,
+        weights=learner.weights() if recipe.driver.uses_policy else None,
+    )
+
+
+def _prepare(policy: Policy, rollout: Rollout) -> None:
+    """Let the policy look at the first data once (for example for its mean image)."""
+    policy.calibrate(rollout.observation)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        known = ["cpu"] + [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+        raise UserError(
+            f"the device {device!r} is not there",
+            got=str(error).splitlines()[0],
+            expected=f"one of {', '.join(known)}",
+            fix="choose another --device",
+        ) from None
+
+
+def _fingerprints(actors: Collector) -> dict[str, str]:
+    scenarios = getattr(getattr(actors, "world", None), "scenarios", ())
+    return {scenario.id: scenario.fingerprint()[:16] for scenario in scenarios}
+
+
+def _save(
+    learner: Learner,
+    store: RolloutStore,
+    checkpoints: checkpoint.CheckpointFolder,
+    generator: torch.Generator,
+    seconds: float,
+) -> None:
+    state: dict[str, Any] = {
+        "models": {name: model.state_dict() for name, model in learner.models.items()},
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in learner.optimizers.items()},
+        "random": {"torch": torch.get_rng_state(), "batches": generator.get_state()},
+    }
+    tensors, structure = checkpoint.flatten_state(state)
+    metadata = {
+        "step": learner.step,
+        "rounds": len(store.rollouts),
+        "seconds": seconds,
+        "structure": structure,
+    }
+    checkpoints.save(learner.step, tensors, metadata)
+
+
+def _restore(
+    learner: Learner,
+    store: RolloutStore,
+    actors: Collector,
+    checkpoints: checkpoint.CheckpointFolder,
+    generator: torch.Generator,
+    progress: Progress,
+) -> float:
+    """Bring everything to the last good checkpoint; returns the seconds already spent."""
+    found = checkpoints.latest()
+    if found is None:
+        progress.message("no checkpoint yet: starting from the beginning")
+        return 0.0
+    for warning in found.warnings:
+        progress.message(warning)
+    rounds = found.metadata["rounds"]
+    template = actors.collect(Request(0, 1, 0.0, 0, learner.weights()))
+    if not store.load(rounds, template):
+        progress.message("the rollouts of the run are damaged or gone: starting from the beginning")
+        return 0.0
+    state = checkpoint.unflatten_state(found.tensors, found.metadata["structure"])
+    for name, model in learner.models.items():
+        model.load_state_dict(state["models"][name])
+    for name, optimizer in learner.optimizers.items():
+        optimizer.load_state_dict(state["optimizers"][name])
+    torch.set_rng_state(state["random"]["torch"])
+    generator.set_state(state["random"]["batches"])
+    learner.step = found.metadata["step"]
+    progress.message(f"resumed at step {learner.step} of {learner.learning.steps}")
+    return float(found.metadata["seconds"])
+
+
+class _Log:
+    """metrics.jsonl and TensorBoard; a resumed run drops lines after its checkpoint."""
+
+    def __init__(self, out: Path, step: int):
+        from torch.utils.tensorboard import SummaryWriter
+
+        path = out / "metrics.jsonl"
+        kept = []
+        if path.exists():
+            for line in path.read_text().splitlines():
+                try:
+                    if json.loads(line)["step"] <= step:
+                        kept.append(line)
+                except (ValueError, KeyError):
+                    break
+        path.write_text("".join(f"{line}\n" for line in kept))
+        self.file = path.open("a")
+        self.board = SummaryWriter(out / "tensorboard", purge_step=step + 1)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        if step % 10 and step > 1:
+            return
+        self.file.write(json.dumps({"step": step} | {k: round(v, 6) for k, v in values.items()}) + "\n")
+        for name, value in values.items():
+            self.board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.file.close()
+        self.board.close()
+
+
+def save_policy(
+    path: Path, policy: Policy, recipe: str, seed: int, seconds: float, environment: dict[str, Any]
+) -> None:
+    """Write a policy with everything needed to drive with it: spec, recipe, seed, environment."""
+    metadata = {
+        "kind": "policy",
+        "spec": serialise.to_json(policy.spec),
+        "recipe": recipe,
+        "seed": seed,
+        "seconds": seconds,
+        "environment": environment,
+    }
+    checkpoint.save(path, {k: v.cpu().contiguous() for k, v in policy.state_dict().items()}, metadata)
+
+
+def load_policy(path: str | Path, modules: tuple[Any, ...] = ()) -> tuple[Policy, dict[str, Any]]:
+    """The policy of a run folder or of a policy file, ready to drive, and what is written with it."""
+    path = Path(path)
+    file = path / "policy.safetensors" if path.is_dir() else path
+    if not file.exists():
+        unfinished = path.is_dir() and (path / "recipe.json").exists()
+        raise UserError(
+            f"{path} holds no finished policy",
+            got="a run that has not finished" if unfinished else "no file policy.safetensors",
+            expected="a run folder made by `countersteer train`, or a policy file",
+            fix=f"countersteer train ... --out {path} --resume" if unfinished else "check the path",
+        )
+    tensors, metadata = checkpoint.load(file)
+    if metadata.get("kind") != "policy":
+        raise UserError(
+            f"{file} is not a policy", got=metadata.get("kind", "a checkpoint"), expected="a policy file",
+            fix="give the run folder, or its policy.safetensors",
+        )  # fmt: skip
+    spec = serialise.from_json(metadata["spec"], extra_modules=modules)
+    assert isinstance(spec, PolicySpec)
+    policy = spec.build()
+    policy.load_state_dict(tensors)
+    return policy.eval(), metadata
+
+
+def load_recipe(run: str | Path, modules: tuple[Any, ...] = ()) -> tuple[Recipe, int]:
+    """The recipe and seed of a run folder."""
+    file = Path(run) / "recipe.json"
+    if not file.exists():
+        raise UserError(
+            f"{run} is not a run", got="no recipe.json", expected="a folder made by `countersteer train`",
+            fix="check the path",
+        )  # fmt: skip
+    saved = json.loads(file.read_text())
+    recipe = serialise.from_json(saved["recipe"], extra_modules=modules)
+    assert isinstance(recipe, Recipe) and dataclasses.is_dataclass(recipe)
+    return recipe, int(saved["seed"])

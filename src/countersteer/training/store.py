@@ -1,0 +1,77 @@
+"""Rollout storage: what was collected, in memory for learning and on disk for resuming."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from countersteer.drivers.driving import Rollout
+
+__all__ = ["RolloutStore"]
+
+
+class RolloutStore:
+    """All rollouts of a run, aggregated over its rounds (DAgger keeps everything it ever saw).
+
+    Args:
+        folder: Where each round is written, so that a resumed run learns from the same frames.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.rollouts: list[Rollout] = []
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"round_{number:03d}.safetensors"
+
+    def add(self, rollout: Rollout) -> None:
+        """Keep a rollout; it is on disk before it counts."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self._file(len(self.rollouts))
+        partial = path.with_suffix(".partial")
+        save_file({name: leaf.contiguous() for name, leaf in rollout.flatten().items()}, partial)
+        os.replace(partial, path)
+        self.rollouts.append(rollout)
+
+    def load(self, rounds: int, template: Rollout) -> bool:
+        """Read the first `rounds` rounds back; False, and nothing kept, if one is missing or damaged."""
+        loaded = []
+        for number in range(rounds):
+            try:
+                loaded.append(template.unflatten(load_file(self._file(number))))
+            except Exception:
+                return False
+        self.rollouts = loaded
+        return True
+
+    def remove(self) -> None:
+        """Delete the files; the frames stay in memory."""
+        for path in self.folder.glob("round_*"):
+            path.unlink()
+        if self.folder.exists():
+            self.folder.rmdir()
+
+    @property
+    def frames(self) -> int:
+        """Frames kept."""
+        return sum(rollout.alive.numel() for rollout in self.rollouts)
+
+    def sample(self, generator: torch.Generator, sequences: int, length: int) -> Rollout:
+        """Random sequences `[sequences, length]` of consecutive kept frames, every frame alike likely."""
+        sizes = torch.tensor([float(rollout.alive.numel()) for rollout in self.rollouts])
+        which = torch.multinomial(sizes, sequences, replacement=True, generator=generator)
+        parts = []
+        for number, rollout in enumerate(self.rollouts):
+            count = int((which == number).sum())
+            if count == 0:
+                continue
+            time, drives = rollout.alive.shape
+            begin = torch.randint(time - length + 1, (count, 1), generator=generator)
+            drive = torch.randint(drives, (count, 1), generator=generator)
+            rows: Tensor = begin + torch.arange(length)
+            parts.append(rollout[rows, drive.expand(-1, length)])
+        return Rollout.cat(parts)

@@ -1,0 +1,145 @@
+"""Numba kernels of the ground bake: polygon fill and nearest-segment painting. Imported lazily."""
+
+from __future__ import annotations
+
+import math
+from typing import no_type_check
+
+import numba as nb
+import numpy as np
+
+from countersteer.worlds.boxworld.ground import (
+    DASH_PERIOD,
+    HEADING_STEPS,
+    PAINT_RANGE,
+    PHASE_STEPS,
+    SOLID,
+)
+
+_NORTH_EAST = math.pi / 4
+
+
+@nb.njit(cache=True)
+@no_type_check
+def fill_polygon(mask, points):
+    """Set the cells of `mask` [rows, cols] whose centres lie inside the polygon (even-odd rule).
+
+    Args:
+        mask: uint8, written.
+        points: Vertices x, y in cells: the centre of cell [0, 0] is at (0.5, 0.5).
+    """
+    rows, cols = mask.shape
+    count = len(points)
+    low, high = points[0, 1], points[0, 1]
+    for k in range(count):
+        low, high = min(low, points[k, 1]), max(high, points[k, 1])
+    crossings = np.empty(count, np.float64)
+    for row in range(max(0, math.floor(low - 0.5)), min(rows, math.ceil(high + 0.5))):
+        y = row + 0.5
+        found = 0
+        for k in range(count):
+            xa, ya = points[k, 0], points[k, 1]
+            xb, yb = points[(k + 1) % count, 0], points[(k + 1) % count, 1]
+            if (ya <= y) != (yb <= y):
+                crossings[found] = xa + (xb - xa) * (y - ya) / (yb - ya)
+                found += 1
+        crossings[:found].sort()
+        for k in range(0, found - 1, 2):
+            first = max(0, math.ceil(crossings[k] - 0.5))
+            last = min(cols - 1, math.floor(crossings[k + 1] - 0.5))
+            for col in range(first, last + 1):
+                mask[row, col] = 1
+
+
+@nb.njit(cache=True)
+@no_type_check
+def paint_segments(segments, styles, origin, resolution, best, paint, phase, kind):
+    """Write, for every cell near a marking, where its nearest segment lies.
+
+    Args:
+        segments: x, y of both ends [m], arc length of the first end [m] (`n 5`).
+        styles: Half width [m], 1 if dashed, kind bits of colour and width (`n 3`).
+        origin, resolution: Of the raster [m].
+        best: Distance to the nearest painted border so far [m], updated.
+        paint, phase, kind: Codes of `Ground`, updated.
+    """
+    rows, cols = best.shape
+    for n in range(len(segments)):
+        xa, ya, xb, yb, arc = segments[n]
+        half, dashed, bits = styles[n]
+        along_x, along_y = xb - xa, yb - ya
+        length2 = along_x * along_x + along_y * along_y
+        length = math.sqrt(length2)
+        if length2 < 1e-12:
+            continue
+        reach = PAINT_RANGE
+        col0 = max(0, math.floor((min(xa, xb) - reach - origin[0]) / resolution))
+        col1 = min(cols, math.ceil((max(xa, xb) + reach - origin[0]) / resolution))
+        row0 = max(0, math.floor((min(ya, yb) - reach - origin[1]) / resolution))
+        row1 = min(rows, math.ceil((max(ya, yb) + reach - origin[1]) / resolution))
+        for row in range(row0, row1):
+            y = origin[1] + (row + 0.5) * resolution
+            for col in range(col0, col1):
+                x = origin[0] + (col + 0.5) * resolution
+                share = ((x - xa) * along_x + (y - ya) * along_y) / length2
+                share = min(max(share, 0.0), 1.0)
+                gap_x, gap_y = x - xa - share * along_x, y - ya - share * along_y
+                distance = math.sqrt(gap_x * gap_x + gap_y * gap_y)
+                if distance > reach or distance - half >= best[row, col]:
+                    continue
+                best[row, col] = distance - half
+                # The normal is the gradient of the distance, so that round caps extrapolate rightly too.
+                if distance > 1e-6:
+                    normal_x, normal_y = gap_x / distance, gap_y / distance
+                else:
+                    normal_x, normal_y = -along_y / length, along_x / length
+                heading = math.atan2(-normal_x, normal_y)  # of the line, with this normal on its left
+                signed = distance
+                if heading < 0.0 or heading >= math.pi:
+                    heading += math.pi if heading < 0.0 else -math.pi
+                    signed = -distance
+                heading = min(max(heading, 0.0), math.pi)
+                code = round(127.0 * math.sqrt(min(abs(signed) / PAINT_RANGE, 1.0)))
+                paint[row, col] = 128 + code if signed >= 0.0 else 128 - code
+                kind[row, col] = int(bits) | min(int(heading / math.pi * HEADING_STEPS), HEADING_STEPS - 1)
+                if dashed > 0.0:
+                    forward = along_x * math.cos(heading) + along_y * math.sin(heading) >= 0.0
+                    s = (arc + share * length) % DASH_PERIOD - DASH_PERIOD / 2
+                    step = int(((s if forward else -s) / DASH_PERIOD + 0.5) * PHASE_STEPS)
+                    phase[row, col] = min(max(step, 0), PHASE_STEPS - 1)
+                else:
+                    phase[row, col] = SOLID
+
+
+@nb.njit(cache=True)
+@no_type_check
+def mark_directions(lanes, origin, resolution, directions):
+    """Set the direction bits of the cells within half a lane's width of its segments.
+
+    Args:
+        lanes: x, y of both ends and half width [m] (`n 5`).
+        origin, resolution: Of the raster [m].
+        directions: uint8 bit masks, updated.
+    """
+    rows, cols = directions.shape
+    for n in range(len(lanes)):
+        xa, ya, xb, yb, half = lanes[n]
+        along_x, along_y = xb - xa, yb - ya
+        length2 = along_x * along_x + along_y * along_y
+        if length2 < 1e-12:
+            continue
+        sector = int(math.floor(math.atan2(along_y, along_x) / _NORTH_EAST + 0.5)) % 8
+        bit = np.uint8(1 << sector)
+        col0 = max(0, math.floor((min(xa, xb) - half - origin[0]) / resolution))
+        col1 = min(cols, math.ceil((max(xa, xb) + half - origin[0]) / resolution))
+        row0 = max(0, math.floor((min(ya, yb) - half - origin[1]) / resolution))
+        row1 = min(rows, math.ceil((max(ya, yb) + half - origin[1]) / resolution))
+        for row in range(row0, row1):
+            y = origin[1] + (row + 0.5) * resolution
+            for col in range(col0, col1):
+                x = origin[0] + (col + 0.5) * resolution
+                share = ((x - xa) * along_x + (y - ya) * along_y) / length2
+                share = min(max(share, 0.0), 1.0)
+                gap_x, gap_y = x - xa - share * along_x, y - ya - share * along_y
+                if gap_x * gap_x + gap_y * gap_y <= half * half:
+                    directions[row, col] |= bit
