@@ -5,15 +5,26 @@ import math
 import pytest
 import torch
 
+from countersteer.drivers.driving import Rollout
 from countersteer.errors import UserError
+from countersteer.experts.interface import Label
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.imitation import Batch, Imitation, laplace_mixture_loss
 from countersteer.policies.interface import Hypotheses
 from countersteer.policies.planner import PlannerSpec
-from countersteer.vehicles.plans import Plan
+from countersteer.vehicles.plans import Action, Plan
 from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
 
 EQUAL = torch.ones(4)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny tensors: threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def loss(hypotheses, plan, valid=None, **changes):
@@ -205,7 +216,7 @@ def batch_of(stretches=4, ticks=4, seed=0, motion_ticks=5):
         curvature * 8.0 * times,
         torch.full((*shape, len(times)), 8.0),
     )
-    return Batch(observations, yes, plan, yes)
+    return Batch(observations, ~yes, plan, yes)
 
 
 PLANNER = PlannerSpec(cameras=(Camera(width=32, height=16),), channels=(8, 16), features=32, hidden=64)
@@ -217,7 +228,7 @@ def test_planner_fits_a_few_samples():
     policy, batch, objective = PLANNER.build(), batch_of(), Imitation()
     optimizer = torch.optim.AdamW(policy.parameters(), 3e-3)
     first = objective.losses({"policy": policy}, batch)
-    for _ in range(300):
+    for _ in range(150):
         optimizer.zero_grad()
         objective.losses({"policy": policy}, batch).groups["policy"].backward()
         optimizer.step()
@@ -228,23 +239,51 @@ def test_planner_fits_a_few_samples():
 
 
 def test_losses_average_over_what_counts():
-    """Masked ticks, by either mask, leave the loss and the diagnostics as without them."""
+    """Masked frames leave the loss and the diagnostics as without them, whatever their label holds."""
     torch.manual_seed(0)
     policy, batch, objective = PLANNER.build().eval(), batch_of(ticks=6), Imitation()
     whole = objective.losses({"policy": policy}, batch[:, :4])
     label_valid = batch.label_valid.clone()
-    label_valid[:, 4] = False
-    frame_valid = batch.frame_valid.clone()
-    frame_valid[:, 5] = False
-    spoilt = batch.label.map(torch.clone)
+    label_valid[:, 4:] = False
+    spoilt = batch.label.clone()
     spoilt.position[:, 4:] = math.nan
-    masked = objective.losses(
-        {"policy": policy}, batch.replace(label_valid=label_valid, frame_valid=frame_valid, label=spoilt)
-    )
+    masked = objective.losses({"policy": policy}, batch.replace(label_valid=label_valid, label=spoilt))
     torch.testing.assert_close(masked.groups["policy"], whole.groups["policy"])
     for name in ("l1_position", "l1_final", "usage_entropy", "likelihood", "classification"):
         torch.testing.assert_close(masked.diagnostics[name], whole.diagnostics[name])
     assert masked.diagnostics["valid"].item() == pytest.approx(4 / 6)
+
+
+def rollout_of(batch, label_valid, alive, confidence):
+    shape = label_valid.shape
+    no, number = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.long)
+    return Rollout(
+        observation=batch.observations,
+        label=Label(batch.label, label_valid),
+        action=Action(torch.zeros(shape), torch.zeros(shape)),
+        policy_drove=no,
+        first=batch.first,
+        alive=alive,
+        terminated=no,
+        cause=number,
+        confidence=confidence,
+        drive=number,
+        version=number,
+    )
+
+
+def test_prepare_masks_what_cannot_be_learned_from():
+    """No label, a drive that is over, or a world that cannot be trusted: each alone is reason enough."""
+    batch = batch_of(stretches=1, ticks=4)
+    label_valid = torch.tensor([[True, False, True, True]])
+    alive = torch.tensor([[True, True, False, True]])
+    confidence = torch.tensor([[0.5, 1.0, 1.0, 0.49]])
+    rollout = rollout_of(batch, label_valid, alive, confidence)
+    got = Imitation(min_confidence=0.5).prepare(rollout)
+    assert got.label_valid.tolist() == [[True, False, False, False]]
+    assert torch.equal(got.first, rollout.first)
+    with pytest.raises(UserError, match="labels"):
+        Imitation().prepare(rollout.replace(label=None))
 
 
 def test_nothing_valid_is_zero_loss_and_zero_gradient():
@@ -265,7 +304,7 @@ class Fixed(torch.nn.Module):
         super().__init__()
         self.spec, self.hypotheses = PLANNER, hypotheses
 
-    def forward_sequence(self, observations, valid):
+    def forward_sequence(self, observations, first):
         return self.hypotheses
 
 
@@ -315,6 +354,7 @@ def test_later_points_weigh_less():
         {"quantity_weight": (0.0, 0.0, 0.0, 0.0)},
         {"classification": -1.0},
         {"time_power": math.nan},
+        {"min_confidence": 1.5},
     ],
 )
 def test_impossible_settings_are_refused(changes):

@@ -33,7 +33,7 @@ from countersteer.scenarios.sources import Combined, ProceduralRoads, RecordedDr
 
 PLAIN = (RoadKind.STRAIGHT, RoadKind.GENTLE, RoadKind.TIGHT, RoadKind.S_CURVE)
 # Roads are not made smaller by smaller numbers, so shrinking would only cost time.
-few = settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate])
+few = settings(max_examples=18, deadline=None, derandomize=True, phases=[Phase.generate])
 
 
 def on_many_roads(test: Callable[[Scenario], None]) -> Callable[..., None]:
@@ -63,6 +63,16 @@ def on_pavement(scenario: Scenario, points: np.ndarray) -> np.ndarray:
     return np.any([inside(points, area.points) for area in areas], axis=0)
 
 
+def route_of(scenario: Scenario) -> np.ndarray:
+    assert scenario.route is not None
+    return scenario.route
+
+
+def ego_of(scenario: Scenario) -> int:
+    assert scenario.ego is not None
+    return scenario.ego
+
+
 def inner(points: np.ndarray) -> np.ndarray:
     """Without the ends, where a projection is clamped and a difference one-sided."""
     return points[5:-5]
@@ -78,9 +88,7 @@ def test_same_arguments_give_the_same_scenario_and_other_seeds_another(kind):
     assert first.fingerprint() == again.fingerprint()
     assert np.array_equal(first.tracks.velocity, again.tracks.velocity)
     assert np.array_equal(first.tracks.valid, again.tracks.valid)
-    assert first.route is not None
-    assert again.route is not None
-    assert first.route.tobytes() == again.route.tobytes()
+    assert route_of(first).tobytes() == route_of(again).tobytes()
     assert (first.id, first.provenance) == (again.id, again.provenance)
     assert first.fingerprint() != other.fingerprint()
     assert first.provenance.fingerprint != other.provenance.fingerprint
@@ -100,14 +108,10 @@ def test_traffic_does_not_change_the_road_or_the_ego(kind):
 
 @on_many_roads
 def test_route_curvature_is_continuous_limited_and_allows_the_speed(scenario):
-    route, ego = scenario.route, scenario.ego
+    route, ego = route_of(scenario), ego_of(scenario)
     curvature = inner(curvatures(route))
-    limit = max(
-        f.speed_limit
-        for f in scenario.road.of_kind(MapKind.LANE)
-        if np.abs(project(f.points, route[60:61])[1]) < 0.3 and wrapped_course(f.points, route[60:62]) < 0.1
-        if np.abs(curvatures(f.points)).max() >= 0.9 * np.abs(curvature).max()
-    )
+    limits = {f.id: f.speed_limit for f in scenario.road.of_kind(MapKind.LANE)}
+    limit = limits.get("turn") or limits.get("ramp") or limits.get("lane_0") or limits["lane_2_0"]
     speed = np.linalg.norm(scenario.tracks.velocity[ego], axis=1)
     assert np.ptp(speed) < 1e-6
     assert 1.0 < speed[0] <= limit + 1e-9
@@ -141,12 +145,12 @@ def test_every_lane_limit_fits_its_curvature(scenario):
 )
 def test_bends_have_the_radii_of_their_kind(kind, least, most):
     for seed in range(12):
-        radius = 1 / np.abs(inner(curvatures(procedural_road(seed, kind, lanes=1).route))).max()
+        radius = 1 / np.abs(inner(curvatures(route_of(procedural_road(seed, kind, lanes=1))))).max()
         assert least * 0.98 <= radius <= most * 1.02
 
 
 def test_straight_roads_are_straight():
-    assert np.abs(curvatures(procedural_road(0, RoadKind.STRAIGHT, lanes=2).route)).max() < 1e-9
+    assert np.abs(curvatures(route_of(procedural_road(0, RoadKind.STRAIGHT, lanes=2)))).max() < 1e-9
 
 
 def test_positive_curvature_turns_left_and_keeps_its_angle():
@@ -161,7 +165,7 @@ def test_positive_curvature_turns_left_and_keeps_its_angle():
     assert left.length < curve.length  # the inside of a left bend
 
 
-@few
+@settings(few, max_examples=12)
 @given(st.integers(0, 2**40), st.sampled_from(PLAIN), st.integers(1, 4), st.integers(0, 4))
 def test_lanes_lines_and_edges_are_parallel_at_their_offsets(seed, kind, lanes, opposite):
     scenario = procedural_road(seed, kind, lanes=lanes, opposite=opposite)
@@ -172,15 +176,15 @@ def test_lanes_lines_and_edges_are_parallel_at_their_offsets(seed, kind, lanes, 
     assert np.allclose(np.diff(offsets), width)
 
     def lateral(points: np.ndarray) -> np.ndarray:
-        return project(scenario.route, inner(points[:, :2]))[1]
+        return project(route_of(scenario), inner(points[:, :2]))[1]
 
     for i, at in enumerate(offsets):
         assert np.allclose(lateral(lane_points(scenario, f"lane_{i}")), at, atol=0.02)
     for i in range(opposite):
         points = lane_points(scenario, f"oncoming_{i}")
         assert np.allclose(lateral(points), offsets[-1] + (i + 1) * width, atol=0.03)
-        assert project(scenario.route, points[[10, -10]])[0].tolist() == sorted(
-            project(scenario.route, points[[10, -10]])[0], reverse=True
+        assert project(route_of(scenario), points[[10, -10]])[0].tolist() == sorted(
+            project(route_of(scenario), points[[10, -10]])[0], reverse=True
         )
     right, left = offsets[0] - width / 2, offsets[-1] + (opposite + 0.5) * width
     assert np.allclose(lateral(lane_points(scenario, "line_right")), right, atol=0.02)
@@ -198,17 +202,17 @@ def test_lanes_lines_and_edges_are_parallel_at_their_offsets(seed, kind, lanes, 
 def test_the_road_reaches_behind_and_ahead_and_the_ego_starts_at_the_origin():
     for seed, kind in enumerate(RoadKind):
         scenario = procedural_road(seed, kind, lanes=2)
-        along = project(scenario.route, np.zeros((1, 2)))
+        along = project(route_of(scenario), np.zeros((1, 2)))
         assert along[0][0] == pytest.approx(60.0, abs=0.1)
         assert along[1][0] == pytest.approx(0.0, abs=0.01)
-        assert np.diff(arc_length(scenario.route)).max() < 1.05
+        assert np.diff(arc_length(route_of(scenario))).max() < 1.05
         if kind is not RoadKind.INTERSECTION:
-            assert arc_length(scenario.route)[-1] == pytest.approx(450.0, abs=0.5)
+            assert arc_length(route_of(scenario))[-1] == pytest.approx(450.0, abs=0.5)
 
 
 @on_many_roads
 def test_the_ego_stays_on_the_pavement_and_in_its_lane(scenario):
-    tracks, ego = scenario.tracks, scenario.ego
+    tracks, ego = scenario.tracks, ego_of(scenario)
     assert tracks.valid[ego].all()
     box = corners(
         torch.from_numpy(tracks.position[ego, :, :2]),
@@ -218,50 +222,57 @@ def test_the_ego_stays_on_the_pavement_and_in_its_lane(scenario):
     assert on_pavement(scenario, box.reshape(-1, 2).numpy()).all()
     direction = np.stack([np.cos(tracks.heading[ego]), np.sin(tracks.heading[ego])], axis=1)
     axle = tracks.position[ego, :, :2] - tracks.size[ego, 0] * 1.461 / 5.176 * direction
-    assert np.abs(project(scenario.route, axle)[1]).max() < 0.02
+    assert np.abs(project(route_of(scenario), axle)[1]).max() < 0.02
     moved = np.linalg.norm(np.diff(axle, axis=0), axis=1) / np.diff(scenario.times)
     assert np.allclose(moved, np.linalg.norm(tracks.velocity[ego, 0]), rtol=5e-3)
 
 
-def pairs(scenario: Scenario, tick: int, grow: float = 0.0) -> torch.Tensor:
-    """Overlap of every pair of valid actors at one tick."""
+@pytest.fixture(scope="module")
+def two_hundred() -> list[Scenario]:
+    kinds = list(RoadKind)
+    return [procedural_road(i, kinds[i % len(kinds)], lanes=1 + i % 4, traffic=6) for i in range(200)]
+
+
+def collisions(scenario: Scenario, ticks: slice) -> torch.Tensor:
+    """Overlap of every pair of actors at some ticks."""
     tracks = scenario.tracks
-    here = np.flatnonzero(tracks.valid[:, tick])
-    both = np.array(list(itertools.combinations(here, 2)), dtype=int).reshape(-1, 2)
-    size = tracks.size[:, :2] + np.array([grow, 0.0])
-    arrays = (tracks.position[:, tick, :2], tracks.heading[:, tick], size)
-    return overlap(*(torch.from_numpy(a[both[:, k]]) for k in range(2) for a in arrays))
+    both = np.array(list(itertools.combinations(range(len(tracks.ids)), 2)), dtype=int).reshape(-1, 2)
+    size = np.broadcast_to(tracks.size[:, None, :2], tracks.velocity.shape)
+    arrays = [a[:, ticks] for a in (tracks.position[..., :2], tracks.heading, size)]
+    hit = overlap(*(torch.from_numpy(a[both[:, k]]) for k in range(2) for a in arrays))
+    valid = tracks.valid[:, ticks]
+    return hit & torch.from_numpy(valid[both[:, 0]] & valid[both[:, 1]])
 
 
-def test_nobody_overlaps_at_the_start_for_200_seeds():
-    placed = 0
-    for seed in range(200):
-        kind = list(RoadKind)[seed % len(RoadKind)]
-        scenario = procedural_road(seed, kind, lanes=1 + seed % 4, traffic=6)
-        hits = pairs(scenario, 0)
-        assert not hits.any(), scenario.id
-        placed += len(scenario.tracks.ids) - 1
-    assert placed > 200 * 5.5
+def test_nobody_overlaps_at_the_start_for_200_seeds(two_hundred):
+    assert not [s.id for s in two_hundred if collisions(s, slice(1)).any()]
+    # ... and the check sees an overlap where there is one.
+    tracks = two_hundred[0].tracks
+    names = ("kind", "position", "heading", "velocity", "size", "valid")
+    twin = Tracks(("a", "b"), *(getattr(tracks, name)[[0, 0]] for name in names))
+    assert collisions(dataclasses.replace(two_hundred[0], tracks=twin), slice(1)).all()
 
 
-def test_the_log_is_free_of_collisions():
-    for seed in range(30):
-        kind = list(RoadKind)[seed % len(RoadKind)]
-        scenario = procedural_road(seed, kind, lanes=1 + seed % 4, traffic=8)
-        assert not any(pairs(scenario, tick).any() for tick in range(0, len(scenario.times), 4)), scenario.id
+def test_the_asked_number_of_vehicles_nearly_always_fits(two_hundred):
+    moving = [int(s.tracks.velocity.any(axis=(1, 2))[s.tracks.kind == 0].sum()) - 1 for s in two_hundred]
+    assert np.mean(moving) > 5.5
+
+
+def test_the_log_is_free_of_collisions(two_hundred):
+    assert not [s.id for s in two_hundred[:72] if collisions(s, slice(None, None, 3)).any()]
 
 
 def test_nobody_starts_within_twelve_metres_in_the_ego_lane():
     met = 0
-    for seed in range(60):
+    for seed in range(25):
         scenario = procedural_road(seed, RoadKind.STRAIGHT, lanes=1, opposite=0, traffic=8)
-        s, lateral = project(scenario.route, scenario.tracks.position[:, 0, :2])
+        s, lateral = project(route_of(scenario), scenario.tracks.position[:, 0, :2])
         for i in range(1, len(s)):
             if scenario.tracks.valid[i, 0] and abs(lateral[i]) < 1.0:
                 gap = abs(s[i] - s[0]) - scenario.tracks.size[[0, i], 0].sum() / 2
                 assert gap >= 12.0 - 1e-6
                 met += 1
-    assert met > 60
+    assert met > 25
 
 
 @on_many_roads
@@ -299,7 +310,7 @@ def test_kinds_and_sizes_are_plausible_and_the_roadside_is_peopled_rarely():
     assert seen[ActorKind.STATIC] == 0
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(15))
 def test_lights_never_let_crossing_movements_go_together(seed):
     scenario = procedural_road(seed, RoadKind.INTERSECTION, lanes=1 + seed % 3, traffic=4, duration=60.0)
     signals = scenario.signals
@@ -318,8 +329,8 @@ def test_lights_never_let_crossing_movements_go_together(seed):
     assert np.isin(after[before == SignalState.CAUTION], [SignalState.CAUTION, SignalState.STOP]).all()
     # A left turn of the ego has its oncoming traffic stopped.
     mine = ego_light(scenario)
-    turn = float(np.ptp(headings(scenario.route))) * np.sign(
-        headings(scenario.route)[-1] - headings(scenario.route)[0]
+    turn = float(np.ptp(headings(route_of(scenario)))) * np.sign(
+        headings(route_of(scenario))[-1] - headings(route_of(scenario))[0]
     )
     if turn > 1.0:
         oncoming = angle[mine] > 3.0
@@ -328,14 +339,14 @@ def test_lights_never_let_crossing_movements_go_together(seed):
 
 def ego_light(scenario: Scenario) -> int:
     """The light at which the ego's route arrives."""
-    course = headings(scenario.route)
-    s, lateral = project(scenario.route, scenario.signals.stop_point[:, :2])
-    at = np.interp(s, arc_length(scenario.route), course)
+    course = headings(route_of(scenario))
+    s, lateral = project(route_of(scenario), scenario.signals.stop_point[:, :2])
+    at = np.interp(s, arc_length(route_of(scenario)), course)
     ahead = np.abs(wrap_angle(scenario.signals.heading - at)) < 0.5
     return int(np.where(ahead, np.abs(lateral), np.inf).argmin())
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(15))
 def test_the_ego_and_all_others_pass_lights_on_green(seed):
     scenario = procedural_road(seed, RoadKind.INTERSECTION, lanes=1 + seed % 3, traffic=8)
     signals, tracks = scenario.signals, scenario.tracks
@@ -366,7 +377,7 @@ def test_intersections_have_stop_lines_and_crosswalks_and_turn_every_way():
         scenario = procedural_road(seed, RoadKind.INTERSECTION, lanes=2)
         assert len(scenario.road.of_kind(MapKind.STOP_LINE)) == 4
         assert len(scenario.road.of_kind(MapKind.CROSSWALK)) == 4
-        course = headings(scenario.route)
+        course = headings(route_of(scenario))
         turns.add(round(float(course[-1] - course[0]) / (math.pi / 2)))
         for signal, stop in zip(scenario.signals.lane, scenario.signals.stop_point, strict=True):
             assert abs(project(lane_points(scenario, signal), stop[None, :2])[1][0]) < 0.01
@@ -382,7 +393,7 @@ def test_ramps_leave_and_join_a_highway_on_its_right():
     for seed in range(20):
         scenario = procedural_road(seed, RoadKind.RAMP, lanes=2)
         main = lane_points(scenario, "lane_0")
-        lateral = project(main, scenario.route[[10, -10]])[1]
+        lateral = project(main, route_of(scenario)[[10, -10]])[1]
         parts = np.abs(lateral) > 10.0
         assert parts.sum() == 1
         assert lateral[parts][0] < 0.0
@@ -458,18 +469,18 @@ def test_road_along_a_recorded_drive_is_centred_on_the_logged_path(route):
     drive = recorded(winding(), 20.0, route=route)
     scenario = road_along(drive, lanes_left=1, lanes_right=2, seed=4)
     path = winding()
-    lateral = project(scenario.route, path[::4])[1]
+    lateral = project(route_of(scenario), path[::4])[1]
     assert np.abs(lateral).max() < 0.12
     assert len(scenario.route_offsets) == 4
     assert scenario.route_offsets[2] == 0.0
     assert scenario.route_offsets[3] == pytest.approx(scenario.lane_width)
-    assert arc_length(scenario.route)[-1] > arc_length(path)[-1] - 3.0 + 110.0
+    assert arc_length(route_of(scenario))[-1] > arc_length(path)[-1] - 3.0 + 110.0
     lanes = scenario.road.of_kind(MapKind.LANE)
     assert len(lanes) == 4
     assert all(f.speed_limit == pytest.approx(20.0) for f in lanes)
     for i, at in enumerate(scenario.route_offsets):
         points = lane_points(scenario, f"lane_{i}")
-        assert np.allclose(project(scenario.route, inner(points))[1], at, atol=0.05)
+        assert np.allclose(project(route_of(scenario), inner(points))[1], at, atol=0.05)
     position = scenario.tracks.position[0, :, :2]
     assert on_pavement(scenario, position).all()
     assert len(scenario.road.of_kind(MapKind.ROAD_EDGE)) == 2
@@ -484,8 +495,8 @@ def test_road_along_is_smooth_though_the_log_is_noisy_and_the_car_stood():
     standing = np.repeat(path[400:401], 80, axis=0) + np.random.default_rng(6).normal(0.0, 0.03, (80, 2))
     noisy = np.concatenate([(path + noise)[:400], standing, (path + noise)[400:]])
     scenario = road_along(dataclasses.replace(recorded(path, 15.0, route=False), route=noisy))
-    assert np.abs(project(scenario.route, path[::4])[1]).max() < 0.2
-    assert np.abs(inner(curvatures(scenario.route))).max() < 1 / 30  # the tightest true bend: 1/45
+    assert np.abs(project(route_of(scenario), path[::4])[1]).max() < 0.2
+    assert np.abs(inner(curvatures(route_of(scenario)))).max() < 1 / 30  # the tightest true bend: 1/45
 
 
 def test_road_along_a_loop_has_simple_pavement():
@@ -548,7 +559,7 @@ def test_recorded_drive_crops_and_draws_a_road_only_where_there_is_none(monkeypa
     assert whole.duration == drive.duration
     (part,) = RecordedDrive(start=10.0, end=20.0).load()
     assert part.duration == pytest.approx(10.0)
-    assert np.array_equal(part.route, whole.route)
+    assert np.array_equal(route_of(part), route_of(whole))
     mapped = procedural_road(0, RoadKind.GENTLE, lanes=2)
     monkeypatch.setattr(samples, "recorded_drive", lambda: mapped)
     assert RecordedDrive().load()[0] is mapped
@@ -558,9 +569,13 @@ def test_scenario_folder_reads_what_scan_finds_and_refuses_an_empty_one(monkeypa
     readers = pytest.importorskip("countersteer.scenarios.readers")
     with pytest.raises(UserError, match="no folder"):
         ScenarioFolder(str(tmp_path / "absent")).load()
+    found = {
+        "b": procedural_road(1, RoadKind.GENTLE, lanes=1),
+        "a": procedural_road(2, RoadKind.GENTLE, lanes=1),
+    }
     monkeypatch.setattr(readers, "scan", lambda folder: [], raising=False)
-    monkeypatch.setattr(readers, "read", lambda path: path, raising=False)
+    monkeypatch.setattr(readers, "read", lambda path: found[path.name], raising=False)
     with pytest.raises(UserError, match="no scenario"):
         ScenarioFolder(str(tmp_path)).load()
     monkeypatch.setattr(readers, "scan", lambda folder: [folder / "b", folder / "a"])
-    assert ScenarioFolder(str(tmp_path)).load() == [tmp_path / "b", tmp_path / "a"]
+    assert ScenarioFolder(str(tmp_path)).load() == [found["b"], found["a"]]

@@ -127,7 +127,7 @@ def _frames(
     after_title = _text(still, _shorten(title, 20, 300), (14, 30), 20, _INK, bold=True)
     _text(still, _shorten(subtitle, 15, 740 - after_title), (after_title + 14, 30), 15, _FAINT)
 
-    for tick, time in enumerate(record.times):
+    for tick, time in enumerate(record.times.tolist()):
         image = still.copy()
         failed = failed_at is not None and time >= failed_at - 1e-6
         over = tick > ended and cause not in (Cause.NONE, Cause.TIME, Cause.GOAL)
@@ -365,16 +365,16 @@ def _box(
 ) -> None:
     ahead, left = np.array([np.cos(heading), np.sin(heading)]), np.array([-np.sin(heading), np.cos(heading)])
 
-    def at(*corners: tuple[float, float]) -> ndarray:
-        return to_view(
-            np.array([center + ahead * x * size[0] / 2 + left * y * size[1] / 2 for x, y in corners])
-        )
+    axes = np.stack([ahead * size[0] / 2, left * size[1] / 2])
+
+    def at(corners: list[list[float]]) -> ndarray:
+        return to_view(center + np.array(corners) @ axes)
 
     dark: Color = (round(color[0] * 0.45), round(color[1] * 0.45), round(color[2] * 0.45))
-    outline = at((1, 1), (-1, 1), (-1, -1), (1, -1))
+    outline = at([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
     _fill(image, outline, color)
     _line(image, np.concatenate([outline, outline[:1]]), dark, 1)
-    _fill(image, at((0.3, 0.72), (0.85, 0.0), (0.3, -0.72)), dark)
+    _fill(image, at([[0.3, 0.72], [0.85, 0.0], [0.3, -0.72]]), dark)
 
 
 def _fixed(points: ndarray) -> ndarray:

@@ -47,9 +47,9 @@ class RecoveryExpert(Expert):
 
     plan: PlanSpec = PlanSpec()
     speed_model: IDM = IDM()
-    rate: float = 0.5
-    shortest: float = 2.0
-    longest: float = 5.0
+    rate: float = 0.9
+    shortest: float = 1.5
+    longest: float = 4.5
     lateral_acceleration: float = 4.0
     curve_acceleration: float = 3.0
     jerk: float = 8.0

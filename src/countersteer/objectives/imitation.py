@@ -25,7 +25,7 @@ __all__ = ["Batch", "Imitation", "MixtureLoss", "SequencePolicy", "laplace_mixtu
 
 
 class SequencePolicy(Protocol):
-    """What imitation needs of a policy, such as `Planner`: its answers at every tick of a stretch at once."""
+    """What imitation needs of a policy, such as `Planner`: its answers along stretches of driving at once."""
 
     spec: PolicySpec
 
@@ -36,11 +36,11 @@ class SequencePolicy(Protocol):
 
 @dataclass(frozen=True)
 class Batch(TensorTree):
-    """Stretches of drives with the expert's answers, leading dimensions `[batch time]`, kept frames.
+    """Stretches of driving with the expert's answers, leading dimensions `[batch time]`.
 
     Attributes:
-        observations: What the policy saw.
-        first: True where the past does not count (a drive began, or the car was displaced).
+        observations: What the policy saw, consecutive frames as its `forward_sequence` wants them.
+        first: True where what was seen before this frame does not count.
         label: What the expert would have done there.
         label_valid: Which labels to learn from.
     """
@@ -151,6 +151,7 @@ class Imitation(Objective):
         relaxation: Share of the hypotheses that do not win, in [0, 1).
         classification: Weight of the cross-entropy of the logits, >= 0.
         scale_floor: Smallest Laplace scale that counts, > 0.
+        min_confidence: Labels where the world's confidence is less do not count, in [0, 1].
 
     Raises:
         UserError: A value is outside the range above.
@@ -162,6 +163,7 @@ class Imitation(Objective):
     relaxation: float = 0.05
     classification: float = 0.5
     scale_floor: float = 0.005
+    min_confidence: float = 0.5
 
     uses_expert = True
 
@@ -176,6 +178,7 @@ class Imitation(Objective):
             "relaxation": (0.0 <= self.relaxation < 1.0, "in [0, 1)"),
             "classification": (self.classification >= 0.0, ">= 0"),
             "scale_floor": (self.scale_floor > 0.0, "> 0"),
+            "min_confidence": (0.0 <= self.min_confidence <= 1.0, "in [0, 1]"),
         }
         for name, (good, expected) in checks.items():
             if not good:
@@ -187,11 +190,15 @@ class Imitation(Objective):
                 )
 
     def prepare(self, rollout: Rollout) -> Batch:
-        """See `Objective.prepare`; a label counts where it is valid and its drive was still going."""
-        assert rollout.label is not None
-        return Batch(
-            rollout.observation, rollout.first, rollout.label.plan, rollout.label.valid & rollout.alive
-        )
+        """Labels count where the expert has one, the drive goes on and the world can be trusted."""
+        if rollout.label is None:
+            raise UserError(
+                "imitation needs labels, and this rollout has none",
+                expected="a rollout that was driven with an expert to ask",
+                fix="give the recipe an expert",
+            )
+        trusted = rollout.alive & (rollout.confidence >= self.min_confidence)
+        return Batch(rollout.observation, rollout.first, rollout.label.plan, rollout.label.valid & trusted)
 
     def losses(self, models: Mapping[str, nn.Module], batch: Batch) -> Losses:
         """The mean of `laplace_mixture_loss` over the labels that count, 0 if there is none."""

@@ -55,7 +55,7 @@ class PlannerSpec(PolicySpec):
         plan: Times of its plans.
         dt: Tick it is run at [s].
         frames: Frames it looks at, the current one included, >= 1.
-        stride: Ticks between those frames, >= 1.
+        stride: Ticks between those frames, >= 1; training needs every `stride`-th frame only.
         motion_ticks: Ticks of ego motion it reads, the current one included, >= 1.
         hypotheses: Plans it proposes, >= 1.
         channels: Width of the patch embedding, then of each convolution, which halves the resolution.
@@ -110,7 +110,7 @@ class PlannerSpec(PolicySpec):
 
     @property
     def memory_ticks(self) -> int:
-        """Ticks back to the oldest frame it looks at; so many must precede the first label of a stretch."""
+        """Ticks back to the oldest frame it looks at."""
         return (self.frames - 1) * self.stride
 
     def build(self) -> Planner:
@@ -136,7 +136,7 @@ class Planner(Policy):
 
     Attributes:
         mean_image: What a blind planner sees and any other has subtracted, in [0, 255]; mid-grey until
-            `set_mean_image`.
+            `calibrate`.
     """
 
     spec: PlannerSpec
@@ -184,25 +184,28 @@ class Planner(Policy):
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     @torch.no_grad()
-    def set_mean_image(self, observation: Observation) -> None:
-        """Take the mean image from data; before training, for it changes what the weights mean.
+    def calibrate(self, observation: Observation) -> None:
+        """Take the mean image from data. Before training only, for it changes what the weights mean.
 
         Args:
             observation: Any number of observations; readings that are not valid do not count.
+
+        Raises:
+            UserError: A camera has no valid reading.
         """
-        means = []
-        for camera in self.spec.cameras:
+        for camera, mean in zip(self.spec.cameras, self.mean_image, strict=True):
             frames = self._frames(observation, camera)
-            valid = observation.sensors[camera.name].valid.reshape(-1)
-            if not valid.any():
+            frames = frames[observation.sensors[camera.name].valid.reshape(-1)]
+            if len(frames) == 0:
                 raise UserError(
                     f"no picture of camera {camera.name!r} is valid, so there is no mean image",
-                    got=f"{valid.numel()} readings",
-                    expected="at least one valid reading",
+                    got="no valid reading",
+                    expected="at least one",
                     fix="pass observations of drives that have begun",
                 )
-            means.append(frames[valid].float().mean(0))
-        self.mean_image.copy_(torch.stack(means))
+            # In parts: a round of driving is gigabytes once its bytes are floats.
+            totals = torch.stack([part.sum(0, dtype=torch.int32) for part in frames.split(256)])
+            mean.copy_(totals.sum(0) / len(frames))
 
     def initial_memory(self, batch: tuple[int, ...], device: torch.device | str = "cpu") -> PlannerMemory:
         """Memory at the start of a drive, leading dimensions `batch`: no earlier frame."""
@@ -269,31 +272,26 @@ class Planner(Policy):
         )
 
     def forward_sequence(self, observations: Observation, first: Bool[Tensor, "*batch time"]) -> Hypotheses:
-        """What `act` would answer at every kept frame of a stretch; the entry for training.
-
-        Each frame is encoded once, whatever number of answers looks at it.
+        """What `act` would answer along stretches of driving, for training: each frame is encoded once.
 
         Args:
-            observations: Frames `[*batch time]`, `PlannerSpec.stride` ticks apart, as collectors keep them.
-            first: True where the past does not count: the drive begins there, or the car was displaced. The
-                stretch's own first frame has no past in any case.
+            observations: Leading dimensions `[*batch time]`; frames `PlannerSpec.stride` ticks apart.
+            first: True where what was seen before this frame does not count: since the last frame a drive
+                began or the car was displaced. The past of a stretch's own first frame is unknown, so its
+                first `frames - 1` answers may know less than `act` would.
 
         Returns:
-            Hypotheses `[*batch time ...]`. In training mode the motion is dropped for each frame independently.
+            Hypotheses `[*batch time ...]`. In training mode the motion is dropped for each frame on its own.
         """
         features = self.encode(observations)
         image, state = features[..., : self.spec.features], features[..., self.spec.features :]
-        count, back = first.shape[-1], self.spec.frames - 1
-        segment = first.long().cumsum(-1)
-        images = functional.pad(image, (0, 0, back, 0))
-        segments = functional.pad(segment, (back, 0), value=-1)
-        valid = torch.stack([segments[..., k : k + count] == segment for k in range(back + 1)], -1)
-        past = torch.stack([images[..., k : k + count, :] for k in range(back + 1)], -2)
-        return self._plan(past * valid[..., None], valid, state)
-
-    def calibrate(self, observation: Observation) -> None:
-        """See `Policy.calibrate`."""
-        self.set_mean_image(observation)
+        time, before = first.shape[-1], self.spec.frames - 1
+        images = functional.pad(image, (0, 0, before, 0))
+        drive = functional.pad(first.long().cumsum(-1), (before, 0), value=-1)
+        present = drive[..., before:]
+        valid = torch.stack([drive[..., k : k + time] == present for k in range(before + 1)], -1)
+        seen = torch.stack([images[..., k : k + time, :] for k in range(before + 1)], -2)
+        return self._plan(seen * valid[..., None], valid, state)
 
     def _frames(self, observation: Observation, camera: Camera) -> Tensor:
         """Pictures of one camera, `uint8 [n height width 3]`."""
@@ -317,7 +315,10 @@ class Planner(Policy):
         """The flattened feature map of centred frames; channels stay last, so nothing is transposed."""
         # The contrast divides the weights, not the pixels: the same for one pass less over the images.
         patches = functional.conv2d(
-            frames.permute(0, 3, 1, 2), self.patches.weight / _CONTRAST, self.patches.bias, _PATCH
+            frames.permute(0, 3, 1, 2),
+            self.patches.weight / _CONTRAST,
+            self.patches.bias,
+            self.patches.stride,
         )
         return self.stages(patches).permute(0, 2, 3, 1).flatten(1)
 

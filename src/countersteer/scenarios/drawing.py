@@ -58,6 +58,10 @@ LINE_WIDTH = 0.15  # painted width of a line [m]
 DASH, GAP = 3.0, 4.5  # painted and bare length of a dashed line [m]
 DEFAULT_LANE_WIDTH = 3.6  # for lanes that state none [m]
 
+# Corners of a box and of the mark that shows its front, in half lengths and half widths.
+_BOX = np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
+_NOSE = np.array([[0.25, 0.75], [0.8, 0.0], [0.25, -0.75]])
+
 _SHIFT = 4  # fractional bits of the positions given to OpenCV
 _OVERSAMPLING = 2
 
@@ -76,7 +80,7 @@ class _Canvas:
         # Points far outside would overflow OpenCV's fixed-point arithmetic; they are invisible anyway.
         return np.round((np.clip(points, -3e4, 3e4) - 0.5) * (1 << _SHIFT)).astype(np.int32)
 
-    def stroke(self, points: ndarray, color: Color, width: float, *, closed: bool = False) -> None:
+    def stroke(self, points: ndarray, color: Color, width: float | int, *, closed: bool = False) -> None:
         if len(points) > 1:
             width = max(round(width), 1)
             cv2.polylines(self.image, [self._fixed(points)], closed, color, width, cv2.LINE_AA, _SHIFT)
@@ -85,7 +89,7 @@ class _Canvas:
         if len(points) > 2:
             cv2.fillPoly(self.image, [self._fixed(points)], color, cv2.LINE_AA, _SHIFT)
 
-    def disc(self, point: ndarray, radius: float, color: Color, *, width: int = -1) -> None:
+    def disc(self, point: ndarray, radius: float | int, color: Color, *, width: int = -1) -> None:
         x, y = self._fixed(np.asarray(point))
         size = round(radius * (1 << _SHIFT))
         cv2.circle(self.image, (int(x), int(y)), size, color, width, cv2.LINE_AA, _SHIFT)
@@ -103,8 +107,8 @@ class BirdsEye:
     """
 
     road: RoadMap
-    center: tuple[float, float]
-    span_m: float
+    center: tuple[float | int, float | int]
+    span_m: float | int
     pixels: int
 
     def __post_init__(self) -> None:
@@ -224,8 +228,8 @@ class BirdsEye:
         points: Float[ndarray, "n 2"],
         color: Color = ROUTE_COLOR,
         *,
-        width: float = 2.0,
-        opacity: float = 1.0,
+        width: float | int = 2.0,
+        opacity: float | int = 1.0,
     ) -> None:
         """Draw a world path [m] on `image` in place; `width` in pixels, `opacity` in [0, 1]."""
         layer = image if opacity >= 1 else image.copy()
@@ -254,22 +258,17 @@ class BirdsEye:
         for where, turn, (length, width), color in zip(center, heading, size, colors, strict=True):
             ahead, left = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
 
-            def at(
-                x: float, y: float, where=where, ahead=ahead, left=left, length=length, width=width
-            ) -> ndarray:
-                return where + ahead * (x * length / 2) + left * (y * width / 2)
-
+            arms = np.stack([ahead * length / 2, left * width / 2])
             if max(length, width) * self.pixels_per_meter < 5.0:
                 point = self.pixels_of(np.asarray(where, float))
                 canvas.disc(point, 3.0, _mix(PAPER, color, 0.6))
                 canvas.disc(point, 2.2, color)
                 continue
-            outline = self.pixels_of(np.array([at(1, 1), at(-1, 1), at(-1, -1), at(1, -1)], float))
+            outline = self.pixels_of(where + _BOX @ arms)
             canvas.fill(outline, color)
             canvas.stroke(outline, _mix(PAPER, color, 0.65), 1, closed=True)
             if length * self.pixels_per_meter >= 9.0:
-                nose = np.array([at(0.25, 0.75), at(0.8, 0.0), at(0.25, -0.75)], float)
-                canvas.fill(self.pixels_of(nose), _mix(PAPER, color, 0.6))
+                canvas.fill(self.pixels_of(where + _NOSE @ arms), _mix(PAPER, color, 0.6))
 
 
 def _mix(color: Color, other: Color, share: float) -> Color:
@@ -311,9 +310,9 @@ def _extent(scenario: Scenario) -> tuple[tuple[float, float], float]:
 
 def draw_scenario(
     scenario: Scenario,
-    time: float | None = None,
+    time: float | int | None = None,
     *,
-    span_m: float | None = None,
+    span_m: float | int | None = None,
     pixels: int = 900,
 ) -> UInt8[ndarray, "height width 3"]:
     """A figure of a scenario at one time: map, signals, actors, ego, route, title, scale bar, legend.

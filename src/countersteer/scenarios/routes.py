@@ -6,13 +6,14 @@ recording stops. A route has to give a usable curvature everywhere and may never
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.polylines import arc_length, project, resample
-from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.scenario import MapFeature
 
 __all__ = [
@@ -33,6 +34,7 @@ STANDSTILL_ROUTE = 20.0
 """Length of the straight route of a car that never moves [m]."""
 
 SPACING = 0.5  # distance between way points [m]
+MERGE = 20.0  # distance over which the path from the recording's end joins its lane [m]
 STEP = 0.2  # recorded points closer than this to the last one are standing jitter [m]
 
 
@@ -106,7 +108,7 @@ def prolong(
     """The route carried on for `distance` [m]: along the lane it ends in, else straight on.
 
     A lane counts where it passes within 1.5 m of the end and points within 30 degrees of it; the gap to
-    its centre line is closed over 25 m. Where the lane ends, one that starts there is taken (the
+    its centre line is closed over 20 m. Where the lane ends, one that starts there is taken (the
     straightest), else the rest is straight.
 
     Returns:
@@ -117,22 +119,30 @@ def prolong(
     path, followed = np.zeros((0, 2)), False
     while (done := _length_from(end, path)) < distance:
         here = path[-1] if len(path) else end
-        lane = _lane_ahead(lanes, here, course, 0.7 if followed else 1.5)
+        lane = _lane_ahead(lanes, here, course)
         if lane is None:
             straight = np.arange(1, int(np.ceil((distance - done) / SPACING)) + 1)[:, None] * SPACING
             path = np.concatenate([path, here + straight * np.array([np.cos(course), np.sin(course)])])
             break
-        if not followed:
-            # Close the gap to the centre line gently; a jump would be a kink in the curvature.
-            gap = end - _nearest(lane, end)
-            fade = np.clip(1.0 - arc_length(lane) / 25.0, 0.0, 1.0)[:, None]
-            lane = lane + gap * fade**2 * (3 - 2 * fade)
-            followed = True
+        lane = _merge(lane, here, course)
+        followed = True
         path = np.concatenate([path, lane[1:]])
         course = _end_course(lane)
     whole = np.concatenate([route, path])
     keep = arc_length(whole) <= arc_length(route)[-1] + distance + 1e-6
     return whole[keep], followed
+
+
+def _merge(lane: ndarray, start: ndarray, course: float) -> ndarray:
+    """The lane, changed over its first 20 m so that it begins at `start` in the direction `course` [rad].
+
+    The difference of position and direction at the start fades as a cubic Hermite polynomial; a plain
+    jump would be a kink, a straight blend would keep the kink in the course.
+    """
+    first = lane[min(len(lane) - 1, 2)] - lane[0]
+    turn = np.array([np.cos(course), np.sin(course)]) - first / np.linalg.norm(first)
+    t = np.minimum(arc_length(lane) / MERGE, 1.0)[:, None]
+    return lane + (start - lane[0]) * (2 * t**3 - 3 * t**2 + 1) + turn * MERGE * (t**3 - 2 * t**2 + t)
 
 
 def _end_course(path: ndarray) -> float:
@@ -152,7 +162,7 @@ def _nearest(path: ndarray, point: ndarray) -> ndarray:
     return np.array([np.interp(s[0], along, path[:, k]) for k in range(2)])
 
 
-def _lane_ahead(lanes: list[MapFeature], point: ndarray, course: float, near: float) -> ndarray | None:
+def _lane_ahead(lanes: list[MapFeature], point: ndarray, course: float, near: float = 1.5) -> ndarray | None:
     """The rest of the lane through `point` (within `near` metres) that bends least off `course`, or None."""
     best, least = None, np.inf
     for lane in lanes:
@@ -171,7 +181,7 @@ def _lane_ahead(lanes: list[MapFeature], point: ndarray, course: float, near: fl
         at = np.concatenate([np.arange(s, along[-1], SPACING), [along[-1]]])
         rest = np.stack([np.interp(at, along, points[:, k]) for k in range(2)], -1)
         ahead = rest[min(len(rest) - 1, 10)] - rest[0]
-        bend = abs(float(wrap_angle(np.arctan2(ahead[1], ahead[0]) - course)))
+        bend = abs(math.remainder(math.atan2(ahead[1], ahead[0]) - course, math.tau))
         if bend < min(np.radians(30.0), least):
             best, least = rest, bend
     return best

@@ -37,11 +37,11 @@ class Curve:
     """
 
     points: Float[ndarray, "n 2"]
-    heading: Float[ndarray, n]
-    curvature: Float[ndarray, n]
+    heading: Float[ndarray, "n"]
+    curvature: Float[ndarray, "n"]
 
     @cached_property
-    def s(self) -> Float[ndarray, n]:
+    def s(self) -> Float[ndarray, "n"]:
         """Arc length at each point [m], from 0."""
         return arc_length(self.points)
 
@@ -50,12 +50,12 @@ class Curve:
         """[m]."""
         return float(self.s[-1])
 
-    def at(self, s: Float[ndarray, q]) -> tuple[Float[ndarray, "q 2"], Float[ndarray, q]]:
+    def at(self, s: Float[ndarray, "q"]) -> tuple[Float[ndarray, "q 2"], Float[ndarray, "q"]]:
         """Points and headings at arc lengths `s` [m]; the curve ends where it ends."""
         points = np.stack([np.interp(s, self.s, self.points[:, k]) for k in range(2)], axis=1)
         return points, np.interp(s, self.s, self.heading)
 
-    def beside(self, left: float | Float[ndarray, n]) -> Curve:
+    def beside(self, left: float | Float[ndarray, "n"]) -> Curve:
         """The parallel curve `left` [m] to the left.
 
         Inside a bend it goes at most 4/5 of the way to the bend's centre, where it would fold back.
@@ -84,7 +84,7 @@ class Curve:
         return self.points[kept]
 
 
-def integrate(curvature: Float[ndarray, n], step: float) -> Curve:
+def integrate(curvature: Float[ndarray, "n"], step: float) -> Curve:
     """The curve with this curvature [1/m] every `step` [m], from (0, 0) along +x.
 
     Positions use the heading half-way between samples: error O(step^2 curvature^2) of the length.
@@ -130,7 +130,7 @@ class Profile:
         self.heading += curvature * (arc + clothoid)
         return self._to(clothoid, curvature)._to(arc, curvature)._to(clothoid, 0.0)
 
-    def sampled(self, length: float, step: float) -> Float[ndarray, n]:
+    def sampled(self, length: float, step: float) -> Float[ndarray, "n"]:
         """Curvature every `step` from 0 to `length` [m]; straight beyond the last piece."""
         s, curvature = np.array(self._knots).T
         return np.interp(np.arange(round(length / step) + 1) * step, s, curvature)

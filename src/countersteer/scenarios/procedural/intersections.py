@@ -26,8 +26,8 @@ __all__ = ["intersection"]
 _TURN_RADIUS = 15.0  # 6 m/s at 2.4 m/s^2 [m]
 _EGO_ARM = 2
 _TURN_ARM = {-1: 3, 0: 0, 1: 1}  # arm by which the ego leaves, by turn: right, straight on, left
-_CROSSWALK = (5.0, 8.0)  # beyond the edge of the crossing road [m]
-_STOP = 9.5  # the same for the stop line
+_CROSSWALK = (6.0, 9.0)  # beyond the edge of the crossing road [m]
+_STOP = 10.5  # the same for the stop line
 _CAUTION, _ALL_RED = 3.0, 1.5  # [s]
 
 
@@ -236,8 +236,8 @@ def _outline(crossing: _Crossing, kerbs: list[Curve]) -> list[MapFeature]:
 
 
 def _states(
-    rng: np.random.Generator, times: Float[ndarray, time], arrival: float, *, protected: bool
-) -> list[Int[ndarray, time]]:
+    rng: np.random.Generator, times: Float[ndarray, "time"], arrival: float, *, protected: bool
+) -> list[Int[ndarray, "time"]]:
     """Light of each arm: one group of arms at a time, and the ego's is green when it arrives.
 
     Args:

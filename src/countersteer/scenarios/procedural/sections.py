@@ -93,7 +93,7 @@ def parallel(name: str, kind: MapKind, curve: Curve, left: float) -> MapFeature:
     return feature(name, kind, curve.beside(left).thinned(THIN))
 
 
-def pieces(name: str, kind: MapKind, curve: Curve, keep: Bool[ndarray, n]) -> list[MapFeature]:
+def pieces(name: str, kind: MapKind, curve: Curve, keep: Bool[ndarray, "n"]) -> list[MapFeature]:
     """The stretches of a curve where `keep` holds, each of at least two samples."""
     bounds = np.flatnonzero(np.diff(np.concatenate([[False], keep, [False]]).astype(np.int8)))
     return [

@@ -45,16 +45,16 @@ class Mover:
     kind: ActorKind
     size: tuple[float, float, float]
     curve: Curve
-    s: Float[ndarray, time]
-    speed: Float[ndarray, time]
+    s: Float[ndarray, "time"]
+    speed: Float[ndarray, "time"]
 
     @cached_property
-    def valid(self) -> Bool[ndarray, time]:
+    def valid(self) -> Bool[ndarray, "time"]:
         """Whether it is on the road."""
         return (self.s >= 0.0) & (self.s <= self.curve.length)
 
     @cached_property
-    def pose(self) -> tuple[Float[ndarray, "time 2"], Float[ndarray, time]]:
+    def pose(self) -> tuple[Float[ndarray, "time 2"], Float[ndarray, "time"]]:
         """Box centre [m] and heading [rad] at each time."""
         points, heading = self.curve.at(self.s)
         if self.kind == ActorKind.VEHICLE:
@@ -67,27 +67,25 @@ class Mover:
         if not others:
             return True
         every = slice(None, None, 2)
-
-        def stacked(arrays: list[ndarray]) -> torch.Tensor:
-            return torch.from_numpy(np.stack(arrays))
-
-        points, heading = (torch.from_numpy(np.ascontiguousarray(a[every])) for a in self.pose)
-        gap = np.full(len(self.s), _LOG_GAP)
-        gap[0] = _START_GAP
-        if self.kind != ActorKind.VEHICLE:
-            gap[:] = 0.5
-        mine = np.stack([self.size[0] + 2 * gap, np.full(len(gap), self.size[1] + 0.2)], axis=1)[every]
-        count = len(others)
-        hit = overlap(
-            points.expand(count, -1, -1),
-            heading.expand(count, -1),
-            torch.from_numpy(mine).expand(count, -1, -1),
-            stacked([other.pose[0][every] for other in others]),
-            stacked([other.pose[1][every] for other in others]),
-            stacked([np.broadcast_to(np.array(other.size[:2]), mine.shape) for other in others]),
+        points, heading = (array[every] for array in self.pose)
+        gap = np.full(len(points), _LOG_GAP if self.kind == ActorKind.VEHICLE else 0.5)
+        gap[0] = _START_GAP if self.kind == ActorKind.VEHICLE else 0.5
+        mine = np.stack([self.size[0] + 2 * gap, np.full(len(gap), self.size[1] + 0.2)], axis=1)
+        their_points = np.stack([other.pose[0][every] for other in others])
+        their_heading = np.stack([other.pose[1][every] for other in others])
+        their_size = np.array([other.size[:2] for other in others])
+        # Only who comes as near as the sum of the half diagonals is worth the exact test.
+        reach = (np.linalg.norm(mine, axis=1) + np.linalg.norm(their_size, axis=1)[:, None]) / 2
+        near = np.linalg.norm(their_points - points, axis=2) < reach
+        near &= np.stack([(other.valid & self.valid)[every] for other in others])
+        who, when = np.nonzero(near)
+        if not len(who):
+            return True
+        boxes = (
+            *(points[when], heading[when], mine[when]),
+            *(their_points[who, when], their_heading[who, when], their_size[who]),
         )
-        both = stacked([(other.valid & self.valid)[every] for other in others])
-        return not bool((hit & both).any())
+        return not bool(overlap(*(torch.from_numpy(array) for array in boxes)).any())
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def start_traffic(
     count: int,
     lanes: Sequence[TrafficLane],
     present: Sequence[Mover],
-    times: Float[ndarray, time],
+    times: Float[ndarray, "time"],
     signals: Signals,
 ) -> list[Mover]:
     """Up to `count` vehicles on the lanes, clear of those `present`; fewer where the road is full."""
@@ -139,7 +137,7 @@ def _vehicle(
     rng: np.random.Generator,
     lane: TrafficLane,
     ego_speed: float,
-    times: Float[ndarray, time],
+    times: Float[ndarray, "time"],
     signals: Signals,
 ) -> Mover | None:
     """A car at constant speed, or one that waits for its light and then drives off."""
@@ -174,7 +172,7 @@ def roadside(
     section: CrossSection | None,
     walkways: Sequence[Curve],
     present: Sequence[Mover],
-    times: Float[ndarray, time],
+    times: Float[ndarray, "time"],
 ) -> list[Mover]:
     """Now and then parked cars and a cyclist on the right shoulder, and somebody on foot beside the road.
 

@@ -101,7 +101,7 @@ def check_tracks(path: Path, times: Float[ndarray, "time"], tracks: Tracks) -> N
         values = getattr(tracks, field)
         finite = np.isfinite(values.reshape(*tracks.valid.shape, -1)).all(axis=-1)
         if (bad := np.argwhere(tracks.valid & ~finite)).size:
-            actor, tick = bad[0]
+            actor, tick = bad[0].tolist()
             fail(actor, field, f"is not finite at valid step {tick}", values[actor, tick], "finite numbers")
     seen = tracks.valid.any(1)
     plausible = ((tracks.size > 0) & (tracks.size <= _LARGEST_BOX)).all(axis=-1)
@@ -112,7 +112,7 @@ def check_tracks(path: Path, times: Float[ndarray, "time"], tracks: Tracks) -> N
     apart = np.linalg.norm(np.diff(tracks.position[..., :2], axis=1), axis=-1)
     speed = np.where(both, apart / np.diff(times), 0.0)
     if (speed > FASTEST).any():
-        actor, tick = np.argwhere(speed > FASTEST)[0]
+        actor, tick = np.argwhere(speed > FASTEST)[0].tolist()
         fail(
             actor,
             "position",

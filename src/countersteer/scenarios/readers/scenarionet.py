@@ -4,9 +4,10 @@ Pickles can run code. This one is read by an unpickler that knows the handful of
 needs, each replaced by a harmless stand-in: no code of numpy, or of anything else, runs on bytes of the
 file before they are plain arrays. Any other name is refused.
 
-nuScenes exports need four repairs (found in the files, confirmed in ScenarioNet's converter): the ego's
-position is its rear axle on the ground and its length and width are swapped; velocities are zero at the
-ends of each observation; the outlines of the drivable area are labelled as solid white lines.
+nuScenes exports need five repairs (found in the files, confirmed in ScenarioNet's converter): the ego's
+position is its rear axle on the ground and its length and width are swapped; its last few poses come from
+another sensor than the rest and may jump back; velocities are zero at the ends of each observation; the
+outlines of the drivable area are labelled as solid white lines.
 
 Reference: Li et al., "ScenarioNet: Open-Source Platform for Large-Scale Traffic Scenario Simulation and
 Modeling", NeurIPS 2023.
@@ -64,6 +65,8 @@ _AREAS = {
     "SPEED_BUMP": MapKind.SPEED_BUMP,
     "DRIVEWAY": MapKind.DRIVEWAY,
 }
+
+_HARDEST_JOLT = 12.0  # no car accelerates like this between two steps [m/s^2]
 
 
 class _Type:
@@ -227,9 +230,11 @@ def _read(path: Path) -> Scenario:
         ego = tracks.ids.index(sdc.text())
     if nuscenes:
         check_times(path, times)
+        times, tracks = _drop_jump_at_end(times, tracks, ego, notes)
         tracks = _repair_nuscenes(tracks, ego, times, notes)
     features = _features(whole["map_features"], nuscenes, notes)
-    signals = _signals(whole["dynamic_map_states"], len(times), features)
+    signals = _signals(whole["dynamic_map_states"], whole["length"].integer(), features)
+    signals = dataclasses.replace(signals, state=signals.state[:, : len(times)])
     version = whole.get("version")
     return assemble(
         path,
@@ -296,6 +301,28 @@ def _planar_or_spatial(field: Field, count: int | None) -> ndarray:
         points = field.numbers(count, 2)
         return np.concatenate([points, np.full((len(points), 1), np.nan)], axis=1)
     return field.numbers(count, 3)
+
+
+def _drop_jump_at_end(
+    times: ndarray, tracks: Tracks, ego: int | None, notes: list[str]
+) -> tuple[ndarray, Tracks]:
+    """The drive without its last steps if the ego jumps within the last second.
+
+    The exporter takes poses at 10 Hz from the car's bus as far as they reach and fills the end with
+    interpolated key frames; the two differ by some decimetres.
+    """
+    if ego is None or len(times) < 12:
+        return times, tracks
+    step = np.diff(tracks.position[ego, -12:, :2], axis=0) / np.diff(times[-12:])[:, None]
+    jolt = np.linalg.norm(np.diff(step, axis=0), axis=1) / np.diff(times[-11:])
+    if not (jolt > _HARDEST_JOLT).any():
+        return times, tracks
+    keep = len(times) - 12 + 2 + int((jolt > _HARDEST_JOLT).argmax())
+    notes.append(f"the last {len(times) - keep} steps are left out: the source's ego jumps there")
+    fields = ("position", "heading", "velocity", "valid")
+    return times[:keep], dataclasses.replace(
+        tracks, **{name: getattr(tracks, name)[:, :keep] for name in fields}
+    )
 
 
 def _repair_nuscenes(tracks: Tracks, ego: int | None, times: ndarray, notes: list[str]) -> Tracks:

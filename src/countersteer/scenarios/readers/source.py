@@ -234,10 +234,9 @@ class Field:
             self.fail(
                 "has the wrong shape", got=" x ".join(map(str, values.shape)) or "one number", expected=wanted
             )
-        if values.size and np.nanmax(np.abs(values), initial=0.0) > _LARGEST:
-            self.fail(
-                "has a value out of range", got=f"{np.nanmax(np.abs(values)):.3g}", expected="at most 1e7"
-            )
+        if (large := np.abs(values) > _LARGEST).any():  # false for NaN
+            got = f"{values[large].flat[0]:.3g}"
+            self.fail("has a value out of range", got=got, expected=f"at most {_LARGEST:g}")
         return values
 
     def _refuse(self, raw: ndarray) -> NoReturn:

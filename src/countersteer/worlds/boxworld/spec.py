@@ -17,7 +17,7 @@ from countersteer.worlds.interface import Capability, Cause, WorldSpec
 if TYPE_CHECKING:
     from countersteer.worlds.boxworld.world import BoxWorld
 
-__all__ = ["Appearance", "BoxWorldSpec", "StartSpec"]
+__all__ = ["BoxWorldSpec", "Looks", "StartSpec"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class StartSpec:
 
 
 @dataclass(frozen=True)
-class Appearance:
+class Looks:
     """How much drives differ in looks; all zero is the same look for every drive.
 
     Attributes:
@@ -68,7 +68,7 @@ class BoxWorldSpec(WorldSpec):
         traffic: Model of everybody else; None replays the recording.
         vehicle: What the controlled cars are drawn from.
         start: What starts are drawn from.
-        appearance: What looks are drawn from.
+        looks: What looks are drawn from.
         target_points: Whether the intent gives points of the route ahead.
         command_duration: How long a lane-change command stays on [s].
         lost_distance, lost_heading: Beyond this the drive ends as LOST [m, rad].
@@ -82,7 +82,7 @@ class BoxWorldSpec(WorldSpec):
     traffic: IDM | None = None
     vehicle: VehicleSpec = VehicleSpec()
     start: StartSpec = StartSpec()
-    appearance: Appearance = Appearance()
+    looks: Looks = Looks()
     target_points: bool = False
     command_duration: float = 6.0
     lost_distance: float = 4.0

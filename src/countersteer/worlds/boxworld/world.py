@@ -16,11 +16,13 @@ from torch import Tensor
 from countersteer import noise
 from countersteer.errors import UserError
 from countersteer.geometry import boxes
+from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import local_from_world, wrap_angle, world_from_local
 from countersteer.scenarios.scenario import Scenario, SignalState
 from countersteer.tensors import TensorTree
 from countersteer.vehicles import bicycle
 from countersteer.vehicles.plans import Action
+from countersteer.worlds.boxworld.rendering import Images, Outputs
 from countersteer.worlds.boxworld.scenes import PATH_SPACING, build_bank
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
 from countersteer.worlds.boxworld.views import Painter
@@ -128,7 +130,7 @@ class BoxWorld(World):
         self.device = torch.device(device)
         bank, ground = build_bank(scenarios, spec.agents, spec.dt)
         self.bank, self.ground = bank.to(self.device), ground
-        self.painter = Painter(spec, self.bank, ground, seed)
+        self.painter = Painter(spec.looks, self.bank, ground, seed)
         self._noise_salt = 0
         self.state = self._begin(self._rest_starts())
 
@@ -315,12 +317,12 @@ class BoxWorld(World):
         """See `World.observe`."""
         state = self.state
         time = (state.age * self.dt)[:, None].expand(-1, self.agents)
-        sensors = {
-            camera.name: SensorReading(
-                self.painter.picture(camera, state), time, torch.ones_like(state.alive)
-            )
-            for camera in self.cameras
-        }
+        sensors = {}
+        for camera in self.cameras:
+            rgb = self.images(camera).rgb
+            assert rgb is not None
+            frames = rgb.unflatten(0, (self.batch, self.agents))
+            sensors[camera.name] = SensorReading(frames, time, torch.ones_like(state.alive))
         back = torch.arange(HISTORY - 1, -1, -1, device=self.device)
         motion = EgoMotion(
             state.speed_history,
@@ -328,6 +330,21 @@ class BoxWorld(World):
             (state.age[:, None, None] >= back).expand(-1, self.agents, -1),
         )
         return Observation(sensors, motion, self._intent())
+
+    def images(self, camera: Camera, outputs: Outputs = Outputs()) -> Images:
+        """RGB, depth, class or instance images of one camera of every car, `world * agent` of them."""
+        state = self.state
+        return self.painter.picture(
+            camera,
+            state.scene,
+            state.drive,
+            state.tick,
+            state.actor,
+            state.actor_there,
+            state.cars.position,
+            state.cars.heading,
+            outputs,
+        )
 
     def _intent(self) -> Intent:
         state = self.state

@@ -1,0 +1,253 @@
+"""Pictures of boxworld: painted ground, sky and boxes through pinhole cameras of any mounting.
+
+`render` is the functional API; `kernels` draws on the CPU (numba, parallel over images), `reference` is
+the specification, pixel by pixel, and a test holds the two together. A pixel is what lies at its centre:
+boxes are point-sampled, while ground paint, the road's border and the marks on boxes are filtered over
+the pixel's footprint, so lines fade with distance instead of shimmering. The ground is the plane z = 0
+and ends in haze. Boxes seen from inside are not drawn, nor anything nearer than 0.1 m.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from countersteer.errors import UserError
+from countersteer.tensors import TensorTree
+from countersteer.worlds.boxworld.ground import GroundBank
+from countersteer.worlds.boxworld.rendering.appearance import (
+    APPEARANCE_NUMBERS,
+    Appearance,
+    Colour,
+    default_appearance,
+    random_appearance,
+)
+
+__all__ = [
+    "APPEARANCE_NUMBERS",
+    "Appearance",
+    "Boxes",
+    "Colour",
+    "Images",
+    "Outputs",
+    "PixelClass",
+    "Views",
+    "default_appearance",
+    "random_appearance",
+    "render",
+]
+
+
+class PixelClass(IntEnum):
+    """What a pixel shows; boxes name theirs."""
+
+    SKY = 0
+    TERRAIN = 1
+    ROAD = 2
+    MARKING = 3
+    VEHICLE = 4
+    PEDESTRIAN = 5
+    CYCLIST = 6
+    STATIC = 7
+    SIGNAL = 8
+
+
+@dataclass(frozen=True)
+class Views:
+    """Where each picture is taken from. A rig is a list of these, one for each camera.
+
+    Attributes:
+        width, height: Size of the pictures [px].
+        scene: Index of the scene in the ground bank.
+        world: Row of the boxes and of the appearance.
+        position: Optical centre [m, world]. A pose that is not finite gives a black picture of class SKY.
+        rotation: `world_from_camera` (camera: x right, y down, z forward).
+        focal: Focal length [px], above 0.
+        ego_slot: Slot of the box that carries the camera, which is not drawn; -1 for none.
+    """
+
+    width: int
+    height: int
+    scene: Int[Tensor, "image"]
+    world: Int[Tensor, "image"]
+    position: Float[Tensor, "image 3"]
+    rotation: Float[Tensor, "image 3 3"]
+    focal: Float[Tensor, "image"]
+    ego_slot: Int[Tensor, "image"]
+
+
+@dataclass(frozen=True)
+class Boxes(TensorTree):
+    """What stands on the ground of each world.
+
+    Attributes:
+        center: [m, world].
+        heading: Direction of the length [rad].
+        size: Length, width, height [m]. A box whose pose or size is not finite and positive is not drawn.
+        kind: `PixelClass`, VEHICLE to SIGNAL. Signals shine and cast no shadow.
+        instance: Number in the instance image.
+        colour: Row of `Appearance.colours`.
+        present: Whether the slot is used.
+    """
+
+    center: Float[Tensor, "world box 3"]
+    heading: Float[Tensor, "world box"]
+    size: Float[Tensor, "world box 3"]
+    kind: Int[Tensor, "world box"]
+    instance: Int[Tensor, "world box"]
+    colour: Int[Tensor, "world box"]
+    present: Bool[Tensor, "world box"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Which pictures to draw."""
+
+    rgb: bool = True
+    depth: bool = False
+    kind: bool = False
+    instance: bool = False
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pictures, None where not asked for.
+
+    Attributes:
+        rgb: Colours.
+        depth: Distance along the optical axis [m], infinite for the sky.
+        kind: `PixelClass`.
+        instance: Instance of the box, -1 where there is none.
+    """
+
+    rgb: UInt8[Tensor, "image height width 3"] | None
+    depth: Float[Tensor, "image height width"] | None
+    kind: UInt8[Tensor, "image height width"] | None
+    instance: Int[Tensor, "image height width"] | None
+
+
+def render(
+    bank: GroundBank, views: Views, boxes: Boxes, appearance: Appearance, outputs: Outputs = Outputs()
+) -> Images:
+    """Draw every view.
+
+    Args:
+        bank: Grounds of the scenes.
+        views: Cameras.
+        boxes: At most 32,767 in each world; none is fine.
+        appearance: Looks, one row for each row of `boxes`.
+        outputs: Which pictures to draw.
+
+    Raises:
+        UserError: An index of the views names no scene or world, or a size or focal length is not positive.
+    """
+    from countersteer.worlds.boxworld.rendering import kernels
+
+    _check(bank, views, boxes, appearance)
+    count, height, width = len(views.scene), views.height, views.width
+
+    def picture(wanted: bool, dtype: type, *channels: int) -> ndarray:
+        return np.empty((count, height, width, *channels) if wanted else (0, 1, 1, *channels), dtype)
+
+    rgb = picture(outputs.rgb, np.uint8, 3)
+    depth = picture(outputs.depth, np.float32)
+    kind = picture(outputs.kind, np.uint8)
+    instance = picture(outputs.instance, np.int32)
+    kernels.draw_images(
+        _array(bank.cells, np.uint8).view(np.uint32)[:, 0],
+        _array(bank.cell_start, np.int64),
+        _array(bank.cell_shape, np.int64),
+        _array(bank.origin, np.float64),
+        _array(bank.resolution, np.float64),
+        _array(views.scene, np.int64),
+        _array(views.world, np.int64),
+        _array(views.position, np.float64),
+        _array(views.rotation, np.float64),
+        _array(views.focal, np.float64),
+        _array(views.ego_slot, np.int64),
+        _array(boxes.center, np.float64),
+        _array(boxes.heading, np.float64),
+        _array(boxes.size, np.float32),
+        _array(boxes.kind, np.int64),
+        _array(boxes.instance, np.int64),
+        _array(boxes.colour, np.int64),
+        _array(boxes.present, np.bool_),
+        _looks(appearance),
+        _array(appearance.colours, np.float32),
+        kernels.noise_table(),
+        width,
+        height,
+        rgb,
+        depth,
+        kind,
+        instance,
+    )
+    return Images(
+        rgb=torch.from_numpy(rgb) if outputs.rgb else None,
+        depth=torch.from_numpy(depth) if outputs.depth else None,
+        kind=torch.from_numpy(kind) if outputs.kind else None,
+        instance=torch.from_numpy(instance) if outputs.instance else None,
+    )
+
+
+def _array(tensor: Tensor, dtype: type) -> ndarray:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype)
+
+
+def _looks(appearance: Appearance) -> Float[ndarray, "world 28"]:
+    """The appearance without the box colours as one row of numbers; `kernels` names the columns."""
+    columns = [
+        appearance.sky,
+        appearance.horizon,
+        appearance.terrain,
+        appearance.road,
+        appearance.white,
+        appearance.yellow,
+        appearance.light,
+        appearance.ambient[:, None],
+        appearance.terrain_texture[:, None],
+        appearance.road_texture[:, None],
+        appearance.texture_offset,
+        appearance.visibility[:, None],
+        appearance.paint[:, None],
+    ]
+    return _array(torch.cat(columns, 1), np.float32)
+
+
+def _check(bank: GroundBank, views: Views, boxes: Boxes, appearance: Appearance) -> None:
+    """The kernel reads without bounds checks, so every index is checked here."""
+
+    def within(name: str, index: Tensor, low: int, high: int, fix: str) -> None:
+        if index.numel() and (int(index.min()) < low or int(index.max()) >= high):
+            raise UserError(
+                f"`{name}` of a rendering is out of range",
+                got=f"{int(index.min())} to {int(index.max())}",
+                expected=f"{low} to {high - 1}",
+                fix=fix,
+            )
+
+    worlds, slots = boxes.present.shape
+    within("views.scene", views.scene, 0, len(bank.cell_start), "name a scene of the ground bank")
+    within("views.world", views.world, 0, worlds, "name a row of the boxes")
+    within("views.ego_slot", views.ego_slot, -1, max(slots, 1), "name a box, or -1 for none")
+    within("boxes.colour", boxes.colour, 0, appearance.colours.shape[1], "name a row of appearance.colours")
+    if len(appearance.ambient) != worlds:
+        raise UserError(
+            "the appearance and the boxes are of different worlds",
+            got=f"{len(appearance.ambient)} looks",
+            expected=f"{worlds}, one for each row of boxes",
+            fix="build the appearance for as many worlds",
+        )
+    if views.width < 1 or views.height < 1 or not bool((views.focal > 0).all()):
+        raise UserError(
+            "a view has no picture",
+            got=f"{views.width}x{views.height}, focal length {float(views.focal.min()) if len(views.focal) else 1}",
+            expected="positive sizes and focal lengths",
+            fix="check the camera",
+        )

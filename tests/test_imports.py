@@ -1,0 +1,179 @@
+"""Imports run one way, importing is cheap and silent, and shape annotations are really checked."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+
+from countersteer.geometry import polylines
+from countersteer.vehicles.plans import Action
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "countersteer"
+
+# From the bottom up: a module may import its own part and those before it.
+ORDER = (
+    *("errors", "tensors", "noise"),
+    "geometry",
+    "scenarios",
+    *("vehicles", "traffic"),
+    "worlds",
+    *("policies", "experts", "drivers", "objectives"),
+    *("training", "evaluation"),
+    "recipes",
+    "serving",
+    "cli",
+    "__main__",
+)
+HEAVY = ("torch", "numba", "cv2", "matplotlib", "tensorboard", "av", "pyarrow")
+
+
+def imported_parts(module: str, source: str, is_package: bool = False) -> list[tuple[int, str]]:
+    """Line and first-level part of every countersteer import in a module, wherever in it it stands."""
+    parts: list[tuple[int, str]] = []
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                anchor = module.split(".") if is_package else module.split(".")[:-1]
+                anchor = anchor[: len(anchor) - node.level + 1]
+                base = ".".join([*anchor, *([base] if base else [])])
+            # `from countersteer import worlds` names the part after `import`.
+            names = [f"{base}.{alias.name}" for alias in node.names] if base == "countersteer" else [base]
+        for name in names:
+            root, _, rest = name.partition(".")
+            if root == "countersteer" and rest and not rest.startswith("__version__"):
+                parts.append((node.lineno, rest.split(".")[0]))
+    return parts
+
+
+def violations(module: str, source: str, is_package: bool = False) -> list[str]:
+    """Imports of `module` that run the wrong way, in words."""
+    mine = module.split(".")[1] if "." in module else None
+    if mine is not None and mine not in ORDER:
+        return [f"{module}: say in ORDER where {mine!r} belongs"]
+    wrong = []
+    for line, part in imported_parts(module, source, is_package):
+        if part not in ORDER:
+            wrong.append(f"{module}:{line} imports {part!r}; say in ORDER where it belongs")
+        elif mine is None or ORDER.index(part) > ORDER.index(mine):
+            wrong.append(f"{module}:{line} imports {part!r}, which comes later")
+    return wrong
+
+
+def package_modules() -> list[tuple[str, Path]]:
+    """Dotted name and file of every module in the package."""
+    modules = []
+    for file in sorted(SOURCE.rglob("*.py")):
+        parts = ["countersteer", *file.relative_to(SOURCE).with_suffix("").parts]
+        modules.append((".".join(parts[:-1] if parts[-1] == "__init__" else parts), file))
+    return modules
+
+
+def test_imports_run_one_way():
+    modules = package_modules()
+    assert len(modules) > 10, "the checker found no package to check"
+    wrong = [
+        problem
+        for name, file in modules
+        for problem in violations(name, file.read_text(), file.name == "__init__.py")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("countersteer.geometry.poses", "import countersteer.worlds.interface"),
+        ("countersteer.geometry.poses", "from countersteer import worlds"),
+        ("countersteer.geometry.poses", "from ..worlds.interface import World"),
+        ("countersteer.geometry.poses", "from .. import worlds"),
+        ("countersteer.errors", "from countersteer.tensors import TensorTree"),
+        ("countersteer.policies.small", "def late():\n    from countersteer.drivers import mixed"),
+        ("countersteer.training.loop", "from countersteer.evaluation.records import DriveRecord"),
+        ("countersteer.recipes.clone", "from countersteer.cli import main"),
+        ("countersteer.utils", "import math"),
+        ("countersteer.cli", "from countersteer.helpers import anything"),
+        ("countersteer", "from countersteer.worlds.interface import World"),
+    ],
+)
+def test_the_checker_catches_a_wrong_import(module: str, source: str):
+    assert violations(module, source, is_package=module == "countersteer")
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("countersteer.worlds.boxworld.state", "from .. import interface\nfrom ...geometry import boxes"),
+        ("countersteer.evaluation.suites", "from countersteer.training.checkpoint import load"),
+        ("countersteer.objectives.ppo", "from countersteer.drivers.interface import Decision"),
+        ("countersteer.cli", "from countersteer import __version__, recipes\nimport numpy, os.path"),
+        ("countersteer.tensors", "from countersteer.errors import UserError"),
+    ],
+)
+def test_the_checker_lets_a_right_import_pass(module: str, source: str):
+    assert violations(module, source) == []
+
+
+def fresh_interpreter(*modules: str) -> tuple[list[str], str]:
+    """Which heavy libraries importing `modules` loads, and everything that it prints."""
+    imports = "; ".join(f"import {module}" for module in modules)
+    code = f"import sys; {imports}; print('LOADED', *[m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    before, _, loaded = done.stdout.partition("LOADED")
+    return loaded.split(), before + done.stderr
+
+
+def test_importing_the_package_is_cheap_and_silent():
+    loaded, printed = fresh_interpreter("countersteer")
+    assert loaded == []
+    assert printed == ""
+
+
+def test_importing_the_command_line_is_cheap_and_silent():
+    if importlib.util.find_spec("countersteer.cli") is None:
+        pytest.skip("there is no command line yet")
+    loaded, printed = fresh_interpreter("countersteer.cli")
+    assert loaded == []
+    assert printed == ""
+
+
+def test_the_seams_import_without_kernels_and_viewers():
+    seams = [name for name, _ in package_modules() if name.endswith(".interface")]
+    loaded, printed = fresh_interpreter("countersteer.geometry.poses", "countersteer.geometry.boxes", *seams)
+    assert set(loaded) <= {"torch"}
+    assert printed == ""
+
+
+def test_a_wrong_array_shape_raises():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        polylines.arc_length(np.zeros(3))
+
+
+def test_a_wrong_field_shape_raises():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        Action(curvature=torch.zeros(3), acceleration=torch.zeros(4))
+
+
+def test_a_wrong_return_shape_would_raise():
+    """The hook checks returns too: the same hook on a synthetic function that lies about its shape."""
+    from beartype import beartype
+    from jaxtyping import Float, jaxtyped
+
+    @jaxtyped(typechecker=beartype)
+    def lie(x: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        return x[1:]
+
+    with pytest.raises(jaxtyping.TypeCheckError):
+        lie(np.zeros(3))
