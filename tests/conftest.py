@@ -12,7 +12,11 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+
+# Every shape and type annotation of the package is checked in every test.
+jaxtyping.install_import_hook("countersteer", "typecheck.check")
 
 # Seeds are explicit: the same examples on every machine. To look for new ones:
 # pytest --hypothesis-profile explore

@@ -48,7 +48,8 @@ _STRIP = (12, 314, 512, 58)
 
 _PIXELS_PER_METER = 8.0
 _CAR_AT = (206.0, 246.0)  # rear axle in the view from above: more road ahead than behind
-_TILE = 220.0  # side of the map drawn at once [m]
+_TILE = 200.0  # side of the map drawn at once [m]
+_TILE_PIXELS_PER_METER = 6.0  # drawing the map is the costly part, and it is antialiased anyway
 _FLASH = 0.8  # how long the frame glows after a failure [s]
 _SHIFT = 4  # fractional bits of the positions given to OpenCV
 
@@ -92,7 +93,6 @@ def film(
 
 def _encode(frames: Iterable[ndarray], rate: Fraction) -> bytes:
     import av
-    from av.video.reformatter import Colorspace
 
     width, height = FILM_SIZE
     # The index can only be moved to the front of a file that can be read again, hence a real one.
@@ -102,14 +102,13 @@ def _encode(frames: Iterable[ndarray], rate: Fraction) -> bytes:
             stream = container.add_stream("libx264", rate=rate)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.options = {"crf": "22", "preset": "veryfast", "g": "30"}
-            # BT.709, said and done: a browser left to guess shifts the colours.
+            # OpenCV converts by BT.601 in studio range; a browser left to guess shifts the colours.
             context = stream.codec_context
-            context.colorspace = context.color_primaries = context.color_trc = 1
+            context.colorspace, context.color_primaries, context.color_trc = 6, 1, 1
             context.color_range = 1
             for image in frames:
-                picture = av.VideoFrame.from_ndarray(image, format="rgb24")
-                picture = picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
-                container.mux(stream.encode(picture))
+                halved = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(halved, format="yuv420p")))
             container.mux(stream.encode())
         return name.read_bytes()
 
@@ -124,6 +123,7 @@ def _frames(
     above = _Above(record, failed_at)
     trace = _Trace(record, failed_at)
     still = np.full((FILM_SIZE[1], FILM_SIZE[0], 3), _PAGE, np.uint8)
+    _panel(still, _CAMERA)[:] = _PANEL
     after_title = _text(still, _shorten(title, 20, 300), (14, 30), 20, _INK, bold=True)
     _text(still, _shorten(subtitle, 15, 740 - after_title), (after_title + 14, 30), 15, _FAINT)
 
@@ -169,7 +169,6 @@ def _draw_badge(image: ndarray, verdict: CaseResult | None, *, solid: bool) -> N
 
 
 def _draw_camera(panel: ndarray, frame: ndarray | None, *, dim: bool) -> None:
-    panel[:] = _PANEL
     height, width = panel.shape[:2]
     if frame is None:
         _text(panel, "camera frames were not kept", (width // 2 - 112, height // 2), 15, _FAINT)
@@ -351,7 +350,7 @@ def _view_from_world(at: ndarray, facing: float) -> Float[ndarray, "2 3"]:
 
 
 def _tile(road: RoadMap, at: ndarray) -> BirdsEye:
-    return BirdsEye(road, (float(at[0]), float(at[1])), _TILE, round(_TILE * _PIXELS_PER_METER))
+    return BirdsEye(road, (float(at[0]), float(at[1])), _TILE, round(_TILE * _TILE_PIXELS_PER_METER))
 
 
 def _one_stretch(points: ndarray, keep: ndarray) -> ndarray:

@@ -23,7 +23,7 @@ from countersteer.traffic.idm import IDM
 from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.interface import Cause, Command, Starts
 
-__all__ = ["Case", "Suite", "lane_change", "lane_keeping", "recorded", "run_suite"]
+__all__ = ["Case", "Suite", "lane_change", "lane_keeping", "recorded", "recorded_from", "run_suite"]
 
 _TEST_SEEDS = 7_000_000_000_000_000  # training scenarios draw theirs below 2^48; no test road is among them
 _WORLD = BoxWorldSpec(
@@ -296,10 +296,7 @@ def recorded(*extra: ScenarioSource) -> Suite:
     Scenes whose recorded ego moves less than 10 m are reported apart. A drive lasts as long as its
     recording, 15 s at most.
     """
-    cases = []
-    for start in (40.0, 42.5, 45.0):
-        scenario = RecordedDrive(start=start).load()[0]
-        cases.append(Case(f"comma2k19 {start:g} s", scenario))
+    cases = [_bundled(start) for start in (40.0, 42.5, 45.0)]
     for source in extra:
         for scenario in source.load():
             if scenario.ego is None or scenario.route is None:
@@ -308,3 +305,12 @@ def recorded(*extra: ScenarioSource) -> Suite:
                 name = f"{scenario.id} {'idm' if reactive else 'replay'}"
                 cases.append(Case(name, scenario, reactive=reactive))
     return Suite("recorded", 1, _WORLD, tuple(cases), _recorded_rule)
+
+
+def recorded_from(start: float) -> Suite:
+    """One case: the bundled drive from a second of the recording on."""
+    return Suite("recorded", 1, _WORLD, (_bundled(start),), _recorded_rule)
+
+
+def _bundled(start: float) -> Case:
+    return Case(f"comma2k19 {start:g} s", RecordedDrive(start=start).load()[0])

@@ -9,21 +9,43 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
+from countersteer.errors import UserError
 from countersteer.evaluation.driving import open_loop_error
+from countersteer.evaluation.film import film
 from countersteer.evaluation.records import SuiteResult
+from countersteer.evaluation.report import CaseFilm, RunInfo, write_report
 from countersteer.evaluation.results import read_result, write_result
-from countersteer.evaluation.statistics import CompareRow, paired_permutation_test
-from countersteer.evaluation.suites import Suite, lane_change, lane_keeping, recorded, run_suite
+from countersteer.evaluation.statistics import CompareRow, paired_permutation_test, wilson_interval
+from countersteer.evaluation.suites import (
+    Suite,
+    lane_change,
+    lane_keeping,
+    recorded,
+    recorded_from,
+    run_suite,
+)
 from countersteer.scenarios.sources import ProceduralRoads
 from countersteer.training.recipe import Recipe
-from countersteer.training.run import Progress, load_policy, train
+from countersteer.training.run import Progress, load_policy, load_recipe, train
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
 
-__all__ = ["Job", "evaluate_run", "held_out_error", "main_job", "permutation_tests"]
+__all__ = [
+    "Job",
+    "compare_runs",
+    "demo",
+    "evaluate_run",
+    "film_drive",
+    "held_out_error",
+    "main_job",
+    "permutation_tests",
+    "report_run",
+    "shipped_policy",
+]
 
 _HELD_OUT = ProceduralRoads(count=16, seed=1_000_003, traffic=(0, 0), length=620.0)
 
@@ -145,27 +167,216 @@ def main_job(
             )
             message(f"{name}: {counts}; driven in {time.monotonic() - began:.0f} s")
     stacked = {key: np.stack(values) for key, values in verdicts.items()}
-    rows = []
-    for (driver, suite), passes in stacked.items():
-        passed, total = int(passes.sum()), passes.size
-        rows.append(
-            CompareRow(
-                recipe=driver,
-                suite=suite,
-                passed=passed,
-                total=total,
-                interval=_interval(passed, total),
-                open_loop_error=float(np.mean(errors[driver])) if driver in errors else None,
-                seconds=float(np.mean(seconds[driver])) if driver in seconds else None,
-            )
-        )
     pairs = (("on_policy", "clone"), ("perturb", "clone"), ("on_policy", "perturb"), ("on_policy", "blind"))
+    rows = _rows(stacked, errors, seconds)
     return Job(tuple(rows), tuple(kept), stacked, permutation_tests(stacked, pairs))
 
 
-def _interval(passed: int, total: int) -> tuple[float, float]:
-    from countersteer.evaluation.statistics import wilson_interval
+def _rows(
+    verdicts: dict[tuple[str, str], np.ndarray],
+    errors: dict[str, list[float]],
+    seconds: dict[str, list[float]],
+) -> list[CompareRow]:
+    """One row a driver and suite, counts summed over the seeds, errors and seconds averaged."""
+    return [
+        CompareRow(
+            recipe=driver,
+            suite=suite,
+            passed=int(passes.sum()),
+            total=passes.size,
+            interval=wilson_interval(int(passes.sum()), passes.size),
+            open_loop_error=float(np.mean(errors[driver])) if driver in errors else None,
+            seconds=float(np.mean(seconds[driver])) if driver in seconds else None,
+        )
+        for (driver, suite), passes in verdicts.items()
+    ]
 
-    return wilson_interval(passed, total)
+
+def compare_runs(runs: Sequence[Path]) -> tuple[list[CompareRow], dict[str, float]]:
+    """Rows and tests of runs that were evaluated; runs of one recipe count as its seeds.
+
+    Raises:
+        UserError: A run was not evaluated, or two were evaluated under different protocols.
+    """
+    verdicts: dict[tuple[str, str], list[np.ndarray]] = {}
+    protocols: dict[str, tuple[str, Path]] = {}
+    seconds: dict[str, list[float]] = {}
+    errors: dict[str, list[float]] = {}
+    for run in runs:
+        files = sorted(file for file in (run / "evaluation").glob("*.json") if file.stem != "open_loop")
+        if not files:
+            raise UserError(
+                f"{run} has not been evaluated",
+                got="no results",
+                expected="results in its folder evaluation/",
+                fix=f"countersteer evaluate {run} --suite lane_keeping",
+            )
+        for file in files:
+            result, extra = read_result(file)
+            known = protocols.setdefault(result.suite, (result.protocol, run))
+            if known[0] != result.protocol:
+                raise UserError(
+                    f"{known[1]} and {run} were evaluated under different protocols",
+                    got=f"{known[0]} and {result.protocol}",
+                    expected="the same version of the suite, worlds and seeds",
+                    fix="evaluate both again with this version",
+                )
+            verdicts.setdefault((result.driver, result.suite), []).append(result.passes)
+        _, metadata = load_policy(run)
+        seconds.setdefault(metadata["recipe"], []).append(metadata["seconds"])
+        stored = run / "evaluation" / "open_loop.json"
+        if stored.exists():
+            errors.setdefault(metadata["recipe"], []).append(
+                json.loads(stored.read_text())["open_loop_error_m"]
+            )
+    stacked = {key: np.stack(values) for key, values in verdicts.items()}
+    drivers = list(dict.fromkeys(driver for driver, _ in stacked))
+    pairs = [(a, b) for k, b in enumerate(drivers) for a in drivers[k + 1 :]]
+    return _rows(stacked, errors, seconds), permutation_tests(stacked, pairs)
 
 
+def film_drive(policy: Path | None, out: Path, start: float) -> str:
+    """Film a policy on the recorded road from a second of the recording on; returns the verdict in words."""
+    driver, metadata = load_policy(policy if policy is not None else shipped_policy())
+    suite = recorded_from(start)
+    result = run_suite(suite, metadata["recipe"], driver, frames=True)
+    case = result.cases[0]
+    film(
+        result.records[0],
+        title=f"{metadata['recipe']} on a recorded road",
+        subtitle=f"comma2k19, from second {start:g}",
+        verdict=case,
+        path=out,
+    )
+    return "passed" if case.passed else case.reason
+
+
+def shipped_policy() -> Path:
+    """The trained policy that comes with the package."""
+    path = Path(str(files("countersteer.recipes") / "weights" / "on_policy.safetensors"))
+    if not path.exists():
+        raise UserError(
+            "this installation has no trained policy", got=f"nothing at {path}", expected="a policy file",
+            fix="train one: countersteer train on_policy --out runs/on_policy",
+        )  # fmt: skip
+    return path
+
+
+def report_run(run: Path, out: Path, suites: Sequence[Suite], message: Callable[[str], None]) -> None:
+    """Drive the suites with one run's policy and the expert, and write a page with tables and films."""
+    results, rows = [], []
+    for suite in suites:
+        message(f"driving {suite.name}")
+        results.append(run_suite(suite, "expert", None, frames=True))
+        results.append(evaluate_run(run, suite, frames=True))
+    _, metadata = load_policy(run)
+    error = held_out_error(run)
+    for result in results:
+        mine = result.driver != "expert"
+        rows.append(
+            CompareRow.of(
+                result,
+                open_loop_error=error if mine else None,
+                seconds=metadata["seconds"] if mine else None,
+            )
+        )
+    _page(out, f"{metadata['recipe']}: closed-loop report", rows, results, [run], "")
+
+
+def demo(
+    recipes: Sequence[Recipe],
+    out: Path,
+    seeds: Sequence[int],
+    *,
+    progress: Callable[[str], Progress],
+    message: Callable[[str], None],
+) -> Job:
+    """The main job with a film first, and its report; `out` may hold an interrupted demo, which goes on."""
+    began = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    first = out / "first_drive.mp4"
+    if not first.exists():
+        try:
+            verdict = film_drive(None, first, 40.0)
+            message(f"the shipped policy on a road recorded in 2018: {first} ({verdict})")
+        except UserError as error:
+            message(str(error).splitlines()[0])
+    job = main_job(recipes, out, seeds, progress=progress, message=message)
+    content = [row.to_json() for row in job.rows]
+    (out / "compare.json").write_text(json.dumps(content, indent=1))
+    tests = ", ".join(f"p({name}) = {p:.2g}" for name, p in job.tests.items())
+    (out / "seeds.json").write_text(
+        json.dumps(
+            {
+                "seeds": list(seeds),
+                "passed": {
+                    f"{driver} {suite}": passes.sum(1).tolist() for (driver, suite), passes in job.verdicts.items()
+                },
+                "p": job.tests,
+            },
+            indent=1,
+        )
+    )
+    message("writing the report and its films")
+    first_seed = [out / (r.name if len(seeds) == 1 else f"{r.name}-{seeds[0]}") for r in recipes]
+    note = f"Permutation tests paired on the case: {tests}. " if tests else ""
+    _page(out / "report.html", "Clone, perturb, on-policy: who recovers?", job.rows, job.results, first_seed, note)
+    message(f"the whole job took {(time.monotonic() - began) / 60:.1f} minutes")
+    return job
+
+
+def _page(
+    out: Path,
+    title: str,
+    rows: Sequence[CompareRow],
+    results: Sequence[SuiteResult],
+    runs: Sequence[Path],
+    note: str,
+) -> None:
+    """The report: films of a few telling cases of each suite, side by side."""
+    films = []
+    for suite in dict.fromkeys(result.suite for result in results):
+        shared = [result for result in results if result.suite == suite and result.records]
+        for case in _telling_cases(shared):
+            for result in shared:
+                index = [c.case for c in result.cases].index(case)
+                verdict = result.cases[index]
+                encoded = film(
+                    result.records[index],
+                    title=result.driver,
+                    subtitle=f"{suite}, {case}",
+                    verdict=verdict,
+                )
+                films.append(CaseFilm(result.driver, suite, case, encoded))
+    write_report(
+        out,
+        title=title,
+        rows=rows,
+        results=results,
+        runs=[_run_info(run) for run in runs],
+        films=films,
+        note=note,
+    )
+
+
+def _telling_cases(results: Sequence[SuiteResult], count: int = 1) -> list[str]:
+    """Cases on which the drivers differ most, the earlier first."""
+    names = [case.case for case in results[0].cases]
+    verdicts = np.array([[case.passed is True for case in result.cases] for result in results])
+    split = verdicts.mean(0) * (1 - verdicts.mean(0))
+    return [names[k] for k in np.argsort(-split, kind="stable")[:count]]
+
+
+def _run_info(run: Path) -> RunInfo:
+    recipe, seed = load_recipe(run)
+    environment = json.loads((run / "run.json").read_text())
+    curve = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return RunInfo(
+        driver=recipe.name,
+        command=f"countersteer train {recipe.name} --out {run} --seed {seed}",
+        commit=environment["commit"] or "unknown",
+        hardware=f"{environment['processor']}, {environment['threads']} threads",
+        seeds=(seed,),
+        versions={name: environment[name] for name in ("countersteer", "python", "torch", "numba", "numpy")},
+        loss=tuple((line["step"], line["loss/policy"]) for line in curve),
+    )

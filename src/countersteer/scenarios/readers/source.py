@@ -221,7 +221,8 @@ class Field:
             raw = np.asarray(self.value)
             if raw.dtype.kind not in "biuf" or raw.dtype.itemsize > 8:
                 raw = raw.astype(np.float64) if raw.size == 0 else self._refuse(raw)
-            values = raw.astype(np.float64)
+            with np.errstate(all="ignore"):
+                values = np.asarray(raw.astype(np.float64) + 0.0)  # the sum makes signalling NaN quiet
         except (ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
             self.fail("is not an array of numbers", got=str(error)[:120], expected="numbers")
         if raw.size == 0 and len(shape) > 1 and raw.ndim == 1:

@@ -45,8 +45,10 @@ LINE_HALF_WIDTH, WIDE_HALF_WIDTH = 0.075, 0.25
 """Half width of lane lines, and of stop lines and crosswalk stripes [m]."""
 DASH_LENGTH, DASH_PERIOD = 3.0, 9.0
 """A dashed line is 3 m of paint and 6 m of gap."""
-PHASE_STEPS, SOLID = 255, 255
+PHASE_STEPS, SOLID = 127, 127
 """Steps of the position within a dash period, and the code of lines without dashes."""
+CROWDED = 128
+"""Bit of `Ground.phase`: another marking passes through the cell or close by (double lines, crossings)."""
 DIRECTION_RESOLUTION = 1.0
 """Cell of the lane direction raster [m]."""
 
@@ -75,7 +77,8 @@ class Ground:
         paint: Signed distance d from the nearest marking's centre line, positive to the left of its
             heading: d = sign(c) PAINT_RANGE (c / 127)^2 with c = code - 128; 255 is "none near".
         phase: Position along a dashed line from the middle of its dash, in the direction of its heading:
-            s = ((code + 0.5) / PHASE_STEPS - 0.5) DASH_PERIOD; SOLID for lines without dashes.
+            s = ((code + 0.5) / PHASE_STEPS - 0.5) DASH_PERIOD, code being bits 0 to 6; SOLID for lines
+            without dashes. Bit CROWDED tells a reader to ask the neighbouring cells too.
         kind: Bits 0 to 5 hold the heading (code + 0.5) / HEADING_STEPS * pi, WIDE the width, YELLOW the
             colour.
         edge: Signed distance from the border of the drivable area, positive inside:
@@ -175,11 +178,11 @@ def _paint(
 ) -> tuple[ndarray, ndarray, ndarray]:
     from countersteer.worlds.boxworld import ground_kernels as kernels
 
-    best = np.full((rows, cols), np.inf, np.float32)
     paint = np.full((rows, cols), 255, np.uint8)
     phase = np.full((rows, cols), SOLID, np.uint8)
     kind = np.zeros((rows, cols), np.uint8)
-    segments, styles = [np.zeros((0, 5))], [np.zeros((0, 3))]
+    segments, styles = [np.zeros((0, 6))], [np.zeros((0, 3))]
+    line = 0
     for feature in scenario.road.features:
         if feature.kind in _LINE_KINDS:
             paths, style = [feature.points[:, :2]], _LINE_KINDS[feature.kind]
@@ -190,10 +193,11 @@ def _paint(
         for path in paths:
             path = np.asarray(path, np.float64)
             arc = polylines.arc_length(path)
-            segments.append(np.concatenate([path[:-1], path[1:], arc[:-1, None]], 1))
+            line += 1
+            segments.append(np.column_stack([path[:-1], path[1:], arc[:-1], np.full(len(path) - 1, line)]))
             styles.append(np.tile(np.array(style, np.float64), (len(path) - 1, 1)))
     kernels.paint_segments(
-        np.concatenate(segments), np.concatenate(styles), origin, resolution, best, paint, phase, kind
+        np.concatenate(segments), np.concatenate(styles), origin, resolution, paint, phase, kind
     )
     return paint, phase, kind
 

@@ -9,12 +9,15 @@ import numba as nb
 import numpy as np
 
 from countersteer.worlds.boxworld.ground import (
+    CROWDED,
     DASH_PERIOD,
     HEADING_STEPS,
     PAINT_RANGE,
     PHASE_STEPS,
     SOLID,
 )
+
+F = np.float32
 
 _NORTH_EAST = math.pi / 4
 
@@ -53,19 +56,21 @@ def fill_polygon(mask, points):
 
 @nb.njit(cache=True)
 @no_type_check
-def paint_segments(segments, styles, origin, resolution, best, paint, phase, kind):
+def paint_segments(segments, styles, origin, resolution, paint, phase, kind):
     """Write, for every cell near a marking, where its nearest segment lies.
 
     Args:
-        segments: x, y of both ends [m], arc length of the first end [m] (`n 5`).
+        segments: x, y of both ends [m], arc length of the first end [m], number of the line (`n 6`).
         styles: Half width [m], 1 if dashed, kind bits of colour and width (`n 3`).
         origin, resolution: Of the raster [m].
-        best: Distance to the nearest painted border so far [m], updated.
         paint, phase, kind: Codes of `Ground`, updated.
     """
-    rows, cols = best.shape
+    rows, cols = paint.shape
+    best = np.full((rows, cols), np.inf, np.float32)  # distance to the nearest painted border
+    line = np.zeros((rows, cols), np.int32)  # whose border that is
+    close = F(0.75 * resolution + 0.05)  # a border this near a cell's centre can reach into the cell
     for n in range(len(segments)):
-        xa, ya, xb, yb, arc = segments[n]
+        xa, ya, xb, yb, arc, number = segments[n]
         half, dashed, bits = styles[n]
         along_x, along_y = xb - xa, yb - ya
         length2 = along_x * along_x + along_y * along_y
@@ -85,9 +90,16 @@ def paint_segments(segments, styles, origin, resolution, best, paint, phase, kin
                 share = min(max(share, 0.0), 1.0)
                 gap_x, gap_y = x - xa - share * along_x, y - ya - share * along_y
                 distance = math.sqrt(gap_x * gap_x + gap_y * gap_y)
-                if distance > reach or distance - half >= best[row, col]:
+                border = F(distance - half)
+                other = line[row, col] != 0 and line[row, col] != number
+                crowded = phase[row, col] & CROWDED
+                if other and max(border, best[row, col]) < close:
+                    crowded = CROWDED
+                    phase[row, col] |= crowded
+                if distance > reach or border >= best[row, col]:
                     continue
-                best[row, col] = distance - half
+                best[row, col] = border
+                line[row, col] = number
                 # The normal is the gradient of the distance, so that round caps extrapolate rightly too.
                 if distance > 1e-6:
                     normal_x, normal_y = gap_x / distance, gap_y / distance
@@ -106,9 +118,9 @@ def paint_segments(segments, styles, origin, resolution, best, paint, phase, kin
                     forward = along_x * math.cos(heading) + along_y * math.sin(heading) >= 0.0
                     s = (arc + share * length) % DASH_PERIOD - DASH_PERIOD / 2
                     step = int(((s if forward else -s) / DASH_PERIOD + 0.5) * PHASE_STEPS)
-                    phase[row, col] = min(max(step, 0), PHASE_STEPS - 1)
+                    phase[row, col] = crowded | min(max(step, 0), PHASE_STEPS - 1)
                 else:
-                    phase[row, col] = SOLID
+                    phase[row, col] = crowded | SOLID
 
 
 @nb.njit(cache=True)

@@ -22,6 +22,9 @@ __all__ = ["PATH_SPACING", "SceneBank", "build_bank"]
 PATH_SPACING = 1.0
 """Arc length between stored points of a path [m]."""
 
+GROUND_CELL = 0.4
+"""Cell of the ground raster [m]; distances are extrapolated within a cell, so lines stay crisp."""
+
 _MOVING = 2.0  # an actor that never gets this far [m] from where it began is scenery
 
 
@@ -147,7 +150,7 @@ def build_bank(scenarios: Sequence[Scenario], agents: int, dt: float) -> tuple[S
             if name in ("pose", "speed", "arc", "light") and array.shape[1] < shape[1]:
                 padded[k, : array.shape[0], array.shape[1] :] = array[:, -1:]
         packed[name] = torch.from_numpy(padded)
-    grounds = GroundBank.pack([bake(scenario) for scenario in scenarios])
+    grounds = GroundBank.pack([bake(scenario, resolution=GROUND_CELL) for scenario in scenarios])
     return SceneBank(**packed), grounds
 
 

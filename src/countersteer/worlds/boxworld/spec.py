@@ -52,8 +52,8 @@ class Looks:
     """
 
     colours: float = 1.0
-    camera_angle: float = 0.01
-    camera_height: float = 0.05
+    camera_angle: float = 0.002
+    camera_height: float = 0.03
 
 
 @dataclass(frozen=True)

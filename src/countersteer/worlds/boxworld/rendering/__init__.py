@@ -183,7 +183,7 @@ def render(
         kernels.noise_table(),
         width,
         height,
-        rgb,
+        rgb.reshape(len(rgb), rgb.shape[1], 3 * rgb.shape[2]),
         depth,
         kind,
         instance,

@@ -15,10 +15,11 @@ from typing import no_type_check
 
 import numba as nb
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.worlds.boxworld.ground import (
+    CROWDED,
     DASH_LENGTH,
     DASH_PERIOD,
     EDGE_STEP,
@@ -46,7 +47,7 @@ SHADOW_REACH = 0.45
 """How far the contact shadow reaches beyond a box [m]."""
 SHADOW_DEPTH = 0.6
 """Share of light that the contact shadow takes."""
-NOISE_SIZE = 256
+NOISE_SIZE = 128
 FINE_NOISE, COARSE_NOISE = 16.0, 2.0
 """Texels of the two octaves of texture [1/m]."""
 
@@ -64,8 +65,8 @@ COS, SIN = np.cos(_heading).astype(np.float32), np.sin(_heading).astype(np.float
 
 
 @functools.cache
-def noise_table() -> UInt8[ndarray, "256 256"]:
-    """Periodic value noise of two octaves, features of 8 and 4 texels, mean 127.5."""
+def noise_table() -> Float[ndarray, "128 128"]:
+    """Periodic value noise of two octaves, features of 8 and 4 texels, in [-1, 1]."""
     rng = np.random.default_rng(0)
     total = np.zeros((NOISE_SIZE, NOISE_SIZE))
     for texels, weight in ((8, 0.65), (4, 0.35)):
@@ -78,10 +79,10 @@ def noise_table() -> UInt8[ndarray, "256 256"]:
             here, there = values.take(low, axis), values.take((low + 1) % (NOISE_SIZE // texels), axis)
             values = here + (there - here) * share.reshape(shape)
         total += weight * values
-    return np.clip(np.round(127.5 + 127.5 * total), 0, 255).astype(np.uint8)
+    return total.astype(np.float32)
 
 
-@nb.njit(inline="always", fastmath=True)
+@nb.njit(inline="always", error_model="numpy", fastmath=True)
 @no_type_check
 def _coverage(distance, half, footprint):
     """Share of a footprint, `distance` from the middle of a band of half width `half`, that it covers."""
@@ -89,19 +90,19 @@ def _coverage(distance, half, footprint):
     return max(F(0.0), min(share, F(1.0), F(2.0) * half / footprint))
 
 
-@nb.njit(inline="always", fastmath=True)
+@nb.njit(inline="always", error_model="numpy", fastmath=True)
 @no_type_check
 def _unit(x):
     return max(F(0.0), min(x, F(1.0)))
 
 
-@nb.njit(inline="always", fastmath=True)
+@nb.njit(inline="always", error_model="numpy", fastmath=True)
 @no_type_check
 def _byte(x):
-    return np.uint8(max(F(0.0), min(x, F(255.0))) + F(0.5))
+    return np.uint8(np.int32(max(F(0.0), min(x, F(255.0))) + F(0.5)))
 
 
-@nb.njit(cache=True, fastmath=True)
+@nb.njit(cache=True, error_model="numpy", fastmath=True)
 @no_type_check
 def _box_paint(kind, face, a, b, half_a, half_b, wide, high, body, light):
     """Colour of a point on a face. `wide` and `high` are the pixel's footprint along a and b [m].
@@ -166,7 +167,7 @@ def _box_paint(kind, face, a, b, half_a, half_b, wide, high, body, light):
     return red, green, blue
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, error_model="numpy")
 @no_type_check
 def _project(quad, focal, width, height, outline):
     """Clip a quadrangle (camera frame) at the near plane and project it; returns the number of corners."""
@@ -186,7 +187,7 @@ def _project(quad, focal, width, height, outline):
     return count
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, error_model="numpy")
 @no_type_check
 def _rows(outline, count, height):
     """First row and one past the last row with pixel centres inside the outline."""
@@ -197,7 +198,7 @@ def _rows(outline, count, height):
     return first, math.floor(min(max(high - 0.5, -1.0), height - 1.0)) + 1
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, error_model="numpy")
 @no_type_check
 def _columns(outline, count, row, width):
     """First column and one past the last column of a row with pixel centres inside the convex outline."""
@@ -215,102 +216,163 @@ def _columns(outline, count, row, width):
     return first, math.floor(min(max(high - 0.5, -1.0), width - 1.0)) + 1
 
 
-@nb.njit(cache=True, fastmath=True)
+@nb.njit(cache=True, error_model="numpy")
+@no_type_check
+def _place_box(where, heading, size, position, rotation, slant, center, axes, half):
+    """Put a box into the camera frame; returns whether any of it (or of its shadow) may be seen."""
+    radius = 0.0
+    finite = math.isfinite(heading)
+    for k in range(3):
+        half[k] = 0.5 * size[k]
+        radius += half[k] * half[k]
+        finite = finite and math.isfinite(where[k]) and half[k] > 0.0 and math.isfinite(half[k])
+    if not finite:
+        return False
+    radius = math.sqrt(radius) + 2.0 * SHADOW_REACH
+    for k in range(3):
+        center[k] = 0.0
+        for i in range(3):
+            center[k] += rotation[i, k] * (where[i] - position[i])
+    beside = abs(center[0]) - radius * math.sqrt(1.0 + slant * slant)
+    if center[2] < NEAR_PLANE - radius or beside > center[2] * slant:
+        return False
+    cos, sin = math.cos(heading), math.sin(heading)
+    for k in range(3):
+        axes[0, k] = rotation[0, k] * cos + rotation[1, k] * sin
+        axes[1, k] = rotation[1, k] * cos - rotation[0, k] * sin
+        axes[2, k] = rotation[2, k]
+    return True
+
+
+@nb.njit(cache=True, error_model="numpy")
+@no_type_check
+def _outline_face(center, axes, half, axis, reach, grow, focal, width, height, quad, outline):
+    """Outline on the screen of the rectangle across `axis`, `reach` [m] from the box's centre.
+
+    Returns its number of corners (0 if it is turned away, or the camera is inside), and the nearness of
+    its plane as an affine function: p_x (u - width / 2) + p_y (v - height / 2) + p.
+    """
+    sign = 1.0 if reach >= 0.0 else -1.0
+    nx, ny, nz = sign * axes[axis, 0], sign * axes[axis, 1], sign * axes[axis, 2]
+    fx, fy, fz = center[0] + abs(reach) * nx, center[1] + abs(reach) * ny, center[2] + abs(reach) * nz
+    plane = nx * fx + ny * fy + nz * fz
+    if plane >= -1e-9:
+        return 0, 0.0, 0.0, 0.0
+    e1, e2 = (1, 2) if axis == 0 else ((0, 2) if axis == 1 else (0, 1))
+    for k in range(4):
+        s1 = (half[e1] + grow) * (1.0 if k == 1 or k == 2 else -1.0)
+        s2 = (half[e2] + grow) * (1.0 if k >= 2 else -1.0)
+        for i in range(3):
+            quad[k, i] = (fx, fy, fz)[i] + s1 * axes[e1, i] + s2 * axes[e2, i]
+    count = _project(quad, focal, width, height, outline)
+    return count, nx / plane / focal, ny / plane / focal, nz / plane
+
+
+@nb.njit(cache=True, error_model="numpy", fastmath=True)
+@no_type_check
+def _draw_shadow(center, axes, half, eye_height, focal, quad, outline, shadow):
+    """Darken the ground below a box and a little around it."""
+    height, width = shadow.shape
+    up_center = axes[2, 0] * center[0] + axes[2, 1] * center[1] + axes[2, 2] * center[2]
+    # The ground lies `eye_height` below the camera; its upper side is what is seen.
+    foot = np.array((0.0, 0.0, 0.0))
+    for k in range(3):
+        foot[k] = center[k] - (eye_height + up_center) * axes[2, k]
+    count, p_x, p_y, p = _outline_face(
+        foot, axes, half, 2, 0.0, SHADOW_REACH, focal, width, height, quad, outline
+    )
+    if count < 3:
+        return
+    a_x, a_y, a_z = F(axes[0, 0] / focal), F(axes[0, 1] / focal), F(axes[0, 2])
+    b_x, b_y, b_z = F(axes[1, 0] / focal), F(axes[1, 1] / focal), F(axes[1, 2])
+    a_0 = F(axes[0, 0] * foot[0] + axes[0, 1] * foot[1] + axes[0, 2] * foot[2])
+    b_0 = F(axes[1, 0] * foot[0] + axes[1, 1] * foot[1] + axes[1, 2] * foot[2])
+    half_a, half_b = F(half[0]), F(half[1])
+    row0, row1 = _rows(outline, count, height)
+    for row in range(row0, row1):
+        first, last = _columns(outline, count, row, width)
+        y = F(row + 0.5 - height / 2)
+        q_row, a_row, b_row = F(p) + F(p_y) * y, a_z + a_y * y, b_z + b_y * y
+        for col in range(first, last):
+            x = F(col) + F(0.5 - width / 2)
+            depth = F(1.0) / (q_row + F(p_x) * x)
+            out_a = abs((a_row + a_x * x) * depth - a_0) - half_a
+            out_b = abs((b_row + b_x * x) * depth - b_0) - half_b
+            near = _unit(F(1.0) - max(out_a, out_b, F(0.0)) * F(1.0 / SHADOW_REACH))
+            shadow[row, col] = max(shadow[row, col], F(SHADOW_DEPTH) * near)
+
+
+@nb.njit(cache=True, error_model="numpy", fastmath=True)
 @no_type_check
 def _draw_box(
-    center,  # in the camera frame [m]
-    axes,  # rows: forward, left, up of the box in the camera frame
-    normals_world,  # light on each face
-    half,
-    kind,
-    slot,
-    body,
-    look,
-    focal,
-    stands,  # whether it casts a contact shadow
-    eye_height,
-    quad,
-    outline,
-    nearness,
-    owner,
-    shadow,
-    rgb,
+    center, axes, half, kind, instance, body, light, look, focal, quad, outline, nearness, rgb, kinds, instances
 ):
+    """Draw the faces turned to the camera where they are nearer than what is there."""
     height, width = nearness.shape
-    colours = rgb.shape[0] > 0
-    inverse_focal = F(1.0 / focal)
+    colours, classes, identities = len(rgb) > 0, len(kinds) > 0, len(instances) > 0
     haze = look[VISIBILITY]
-    for face in range(-1 if stands and colours else 0, 6):
-        # Face -1 is the contact shadow: the foot of the box, a little larger, on the ground.
-        axis = max(face, 0) // 2 if face >= 0 else 2
-        sign = 1.0 if face % 2 == 0 else -1.0
-        e1, e2 = (1, 2) if axis == 0 else ((0, 2) if axis == 1 else (0, 1))
-        nx, ny, nz = sign * axes[axis, 0], sign * axes[axis, 1], sign * axes[axis, 2]
-        reach = half[axis]
-        grow = 0.0
-        if face == -1:
-            nx, ny, nz = axes[2, 0], axes[2, 1], axes[2, 2]
-            # The plane z = 0 lies `eye_height` below the camera.
-            reach = -eye_height - (nx * center[0] + ny * center[1] + nz * center[2])
-            grow = SHADOW_REACH
-        fx, fy, fz = center[0] + reach * nx, center[1] + reach * ny, center[2] + reach * nz
-        plane = nx * fx + ny * fy + nz * fz
-        if plane >= -1e-9:
-            continue  # turned away, or the camera is inside
-        for k in range(4):
-            s1 = (half[e1] + grow) * (1.0 if k == 1 or k == 2 else -1.0)
-            s2 = (half[e2] + grow) * (1.0 if k >= 2 else -1.0)
-            quad[k, 0] = fx + s1 * axes[e1, 0] + s2 * axes[e2, 0]
-            quad[k, 1] = fy + s1 * axes[e1, 1] + s2 * axes[e2, 1]
-            quad[k, 2] = fz + s1 * axes[e1, 2] + s2 * axes[e2, 2]
-        count = _project(quad, focal, width, height, outline)
+    for face in range(6):
+        axis = face // 2
+        reach = half[axis] if face % 2 == 0 else -half[axis]
+        count, p_x, p_y, p = _outline_face(
+            center, axes, half, axis, reach, 0.0, focal, width, height, quad, outline
+        )
         if count < 3:
             continue
-        row0, row1 = _rows(outline, count, height)
-        q_u, q_v = F(nx / plane / focal), F(ny / plane / focal)
-        a_u, a_v = F(axes[e1, 0] / focal), F(axes[e1, 1] / focal)
-        b_u, b_v = F(axes[e2, 0] / focal), F(axes[e2, 1] / focal)
+        e1, e2 = (1, 2) if axis == 0 else ((0, 2) if axis == 1 else (0, 1))
+        q_x, q_y = F(p_x), F(p_y)
+        a_x, a_y, a_z = F(axes[e1, 0] / focal), F(axes[e1, 1] / focal), F(axes[e1, 2])
+        b_x, b_y, b_z = F(axes[e2, 0] / focal), F(axes[e2, 1] / focal), F(axes[e2, 2])
         a_0 = F(axes[e1, 0] * center[0] + axes[e1, 1] * center[1] + axes[e1, 2] * center[2])
         b_0 = F(axes[e2, 0] * center[0] + axes[e2, 1] * center[1] + axes[e2, 2] * center[2])
         half_a, half_b = F(half[e1]), F(half[e2])
-        light = normals_world[max(face, 0)]
+        row0, row1 = _rows(outline, count, height)
         for row in range(row0, row1):
             first, last = _columns(outline, count, row, width)
-            x, y = 0.5 - width / 2, row + 0.5 - height / 2
-            q_row = F((nx * x / focal + ny * y / focal + nz) / plane)
-            a_row = F(axes[e1, 0] * x / focal + axes[e1, 1] * y / focal + axes[e1, 2])
-            b_row = F(axes[e2, 0] * x / focal + axes[e2, 1] * y / focal + axes[e2, 2])
+            y = F(row + 0.5 - height / 2)
+            q_row, a_row, b_row = F(p) + q_y * y, a_z + a_y * y, b_z + b_y * y
             for col in range(first, last):
-                u = F(col)
-                q = q_row + u * q_u
-                if face == -1:
-                    depth = F(1.0) / q
-                    out_a = abs((a_row + u * a_u) * depth - a_0) - half_a
-                    out_b = abs((b_row + u * b_u) * depth - b_0) - half_b
-                    dark = F(SHADOW_DEPTH) * _unit(F(1.0) - max(out_a, out_b, F(0.0)) * F(1.0 / SHADOW_REACH))
-                    shadow[row, col] = max(shadow[row, col], dark)
-                    continue
-                if q <= nearness[row, col]:
+                x = F(col) + F(0.5 - width / 2)
+                q = q_row + q_x * x
+                if q <= nearness[row, col] * F(1.0 - SINKS):
                     continue
                 nearness[row, col] = q
-                owner[row, col] = slot
+                if classes:
+                    kinds[row, col] = kind
+                if identities:
+                    instances[row, col] = instance
                 if colours:
                     depth = F(1.0) / q
-                    a = (a_row + u * a_u) * depth
-                    b = (b_row + u * b_u) * depth
-                    wide = (abs(a_u - a * q_u) + abs(a_v - a * q_v)) * depth
-                    high = (abs(b_u - b * q_u) + abs(b_v - b * q_v)) * depth
-                    wide, high = max(wide, F(1e-3)), max(high, F(1e-3))
+                    a = (a_row + a_x * x) * depth
+                    b = (b_row + b_x * x) * depth
+                    wide = max((abs(a_x - a * q_x) + abs(a_y - a * q_y)) * depth, F(1e-3))
+                    high = max((abs(b_x - b * q_x) + abs(b_y - b * q_y)) * depth, F(1e-3))
                     red, green, blue = _box_paint(
-                        kind, face, a - a_0, b - b_0, half_a, half_b, wide, high, body, light
+                        kind, face, a - a_0, b - b_0, half_a, half_b, wide, high, body, light[face]
                     )
                     far = F(1.0) / (F(1.0) + (haze * q) * (haze * q))
-                    rgb[row, col, 0] = _byte(red + far * (look[HORIZON] - red))
-                    rgb[row, col, 1] = _byte(green + far * (look[HORIZON + 1] - green))
-                    rgb[row, col, 2] = _byte(blue + far * (look[HORIZON + 2] - blue))
+                    rgb[row, 3 * col + 0] = _byte(red + far * (look[HORIZON] - red))
+                    rgb[row, 3 * col + 1] = _byte(green + far * (look[HORIZON + 1] - green))
+                    rgb[row, 3 * col + 2] = _byte(blue + far * (look[HORIZON + 2] - blue))
 
 
-@nb.njit(cache=True, fastmath=True)
+@nb.njit(cache=True, error_model="numpy")
+@no_type_check
+def _light_faces(heading, look, light):
+    """Light on the six faces of a box: ambient, and the sun by Lambert's law."""
+    cos, sin = math.cos(heading), math.sin(heading)
+    ambient = look[AMBIENT]
+    for face in range(6):
+        if face < 2:
+            facing = look[LIGHT] * cos + look[LIGHT + 1] * sin
+        elif face < 4:
+            facing = look[LIGHT + 1] * cos - look[LIGHT] * sin
+        else:
+            facing = look[LIGHT + 2]
+        light[face] = ambient + (1.0 - ambient) * max(facing if face % 2 == 0 else -facing, 0.0)
+
+
+@nb.njit(cache=True, error_model="numpy", fastmath=True)
 @no_type_check
 def _road_share(cells, start, rows, cols, gx, gy, per_cell, pu_x, pu_y, pv_x, pv_y):
     """Covered share of the road's border: bilinear distance, its gradient and the pixel's footprint."""
@@ -333,17 +395,17 @@ def _road_share(cells, start, rows, cols, gx, gy, per_cell, pu_x, pu_y, pv_x, pv
     return _unit(F(0.5) + distance / max(footprint, F(1e-3)))
 
 
-@nb.njit(cache=True, fastmath=True)
+@nb.njit(cache=True, error_model="numpy", fastmath=True)
 @no_type_check
 def _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y):
-    """Covered share of the nearest marking; `off` is the point's offset from the cell's centre [m]."""
+    """Covered share of a cell's marking; `off` is the point's offset from the cell's centre [m]."""
     kind = (word >> 16) & 0xFF
     cos, sin = COS[kind & (HEADING_STEPS - 1)], SIN[kind & (HEADING_STEPS - 1)]
     half = F(WIDE_HALF_WIDTH) if kind & WIDE else F(LINE_HALF_WIDTH)
     distance = DISTANCE[word & 0xFF] - sin * off_x + cos * off_y
     footprint = abs(cos * pu_y - sin * pu_x) + abs(cos * pv_y - sin * pv_x)
     share = _coverage(abs(distance), half, max(footprint, F(1e-3)))
-    phase = (word >> 8) & 0xFF
+    phase = (word >> 8) & SOLID
     if phase != SOLID and share > F(0.0):
         s = (F(phase) + F(0.5)) * F(DASH_PERIOD / PHASE_STEPS) - F(DASH_PERIOD / 2)
         s += cos * off_x + sin * off_y
@@ -355,109 +417,243 @@ def _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y):
     return share
 
 
-@nb.njit(cache=True, fastmath=True)
+@nb.njit(cache=True, error_model="numpy", fastmath=True)
+@no_type_check
+def _crowded_paint(cells, start, rows, cols, gx, gy, cell, pu_x, pu_y, pv_x, pv_y):
+    """White and yellow share where markings crowd: the most that any of the four nearest cells knows of."""
+    col, row = np.int64(max(gx - F(0.5), F(0.0))), np.int64(max(gy - F(0.5), F(0.0)))
+    white, yellow = F(0.0), F(0.0)
+    for k in range(4):
+        i, j = min(row + (k >> 1), rows - 1), min(col + (k & 1), cols - 1)
+        word = cells[start + i * cols + j]
+        off_x, off_y = (gx - F(j) - F(0.5)) * cell, (gy - F(i) - F(0.5)) * cell
+        share = _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y)
+        if (word >> 16) & YELLOW:
+            yellow = max(yellow, share)
+        else:
+            white = max(white, share)
+    return white, yellow
+
+
+# The next four walk one row. The first, the third and the last are written so that the compiler turns
+# them into vector code: plain loops over few arrays, no gathers, colours loaded before the loop.
+
+
+@nb.njit(cache=True, error_model="numpy", fastmath=True)
+@no_type_check
+def _ground_points(ray, step, eye, per_height, per_cell, spread, first, count, near, gx, gy, extent):
+    """Nearness of the ground, its point in raster cells and a bound of the pixel's footprint [m].
+
+    The ray is affine in the column: x and y in the world, s downwards. `spread` is 4 / focal length: a
+    pixel covers at most that, times depth, times one plus the slope of the way to the ground.
+    """
+    ray_x, ray_y, ray_s = ray
+    step_x, step_y, step_s = step
+    eye_x, eye_y = eye[0] * per_cell, eye[1] * per_cell
+    for i in range(count):
+        u = F(np.int32(i + first))
+        q = (ray_s + u * step_s) * per_height
+        t = F(1.0) / q
+        x, y = (ray_x + u * step_x) * t, (ray_y + u * step_y) * t
+        near[i] = q
+        gx[i] = eye_x + x * per_cell
+        gy[i] = eye_y + y * per_cell
+        extent[i] = t * spread * (F(1.0) + (abs(x) + abs(y)) * per_height)
+
+
+@nb.njit(cache=True, error_model="numpy", fastmath=True)
+@no_type_check
+def _ground_surface(
+    cells, start, rows, cols, cell, eye, per_height, rotation, per_focal, shift, noise,
+    first, count, near, gx, gy, extent, road, white, yellow, texture, kinds,
+):  # fmt: skip
+    """What lies on the ground: shares of road and paint, texture in [-1, 1], pixel class."""
+    per_cell = F(1.0) / cell
+    eye_x, eye_y = eye[0], eye[1]
+    du_x, du_y, du_z = rotation[0, 0], rotation[1, 0], rotation[2, 0]
+    dv_x, dv_y, dv_z = rotation[0, 1], rotation[1, 1], rotation[2, 1]
+    shift_x, shift_y = shift
+    period = F(NOISE_SIZE * 4096)  # keeps the numbers that are truncated positive
+    for i in range(count):
+        x, y = gx[i], gy[i]
+        inside = (x >= F(0.0)) & (y >= F(0.0)) & (x < F(cols)) & (y < F(rows))
+        col, row = (np.int64(x), np.int64(y)) if inside else (np.int64(0), np.int64(0))
+        word = cells[start + row * cols + col] if inside else cells[0]
+        bound = cell + extent[i]
+        edge = (F(word >> 24) - F(128.0)) * F(EDGE_STEP)
+        share = F(1.0) if edge > F(0.0) else F(0.0)
+        share_white, share_yellow = F(0.0), F(0.0)
+        near_edge = inside & (abs(edge) < bound)
+        near_paint = abs(DISTANCE[word & 0xFF]) < bound + F(WIDE_HALF_WIDTH)
+        if near_edge | near_paint:
+            # How the ground point moves for one pixel to the right (pu) and down (pv) [m].
+            scale = per_focal / near[i]
+            from_x, from_y = (x * cell - eye_x) * per_height, (y * cell - eye_y) * per_height
+            pu_x, pu_y = scale * (du_x + du_z * from_x), scale * (du_y + du_z * from_y)
+            pv_x, pv_y = scale * (dv_x + dv_z * from_x), scale * (dv_y + dv_z * from_y)
+            if near_edge:
+                share = _road_share(cells, start, rows, cols, x, y, per_cell, pu_x, pu_y, pv_x, pv_y)
+            if near_paint and (word >> 8) & CROWDED:
+                share_white, share_yellow = _crowded_paint(
+                    cells, start, rows, cols, x, y, cell, pu_x, pu_y, pv_x, pv_y
+                )
+            elif near_paint:
+                off_x, off_y = (x - F(col) - F(0.5)) * cell, (y - F(row) - F(0.5)) * cell
+                paint = _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y)
+                if (word >> 16) & YELLOW:
+                    share_yellow = paint
+                else:
+                    share_white = paint
+        road[i], white[i], yellow[i] = share, share_white, share_yellow
+        if len(kinds):
+            ground = K_ROAD if share >= F(0.5) else K_TERRAIN
+            kinds[first + i] = K_MARKING if max(share_white, share_yellow) >= F(0.5) else ground
+        value = F(0.0)
+        fine, coarse = F(1.5) - extent[i], F(1.5) - F(0.125) * extent[i]
+        x, y = x * cell, y * cell
+        if coarse > F(0.0):
+            k = np.int64(y * F(COARSE_NOISE) + shift_y + period) & (NOISE_SIZE - 1)
+            j = np.int64(x * F(COARSE_NOISE) + shift_x + period) & (NOISE_SIZE - 1)
+            value = F(0.6) * min(coarse, F(1.0)) * noise[k, j]
+        if fine > F(0.0):
+            k = np.int64(y * F(FINE_NOISE) + shift_y + period) & (NOISE_SIZE - 1)
+            j = np.int64(x * F(FINE_NOISE) + shift_x + period) & (NOISE_SIZE - 1)
+            value += F(0.4) * min(fine, F(1.0)) * noise[k, j]
+        texture[i] = value
+
+
+@nb.njit(cache=True, error_model="numpy", fastmath=True)
+@no_type_check
+def _ground_colours(first, count, near, road, white, yellow, texture, shadow, look, line):
+    """Colours of a span of ground; `line` holds its bytes."""
+    t0, t1, t2 = look[TERRAIN], look[TERRAIN + 1], look[TERRAIN + 2]
+    r0, r1, r2 = look[ROAD], look[ROAD + 1], look[ROAD + 2]
+    w0, w1, w2 = look[WHITE], look[WHITE + 1], look[WHITE + 2]
+    y0, y1, y2 = look[YELLOW_PAINT], look[YELLOW_PAINT + 1], look[YELLOW_PAINT + 2]
+    h0, h1, h2 = look[HORIZON], look[HORIZON + 1], look[HORIZON + 2]
+    haze, rough_terrain, rough_road, opacity = look[VISIBILITY], look[TERRAIN_TEXTURE], look[ROAD_TEXTURE], look[PAINT]
+    for i in range(count):
+        grass = F(1.0) + rough_terrain * texture[i]
+        tarmac = F(1.0) + rough_road * texture[i]
+        q = haze * near[i]
+        far = F(1.0) / (F(1.0) + q * q)
+        column = np.uintp(first) + np.uintp(i)  # unsigned: no check for negative indices in the way
+        lit = F(1.0) - shadow[column]
+        on_white, on_yellow = opacity * white[i], opacity * yellow[i]
+        c0, c1, c2 = t0 * grass, t1 * grass, t2 * grass
+        c0 += road[i] * (r0 * tarmac - c0)
+        c1 += road[i] * (r1 * tarmac - c1)
+        c2 += road[i] * (r2 * tarmac - c2)
+        c0 += on_white * (w0 - c0)
+        c1 += on_white * (w1 - c1)
+        c2 += on_white * (w2 - c2)
+        c0 = lit * (c0 + on_yellow * (y0 - c0))
+        c1 = lit * (c1 + on_yellow * (y1 - c1))
+        c2 = lit * (c2 + on_yellow * (y2 - c2))
+        k = column * np.uintp(3)
+        line[k] = _byte(c0 + far * (h0 - c0))
+        line[k + np.uintp(1)] = _byte(c1 + far * (h1 - c1))
+        line[k + np.uintp(2)] = _byte(c2 + far * (h2 - c2))
+
+
+@nb.njit(cache=True, error_model="numpy", fastmath=True)
+@no_type_check
+def _sky_colours(up_row, up_step, x_row, x_step, norm2, first, count, look, line):
+    """Colours of a span of sky: horizon to zenith by the fourth power of one minus the sine of elevation."""
+    s0, s1, s2 = look[SKY], look[SKY + 1], look[SKY + 2]
+    h0, h1, h2 = look[HORIZON] - s0, look[HORIZON + 1] - s1, look[HORIZON + 2] - s2
+    for i in range(count):
+        u = F(np.int32(i + first))
+        x = x_row + u * x_step
+        share = F(1.0) - max(up_row + u * up_step, F(0.0)) / np.sqrt(norm2 + x * x)
+        share *= share
+        share *= share
+        k = (np.uintp(first) + np.uintp(i)) * np.uintp(3)
+        line[k] = _byte(s0 + share * h0)
+        line[k + np.uintp(1)] = _byte(s1 + share * h1)
+        line[k + np.uintp(2)] = _byte(s2 + share * h2)
+
+
+@nb.njit(cache=True, error_model="numpy")
+@no_type_check
+def _ground_span(ray_s, step_s, limit, width):
+    """First column and one past the last where the ray falls faster than `limit`: it is affine in the column."""
+    if step_s == 0.0:
+        return (0, width) if ray_s > limit else (0, 0)
+    # One past the last (or the first) such column, settled by the test itself.
+    at = min(max((limit - ray_s) / step_s, -1.0), width + 1.0)
+    if step_s < 0.0:
+        end = min(max(math.ceil(at), 0), width)
+        return 0, end
+    begin = min(max(math.floor(at) + 1, 0), width)
+    return begin, width
+
+
+@nb.njit(cache=True, error_model="numpy")
 @no_type_check
 def _draw_ground_and_sky(
-    cells, start, rows, cols, resolution, eye, rotation, focal, look, noise, nearness, owner, shadow, rgb, kinds
+    cells, start, rows, cols, resolution, eye, rotation, focal, look, noise, nearness, shadow, rgb, kinds
 ):
-    """Everything that no box covers. `eye` is the camera relative to the raster's origin [m]."""
+    """The picture without boxes. `eye` is the camera relative to the raster's origin [m]."""
     height, width = nearness.shape
     colours, classes = rgb.shape[0] > 0, kinds.shape[0] > 0
-    per_cell = F(1.0 / resolution)
-    cell = F(resolution)
-    eye_x, eye_y = F(eye[0]), F(eye[1])
     tall = eye[2] > 0.0
-    per_height = F(1.0 / eye[2]) if tall else F(0.0)
-    eye_height = F(eye[2])
-    step_x, step_y = F(rotation[0, 0] / focal), F(rotation[1, 0] / focal)
-    step_s = F(-rotation[2, 0] / focal)
-    du_x, du_y, du_z = F(rotation[0, 0] / focal), F(rotation[1, 0] / focal), F(rotation[2, 0] / focal)
-    dv_x, dv_y, dv_z = F(rotation[0, 1] / focal), F(rotation[1, 1] / focal), F(rotation[2, 1] / focal)
-    haze = look[VISIBILITY]
-    shift_x, shift_y = look[OFFSET] * F(NOISE_SIZE), look[OFFSET + 1] * F(NOISE_SIZE)
+    eye_height = eye[2] if tall else 1.0
+    per_height = F(1.0 / eye_height)
+    near_eye = (F(eye[0]), F(eye[1]))
+    per_focal = F(1.0 / focal)
+    step = (F(rotation[0, 0] / focal), F(rotation[1, 0] / focal), F(-rotation[2, 0] / focal))
+    spread = F(4.0 / focal)
+    shift = (look[OFFSET] * F(NOISE_SIZE), look[OFFSET + 1] * F(NOISE_SIZE))
+    turn = rotation.astype(np.float32)
+    near, gx, gy, extent = (
+        np.empty(width, np.float32),
+        np.empty(width, np.float32),
+        np.empty(width, np.float32),
+        np.empty(width, np.float32),
+    )
+    road, white, yellow, texture = (
+        np.empty(width, np.float32),
+        np.empty(width, np.float32),
+        np.empty(width, np.float32),
+        np.empty(width, np.float32),
+    )
+    no_kinds = np.empty(0, np.uint8)
     for row in range(height):
-        # Ray directions, world frame, unit along the optical axis: affine in the column; s points down.
         x, y = 0.5 - width / 2, row + 0.5 - height / 2
-        ray_x = F((rotation[0, 0] * x + rotation[0, 1] * y) / focal + rotation[0, 2])
-        ray_y = F((rotation[1, 0] * x + rotation[1, 1] * y) / focal + rotation[1, 2])
-        ray_s = F(-((rotation[2, 0] * x + rotation[2, 1] * y) / focal + rotation[2, 2]))
-        norm2 = F(1.0 + (y / focal) * (y / focal))
-        x_row, x_step = F(x / focal), F(1.0 / focal)
-        for col in range(width):
-            u = F(col)
-            s = ray_s + u * step_s
-            near = s * per_height
-            if near > F(1.0 / FAR_GROUND):
-                if nearness[row, col] >= near * F(1.0 - SINKS):
-                    continue
-                nearness[row, col] = near
-                owner[row, col] = -1
-                t = F(1.0) / near
-                # Offset from the camera's foot, per metre of its height: drives the footprint.
-                from_x, from_y = (ray_x + u * step_x) * t, (ray_y + u * step_y) * t
-                gx, gy = (eye_x + from_x) * per_cell, (eye_y + from_y) * per_cell
-                inside = (gx >= F(0.0)) & (gy >= F(0.0)) & (gx < F(cols)) & (gy < F(rows))
-                cell_x, cell_y = np.int64(gx), np.int64(gy)
-                word = cells[start + cell_y * cols + cell_x] if inside else cells[0]
-                from_x *= per_height
-                from_y *= per_height
-                pu_x, pu_y = t * (du_x + du_z * from_x), t * (du_y + du_z * from_y)
-                pv_x, pv_y = t * (dv_x + dv_z * from_x), t * (dv_y + dv_z * from_y)
-                extent = abs(pu_x) + abs(pu_y) + abs(pv_x) + abs(pv_y)
-
-                edge = (F(word >> 24) - F(128.0)) * F(EDGE_STEP)
-                if inside and abs(edge) < cell + extent:
-                    road = _road_share(
-                        cells, start, rows, cols, gx, gy, per_cell, pu_x, pu_y, pv_x, pv_y
-                    )
-                else:
-                    road = F(1.0) if edge > F(0.0) else F(0.0)
-                paint = F(0.0)
-                if abs(DISTANCE[word & 0xFF]) < cell + extent + F(WIDE_HALF_WIDTH):
-                    off_x = (gx - F(cell_x) - F(0.5)) * cell
-                    off_y = (gy - F(cell_y) - F(0.5)) * cell
-                    paint = _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y)
-                if classes:
-                    ground = K_ROAD if road >= F(0.5) else K_TERRAIN
-                    kinds[row, col] = K_MARKING if paint >= F(0.5) else ground
-                if colours:
-                    fine = _unit(F(1.5) - extent)
-                    coarse = _unit(F(1.5) - F(0.125) * extent)
-                    at_x, at_y = gx * cell, gy * cell
-                    i = np.int64(at_y * F(FINE_NOISE) + shift_y + F(4096 * 256)) & (NOISE_SIZE - 1)
-                    j = np.int64(at_x * F(FINE_NOISE) + shift_x + F(4096 * 256)) & (NOISE_SIZE - 1)
-                    fine *= (F(noise[i, j]) - F(127.5)) * F(1.0 / 127.5)
-                    i = np.int64(at_y * F(COARSE_NOISE) + shift_y + F(4096 * 256)) & (NOISE_SIZE - 1)
-                    j = np.int64(at_x * F(COARSE_NOISE) + shift_x + F(4096 * 256)) & (NOISE_SIZE - 1)
-                    coarse *= (F(noise[i, j]) - F(127.5)) * F(1.0 / 127.5)
-                    texture = F(0.4) * fine + F(0.6) * coarse
-                    grass = F(1.0) + look[TERRAIN_TEXTURE] * texture
-                    tarmac = F(1.0) + look[ROAD_TEXTURE] * texture
-                    opacity = paint * look[PAINT]
-                    tint = YELLOW_PAINT if (word >> 16) & YELLOW else WHITE
-                    lit = F(1.0) - shadow[row, col]
-                    far = F(1.0) / (F(1.0) + (haze * near) * (haze * near))
-                    for k in range(3):
-                        bare = look[TERRAIN + k] * grass
-                        bare += road * (look[ROAD + k] * tarmac - bare)
-                        bare += opacity * (look[tint + k] - bare)
-                        bare *= lit
-                        rgb[row, col, k] = _byte(bare + far * (look[HORIZON + k] - bare))
-            elif nearness[row, col] <= F(0.0):
-                if classes:
-                    kinds[row, col] = K_SKY
-                if colours:
-                    xn = x_row + u * x_step
-                    up = max(-s, F(0.0)) / math.sqrt(norm2 + xn * xn)
-                    haze_share = F(1.0) - up
-                    haze_share *= haze_share
-                    haze_share *= haze_share
-                    for k in range(3):
-                        sky = look[SKY + k]
-                        rgb[row, col, k] = _byte(sky + haze_share * (look[HORIZON + k] - sky))
+        ray_x = (rotation[0, 0] * x + rotation[0, 1] * y) / focal + rotation[0, 2]
+        ray_y = (rotation[1, 0] * x + rotation[1, 1] * y) / focal + rotation[1, 2]
+        ray_s = -((rotation[2, 0] * x + rotation[2, 1] * y) / focal + rotation[2, 2])
+        first, last = _ground_span(ray_s, -rotation[2, 0] / focal, eye_height / FAR_GROUND, width)
+        if not tall:
+            first, last = 0, 0
+        count = last - first
+        if count > 0:
+            ray = (F(ray_x), F(ray_y), F(ray_s))
+            _ground_points(
+                ray, step, near_eye, per_height, F(1.0 / resolution), spread, first, count, near, gx, gy, extent
+            )
+            nearness[row, first:last] = near[:count]
+            if colours or classes:
+                _ground_surface(
+                    cells, start, rows, cols, F(resolution), near_eye, per_height, turn, per_focal, shift, noise,
+                    first, count, near, gx, gy, extent, road, white, yellow, texture,
+                    kinds[row] if classes else no_kinds,
+                )  # fmt: skip
+            if colours:
+                _ground_colours(first, count, near, road, white, yellow, texture, shadow[row], look, rgb[row])
+        for side in range(2):
+            left, right = (0, first) if side == 0 else (last, width)
+            if classes:
+                kinds[row, left:right] = K_SKY
+            if colours and right > left:
+                norm2 = F(1.0 + (y / focal) * (y / focal))
+                _sky_colours(
+                    F(-ray_s), -step[2], F(x / focal), per_focal, norm2, left, right - left, look, rgb[row]
+                )
 
 
-@nb.njit(cache=True, parallel=True)
+@nb.njit(cache=True, error_model="numpy", parallel=True)
 @no_type_check
 def draw_images(
     cells,
@@ -520,7 +716,7 @@ def draw_images(
         )
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, error_model="numpy")
 @no_type_check
 def _draw_image(
     cells,
@@ -557,81 +753,37 @@ def _draw_image(
         instances[:] = -1
         return
     nearness = np.zeros((height, width), np.float32)
-    owner = np.full((height, width), np.int16(-1))
     shadow = np.zeros((height, width), np.float32)
-    quad, outline = np.empty((4, 3)), np.empty((8, 2))
-    center, axes, half, light = np.empty(3), np.empty((3, 3)), np.empty(3), np.empty(6, np.float32)
-    slant = width / 2 / focal
-    slant_norm = math.sqrt(1.0 + slant * slant)
-    for slot in range(len(box_present)):
-        if not box_present[slot] or slot == ego_slot:
-            continue
-        radius = 0.0
-        finite = math.isfinite(box_heading[slot])
-        for k in range(3):
-            half[k] = 0.5 * box_size[slot, k]
-            radius += half[k] * half[k]
-            finite = finite and math.isfinite(box_center[slot, k]) and half[k] > 0.0 and math.isfinite(half[k])
-        if not finite:
-            continue
-        radius = math.sqrt(radius) + 2.0 * SHADOW_REACH
-        for k in range(3):
-            center[k] = 0.0
-            for i in range(3):
-                center[k] += rotation[i, k] * (box_center[slot, i] - position[i])
-        if center[2] < NEAR_PLANE - radius or abs(center[0]) > center[2] * slant + radius * slant_norm:
-            continue
-        cos, sin = math.cos(box_heading[slot]), math.sin(box_heading[slot])
-        for k in range(3):
-            axes[0, k] = rotation[0, k] * cos + rotation[1, k] * sin
-            axes[1, k] = rotation[1, k] * cos - rotation[0, k] * sin
-            axes[2, k] = rotation[2, k]
-        sun_x, sun_y, sun_z = look[LIGHT], look[LIGHT + 1], look[LIGHT + 2]
-        ambient = look[AMBIENT]
-        for face in range(6):
-            if face < 2:
-                facing = sun_x * cos + sun_y * sin
-            elif face < 4:
-                facing = sun_y * cos - sun_x * sin
-            else:
-                facing = sun_z
-            facing = facing if face % 2 == 0 else -facing
-            light[face] = ambient + (1.0 - ambient) * max(facing, 0.0)
-        bottom = box_center[slot, 2] - half[2]
-        _draw_box(
-            center,
-            axes,
-            light,
-            half,
-            box_kind[slot],
-            slot,
-            body_colours[box_colour[slot]],
-            look,
-            focal,
-            abs(bottom) < 0.5 and box_kind[slot] != K_SIGNAL,
-            position[2],
-            quad,
-            outline,
-            nearness,
-            owner,
-            shadow,
-            rgb,
-        )
+    instances[:] = -1
+    # What may be seen of the boxes is placed once and drawn twice: shadows before the ground, faces after it.
+    slots = len(box_present)
+    placed, seen = np.empty(slots, np.int64), 0
+    center, axes, half = np.empty((slots, 3)), np.empty((slots, 3, 3)), np.empty((slots, 3))
+    quad, outline, light = np.empty((4, 3)), np.empty((8, 2)), np.empty(6, np.float32)
+    for k in range(slots):
+        if box_present[k] and k != ego_slot and _place_box(
+            box_center[k], box_heading[k], box_size[k], position, rotation, 0.5 * width / focal,
+            center[seen], axes[seen], half[seen],
+        ):  # fmt: skip
+            grounded = abs(box_center[k, 2] - half[seen, 2]) < 0.5 and box_kind[k] != K_SIGNAL
+            if len(rgb) and grounded and position[2] > 0.0:
+                _draw_shadow(center[seen], axes[seen], half[seen], position[2], focal, quad, outline, shadow)
+            placed[seen] = k
+            seen += 1
     eye = np.empty(3)
     eye[0], eye[1], eye[2] = position[0] - origin[0], position[1] - origin[1], position[2]
     _draw_ground_and_sky(
-        cells, start, rows, cols, resolution, eye, rotation, focal, look, noise, nearness, owner, shadow, rgb, kinds
+        cells, start, rows, cols, resolution, eye, rotation, focal, look, noise, nearness, shadow, rgb, kinds
     )
+    for i in range(seen):
+        k = placed[i]
+        _light_faces(box_heading[k], look, light)
+        _draw_box(
+            center[i], axes[i], half[i], box_kind[k], box_instance[k], body_colours[box_colour[k]], light,
+            look, focal, quad, outline, nearness, rgb, kinds, instances,
+        )  # fmt: skip
     if len(depth):
         for row in range(height):
             for col in range(width):
                 near = nearness[row, col]
                 depth[row, col] = F(1.0) / near if near > F(0.0) else F(np.inf)
-    if len(kinds) or len(instances):
-        for row in range(height):
-            for col in range(width):
-                slot = owner[row, col]
-                if len(kinds) and slot >= 0:
-                    kinds[row, col] = box_kind[slot]
-                if len(instances):
-                    instances[row, col] = box_instance[slot] if slot >= 0 else -1

@@ -1,0 +1,406 @@
+"""The command line. Every mistake of the user is answered without a traceback, with exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from countersteer import __version__
+from countersteer.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from countersteer.evaluation.suites import Suite
+    from countersteer.training.recipe import Recipe
+
+__all__ = ["main"]
+
+_RECIPES = ("clone", "perturb", "on_policy", "blind")
+_SUITES = ("lane_keeping", "lane_change", "recorded")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 our fault, 2 the user's, 130 interrupted."""
+    # Spinning threads cost more than they win on a machine that somebody else uses too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    parser = _parser()
+    try:
+        known, rest = parser.parse_known_args(arguments)
+        if rest and known.run is not _train:
+            raise UserError(
+                f"unknown argument {rest[0]!r}",
+                fix=f"countersteer {known.command} --help lists the arguments",
+            )
+        known.overrides = rest
+        return known.run(known) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        hint = message
+        if "invalid choice" in message:
+            got = message.split("'")[1]
+            choices = [part.strip("' ") for part in message.split("choose from", 1)[1].strip(" )").split(",")]
+            hint = f"{message.split(' (choose')[0]} ({did_you_mean(got, choices)})"
+        raise UserError(hint, fix=f"{self.prog} --help lists what is accepted")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="countersteer", description="Closed-loop training for driving policies.")
+    parser.add_argument("--version", action="version", version=f"countersteer {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, run: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    demo = command("demo", _demo, "The main job: train four recipes, drive them, compare, report.")
+    demo.add_argument("--out", type=Path, default=Path("runs/demo"))
+    demo.add_argument("--seeds", type=int, default=1, help="how many seeds (default 1)")
+    demo.add_argument("--json", type=Path, help="also write the table here (it is in OUT/compare.json anyway)")
+
+    drive = command("drive", _drive, "Film a policy driving the recorded road; nothing is trained.")
+    drive.add_argument("policy", nargs="?", type=Path, help="run folder or policy file (default: the shipped one)")
+    drive.add_argument("--out", type=Path, default=Path("drive.mp4"))
+    drive.add_argument("--start", type=float, default=40.0, help="second of the recording to start at")
+
+    train = command("train", _train, "Train a recipe: a name, or file.py:function. More flags override fields.")
+    train.add_argument("recipe", help=f"one of {', '.join(_RECIPES)}, or file.py:function")
+    train.add_argument("--out", type=Path, required=True)
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--device", default="cpu")
+    train.add_argument("--resume", action="store_true")
+
+    evaluate = command("evaluate", _evaluate, "Drive a suite of closed-loop tests with a run's policy.")
+    evaluate.add_argument("run_folder", metavar="RUN", help="run folder, policy file, or 'expert'")
+    evaluate.add_argument("--suite", required=True, choices=_SUITES)
+    evaluate.add_argument("--scenes", type=Path, help="folder of recorded scenes for the suite 'recorded'")
+    evaluate.add_argument("--json", type=Path)
+
+    compare = command("compare", _compare, "Compare evaluated runs, paired on the case.")
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    compare.add_argument("--json", type=Path)
+
+    report = command("report", _report, "Drive the suites with a run's policy and write one HTML page with films.")
+    report.add_argument("run_folder", metavar="RUN", type=Path)
+    report.add_argument("--out", type=Path, help="default: RUN/report.html")
+
+    data = command("data", lambda known: known.data_run(known), "Recorded drives: list, inspect, import.")
+    parts = data.add_subparsers(dest="part", required=True, metavar="PART", parser_class=_Parser)
+    listed = parts.add_parser("list", help="scenarios under a folder; without one, the bundled drive")
+    listed.add_argument("path", nargs="?", type=Path)
+    listed.add_argument("--json", type=Path)
+    listed.set_defaults(data_run=_data_list)
+    inspected = parts.add_parser("inspect", help="say what is in a scenario and draw it")
+    inspected.add_argument("path", type=Path)
+    inspected.add_argument("--out", type=Path, help="picture (default: NAME.png here)")
+    inspected.add_argument("--json", type=Path)
+    inspected.set_defaults(data_run=_data_inspect)
+    imported = parts.add_parser("import", help="convert a scenario into our own form")
+    imported.add_argument("path", type=Path)
+    imported.add_argument("--out", type=Path, required=True)
+    imported.set_defaults(data_run=_data_import)
+    return parser
+
+
+# --- recipes ------------------------------------------------------------------------------------
+
+
+def _load_recipe(name: str) -> tuple[Recipe, str | None, Any]:
+    """A recipe by its name or from file.py:function, with its source and its module."""
+    from countersteer.training.recipe import Recipe
+
+    if ":" not in name and not name.endswith(".py"):
+        from countersteer.recipes import closed_loop
+
+        if name not in _RECIPES:
+            raise UserError(
+                f"there is no recipe {name!r}",
+                got=name,
+                expected=did_you_mean(name, _RECIPES),
+                fix="name a recipe, or a function of your own as my_recipe.py:function",
+            )
+        return getattr(closed_loop, name)(), None, None
+    path, _, function = name.rpartition(":") if ":" in name else (name, "", "")
+    file = Path(path)
+    if not function or not file.is_file():
+        raise UserError(
+            f"no recipe at {name!r}",
+            got="no such file" if function else "no function",
+            expected="file.py:function",
+            fix="check the path and name the function that returns the recipe",
+        )
+    specification = importlib.util.spec_from_file_location(file.stem, file)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[file.stem] = module
+    try:
+        specification.loader.exec_module(module)
+        built = getattr(module, function)()
+    except AttributeError as error:
+        names = [key for key, value in vars(module).items() if callable(value)]
+        raise UserError(
+            f"{file} has no usable function {function!r}", got=error, expected=did_you_mean(function, names)
+        ) from None
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{name} failed", got=f"{type(error).__name__}: {error}", expected="a function that returns a Recipe",
+            fix="run the file with python to see where",
+        ) from None  # fmt: skip
+    if not isinstance(built, Recipe):
+        raise UserError(
+            f"{name} did not return a recipe", got=type(built).__name__,
+            expected="countersteer.training.recipe.Recipe", fix="return a Recipe",
+        )  # fmt: skip
+    return built, f"{file.resolve()}:{function}", module
+
+
+def _override(recipe: Recipe, overrides: list[str]) -> Recipe:
+    """Apply `--dotted.field value` pairs; types come from the fields' present values."""
+    import ast
+    import dataclasses
+    from enum import Enum
+
+    def apply(node: Any, path: list[str], text: str, whole: str) -> Any:
+        if not dataclasses.is_dataclass(node):
+            raise UserError(f"override --{whole} goes into {type(node).__name__}, which has no fields")
+        names = [field.name for field in dataclasses.fields(node)]
+        name = path[0].replace("-", "_")
+        if name not in names:
+            raise UserError(
+                f"unknown override --{whole}",
+                got=name,
+                expected=did_you_mean(name, names),
+                fix=f"fields of {type(node).__name__}: {', '.join(names)}",
+            )
+        old = getattr(node, name)
+        if len(path) > 1:
+            return dataclasses.replace(node, **{name: apply(old, path[1:], text, whole)})
+        if isinstance(old, str):
+            return dataclasses.replace(node, **{name: text})
+        if isinstance(old, Enum):
+            members = {member.name.lower(): member for member in type(old)}
+            if text.lower() not in members:
+                raise UserError(f"--{whole} has no value {text!r}", expected=did_you_mean(text, members))
+            return dataclasses.replace(node, **{name: members[text.lower()]})
+        words = {"true": True, "false": False, "none": None}
+        try:
+            new = words[text.lower()] if text.lower() in words else ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            new = text
+        if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
+            new = float(new)
+        if old is not None and type(new) is not type(old):
+            raise UserError(
+                f"--{whole} has the wrong type",
+                got=f"{text!r} ({type(new).__name__})",
+                expected=f"{type(old).__name__}, like {old!r}",
+                fix="give a value of that type",
+            )
+        return dataclasses.replace(node, **{name: new})
+
+    words = list(overrides)
+    while words:
+        flag = words.pop(0)
+        if not flag.startswith("--"):
+            raise UserError(f"unexpected argument {flag!r}", expected="--field.name value")
+        key, equals, value = flag[2:].partition("=")
+        if not equals:
+            if not words:
+                raise UserError(f"override --{key} has no value", expected=f"--{key} VALUE")
+            value = words.pop(0)
+        recipe = apply(recipe, key.split("."), value, key)
+    return recipe
+
+
+def _train(known: argparse.Namespace) -> int:
+    recipe, source, _ = _load_recipe(known.recipe)
+    recipe = _override(recipe, known.overrides)
+    from countersteer.console import TrainingConsole
+    from countersteer.training.run import train
+
+    with TrainingConsole(recipe.name) as console:
+        finished = train(
+            recipe,
+            known.out,
+            seed=known.seed,
+            device=known.device,
+            resume=known.resume,
+            source=source,
+            progress=console,
+        )
+    print(f"wrote {finished}")
+    print(f"next: countersteer evaluate {known.out} --suite lane_keeping")
+    return 0
+
+
+# --- evaluation ---------------------------------------------------------------------------------
+
+
+def _suite(name: str, scenes: Path | None = None) -> Suite:
+    from countersteer.evaluation import suites
+
+    if name == "recorded" and scenes is not None:
+        from countersteer.scenarios.sources import ScenarioFolder
+
+        return suites.recorded(ScenarioFolder(str(scenes)))
+    return getattr(suites, name)()
+
+
+def _write_json(path: Path | None, content: Any) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1))
+
+
+def _evaluate(known: argparse.Namespace) -> int:
+    from countersteer import console
+    from countersteer.evaluation.statistics import CompareRow
+    from countersteer.evaluation.suites import run_suite
+    from countersteer.recipes.main_job import evaluate_run
+
+    suite = _suite(known.suite, known.scenes)
+    if known.run_folder == "expert":
+        result = run_suite(suite, "expert", None)
+    else:
+        result = evaluate_run(Path(known.run_folder), suite)
+    console.print_cases(result)
+    row = CompareRow.of(result)
+    cases = [
+        {"case": c.case, "passed": c.passed, "reason": c.reason, "fail_time_s": c.fail_time, **c.measures}
+        for c in result.cases
+    ]
+    _write_json(known.json, {**row.to_json(), "protocol": result.protocol, "cases": cases})
+    return 0
+
+
+def _compare(known: argparse.Namespace) -> int:
+    from countersteer import console
+    from countersteer.recipes.main_job import compare_runs
+
+    rows, tests = compare_runs(known.runs)
+    console.print_rows(rows, tests)
+    _write_json(known.json, [row.to_json() for row in rows])
+    return 0
+
+
+def _report(known: argparse.Namespace) -> int:
+    from countersteer.recipes.main_job import report_run
+
+    out = known.out or known.run_folder / "report.html"
+    report_run(known.run_folder, out, [_suite(name) for name in _SUITES], print)
+    print(f"wrote {out}")
+    return 0
+
+
+def _demo(known: argparse.Namespace) -> int:
+    from countersteer import console
+    from countersteer.recipes import closed_loop
+    from countersteer.recipes.main_job import demo
+
+    recipes = [getattr(closed_loop, name)() for name in _RECIPES]
+    job = demo(recipes, known.out, range(known.seeds), progress=console.TrainingConsole, message=console.say)
+    console.print_rows(job.rows, job.tests)
+    _write_json(known.json, [row.to_json() for row in job.rows])
+    print(f"wrote {known.out / 'report.html'} and {known.out / 'compare.json'}")
+    return 0
+
+
+def _drive(known: argparse.Namespace) -> int:
+    from countersteer.recipes.main_job import film_drive
+
+    verdict = film_drive(known.policy, known.out, known.start)
+    print(f"wrote {known.out}: {verdict}")
+    return 0
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+def _describe(path: str, scenario: Any) -> dict[str, Any]:
+    return {
+        "path": path,
+        "id": scenario.id,
+        "source": scenario.provenance.source,
+        "licence": scenario.provenance.licence,
+        "duration_s": round(scenario.duration, 2),
+        "actors": len(scenario.tracks.ids),
+        "map_features": len(scenario.road.features),
+        "signals": len(scenario.signals.lane),
+        "ego": None if scenario.ego is None else scenario.tracks.ids[scenario.ego],
+        "notes": list(scenario.provenance.notes),
+    }
+
+
+def _data_list(known: argparse.Namespace) -> int:
+    from countersteer import console
+    from countersteer.scenarios.readers import read, scan
+    from countersteer.scenarios.samples import recorded_drive
+
+    found = [("bundled", recorded_drive())] if known.path is None else []
+    rows, failed = [_describe(*item) for item in found], 0
+    for path in scan(known.path) if known.path is not None else []:
+        try:
+            rows.append(_describe(str(path), read(path)))
+        except UserError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+    if not rows and not failed:
+        raise UserError(
+            f"no scenario that we can read lies under {known.path}",
+            fix="docs/formats.md lists the formats",
+        )
+    console.print_scenarios(rows)
+    _write_json(known.json, rows)
+    return 2 if failed else 0
+
+
+def _data_inspect(known: argparse.Namespace) -> int:
+    from countersteer.scenarios.drawing import draw_scenario, save_picture
+    from countersteer.scenarios.readers import read
+
+    scenario = read(known.path)
+    described = _describe(str(known.path), scenario)
+    for key, value in described.items():
+        print(f"{key:13} {value if key != 'notes' else ''}")
+    for note in described["notes"]:
+        print(f"  - {note}")
+    out = known.out or Path(f"{scenario.id}.png")
+    save_picture(draw_scenario(scenario), out)
+    print(f"wrote {out}")
+    _write_json(known.json, described)
+    return 0
+
+
+def _data_import(known: argparse.Namespace) -> int:
+    from countersteer.scenarios import storage
+    from countersteer.scenarios.readers import read, scan
+
+    if known.path.is_dir() and scan(known.path) != [known.path]:
+        paths = scan(known.path)
+        if not paths:
+            raise UserError(f"nothing that we can read lies under {known.path}", fix="see docs/formats.md")
+        for path in paths:
+            scenario = read(path)
+            print(f"wrote {storage.save(scenario, known.out / scenario.id)}")
+        return 0
+    print(f"wrote {storage.save(read(known.path), known.out)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

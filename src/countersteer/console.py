@@ -1,0 +1,115 @@
+"""What the command line shows: progress bars and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from countersteer.evaluation.records import SuiteResult
+from countersteer.evaluation.statistics import CompareRow, wilson_interval
+from countersteer.training import run
+
+__all__ = ["TrainingConsole", "print_cases", "print_rows", "print_scenarios", "say"]
+
+_console = Console(highlight=False)
+
+
+def say(text: str) -> None:
+    """One line."""
+    _console.print(text, markup=False)
+
+
+class TrainingConsole(run.Progress):
+    """A progress bar of one training run: steps, samples a second, loss, time left.
+
+    Args:
+        name: Of the run.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def message(self, text: str) -> None:
+        """See `Progress.message`."""
+        say(f"{self.name}: {text}")
+
+    def collected(self, round_number: int, rounds: int, frames: int, seconds: float) -> None:
+        """See `Progress.collected`."""
+        say(f"{self.name}: round {round_number + 1}/{rounds} driven, {frames} frames, {seconds:.0f} s")
+
+    def learned(self, step: int, steps: int, logged: dict[str, float], samples_per_s: float) -> None:
+        """See `Progress.learned`."""
+        if self.bar is None:
+            self.bar = Progress(
+                TextColumn(self.name),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]:.0f} samples/s  loss {task.fields[loss]:.3f}"),
+                TimeRemainingColumn(),
+                console=_console,
+            )
+            self.task = self.bar.add_task("", total=steps, rate=0.0, loss=0.0)
+            self.bar.start()
+        self.bar.update(self.task, completed=step, rate=samples_per_s, loss=logged["loss/policy"])
+        if step == steps:
+            self.bar.stop()
+            self.bar = None
+
+
+def print_cases(result: SuiteResult) -> None:
+    """Verdicts of one suite."""
+    table = Table(title=f"{result.driver} on {result.suite}")
+    measures = list(result.cases[0].measures) if result.cases else []
+    for name in ("case", "verdict", *measures, "why"):
+        table.add_column(name, justify="left" if name in ("case", "verdict", "why") else "right")
+    for case in result.cases:
+        verdict = {True: "[green]pass", False: "[red]fail", None: "[dim]apart"}[case.passed]
+        numbers = [f"{case.measures[name]:.2f}" for name in measures]
+        table.add_row(case.case, verdict, *numbers, case.reason)
+    _console.print(table)
+    if result.total:
+        low, high = wilson_interval(result.passed, result.total)
+        say(f"{result.passed} of {result.total} passed (95 % interval {low:.0%} to {high:.0%}); {result.protocol}")
+
+
+def print_rows(rows: Sequence[CompareRow], tests: dict[str, float]) -> None:
+    """A comparison."""
+    table = Table()
+    for name in ("recipe", "suite", "passed", "95 % interval", "open-loop error", "training"):
+        table.add_column(name, justify="left" if name in ("recipe", "suite") else "right")
+    for row in rows:
+        low, high = row.interval
+        table.add_row(
+            row.recipe,
+            row.suite,
+            f"{row.passed}/{row.total}",
+            f"{low:.0%} to {high:.0%}",
+            "" if row.open_loop_error is None else f"{row.open_loop_error:.3f} m",
+            "" if row.seconds is None else f"{row.seconds:.0f} s",
+        )
+    _console.print(table)
+    for name, p in tests.items():
+        say(f"p({name}) = {p:.2g}, permutation test paired on the case")
+
+
+def print_scenarios(rows: Sequence[dict[str, Any]]) -> None:
+    """A list of scenarios."""
+    table = Table()
+    for name in ("id", "source", "duration_s", "actors", "map_features", "licence", "path"):
+        table.add_column(name.removesuffix("_s"), overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row[name]) for name in ("id", "source", "duration_s", "actors", "map_features", "licence", "path")))  # fmt: skip
+    _console.print(table)
