@@ -159,8 +159,8 @@ class CompareRow:
         passed: Cases passed.
         total: Cases that count.
         interval: Wilson interval of the pass rate at 95 %, low and high.
-        open_loop_error: Mean distance between the driver's plan and the expert's while the expert drives [m]; None
-            where it has no meaning.
+        open_loop_error: Mean distance between the driver's plan and the expert's while the expert drives
+            [m]; None where it has no meaning.
         seconds: Wall time of training [s]; None if nothing was trained.
     """
 

@@ -45,11 +45,11 @@ class Camera:
 
     name: str = "front"
     width: int = 128
-    height: int = 64
+    height: int = 48
     fov: float = math.radians(80.0)
     position: tuple[float, float, float] = (1.5, 0.0, 1.4)
     roll: float = 0.0
-    pitch: float = 0.06
+    pitch: float = 0.16
     yaw: float = 0.0
 
     def __post_init__(self) -> None:

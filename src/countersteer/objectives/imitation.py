@@ -19,9 +19,9 @@ from countersteer.objectives.interface import Losses, Objective
 from countersteer.policies.interface import Hypotheses, PolicySpec
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Plan
-from countersteer.worlds.interface import Observation
+from countersteer.worlds.interface import Command, Observation
 
-__all__ = ["Batch", "Imitation", "MixtureLoss", "SequencePolicy", "laplace_mixture_loss"]
+__all__ = ["Batch", "Imitation", "MixtureLoss", "SequencePolicy", "laplace_mixture_loss", "mirror_half"]
 
 
 class SequencePolicy(Protocol):
@@ -49,6 +49,40 @@ class Batch(TensorTree):
     first: Bool[Tensor, "batch time"]
     label: Plan
     label_valid: Bool[Tensor, "batch time"]
+
+
+def mirror_half(batch: Batch) -> Batch:
+    """The batch with every second sequence seen in a mirror: left and right change places.
+
+    Pictures are flipped; yaw rates, lateral positions and headings change sign; the commands LEFT and
+    RIGHT are swapped. A road and its mirror image ask for mirrored driving, so the data count twice.
+    """
+    observations, label = batch.observations, batch.label
+    odd = torch.arange(len(batch.first), device=batch.first.device) % 2 == 1
+
+    def flip(values: Tensor, mirrored: Tensor) -> Tensor:
+        return torch.where(odd.reshape(-1, *(1,) * (values.ndim - 1)), mirrored, values)
+
+    sensors = {
+        name: reading.replace(data=flip(reading.data, reading.data.flip(-2)))
+        for name, reading in observations.sensors.items()
+    }
+    motion = observations.motion.replace(
+        yaw_rate=flip(observations.motion.yaw_rate, -observations.motion.yaw_rate)
+    )
+    swap = torch.tensor([Command.FOLLOW, Command.RIGHT, Command.LEFT], device=odd.device)
+    side = torch.tensor([1.0, -1.0], device=odd.device)
+    intent = observations.intent
+    intent = intent.replace(
+        command=flip(intent.command, swap[intent.command]),
+        target_points=flip(intent.target_points, intent.target_points * side),
+    )
+    return batch.replace(
+        observations=Observation(sensors, motion, intent),
+        label=label.replace(
+            position=flip(label.position, label.position * side), heading=flip(label.heading, -label.heading)
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -152,6 +186,8 @@ class Imitation(Objective):
         classification: Weight of the cross-entropy of the logits, >= 0.
         scale_floor: Smallest Laplace scale that counts, > 0.
         min_confidence: Labels where the world's confidence is less do not count, in [0, 1].
+        mirror: Whether every second sequence of a batch is learned from as its mirror image; right for
+            cameras that look straight ahead from the middle of the car.
 
     Raises:
         UserError: A value is outside the range above.
@@ -164,6 +200,7 @@ class Imitation(Objective):
     classification: float = 0.5
     scale_floor: float = 0.005
     min_confidence: float = 0.5
+    mirror: bool = True
 
     uses_expert = True
 
@@ -198,7 +235,8 @@ class Imitation(Objective):
                 fix="give the recipe an expert",
             )
         trusted = rollout.alive & (rollout.confidence >= self.min_confidence)
-        return Batch(rollout.observation, rollout.first, rollout.label.plan, rollout.label.valid & trusted)
+        batch = Batch(rollout.observation, rollout.first, rollout.label.plan, rollout.label.valid & trusted)
+        return mirror_half(batch) if self.mirror else batch
 
     def losses(self, models: Mapping[str, nn.Module], batch: Batch) -> Losses:
         """The mean of `laplace_mixture_loss` over the labels that count, 0 if there is none."""

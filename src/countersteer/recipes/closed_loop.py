@@ -42,7 +42,7 @@ def clone() -> Recipe:
                 RecordedDrive(end=40.0),
             )
         ),
-        world=BoxWorldSpec(start=StartSpec(command_share=0.35), traffic=IDM()),
+        world=BoxWorldSpec(start=StartSpec(command_share=0.5), traffic=IDM()),
         policy=PlannerSpec(),
         expert=RecoveryExpert(),
         driver=ExpertDriver(),

@@ -1,4 +1,8 @@
-"""Checkpoints: safetensors files that are written whole or not at all, and known to be good when read."""
+"""Checkpoints: safetensors files that are written whole or not at all, and known to be good when read.
+
+The header of a file carries the metadata as JSON and a SHA-256 over names, types, shapes, values and
+metadata. Nothing is pickled, so reading a file runs no code of its author.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-import struct
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +26,8 @@ from countersteer.errors import UserError
 __all__ = ["CheckpointFolder", "Found", "flatten_state", "load", "save", "unflatten_state"]
 
 _FORMAT = "countersteer-1"
+_NUMBERED = re.compile(r"step_(\d+)\.safetensors")
+_PARTIAL = re.compile(r"\.step_\d+\.safetensors\.(\d+)\..*")  # the process that writes it
 
 
 def _digest(tensors: dict[str, Tensor], metadata: str) -> str:
@@ -34,13 +40,29 @@ def _digest(tensors: dict[str, Tensor], metadata: str) -> str:
 
 
 def save(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and JSON metadata to one file, atomically: a kill leaves the old file or the new one."""
+    """Write tensors and metadata to one file, atomically: a kill leaves the old file or the new one.
+
+    Args:
+        path: The file; its folder is made if need be.
+        tensors: On any device and of any layout; they come back on the CPU, contiguous.
+        metadata: What JSON can hold; tuples come back as lists.
+    """
     path = Path(path)
     text = json.dumps(metadata, sort_keys=True)
-    content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    content: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        # Tied weights and views share memory, which a file cannot: each name gets its own values.
+        if value.untyped_storage().data_ptr() in storages:
+            value = value.clone()
+        storages.add(value.untyped_storage().data_ptr())
+        content[name] = value
     header = {"format": _FORMAT, "metadata": text, "sha256": _digest(content, text)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # In the same folder, because only there is the replacement atomic; the random part of the name
+    # keeps two writers of one file apart.
+    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(serialise_tensors(content, metadata=header))
@@ -87,7 +109,7 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         metadata = json.loads(header["metadata"])
     except UserError:
         raise
-    except (Exception, struct.error) as error:
+    except Exception as error:
         raise refuse("is damaged", f"{path.stat().st_size} bytes, {type(error).__name__}: {error}") from None
     if not good:
         raise refuse("is damaged", "content that does not match its checksum")
@@ -111,43 +133,81 @@ class Found:
 
 
 class CheckpointFolder:
-    """Numbered checkpoints; the newest few are kept.
+    """Numbered checkpoints of one run, `step_00001500.safetensors`; the newest few are kept.
 
     Args:
         path: The folder; made at the first `save`.
-        keep: How many.
+        keep: How many, at least 1.
     """
 
     def __init__(self, path: str | Path, keep: int = 3):
         self.path, self.keep = Path(path), keep
 
-    def _files(self) -> list[Path]:
-        return sorted(self.path.glob("step_*.safetensors"))
+    def _files(self) -> dict[int, Path]:
+        """Checkpoints by step, in rising order."""
+        if not self.path.is_dir():
+            return {}
+        found = {int(m[1]): file for file in self.path.iterdir() if (m := _NUMBERED.fullmatch(file.name))}
+        return dict(sorted(found.items()))
 
     def save(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         """Write number `step`, then drop the oldest beyond `keep`."""
         save(self.path / f"step_{step:08d}.safetensors", tensors, metadata)
-        for old in self._files()[: -self.keep]:
+        # Files of later steps are damaged ones that `latest` skipped: they must not push out good ones,
+        # and the run replaces them when it gets there.
+        earlier = [file for number, file in self._files().items() if number <= step]
+        for old in earlier[: -self.keep]:
             old.unlink(missing_ok=True)
         # What a kill left half-written has no name that `latest` reads; it only takes room.
-        for partial in self.path.glob(".step_*"):
-            partial.unlink(missing_ok=True)
+        for file in self.path.iterdir():
+            if (match := _PARTIAL.fullmatch(file.name)) and not _alive(int(match[1])):
+                file.unlink(missing_ok=True)
 
     def latest(self) -> Found | None:
-        """The newest checkpoint that is whole, or None."""
-        warnings = []
-        for file in reversed(self._files()):
+        """The newest checkpoint that is whole, or None where none was ever written.
+
+        Raises:
+            UserError: There are checkpoints and all are damaged. Starting over is for the user to say.
+        """
+        files = self._files()
+        damaged: list[str] = []
+        for step, file in reversed(files.items()):
             try:
                 tensors, metadata = load(file)
             except UserError as error:
-                warnings.append(f"skipped {file.name}: {error.what}, {error.got}; using the one before it")
+                damaged.append(f"{file.name}: {error.got}")
                 continue
-            return Found(int(file.stem.split("_")[1]), tensors, metadata, tuple(warnings))
+            warnings = tuple(f"skipped the damaged checkpoint {reason}" for reason in damaged)
+            return Found(step, tensors, metadata, warnings)
+        if damaged:
+            raise UserError(
+                f"no checkpoint in {self.path} can be read",
+                got="; ".join(damaged),
+                expected="at least one complete checkpoint",
+                fix="remove that folder to start the run from its beginning",
+            )
         return None
 
 
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def flatten_state(state: Any) -> tuple[dict[str, Tensor], Any]:
-    """Split nested dicts and lists into tensors by number and a JSON structure that points at them."""
+    """Split nested dicts, lists and tuples into tensors by number and a JSON structure that points at them.
+
+    For states of optimisers and random generators, which mix tensors with plain values. The tensors are
+    copies on the CPU, so training may go on. `unflatten_state` puts them together again, bit for bit.
+
+    Raises:
+        TypeError: It holds something that a checkpoint cannot, for example an array.
+    """
     tensors: dict[str, Tensor] = {}
 
     def visit(value: Any) -> Any:

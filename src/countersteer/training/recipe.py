@@ -28,7 +28,7 @@ class Collection:
 
     rounds: int = 4
     frames: int = 24_000
-    drives: int = 48
+    drives: int = 96
     first_round_share: float = 0.25
 
 
@@ -47,7 +47,7 @@ class Learning:
         checkpoint_every: Steps between checkpoints.
     """
 
-    steps: int = 2_000
+    steps: int = 2_500
     sequences: int = 16
     length: int = 8
     learning_rate: float = 1e-3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -14,67 +15,66 @@ from countersteer.errors import UserError, did_you_mean
 
 __all__ = ["differences", "from_json", "to_json"]
 
+_NEWER = "use the version of countersteer that wrote the file"
+
 
 def to_json(tree: Any) -> Any:
     """A tree of dataclasses, enums, tuples, paths and plain values as JSON.
 
     A dataclass becomes {"type": "module:Class", field: ...}, an enum {"enum": "module:Class", "name": ...},
-    a tuple {"tuple": [...]}.
+    a tuple {"tuple": [...]}, a path {"path": ...}. Floats come back bit for bit; those that JSON cannot
+    write become {"float": "nan" | "inf" | "-inf"}.
 
     Raises:
-        UserError: The tree holds something else, for example a function.
+        UserError: The tree holds something else, for example a function; the message says where.
     """
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        fields = {field.name: to_json(getattr(tree, field.name)) for field in dataclasses.fields(tree)}
-        return {"type": _name(type(tree))} | fields
-    if isinstance(tree, Enum):
-        return {"enum": _name(type(tree)), "name": tree.name}
-    if isinstance(tree, tuple):
-        return {"tuple": [to_json(item) for item in tree]}
-    if isinstance(tree, Path):
-        return str(tree)
-    if tree is None or isinstance(tree, bool | int | float | str):
-        return tree
-    raise UserError(
-        "a recipe holds a value that cannot be written down",
-        got=f"{type(tree).__name__}: {tree!r}",
-        expected="frozen dataclasses, enums, tuples, numbers, text, or None",
-        fix="put what it does into a frozen dataclass",
+    return _to_json(tree, "")
+
+
+def _to_json(value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value) if field.init]
+        if "type" in names:
+            raise _refused(path, value, "dataclasses without a field called `type`", "rename the field")
+        return {"type": _name(value, path)} | {
+            name: _to_json(getattr(value, name), _join(path, name)) for name in names
+        }
+    if isinstance(value, Enum):
+        return {"enum": _name(value, path), "name": value.name}
+    if isinstance(value, tuple):
+        return {"tuple": [_to_json(item, _join(path, k)) for k, item in enumerate(value)]}
+    if isinstance(value, Path):
+        return {"path": str(value)}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(float(value))}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise _refused(
+        path,
+        value,
+        "frozen dataclasses, enums, tuples, paths, numbers, text, or None",
+        "put what it does into a frozen dataclass",
     )
 
 
-def _name(kind: type) -> str:
+def _join(path: str, name: object) -> str:
+    return f"{path}.{name}" if path else str(name)
+
+
+def _refused(path: str, value: Any, expected: str, fix: str) -> UserError:
+    return UserError(
+        f"the value at {path!r} cannot be written down" if path else "the value cannot be written down",
+        got=f"{type(value).__name__}: {value!r}",
+        expected=expected,
+        fix=fix,
+    )
+
+
+def _name(value: Any, path: str) -> str:
+    kind = type(value)
+    if "<locals>" in kind.__qualname__:
+        raise _refused(path, value, "a class at the top of its module", "move the class out of the function")
     return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _find(name: str, extra_modules: Sequence[ModuleType]) -> type:
-    module_name, _, qualified = name.partition(":")
-    known = {module.__name__: module for module in extra_modules}
-    if module_name in known:
-        module = known[module_name]
-    elif module_name.split(".")[0] == "countersteer":
-        try:
-            module = importlib.import_module(module_name)
-        except ImportError:
-            module = None
-    else:
-        raise UserError(
-            f"a file asks for {name}, which lies outside countersteer",
-            got=module_name,
-            expected="a module of countersteer, or of the recipe file that you name",
-            fix="give the recipe file the run was made from",
-        )
-    found: Any = module
-    for part in qualified.split("."):
-        found = getattr(found, part, None)
-    if not isinstance(found, type) or not (dataclasses.is_dataclass(found) or issubclass(found, Enum)):
-        raise UserError(
-            f"a file asks for {name}, which this version does not have",
-            got=name,
-            expected="a dataclass or an enum of this version",
-            fix="use the version of countersteer that wrote the file",
-        )
-    return found
 
 
 def from_json(data: Any, *, extra_modules: Sequence[ModuleType] = ()) -> Any:
@@ -85,53 +85,124 @@ def from_json(data: Any, *, extra_modules: Sequence[ModuleType] = ()) -> Any:
         extra_modules: Modules besides countersteer whose types may be built (a user's recipe file).
 
     Raises:
-        UserError: A type or a field is unknown or missing.
+        UserError: A type lies outside those modules, or a type or field is unknown or missing.
     """
-    if not isinstance(data, dict):
+    if data is None or isinstance(data, bool | int | float | str):
         return data
-    if "tuple" in data:
-        return tuple(from_json(item, extra_modules=extra_modules) for item in data["tuple"])
-    if "enum" in data:
-        kind: Any = _find(data["enum"], extra_modules)
-        if data["name"] not in kind.__members__:
+    match data:
+        case {"type": str(name), **given}:
+            kind = _find(name, extra_modules)
+            if not dataclasses.is_dataclass(kind):
+                raise UserError(f"{name} is not a dataclass", got=name, fix=_NEWER)
+            _check_fields(name, [field.name for field in dataclasses.fields(kind) if field.init], given)
+            return kind(**{key: from_json(item, extra_modules=extra_modules) for key, item in given.items()})
+        case {"enum": str(name), "name": str(member)}:
+            kind = _find(name, extra_modules)
+            members = getattr(kind, "__members__", {})
+            if member not in members:
+                raise UserError(
+                    f"{name} has no member {member!r}",
+                    got=member,
+                    expected=did_you_mean(member, members),
+                    fix=_NEWER,
+                )
+            return members[member]
+        case {"tuple": list(items)}:
+            return tuple(from_json(item, extra_modules=extra_modules) for item in items)
+        case {"path": str(path)}:
+            return Path(path)
+        case {"float": "nan" | "inf" | "-inf" as number}:
+            return float(number)
+    raise UserError(
+        "a stored tree holds something that `to_json` does not write",
+        got=repr(data)[:120],
+        expected='a plain value, or an object with "type", "enum", "tuple", "path" or "float"',
+        fix="restore the file as it was written",
+    )
+
+
+def _find(name: str, extra_modules: Sequence[ModuleType]) -> type:
+    """The dataclass or enum of that name, if it was defined in a module that files may build from."""
+    module_name, _, qualified = name.partition(":")
+    module = {module.__name__: module for module in extra_modules}.get(module_name)
+    if module is None:
+        if module_name.split(".")[0] != "countersteer":
             raise UserError(
-                f"{data['enum']} has no member {data['name']}", expected=did_you_mean(data["name"], kind.__members__)
+                f"a file asks for {name}, which lies outside countersteer",
+                got=module_name,
+                expected="a module of countersteer, or of the recipe file that you name",
+                fix="give the recipe file the run was made from",
             )
-        return kind[data["name"]]
-    if "type" not in data:
-        raise UserError("a stored tree has an object without a type", got=sorted(data), expected='a field "type"')
-    kind = _find(data["type"], extra_modules)
-    names = [field.name for field in dataclasses.fields(kind)]
-    given = {name: value for name, value in data.items() if name != "type"}
-    for name in given:
-        if name not in names:
-            raise UserError(
-                f"{data['type']} has no field {name!r}", got=name, expected=did_you_mean(name, names),
-                fix="use the version of countersteer that wrote the file",
-            )  # fmt: skip
-    for name in names:
-        if name not in given:
-            raise UserError(
-                f"{data['type']} lacks its field {name!r}", got=sorted(given), expected=name,
-                fix="use the version of countersteer that wrote the file",
-            )  # fmt: skip
-    return kind(**{name: from_json(value, extra_modules=extra_modules) for name, value in given.items()})
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError:
+            module = None
+    found: Any = module
+    for part in qualified.split("."):
+        found = getattr(found, part, None)
+    # A module also holds what it imports: a name must not lead through it to a type defined elsewhere.
+    own = isinstance(found, type) and (found.__module__, found.__qualname__) == (module_name, qualified)
+    if not own or not (dataclasses.is_dataclass(found) or issubclass(found, Enum)):
+        raise UserError(
+            f"a file asks for {name}, which this version does not have",
+            got=name,
+            expected="a dataclass or an enum of this version",
+            fix=_NEWER,
+        )
+    return found
 
 
-def differences(a: Any, b: Any, path: str = "") -> list[str]:
-    """Where two stored trees differ, as "dotted.path: old -> new"."""
+def _check_fields(name: str, known: list[str], given: dict[str, Any]) -> None:
+    for field in given:
+        if field not in known:
+            raise UserError(
+                f"{name} has no field {field!r}", got=field, expected=did_you_mean(field, known), fix=_NEWER
+            )
+    # Defaults do not stand in: they may have changed since, and the run would silently be another.
+    for field in known:
+        if field not in given:
+            raise UserError(f"{name} lacks its field {field!r}", got=sorted(given), expected=field, fix=_NEWER)
+
+
+_ABSENT = object()
+
+
+def differences(a: Any, b: Any) -> list[str]:
+    """Where two stored trees differ, as "dotted.path: old -> new", in the order of the fields.
+
+    Args:
+        a: The old tree, as `to_json` wrote it. A file of another version will do: no type is built.
+        b: The new one.
+    """
+    return _differences(a, b, "")
+
+
+def _differences(a: Any, b: Any, path: str) -> list[str]:
     if isinstance(a, dict) and isinstance(b, dict) and a.get("type") == b.get("type"):
-        if "tuple" in a and "tuple" in b and len(a["tuple"]) == len(b["tuple"]):
-            pairs = [(str(k), x, y) for k, (x, y) in enumerate(zip(a["tuple"], b["tuple"], strict=True))]
-        elif a.keys() == b.keys() and "tuple" not in a:
-            pairs = [(key, a[key], b[key]) for key in a]
-        else:
-            return [f"{path}: {_short(a)} -> {_short(b)}"]
-        return [line for key, x, y in pairs for line in differences(x, y, f"{path}.{key}" if path else key)]
-    return [] if a == b else [f"{path}: {_short(a)} -> {_short(b)}"]
+        if "tuple" in a and "tuple" in b:
+            a, b = ({str(k): item for k, item in enumerate(tree["tuple"])} for tree in (a, b))
+        elif "type" not in a:
+            return [] if _same(a, b) else [f"{path}: {_short(a)} -> {_short(b)}"]
+        return [
+            line
+            for key in dict.fromkeys([*a, *b])
+            for line in _differences(a.get(key, _ABSENT), b.get(key, _ABSENT), _join(path, key))
+        ]
+    return [] if _same(a, b) else [f"{path}: {_short(a)} -> {_short(b)}"]
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a == b and isinstance(a, bool) == isinstance(b, bool)  # True == 1, and is another setting
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return str(value.get("type") or value.get("name") or "...").split(":")[-1]
-    return repr(value)
+    match value:
+        case {"type": name}:
+            return str(name).split(":")[-1]
+        case {"enum": _, "name": member}:
+            return str(member)
+        case {"tuple": items}:
+            return "(" + ", ".join(_short(item) for item in items) + ")"
+        case {"path": text} | {"float": text}:
+            return str(text)
+    return "(absent)" if value is _ABSENT else repr(value)

@@ -143,7 +143,7 @@ def bake(scenario: Scenario, resolution: float = 0.25, margin: float = 80.0) -> 
             expected=f"at most {_MAX_CELLS * _MAX_RESOLUTION**2 / 1e6:.0f} km^2",
             fix="crop the drive: scenario.crop(start, end), and its route",
         )
-    cols, rows = (int(n) for n in np.ceil(size / resolution))
+    cols, rows = (max(int(n), 2) for n in np.ceil(size / resolution))
     paint, phase, kind = _paint(scenario, origin, resolution, rows, cols)
     drivable = _drivable(scenario, lanes, areas, origin, resolution / _FINE, _FINE * rows, _FINE * cols)
     return Ground(

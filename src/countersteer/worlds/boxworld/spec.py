@@ -51,7 +51,7 @@ class Looks:
         camera_height: Mounting error, uniform in +- [m].
     """
 
-    colours: float = 1.0
+    colours: float = 0.6
     camera_angle: float = 0.002
     camera_height: float = 0.03
 

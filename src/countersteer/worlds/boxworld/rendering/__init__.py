@@ -153,7 +153,7 @@ def render(
     count, height, width = len(views.scene), views.height, views.width
 
     def picture(wanted: bool, dtype: type, *channels: int) -> ndarray:
-        return np.empty((count, height, width, *channels) if wanted else (0, 1, 1, *channels), dtype)
+        return np.empty((count, height, width, *channels) if wanted else (1, 0, width, *channels), dtype)
 
     rgb = picture(outputs.rgb, np.uint8, 3)
     depth = picture(outputs.depth, np.float32)

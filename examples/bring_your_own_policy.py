@@ -1,0 +1,37 @@
+"""Bring your own policy: subclass the spec and the module, put the spec into a recipe.
+
+    countersteer train examples/bring_your_own_policy.py:tiny --out runs/tiny --learning.steps 200
+"""
+
+import dataclasses
+
+from torch import nn
+
+from countersteer.policies.planner import Planner, PlannerSpec
+from countersteer.recipes.closed_loop import on_policy
+from countersteer.training.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class TinySpec(PlannerSpec):
+    """A planner whose convolutions are replaced by one linear layer on the patches."""
+
+    def build(self) -> "Tiny":
+        return Tiny(self)
+
+
+class Tiny(Planner):
+    """Everything of the planner but its eyes; any `Policy` with the same methods would do."""
+
+    def __init__(self, spec: TinySpec):
+        super().__init__(spec)
+        camera = spec.cameras[0]
+        cells = (camera.height // 4) * (camera.width // 4) * spec.channels[0]
+        self.stages = nn.Sequential(nn.ReLU())
+        self.image_features = nn.Linear(cells, spec.features)
+
+
+def tiny() -> Recipe:
+    """`on_policy` with the tiny planner."""
+    recipe = on_policy()
+    return dataclasses.replace(recipe, name="tiny", policy=TinySpec())

@@ -1,0 +1,24 @@
+"""Bring your own world: settings are data, so a world of yours may be a boxworld of yours, or a subclass of `World`.
+
+    countersteer train examples/bring_your_own_world.py:icy --out runs/icy --learning.steps 200
+"""
+
+import dataclasses
+
+from countersteer.recipes.closed_loop import on_policy
+from countersteer.scenarios.procedural import RoadKind
+from countersteer.scenarios.sources import ProceduralRoads
+from countersteer.training.recipe import Recipe
+from countersteer.vehicles.bicycle import Limits, VehicleSpec
+
+
+def icy() -> Recipe:
+    """`on_policy` on winding roads in a car that answers late and cannot turn hard."""
+    recipe = on_policy()
+    slippery = VehicleSpec(delay=(0.2, 0.4), curvature_gain=(0.7, 1.0), limits=Limits(lateral_acceleration=3.0))
+    return dataclasses.replace(
+        recipe,
+        name="icy",
+        scenarios=ProceduralRoads(count=20, kinds=(RoadKind.S_CURVE, RoadKind.TIGHT), traffic=(0, 2)),
+        world=dataclasses.replace(recipe.world, vehicle=slippery),
+    )
