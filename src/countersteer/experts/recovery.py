@@ -3,7 +3,7 @@
 From lateral offset e, relative heading psi and curvature kappa on a path of curvature kappa_r, the
 lateral offset d(s) over the driven distance s is the quintic with
 
-    d(0) = e,  d'(0) = tan(psi),  d''(0) = kappa - kappa_r,  d(S) = d'(S) = d''(S) = 0,
+    d(0) = e,  d'(0) = tan(psi),  d''(0) = m (kappa - kappa_r),  d(S) = d'(S) = d''(S) = 0,
 
 closed over S = v t_c with t_c = clip(|e| / rate, shortest, longest) (docs/experiments.md has the values
 tried). It is in the driven distance rather than in time, so that it stays drivable down to standstill.
@@ -42,6 +42,9 @@ class RecoveryExpert(Expert):
         curve_acceleration: The path's own lateral acceleration that the speed is kept to [m/s^2].
         jerk: Bound on v^3 |d'''| [m/s^3].
         curvature: Bound on the plan's |curvature| [1/m].
+        curvature_memory: Share of the present excess curvature that the plan begins with, in [0, 1]. At 0
+            the label depends on where the car is and not on what its wheels happen to do, which no camera
+            sees; steering that pulls to one side is then answered rather than accepted.
         braking: Deceleration towards curves [m/s^2].
     """
 
@@ -54,6 +57,7 @@ class RecoveryExpert(Expert):
     curve_acceleration: float = 3.0
     jerk: float = 8.0
     curvature: float = 0.15
+    curvature_memory: float = 0.0
     braking: float = 1.5
     needs = frozenset({Capability.TRUTH})
 
@@ -103,7 +107,7 @@ class RecoveryExpert(Expert):
         here = world.path_at(truth.arc[..., None]).curvature[..., 0]
         offset = truth.lateral
         slope = truth.heading_error.clamp(-1.2, 1.2).tan()
-        bend = (truth.curvature - here).clamp(-0.1, 0.1)
+        bend = self.curvature_memory * (truth.curvature - here).clamp(-0.1, 0.1)
         v = truth.speed.clamp(min=3.0)
         closing = (offset.abs() / self.rate).clamp(self.shortest, self.longest)
         stretch = torch.tensor(_STRETCH, device=v.device)

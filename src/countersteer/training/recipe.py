@@ -50,7 +50,7 @@ class Learning:
     steps: int = 2_500
     sequences: int = 16
     length: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     warmup: int = 50
     weight_decay: float = 1e-2
     clip: float = 1.0

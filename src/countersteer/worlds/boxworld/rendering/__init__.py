@@ -160,7 +160,7 @@ def render(
     kind = picture(outputs.kind, np.uint8)
     instance = picture(outputs.instance, np.int32)
     kernels.draw_images(
-        _array(bank.cells, np.uint8).view(np.uint32)[:, 0],
+        _array(bank.cells, np.uint8).view(np.int32)[:, 0],
         _array(bank.cell_start, np.int64),
         _array(bank.cell_shape, np.int64),
         _array(bank.origin, np.float64),

@@ -427,15 +427,17 @@ def _ground_points(ray, step, eye, per_height, cell, rows, cols, shift, first, d
 @nb.njit(cache=True, error_model="numpy")
 @no_type_check
 def _gather(cells, start, cols, noise, index, words, data):
-    """The cells and the texture of a piece."""
+    """The cells and the texture of a piece; returns whether markings crowd in it."""
+    seen = np.int32(0)
     for i in range(CHUNK):
-        corner = start + np.int64(index[CORNER + i])
-        words[i] = cells[corner]
-        words[CHUNK + i] = cells[corner + 1]
-        words[2 * CHUNK + i] = cells[corner + cols]
-        words[3 * CHUNK + i] = cells[corner + cols + 1]
-        data[NOISE_COARSE + i] = noise[index[COARSE + i]]
-        data[NOISE_FINE + i] = noise[index[FINE + i]]
+        corner = np.uintp(start + np.int64(index[CORNER + i]))  # unsigned: no check for negative indices
+        above = corner + np.uintp(cols)
+        w00, w01, w10, w11 = cells[corner], cells[corner + np.uintp(1)], cells[above], cells[above + np.uintp(1)]
+        words[i], words[CHUNK + i], words[2 * CHUNK + i], words[3 * CHUNK + i] = w00, w01, w10, w11
+        seen |= w00 | w01 | w10 | w11
+        data[NOISE_COARSE + i] = noise[np.uintp(index[COARSE + i])]
+        data[NOISE_FINE + i] = noise[np.uintp(index[FINE + i])]
+    return (seen & (CROWDED << 8)) != 0
 
 
 @nb.njit(inline="always", error_model="numpy", fastmath=True)
@@ -453,13 +455,13 @@ def _cos_sin(code):
 @no_type_check
 def _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y):
     """Covered share of a cell's marking; `off` is the point's offset from the cell's centre [m]."""
-    cos, sin = _cos_sin((word >> 16) & (HEADING_STEPS - 1))
+    cos, sin = _cos_sin(np.int32((word >> 16) & (HEADING_STEPS - 1)))
     half = F(WIDE_HALF_WIDTH) if word & (WIDE << 16) else F(LINE_HALF_WIDTH)
-    code = (F(word & 0xFF) - F(128.0)) * F(1.0 / 127)
+    code = (F(np.int32(word & 0xFF)) - F(128.0)) * F(1.0 / 127)
     distance = abs(code * abs(code) * F(PAINT_RANGE) - sin * off_x + cos * off_y)
     footprint = max(abs(cos * pu_y - sin * pu_x) + abs(cos * pv_y - sin * pv_x), F(1e-3))
     share = _coverage(distance, half, footprint)
-    phase = F((word >> 8) & SOLID)
+    phase = F(np.int32((word >> 8) & SOLID))
     s = (phase + F(0.5)) * F(DASH_PERIOD / PHASE_STEPS) - F(DASH_PERIOD / 2) + cos * off_x + sin * off_y
     along = max(abs(cos * pu_x + sin * pu_y) + abs(cos * pv_x + sin * pv_y), F(1e-3))
     dash = _coverage(abs(s), F(DASH_LENGTH / 2), along)
@@ -472,11 +474,10 @@ def _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y):
 @nb.njit(cache=True, error_model="numpy", fastmath=True)
 @no_type_check
 def _ground_surface(right, down, per_focal, cell, words, data):
-    """Shares of road and paint and the texture of a piece; returns whether markings crowd in it."""
+    """Shares of road and paint and the texture of a piece."""
     du_x, du_y, du_z = right
     dv_x, dv_y, dv_z = down
     slope = F(EDGE_STEP) / cell
-    crowded = np.uint32(0)
     for i in range(CHUNK):
         # How the ground point moves for one pixel to the right (pu) and down (pv) [m].
         scale = per_focal / data[NEAR + i]
@@ -492,8 +493,8 @@ def _ground_surface(right, down, per_focal, cell, words, data):
 
         # The road's border: bilinear distance, and the footprint along its gradient.
         share_x, share_y = _unit(data[SHARE_X + i]), _unit(data[SHARE_Y + i])
-        e00, e01 = F(np.int32(w00 >> 24)), F(np.int32(w01 >> 24))
-        e10, e11 = F(np.int32(w10 >> 24)), F(np.int32(w11 >> 24))
+        e00, e01 = F(np.int32((w00 >> 24) & 0xFF)), F(np.int32((w01 >> 24) & 0xFF))
+        e10, e11 = F(np.int32((w10 >> 24) & 0xFF)), F(np.int32((w11 >> 24) & 0xFF))
         low, high = e00 + share_x * (e01 - e00), e10 + share_x * (e11 - e10)
         edge = (low + share_y * (high - low) - F(128.0)) * F(EDGE_STEP)
         slope_x = (e01 - e00 + share_y * ((e11 - e10) - (e01 - e00))) * slope
@@ -506,15 +507,13 @@ def _ground_surface(right, down, per_focal, cell, words, data):
         word = (w11 if on_right else w10) if on_top else (w01 if on_right else w00)
         off_x = (data[SHARE_X + i] - (F(1.0) if on_right else F(0.0))) * cell
         off_y = (data[SHARE_Y + i] - (F(1.0) if on_top else F(0.0))) * cell
-        paint = inside * _paint_share(np.int32(word), off_x, off_y, pu_x, pu_y, pv_x, pv_y)
-        on_yellow = word & np.uint32(YELLOW << 16)
+        paint = inside * _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y)
+        on_yellow = word & (YELLOW << 16)
         data[YELLOWS + i] = paint if on_yellow else F(0.0)
         data[WHITES + i] = F(0.0) if on_yellow else paint
-        crowded |= word & np.uint32(CROWDED << 8)
 
         fine, coarse = _unit(F(1.5) - extent), _unit(F(1.5) - F(0.125) * extent)
         data[TEXTURE + i] = F(0.4) * fine * data[NOISE_FINE + i] + F(0.6) * coarse * data[NOISE_COARSE + i]
-    return crowded != 0
 
 
 @nb.njit(cache=True, error_model="numpy", fastmath=True)
@@ -524,16 +523,16 @@ def _crowded_paint(count, cell, words, data):
     for i in range(count):
         share_x, share_y = data[SHARE_X + i], data[SHARE_Y + i]
         at = CHUNK * ((2 if share_y >= F(0.5) else 0) + (1 if share_x >= F(0.5) else 0))
-        if not words[at + i] & np.uint32(CROWDED << 8) or data[INSIDE + i] == F(0.0):
+        if not words[at + i] & (CROWDED << 8) or data[INSIDE + i] == F(0.0):
             continue
         white, yellow = F(0.0), F(0.0)
         for k in range(4):
             word = words[k * CHUNK + i]
             off_x, off_y = (share_x - F(k & 1)) * cell, (share_y - F(k >> 1)) * cell
             share = _paint_share(
-                np.int32(word), off_x, off_y, data[PU_X + i], data[PU_Y + i], data[PV_X + i], data[PV_Y + i]
+                word, off_x, off_y, data[PU_X + i], data[PU_Y + i], data[PV_X + i], data[PV_Y + i]
             )
-            if word & np.uint32(YELLOW << 16):
+            if word & (YELLOW << 16):
                 yellow = max(yellow, share)
             else:
                 white = max(white, share)
@@ -624,7 +623,7 @@ def _draw_ground_and_sky(
     down = (F(rotation[0, 1]), F(rotation[1, 1]), F(rotation[2, 1]))
     shift = (look[OFFSET] * F(NOISE_SIZE), look[OFFSET + 1] * F(NOISE_SIZE))
     data = np.empty(QUANTITIES * CHUNK, np.float32)
-    index, words = np.empty(3 * CHUNK, np.int32), np.empty(4 * CHUNK, np.uint32)
+    index, words = np.empty(3 * CHUNK, np.int32), np.empty(4 * CHUNK, np.int32)
     for row in range(height):
         x, y = 0.5 - width / 2, row + 0.5 - height / 2
         ray_x = (rotation[0, 0] * x + rotation[0, 1] * y) / focal + rotation[0, 2]
@@ -645,8 +644,9 @@ def _draw_ground_and_sky(
                     depth[row, left + i] = F(1.0) / data[NEAR + i]
             if not (colours or classes):
                 continue
-            _gather(cells, start, cols, noise, index, words, data)
-            if _ground_surface(right, down, per_focal, cell, words, data):
+            crowded = _gather(cells, start, cols, noise, index, words, data)
+            _ground_surface(right, down, per_focal, cell, words, data)
+            if crowded:
                 _crowded_paint(count, cell, words, data)
             if classes:
                 for i in range(count):
