@@ -1,7 +1,7 @@
 """Bring your own log: poses and times are enough; a road is drawn along the path.
 
-    python examples/bring_your_own_log.py
-    countersteer data inspect runs/my_log
+python examples/bring_your_own_log.py
+countersteer data inspect runs/my_log
 """
 
 from pathlib import Path

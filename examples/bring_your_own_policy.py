@@ -1,6 +1,6 @@
 """Bring your own policy: subclass the spec and the module, put the spec into a recipe.
 
-    countersteer train examples/bring_your_own_policy.py:tiny --out runs/tiny --learning.steps 200
+countersteer train examples/bring_your_own_policy.py:tiny --out runs/tiny --learning.steps 200
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
-"""Bring your own world: settings are data, so a world of yours may be a boxworld of yours, or a subclass of `World`.
+"""Bring your own world: settings are data. Another kind of world is a subclass of `World` and its spec.
 
-    countersteer train examples/bring_your_own_world.py:icy --out runs/icy --learning.steps 200
+countersteer train examples/bring_your_own_world.py:icy --out runs/icy --learning.steps 200
 """
 
 import dataclasses
@@ -15,7 +15,9 @@ from countersteer.vehicles.bicycle import Limits, VehicleSpec
 def icy() -> Recipe:
     """`on_policy` on winding roads in a car that answers late and cannot turn hard."""
     recipe = on_policy()
-    slippery = VehicleSpec(delay=(0.2, 0.4), curvature_gain=(0.7, 1.0), limits=Limits(lateral_acceleration=3.0))
+    slippery = VehicleSpec(
+        delay=(0.2, 0.4), curvature_gain=(0.7, 1.0), limits=Limits(lateral_acceleration=3.0)
+    )
     return dataclasses.replace(
         recipe,
         name="icy",

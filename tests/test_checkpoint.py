@@ -221,7 +221,7 @@ def test_a_folder_of_damaged_checkpoints_does_not_pass_for_an_empty_one(tmp_path
     checkpoints = filled(tmp_path, 1, 2)
     for file in tmp_path.iterdir():
         damage(file)
-    with pytest.raises(UserError, match="no checkpoint in .* can be read"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
         checkpoints.latest()
 
 

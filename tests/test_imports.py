@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import Float, jaxtyped
-from typecheck import check
 
 from countersteer.geometry import polylines
 from countersteer.vehicles.plans import Action
+from typecheck import check
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "countersteer"
 
@@ -41,10 +41,11 @@ def imported_parts(module: str, source: str, is_package: bool = False) -> list[t
     """Line and first-level part of every countersteer import in a module, wherever in it it stands."""
     parts: list[tuple[int, str]] = []
     for node in ast.walk(ast.parse(source)):
-        names: list[str] = []
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = node.module or ""
             if node.level:
                 anchor = module.split(".") if is_package else module.split(".")[:-1]

@@ -44,7 +44,7 @@ class Tree:
     where: Path = Path("runs/first")
     colour: Colour = Colour.RED
     command: Command = Command.LEFT
-    leaves: tuple[Leaf, ...] = (Leaf(1), Leaf((2.5, "x")))
+    leaves: tuple[Any, ...] = (Leaf(1), Leaf((2.5, "x")))
     empty: tuple[Leaf, ...] = ()
     derived: int = field(default=7, init=False)
 

@@ -20,7 +20,9 @@ def test_equilibrium_gap_is_the_formula():
 def test_free_road_reaches_the_desired_speed():
     model, speed = IDM(), torch.tensor(0.0)
     for _ in range(600):
-        speed = speed + 0.1 * model.answer(speed, torch.tensor(12.0), torch.tensor(math.inf), torch.tensor(0.0))
+        speed = speed + 0.1 * model.answer(
+            speed, torch.tensor(12.0), torch.tensor(math.inf), torch.tensor(0.0)
+        )
     assert float(speed) == pytest.approx(12.0, abs=0.05)
 
 

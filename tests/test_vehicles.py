@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -59,7 +60,7 @@ def test_the_integrator_is_second_order():
 
     fine = drive(0.1 / 256)
     errors = [float((drive(0.1 / 2**k) - fine).norm()) for k in range(4)]
-    orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
     assert all(1.8 < order < 2.2 for order in orders), orders
 
 

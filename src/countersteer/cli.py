@@ -69,14 +69,20 @@ def _parser() -> argparse.ArgumentParser:
     demo = command("demo", _demo, "The main job: train four recipes, drive them, compare, report.")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"))
     demo.add_argument("--seeds", type=int, default=1, help="how many seeds (default 1)")
-    demo.add_argument("--json", type=Path, help="also write the table here (it is in OUT/compare.json anyway)")
+    demo.add_argument(
+        "--json", type=Path, help="also write the table here (it is in OUT/compare.json anyway)"
+    )
 
     drive = command("drive", _drive, "Film a policy driving the recorded road; nothing is trained.")
-    drive.add_argument("policy", nargs="?", type=Path, help="run folder or policy file (default: the shipped one)")
+    drive.add_argument(
+        "policy", nargs="?", type=Path, help="run folder or policy file (default: the shipped one)"
+    )
     drive.add_argument("--out", type=Path, default=Path("drive.mp4"))
     drive.add_argument("--start", type=float, default=40.0, help="second of the recording to start at")
 
-    train = command("train", _train, "Train a recipe: a name, or file.py:function. More flags override fields.")
+    train = command(
+        "train", _train, "Train a recipe: a name, or file.py:function. More flags override fields."
+    )
     train.add_argument("recipe", help=f"one of {', '.join(_RECIPES)}, or file.py:function")
     train.add_argument("--out", type=Path, required=True)
     train.add_argument("--seed", type=int, default=0)
@@ -93,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     compare.add_argument("--json", type=Path)
 
-    report = command("report", _report, "Drive the suites with a run's policy and write one HTML page with films.")
+    report = command(
+        "report", _report, "Drive the suites with a run's policy and write one HTML page with films."
+    )
     report.add_argument("run_folder", metavar="RUN", type=Path)
     report.add_argument("--out", type=Path, help="default: RUN/report.html")
 
@@ -143,7 +151,8 @@ def _load_recipe(name: str) -> tuple[Recipe, str | None, Any]:
             fix="check the path and name the function that returns the recipe",
         )
     specification = importlib.util.spec_from_file_location(file.stem, file)
-    assert specification is not None and specification.loader is not None
+    assert specification is not None
+    assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     sys.modules[file.stem] = module
     try:
@@ -176,7 +185,7 @@ def _override(recipe: Recipe, overrides: list[str]) -> Recipe:
     from enum import Enum
 
     def apply(node: Any, path: list[str], text: str, whole: str) -> Any:
-        if not dataclasses.is_dataclass(node):
+        if not dataclasses.is_dataclass(type(node)):
             raise UserError(f"override --{whole} goes into {type(node).__name__}, which has no fields")
         names = [field.name for field in dataclasses.fields(node)]
         name = path[0].replace("-", "_")

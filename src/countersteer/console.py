@@ -82,7 +82,9 @@ def print_cases(result: SuiteResult) -> None:
     _console.print(table)
     if result.total:
         low, high = wilson_interval(result.passed, result.total)
-        say(f"{result.passed} of {result.total} passed (95 % interval {low:.0%} to {high:.0%}); {result.protocol}")
+        say(
+            f"{result.passed} of {result.total} passed (95 % interval {low:.0%} to {high:.0%}); {result.protocol}"
+        )
 
 
 def print_rows(rows: Sequence[CompareRow], tests: dict[str, float]) -> None:

@@ -162,7 +162,7 @@ def roll_out(driving: Driving, ticks: int, *, first_drive: int, version: int) ->
     Args:
         driving: Who drives where.
         ticks: How long.
-        first_drive: Row r begins with drive `first_drive + r`; its k-th drive is `first_drive + r + k * batch`.
+        first_drive: Row r begins with drive `first_drive + r`; its k-th drive is that plus `k * batch`.
         version: Weight version to record.
     """
     world = driving.world

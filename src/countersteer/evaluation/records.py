@@ -33,8 +33,8 @@ class DriveRecord:
         collision, off_road, red_light, wrong_way, uncomfortable: Events at each tick.
         collided_with: Actor slot, -1 if none.
         plan: The driven plan in the world frame [m].
-        actors: Boxes of every actor: x, y, heading, length, width, height, kind (`ActorKind`; -1 where absent). The
-            car itself is actor 0.
+        actors: Boxes of every actor: x, y, heading, length, width, height, kind (`ActorKind`; -1 where
+            absent). The car itself is actor 0.
         frames: What the first camera saw, or None when it was not kept.
         path: The path to follow, as way points [m, world].
         size: Length and width of the car [m].

@@ -122,9 +122,7 @@ def run_suite(
 
         settings = dataclasses.replace(world, traffic=IDM() if reactive else None)
         scenarios = [case.scenario for case in cases]
-        driven = drive(
-            settings, scenarios, place, policy, seed=suite.seed, frames=frames, on_tick=on_tick
-        )
+        driven = drive(settings, scenarios, place, policy, seed=suite.seed, frames=frames, on_tick=on_tick)
         records |= {case.id: record for case, record in zip(cases, driven, strict=True)}
     ordered = tuple(records[case.id] for case in suite.cases)
     results = tuple(suite.rule(case, record) for case, record in zip(suite.cases, ordered, strict=True))
@@ -268,7 +266,9 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
     assert scenario.ego is not None
     log = scenario.tracks.position[scenario.ego, :, :2]
     upto = scenario.times <= record.times[-1] + 1e-6
-    logged = float(np.linalg.norm(np.diff(log[upto & scenario.tracks.valid[scenario.ego]], axis=0), axis=1).sum())
+    logged = float(
+        np.linalg.norm(np.diff(log[upto & scenario.tracks.valid[scenario.ego]], axis=0), axis=1).sum()
+    )
     progress = float(record.arc[-1])
     share = progress / logged if logged > 0 else math.nan
     measures = {"progress_m": progress, "logged_m": logged, "progress_share": share}

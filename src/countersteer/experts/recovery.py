@@ -135,9 +135,7 @@ class RecoveryExpert(Expert):
         )
         # argmax finds the first feasible candidate; with none, the gentlest is used and the label is void.
         choice = torch.where(within.any(-1), within.float().argmax(-1), len(_STRETCH) - 1)[..., None]
-        a0, a1, a2, a3, a4, a5, length = (
-            a.gather(-1, choice) for a in (a0, a1, a2, a3, a4, a5, length)
-        )
+        a0, a1, a2, a3, a4, a5, length = (a.gather(-1, choice) for a in (a0, a1, a2, a3, a4, a5, length))
         x = (travelled / length).clamp(max=1.0)
         d = a0 + x * (a1 + x * (a2 + x * (a3 + x * (a4 + x * a5))))
         rise = (a1 + x * (2 * a2 + x * (3 * a3 + x * (4 * a4 + x * 5 * a5)))) / length

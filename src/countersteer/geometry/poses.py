@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 
 __all__ = ["wrap_angle", "local_from_world", "world_from_local"]
 
-Array = TypeVar("Array", np.ndarray, Tensor)
+Array = Any
+"""A numpy array or a torch tensor; what goes in is what comes out."""
 
 
 def wrap_angle(angle: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The common baseline: clone, perturb, on_policy, blind. Same data, network, budget and seeds; who drives differs.
+"""The common baseline: clone, perturb, on_policy, blind. Same roads, network, budget, seeds; who drives differs.
 
     countersteer train on_policy --out runs/on_policy      about 2 minutes and 2 GB on two 2.5 GHz cores
     countersteer evaluate runs/on_policy --suite lane_keeping
@@ -19,8 +19,8 @@ from countersteer.objectives.imitation import Imitation
 from countersteer.policies.planner import PlannerSpec
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.scenarios.sources import Combined, ProceduralRoads, RecordedDrive
-from countersteer.training.recipe import Collection, Learning, Recipe
 from countersteer.traffic.idm import IDM
+from countersteer.training.recipe import Collection, Learning, Recipe
 from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
 
 __all__ = ["blind", "clone", "on_policy", "perturb"]
@@ -67,5 +67,7 @@ def blind() -> Recipe:
     """`on_policy` with its image replaced by the mean image: what the test gives away for nothing."""
     recipe = on_policy()
     return dataclasses.replace(
-        recipe, name="blind", policy=dataclasses.replace(recipe.policy, blind=True)  # type: ignore[type-var]
+        recipe,
+        name="blind",
+        policy=dataclasses.replace(recipe.policy, blind=True),  # type: ignore[type-var]
     )

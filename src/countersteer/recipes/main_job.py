@@ -69,7 +69,10 @@ def evaluate_run(
     result = run_suite(suite, metadata["recipe"], policy, frames=frames, on_tick=on_tick)
     if run.is_dir():
         write_result(
-            run / "evaluation" / f"{suite.name}.json", result, seed=metadata["seed"], seconds=metadata["seconds"]
+            run / "evaluation" / f"{suite.name}.json",
+            result,
+            seed=metadata["seed"],
+            seconds=metadata["seconds"],
         )
     return result
 
@@ -100,7 +103,9 @@ def permutation_tests(
         for suite in sorted({suite for _, suite in verdicts}):
             if (a, suite) in verdicts and (b, suite) in verdicts:
                 means = [verdicts[name, suite].mean(0) for name in (a, b)]
-                tests[f"{a} > {b} on {suite}"] = paired_permutation_test(*means, seed=0, alternative="greater")
+                tests[f"{a} > {b} on {suite}"] = paired_permutation_test(
+                    *means, seed=0, alternative="greater"
+                )
     return tests
 
 
@@ -157,9 +162,7 @@ def main_job(
                 verdicts.setdefault((recipe.name, suite.name), []).append(result.passes)
             if not error_file.exists():
                 error_file.write_text(json.dumps({"open_loop_error_m": held_out_error(run)}))
-            errors.setdefault(recipe.name, []).append(
-                json.loads(error_file.read_text())["open_loop_error_m"]
-            )
+            errors.setdefault(recipe.name, []).append(json.loads(error_file.read_text())["open_loop_error_m"])
             counts = ", ".join(
                 f"{suite.name} {int(verdicts[recipe.name, suite.name][-1].sum())}"
                 f"/{len(verdicts[recipe.name, suite.name][-1])}"
@@ -212,7 +215,7 @@ def compare_runs(runs: Sequence[Path]) -> tuple[list[CompareRow], dict[str, floa
                 fix=f"countersteer evaluate {run} --suite lane_keeping",
             )
         for file in files:
-            result, extra = read_result(file)
+            result, _ = read_result(file)
             known = protocols.setdefault(result.suite, (result.protocol, run))
             if known[0] != result.protocol:
                 raise UserError(
@@ -310,7 +313,8 @@ def demo(
             {
                 "seeds": list(seeds),
                 "passed": {
-                    f"{driver} {suite}": passes.sum(1).tolist() for (driver, suite), passes in job.verdicts.items()
+                    f"{driver} {suite}": passes.sum(1).tolist()
+                    for (driver, suite), passes in job.verdicts.items()
                 },
                 "p": job.tests,
             },
@@ -320,7 +324,14 @@ def demo(
     message("writing the report and its films")
     first_seed = [out / (r.name if len(seeds) == 1 else f"{r.name}-{seeds[0]}") for r in recipes]
     note = f"Permutation tests paired on the case: {tests}. " if tests else ""
-    _page(out / "report.html", "Clone, perturb, on-policy: who recovers?", job.rows, job.results, first_seed, note)
+    _page(
+        out / "report.html",
+        "Clone, perturb, on-policy: who recovers?",
+        job.rows,
+        job.results,
+        first_seed,
+        note,
+    )
     message(f"the whole job took {(time.monotonic() - began) / 60:.1f} minutes")
     return job
 

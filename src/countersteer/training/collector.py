@@ -63,9 +63,7 @@ class InlineCollector(Collector):
         recipe = self.recipe
         if request.weights is not None:
             self.policy.load_state_dict(request.weights)
-        driving = Driving(
-            self.world, recipe.driver, self.policy, recipe.expert, self.seed, request.progress
-        )
+        driving = Driving(self.world, recipe.driver, self.policy, recipe.expert, self.seed, request.progress)
         stride = recipe.policy.stride
         kept: list[Rollout] = []
         began = torch.zeros(1, 1, dtype=torch.bool)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import platform
 import subprocess
@@ -367,5 +366,5 @@ def load_recipe(run: str | Path, modules: tuple[Any, ...] = ()) -> tuple[Recipe,
         )  # fmt: skip
     saved = json.loads(file.read_text())
     recipe = serialise.from_json(saved["recipe"], extra_modules=modules)
-    assert isinstance(recipe, Recipe) and dataclasses.is_dataclass(recipe)
+    assert isinstance(recipe, Recipe)
     return recipe, int(saved["seed"])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from countersteer.errors import UserError, did_you_mean
 
@@ -149,7 +149,7 @@ def _find(name: str, extra_modules: Sequence[ModuleType]) -> type:
             expected="a dataclass or an enum of this version",
             fix=_NEWER,
         )
-    return found
+    return cast(type, found)
 
 
 def _check_fields(name: str, known: list[str], given: dict[str, Any]) -> None:
@@ -161,7 +161,9 @@ def _check_fields(name: str, known: list[str], given: dict[str, Any]) -> None:
     # Defaults do not stand in: they may have changed since, and the run would silently be another.
     for field in known:
         if field not in given:
-            raise UserError(f"{name} lacks its field {field!r}", got=sorted(given), expected=field, fix=_NEWER)
+            raise UserError(
+                f"{name} lacks its field {field!r}", got=sorted(given), expected=field, fix=_NEWER
+            )
 
 
 _ABSENT = object()

@@ -274,11 +274,13 @@ class WorldSpec(abc.ABC):
 
     Attributes:
         cameras: The cameras of every controlled car.
+        agents: Controlled cars in each drive.
         dt: Length of a tick [s].
         capabilities: What the world will offer beyond answering.
     """
 
     cameras: tuple[Camera, ...]
+    agents: int
     dt: float
     capabilities: frozenset[Capability]
 
@@ -338,7 +340,7 @@ class World(abc.ABC):
         heading: Float[Tensor, "world agent"],
         speed: Float[Tensor, "world agent"],
     ) -> None:
-        """Move the cars sideways [m, left positive], turn them [rad] and multiply their speed; 0, 0, 1 for none."""
+        """Move the cars sideways [m, left positive], turn them [rad], multiply their speed; 0, 0, 1: none."""
 
     @abc.abstractmethod
     def save(self) -> dict[str, Tensor]:

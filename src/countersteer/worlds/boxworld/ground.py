@@ -293,7 +293,8 @@ def _edge(drivable: UInt8[ndarray, "fine_rows fine_cols"], resolution: float) ->
     near = np.array([width * normal.inv_cdf(min(max(k / 255, 0.002), 0.998)) for k in range(256)])
     inside = (share > 127).astype(np.uint8)
     far = [
-        cv2.distanceTransform(side, cv2.DIST_L2, cv2.DIST_MASK_5) - np.float32(0.5) for side in (inside, 1 - inside)
+        cv2.distanceTransform(side, cv2.DIST_L2, cv2.DIST_MASK_5) - np.float32(0.5)
+        for side in (inside, 1 - inside)
     ]
     distance = np.where(inside > 0, far[0], -far[1]) * np.float32(resolution)
     # No border anywhere: the transform then returns a huge number, which the clip below takes care of.

@@ -111,7 +111,9 @@ def _slots(scenario: Scenario, agents: int) -> list[int]:
     for k in range(len(tracks.ids)):
         there = np.flatnonzero(tracks.valid[k])
         if len(there) > 1:
-            travelled[k] = np.linalg.norm(tracks.position[k, there[-1], :2] - tracks.position[k, there[0], :2])
+            travelled[k] = np.linalg.norm(
+                tracks.position[k, there[-1], :2] - tracks.position[k, there[0], :2]
+            )
     drivable = (tracks.kind == ActorKind.VEHICLE) & tracks.valid[:, 0] & (travelled > _MOVING)
     if scenario.ego is not None:
         drivable[scenario.ego] = True

@@ -97,7 +97,9 @@ class Painter:
         )
         cos, sin = heading.double().cos(), heading.double().sin()
         zero, one = torch.zeros_like(cos), torch.ones_like(cos)
-        world_from_ego = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
+        world_from_ego = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).unflatten(
+            -1, (3, 3)
+        )
         rotation = world_from_ego @ ego_from_camera[:, None]
         mount = torch.tensor(camera.position, dtype=torch.float64)
         center = (world_from_ego @ mount[:, None])[..., 0]

@@ -17,7 +17,7 @@ from countersteer import noise
 from countersteer.errors import UserError
 from countersteer.geometry import boxes
 from countersteer.geometry.cameras import Camera
-from countersteer.geometry.poses import local_from_world, wrap_angle, world_from_local
+from countersteer.geometry.poses import local_from_world, world_from_local, wrap_angle
 from countersteer.scenarios.scenario import Scenario, SignalState
 from countersteer.tensors import TensorTree
 from countersteer.vehicles import bicycle
@@ -149,12 +149,18 @@ class BoxWorld(World):
         return self.starts_at(scene, tick, drive, jitter=spec.lateral > 0 or spec.heading > 0)
 
     def starts_at(
-        self, scene: Int[Tensor, "world"], tick: Int[Tensor, "world"], drive: Int[Tensor, "world"], *, jitter: bool
+        self,
+        scene: Int[Tensor, "world"],
+        tick: Int[Tensor, "world"],
+        drive: Int[Tensor, "world"],
+        *,
+        jitter: bool,
     ) -> Starts:
         """Starts on the recorded poses of given scenarios and ticks, with or without the spec's jitter."""
         spec, bank, agents = self.spec.start, self.bank, self.agents
         slots = torch.arange(agents, device=self.device)
-        v = noise.uniform(self.seed, drive[:, None], slots[None].expand(len(drive), -1), "start-car", 7)
+        cars = slots[None].expand(len(drive), -1)
+        v = noise.uniform(self.seed, drive[:, None].expand_as(cars), cars, "start-car", 7)
         if not jitter:
             v = torch.full_like(v, 0.5)
         signed = 2 * v - 1
@@ -407,7 +413,10 @@ class BoxWorld(World):
         size = bank.size[state.scene]
         reach = (width[:, :, None] + size[:, None, :, 1]) / 2 + 0.3
         gaps, where = distance(state.actor[..., :2], reach[:, :, None])
-        own = torch.arange(size.shape[1], device=self.device) == torch.arange(agents, device=self.device)[:, None]
+        own = (
+            torch.arange(size.shape[1], device=self.device)
+            == torch.arange(agents, device=self.device)[:, None]
+        )
         gaps = torch.where(state.actor_there[:, None] & ~own, gaps - size[:, None, :, 0] / 2, math.inf)
         lead_gap, lead = gaps.min(-1)
         course = points.heading.gather(-1, where.gather(-1, lead[..., None])).squeeze(-1)
@@ -514,7 +523,9 @@ class BoxWorld(World):
         part = ((arc[..., None] - low) / (high - low).clamp(min=1e-3)).clamp(0.0, 1.0)
         rows = bank.pose[state.scene]
         wide = index[..., None].expand(*index.shape, 3)
-        pose = (rows.gather(2, wide - 1) * (1 - part[..., None]) + rows.gather(2, wide) * part[..., None])[:, :, 0]
+        pose = (rows.gather(2, wide - 1) * (1 - part[..., None]) + rows.gather(2, wide) * part[..., None])[
+            :, :, 0
+        ]
         beyond = (arc - arcs[..., -1]).clamp(min=0.0)[..., None]
         course = torch.stack([pose[..., 2].cos(), pose[..., 2].sin()], -1)
         return speed, arc, torch.cat([pose[..., :2] + beyond * course, pose[..., 2:]], -1)
@@ -642,9 +653,7 @@ class BoxWorld(World):
         arc, offset, error, _ = self._locate(
             state.scene, cars.position, cars.heading, state.path_offset, state.arc
         )
-        self.state = self._place_cars(
-            state.replace(cars=cars, arc=arc, lateral=offset, heading_error=error)
-        )
+        self.state = self._place_cars(state.replace(cars=cars, arc=arc, lateral=offset, heading_error=error))
 
     # --- copying --------------------------------------------------------------------------------
 
@@ -695,5 +704,3 @@ class BoxWorld(World):
         kind = torch.where(there, bank.kind[state.scene], -1)
         rows = torch.cat([state.actor, bank.size[state.scene], kind[..., None].to(state.actor.dtype)], -1)
         return rows.double().cpu().numpy()
-
-

@@ -90,7 +90,11 @@ def default_appearance(worlds: int) -> Appearance:
     """
 
     def every(*values: float) -> Tensor:
-        return torch.tensor(values if len(values) > 1 else values[0]).expand(worlds, *([len(values)] if len(values) > 1 else [])).clone()
+        return (
+            torch.tensor(values if len(values) > 1 else values[0])
+            .expand(worlds, *([len(values)] if len(values) > 1 else []))
+            .clone()
+        )
 
     return Appearance(
         sky=every(92.0, 146.0, 208.0),
@@ -128,7 +132,7 @@ def random_appearance(numbers: Float[Tensor, "world k"], strength: float = 1.0) 
     def between(low: float, high: float) -> Tensor:
         return low + (high - low) * next(draws)
 
-    def mix(*stops: tuple[float, float, float]) -> Tensor:
+    def mix(*stops: tuple[int, int, int]) -> Tensor:
         """A colour on the way from the first stop to the last."""
         at = next(draws) * (len(stops) - 1)
         table = torch.tensor(stops, dtype=torch.float32)
@@ -140,15 +144,23 @@ def random_appearance(numbers: Float[Tensor, "world k"], strength: float = 1.0) 
 
     def seen(colour: Tensor) -> Tensor:
         """The colour through this world's exposure, contrast and cast."""
-        gain, steep, tint = (x.reshape(x.shape[0], *[1] * (colour.ndim - x.ndim), *x.shape[1:]) for x in (
-            exposure[:, None], contrast[:, None], cast))
+        gain, steep, tint = (
+            x.reshape(x.shape[0], *[1] * (colour.ndim - x.ndim), *x.shape[1:])
+            for x in (exposure[:, None], contrast[:, None], cast)
+        )
         return (((colour - 110.0) * steep + 110.0) * gain * tint).clamp(0.0, 255.0)
 
     sky = mix((52, 110, 190), (92, 146, 208), (150, 170, 190), (176, 182, 188), (120, 132, 160))
-    horizon = torch.lerp(sky, mix((240, 214, 180), (214, 224, 232), (196, 204, 212)), between(0.5, 0.95)[:, None])
-    terrain = mix((78, 110, 58), (104, 128, 74), (138, 136, 84), (164, 144, 104), (150, 148, 142), (216, 218, 222))
+    horizon = torch.lerp(
+        sky, mix((240, 214, 180), (214, 224, 232), (196, 204, 212)), between(0.5, 0.95)[:, None]
+    )
+    terrain = mix(
+        (78, 110, 58), (104, 128, 74), (138, 136, 84), (164, 144, 104), (150, 148, 142), (216, 218, 222)
+    )
     level = between(58.0, 136.0)
-    road = level[:, None] * torch.stack([between(0.96, 1.05), torch.ones_like(level), between(0.96, 1.07)], -1)
+    road = level[:, None] * torch.stack(
+        [between(0.96, 1.05), torch.ones_like(level), between(0.96, 1.07)], -1
+    )
     white = between(205.0, 250.0)[:, None] * torch.tensor([1.0, 1.0, 0.98])
     yellow = mix((222, 160, 30), (244, 196, 64), (236, 206, 110))
     body = base.colours.clone()

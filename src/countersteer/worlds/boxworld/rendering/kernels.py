@@ -87,10 +87,13 @@ def noise_table() -> Float[ndarray, "16384"]:
 
 @nb.njit(inline="always", error_model="numpy", fastmath=True)
 @no_type_check
-def _coverage(distance, half, footprint):
-    """Share of a footprint, `distance` from the middle of a band of half width `half`, that it covers."""
-    share = (half + F(0.5) * footprint - distance) / footprint
-    return max(F(0.0), min(share, F(1.0), F(2.0) * half / footprint))
+def _coverage(distance, half, density):
+    """Share of a footprint, `distance` from the middle of a band of half width `half`, that it covers.
+
+    `density` is one over the footprint.
+    """
+    share = (half - distance) * density + F(0.5)
+    return max(F(0.0), min(share, F(1.0), F(2.0) * half * density))
 
 
 @nb.njit(inline="always", error_model="numpy", fastmath=True)
@@ -108,7 +111,7 @@ def _byte(x):
 @nb.njit(cache=True, error_model="numpy", fastmath=True)
 @no_type_check
 def _box_paint(kind, face, a, b, half_a, half_b, wide, high, body, light):
-    """Colour of a point on a face. `wide` and `high` are the pixel's footprint along a and b [m].
+    """Colour of a point on a face. `wide` and `high` are one over the pixel's footprint along a and b [1/m].
 
     Faces: 0 front, 1 rear (a to the left, b up), 2 left, 3 right (a forward, b up), 4 top, 5 bottom
     (a forward, b left).
@@ -193,10 +196,13 @@ def _project(quad, focal, width, height, outline):
 @nb.njit(cache=True, error_model="numpy")
 @no_type_check
 def _rows(outline, count, height):
-    """First row and one past the last row with pixel centres inside the outline."""
-    low, high = outline[0, 1], outline[0, 1]
-    for k in range(1, count):
+    """First row and one past the last with pixel centres inside the outline; fills in its slopes."""
+    low, high = math.inf, -math.inf
+    for k in range(count):
+        other = k + 1 if k + 1 < count else 0
         low, high = min(low, outline[k, 1]), max(high, outline[k, 1])
+        rise = outline[other, 1] - outline[k, 1]
+        outline[k, 2] = (outline[other, 0] - outline[k, 0]) / rise if rise != 0.0 else 0.0
     first = math.ceil(min(max(low - 0.5, 0.0), float(height)))
     return first, math.floor(min(max(high - 0.5, -1.0), height - 1.0)) + 1
 
@@ -204,14 +210,13 @@ def _rows(outline, count, height):
 @nb.njit(cache=True, error_model="numpy")
 @no_type_check
 def _columns(outline, count, row, width):
-    """First column and one past the last column of a row with pixel centres inside the convex outline."""
+    """First column and one past the last of a row with pixel centres inside the convex outline."""
     y = row + 0.5
     low, high = math.inf, -math.inf
     for k in range(count):
         other = k + 1 if k + 1 < count else 0
-        xa, ya, xb, yb = outline[k, 0], outline[k, 1], outline[other, 0], outline[other, 1]
-        if (ya <= y) != (yb <= y):
-            x = xa + (xb - xa) * (y - ya) / (yb - ya)
+        if (outline[k, 1] <= y) != (outline[other, 1] <= y):
+            x = outline[k, 0] + outline[k, 2] * (y - outline[k, 1])
             low, high = min(low, x), max(high, x)
     if low > high:
         return 0, 0
@@ -351,8 +356,8 @@ def _draw_box(
                     away = F(1.0) / q
                     a = (a_row + a_x * x) * away
                     b = (b_row + b_x * x) * away
-                    wide = max((abs(a_x - a * q_x) + abs(a_y - a * q_y)) * away, F(1e-3))
-                    high = max((abs(b_x - b * q_x) + abs(b_y - b * q_y)) * away, F(1e-3))
+                    wide = F(1.0) / max((abs(a_x - a * q_x) + abs(a_y - a * q_y)) * away, F(1e-3))
+                    high = F(1.0) / max((abs(b_x - b * q_x) + abs(b_y - b * q_y)) * away, F(1e-3))
                     red, green, blue = _box_paint(
                         kind, face, a - a_0, b - b_0, half_a, half_b, wide, high, body, light[face]
                     )
@@ -386,16 +391,17 @@ def _light_faces(heading, look, light):
 
 @nb.njit(cache=True, error_model="numpy", fastmath=True)
 @no_type_check
-def _ground_points(ray, step, eye, per_height, cell, rows, cols, shift, first, data, index):
+def _ground_points(ray, step, eye, texel, per_height, cell, rows, cols, first, data, index):
     """Where the rays of a piece meet the ground, and where to look it up.
 
-    The ray is affine in the column: x and y in the world, s downwards.
+    The ray is affine in the column: x and y in the world, s downwards. `texel` is where the camera stands
+    in the coarse and the fine texture, reduced to one period so that single precision does.
     """
     ray_x, ray_y, ray_s = ray
     step_x, step_y, step_s = step
     eye_x, eye_y = eye
     per_cell = F(1.0) / cell
-    shift_x, shift_y = shift[0] + F(NOISE_SIZE * 4096), shift[1] + F(NOISE_SIZE * 4096)  # truncate as floor
+    coarse_x, coarse_y, fine_x, fine_y = texel
     last_x, last_y = F(cols - 2), F(rows - 2)
     for i in range(CHUNK):
         u = F(np.int32(first + i))
@@ -406,15 +412,14 @@ def _ground_points(ray, step, eye, per_height, cell, rows, cols, shift, first, d
         data[NEAR + i] = near
         data[FROM_X + i] = x * per_height
         data[FROM_Y + i] = y * per_height
-        x, y = eye_x + x, eye_y + y
-        j = np.int32(x * F(COARSE_NOISE) + shift_x) & (NOISE_SIZE - 1)
-        k = np.int32(y * F(COARSE_NOISE) + shift_y) & (NOISE_SIZE - 1)
+        j = np.int32(np.floor(x * F(COARSE_NOISE) + coarse_x)) & (NOISE_SIZE - 1)
+        k = np.int32(np.floor(y * F(COARSE_NOISE) + coarse_y)) & (NOISE_SIZE - 1)
         index[COARSE + i] = k * NOISE_SIZE + j
-        j = np.int32(x * F(FINE_NOISE) + shift_x) & (NOISE_SIZE - 1)
-        k = np.int32(y * F(FINE_NOISE) + shift_y) & (NOISE_SIZE - 1)
+        j = np.int32(np.floor(x * F(FINE_NOISE) + fine_x)) & (NOISE_SIZE - 1)
+        k = np.int32(np.floor(y * F(FINE_NOISE) + fine_y)) & (NOISE_SIZE - 1)
         index[FINE + i] = k * NOISE_SIZE + j
         # The four cells whose centres surround the point, and where it lies between them.
-        x, y = x * per_cell, y * per_cell
+        x, y = (eye_x + x) * per_cell, (eye_y + y) * per_cell
         inside = (x >= F(0.0)) & (y >= F(0.0)) & (x < F(cols)) & (y < F(rows))
         left = np.int32(max(F(0.0), min(x - F(0.5), last_x)))
         low = np.int32(max(F(0.0), min(y - F(0.5), last_y)))
@@ -432,7 +437,12 @@ def _gather(cells, start, cols, noise, index, words, data):
     for i in range(CHUNK):
         corner = np.uintp(start + np.int64(index[CORNER + i]))  # unsigned: no check for negative indices
         above = corner + np.uintp(cols)
-        w00, w01, w10, w11 = cells[corner], cells[corner + np.uintp(1)], cells[above], cells[above + np.uintp(1)]
+        w00, w01, w10, w11 = (
+            cells[corner],
+            cells[corner + np.uintp(1)],
+            cells[above],
+            cells[above + np.uintp(1)],
+        )
         words[i], words[CHUNK + i], words[2 * CHUNK + i], words[3 * CHUNK + i] = w00, w01, w10, w11
         seen |= w00 | w01 | w10 | w11
         data[NOISE_COARSE + i] = noise[np.uintp(index[COARSE + i])]
@@ -447,7 +457,9 @@ def _cos_sin(code):
     x = (F(code) + F(0.5)) * F(math.pi / HEADING_STEPS) - F(math.pi / 2)
     x2 = x * x
     sin = x * (F(1.0) + x2 * (F(-1 / 6) + x2 * (F(1 / 120) + x2 * (F(-1 / 5040) + x2 * F(1 / 362880)))))
-    cos = F(1.0) + x2 * (F(-1 / 2) + x2 * (F(1 / 24) + x2 * (F(-1 / 720) + x2 * (F(1 / 40320) + x2 * F(-1 / 3628800)))))
+    cos = F(1.0) + x2 * (
+        F(-1 / 2) + x2 * (F(1 / 24) + x2 * (F(-1 / 720) + x2 * (F(1 / 40320) + x2 * F(-1 / 3628800))))
+    )
     return -sin, cos
 
 
@@ -459,12 +471,12 @@ def _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y):
     half = F(WIDE_HALF_WIDTH) if word & (WIDE << 16) else F(LINE_HALF_WIDTH)
     code = (F(np.int32(word & 0xFF)) - F(128.0)) * F(1.0 / 127)
     distance = abs(code * abs(code) * F(PAINT_RANGE) - sin * off_x + cos * off_y)
-    footprint = max(abs(cos * pu_y - sin * pu_x) + abs(cos * pv_y - sin * pv_x), F(1e-3))
-    share = _coverage(distance, half, footprint)
+    across = max(abs(cos * pu_y - sin * pu_x) + abs(cos * pv_y - sin * pv_x), F(1e-3))
+    share = _coverage(distance, half, F(1.0) / across)
     phase = F(np.int32((word >> 8) & SOLID))
     s = (phase + F(0.5)) * F(DASH_PERIOD / PHASE_STEPS) - F(DASH_PERIOD / 2) + cos * off_x + sin * off_y
     along = max(abs(cos * pu_x + sin * pu_y) + abs(cos * pv_x + sin * pv_y), F(1e-3))
-    dash = _coverage(abs(s), F(DASH_LENGTH / 2), along)
+    dash = _coverage(abs(s), F(DASH_LENGTH / 2), F(1.0) / along)
     # A footprint of several dashes sees their mean.
     merged = _unit((along - F(DASH_LENGTH)) * F(1.0 / (DASH_PERIOD - DASH_LENGTH)))
     dash += merged * (F(DASH_LENGTH / DASH_PERIOD) - dash)
@@ -548,7 +560,12 @@ def _ground_colours(first, count, data, shadow, look, line):
     w0, w1, w2 = look[WHITE], look[WHITE + 1], look[WHITE + 2]
     y0, y1, y2 = look[YELLOW_PAINT], look[YELLOW_PAINT + 1], look[YELLOW_PAINT + 2]
     h0, h1, h2 = look[HORIZON], look[HORIZON + 1], look[HORIZON + 2]
-    haze, rough_terrain, rough_road, opacity = look[VISIBILITY], look[TERRAIN_TEXTURE], look[ROAD_TEXTURE], look[PAINT]
+    haze, rough_terrain, rough_road, opacity = (
+        look[VISIBILITY],
+        look[TERRAIN_TEXTURE],
+        look[ROAD_TEXTURE],
+        look[PAINT],
+    )
     for i in range(count):
         column = np.uintp(first) + np.uintp(i)  # unsigned: no check for negative indices in the way
         road, texture = data[ROADS + i], data[TEXTURE + i]
@@ -609,7 +626,21 @@ def _ground_span(ray_s, step_s, limit, width):
 @nb.njit(cache=True, error_model="numpy")
 @no_type_check
 def _draw_ground_and_sky(
-    cells, start, rows, cols, resolution, eye, rotation, focal, look, noise, nearness, shadow, rgb, depth, kinds
+    cells,
+    start,
+    rows,
+    cols,
+    resolution,
+    eye,
+    rotation,
+    focal,
+    look,
+    noise,
+    nearness,
+    shadow,
+    rgb,
+    depth,
+    kinds,
 ):
     """The picture without boxes. `eye` is the camera relative to the raster's origin [m]."""
     height, width = nearness.shape
@@ -621,7 +652,12 @@ def _draw_ground_and_sky(
     step = (F(rotation[0, 0] / focal), F(rotation[1, 0] / focal), F(-rotation[2, 0] / focal))
     right = (F(rotation[0, 0]), F(rotation[1, 0]), F(rotation[2, 0]))
     down = (F(rotation[0, 1]), F(rotation[1, 1]), F(rotation[2, 1]))
-    shift = (look[OFFSET] * F(NOISE_SIZE), look[OFFSET + 1] * F(NOISE_SIZE))
+    texel = (
+        F((eye[0] * COARSE_NOISE + look[OFFSET] * NOISE_SIZE) % NOISE_SIZE),
+        F((eye[1] * COARSE_NOISE + look[OFFSET + 1] * NOISE_SIZE) % NOISE_SIZE),
+        F((eye[0] * FINE_NOISE + look[OFFSET] * NOISE_SIZE) % NOISE_SIZE),
+        F((eye[1] * FINE_NOISE + look[OFFSET + 1] * NOISE_SIZE) % NOISE_SIZE),
+    )
     data = np.empty(QUANTITIES * CHUNK, np.float32)
     index, words = np.empty(3 * CHUNK, np.int32), np.empty(4 * CHUNK, np.int32)
     for row in range(height):
@@ -635,7 +671,7 @@ def _draw_ground_and_sky(
         for left in range(first, last, CHUNK):
             count = min(CHUNK, last - left)
             ray = (F(ray_x), F(ray_y), F(ray_s))
-            _ground_points(ray, step, near_eye, per_height, cell, rows, cols, shift, left, data, index)
+            _ground_points(ray, step, near_eye, texel, per_height, cell, rows, cols, left, data, index)
             for i in range(count):
                 # Boxes that stand on the ground keep their feet.
                 nearness[row, left + i] = data[NEAR + i] * F(1.0 - SINKS)
@@ -774,7 +810,7 @@ def _draw_image(
     slots = len(box_present)
     placed, seen = np.empty(slots, np.int64), 0
     center, axes, half = np.empty((slots, 3)), np.empty((slots, 3, 3)), np.empty((slots, 3))
-    quad, outline, light = np.empty((4, 3)), np.empty((8, 2)), np.empty(6, np.float32)
+    quad, outline, light = np.empty((4, 3)), np.empty((8, 3)), np.empty(6, np.float32)
     for k in range(slots):
         if box_present[k] and k != ego_slot and _place_box(
             box_center[k], box_heading[k], box_size[k], position, rotation, 0.5 * width / focal,
@@ -788,9 +824,24 @@ def _draw_image(
     eye = np.empty(3)
     eye[0], eye[1], eye[2] = position[0] - origin[0], position[1] - origin[1], position[2]
     _draw_ground_and_sky(
-        cells, start, rows, cols, resolution, eye, rotation, focal, look, noise, nearness, shadow, rgb, depth, kinds
+        cells,
+        start,
+        rows,
+        cols,
+        resolution,
+        eye,
+        rotation,
+        focal,
+        look,
+        noise,
+        nearness,
+        shadow,
+        rgb,
+        depth,
+        kinds,
     )
-    for i in range(seen):
+    # From the nearest on, so that little is drawn twice.
+    for i in np.argsort(center[:seen, 2]):
         k = placed[i]
         _light_faces(box_heading[k], look, light)
         _draw_box(
