@@ -37,16 +37,16 @@ EDGE_STEP = 1.0 / 32
 """Step of the stored distance to the road's border [m]."""
 EDGE_RANGE = 127 * EDGE_STEP
 """Greatest stored distance to the road's border [m]."""
-HEADING_STEPS = 64
+HEADING_STEPS = 128
 """Headings of lines, over half a turn (a line has no direction)."""
-YELLOW, WIDE = 128, 64
-"""Bits of `Ground.kind` beside the heading."""
+YELLOW = 128
+"""Bit of `Ground.kind` beside the heading."""
 LINE_HALF_WIDTH, WIDE_HALF_WIDTH = 0.075, 0.25
 """Half width of lane lines, and of stop lines and crosswalk stripes [m]."""
 DASH_LENGTH, DASH_PERIOD = 3.0, 9.0
 """A dashed line is 3 m of paint and 6 m of gap."""
-PHASE_STEPS, SOLID = 127, 127
-"""Steps of the position within a dash period, and the code of lines without dashes."""
+PHASE_STEPS, WIDE, SOLID = 126, 126, 127
+"""Steps of the position within a dash period, and the codes of wide paint and of lines without dashes."""
 CROWDED = 128
 """Bit of `Ground.phase`: another marking passes through the cell or close by (double lines, crossings)."""
 DIRECTION_RESOLUTION = 1.0
@@ -59,11 +59,11 @@ _BLUR = 0.3  # standard deviation of that smoothing [m]; it rounds corners by ab
 _LANE_HALF_WIDTH = 1.8
 _SHOULDER = 0.5
 _LINE_KINDS = {
-    MapKind.LINE_SOLID_WHITE: (LINE_HALF_WIDTH, False, 0),
-    MapKind.LINE_DASHED_WHITE: (LINE_HALF_WIDTH, True, 0),
-    MapKind.LINE_SOLID_YELLOW: (LINE_HALF_WIDTH, False, YELLOW),
-    MapKind.LINE_DASHED_YELLOW: (LINE_HALF_WIDTH, True, YELLOW),
-    MapKind.STOP_LINE: (WIDE_HALF_WIDTH, False, WIDE),
+    MapKind.LINE_SOLID_WHITE: (LINE_HALF_WIDTH, SOLID, 0),
+    MapKind.LINE_DASHED_WHITE: (LINE_HALF_WIDTH, 0, 0),
+    MapKind.LINE_SOLID_YELLOW: (LINE_HALF_WIDTH, SOLID, YELLOW),
+    MapKind.LINE_DASHED_YELLOW: (LINE_HALF_WIDTH, 0, YELLOW),
+    MapKind.STOP_LINE: (WIDE_HALF_WIDTH, WIDE, 0),
 }
 
 
@@ -78,9 +78,9 @@ class Ground:
             heading: d = sign(c) PAINT_RANGE (c / 127)^2 with c = code - 128; 255 is "none near".
         phase: Position along a dashed line from the middle of its dash, in the direction of its heading:
             s = ((code + 0.5) / PHASE_STEPS - 0.5) DASH_PERIOD, code being bits 0 to 6; SOLID for lines
-            without dashes. Bit CROWDED tells a reader to ask the neighbouring cells too.
-        kind: Bits 0 to 5 hold the heading (code + 0.5) / HEADING_STEPS * pi, WIDE the width, YELLOW the
-            colour.
+            without dashes, WIDE for stop lines and crosswalks. Bit CROWDED tells a reader to ask the
+            neighbouring cells too.
+        kind: Bits 0 to 6 hold the heading, code / HEADING_STEPS * pi, YELLOW the colour.
         edge: Signed distance from the border of the drivable area, positive inside:
             (code - 128) EDGE_STEP.
         directions: At DIRECTION_RESOLUTION from the same origin: bit k is set where a lane leads
@@ -187,7 +187,7 @@ def _paint(
         if feature.kind in _LINE_KINDS:
             paths, style = [feature.points[:, :2]], _LINE_KINDS[feature.kind]
         elif feature.kind is MapKind.CROSSWALK and len(feature.points) > 2:
-            paths, style = _stripes(feature.points[:, :2]), (WIDE_HALF_WIDTH, False, WIDE)
+            paths, style = _stripes(feature.points[:, :2]), (WIDE_HALF_WIDTH, WIDE, 0)
         else:
             continue
         for path in paths:

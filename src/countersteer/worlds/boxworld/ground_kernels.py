@@ -14,7 +14,6 @@ from countersteer.worlds.boxworld.ground import (
     HEADING_STEPS,
     PAINT_RANGE,
     PHASE_STEPS,
-    SOLID,
 )
 
 F = np.float32
@@ -61,7 +60,7 @@ def paint_segments(segments, styles, origin, resolution, paint, phase, kind):
 
     Args:
         segments: x, y of both ends [m], arc length of the first end [m], number of the line (`n 6`).
-        styles: Half width [m], 1 if dashed, kind bits of colour and width (`n 3`).
+        styles: Half width [m], phase code (0 for dashed lines), colour bit (`n 3`).
         origin, resolution: Of the raster [m].
         paint, phase, kind: Codes of `Ground`, updated.
     """
@@ -71,7 +70,7 @@ def paint_segments(segments, styles, origin, resolution, paint, phase, kind):
     close = F(0.75 * resolution + 0.05)  # a border this near a cell's centre can reach into the cell
     for n in range(len(segments)):
         xa, ya, xb, yb, arc, number = segments[n]
-        half, dashed, bits = styles[n]
+        half, solid, colour = styles[n]
         along_x, along_y = xb - xa, yb - ya
         length2 = along_x * along_x + along_y * along_y
         length = math.sqrt(length2)
@@ -105,22 +104,23 @@ def paint_segments(segments, styles, origin, resolution, paint, phase, kind):
                     normal_x, normal_y = gap_x / distance, gap_y / distance
                 else:
                     normal_x, normal_y = -along_y / length, along_x / length
-                heading = math.atan2(-normal_x, normal_y)  # of the line, with this normal on its left
+                # The line's heading with this normal on its left, rounded, and kept within half a turn.
+                step = round(math.atan2(-normal_x, normal_y) / math.pi * HEADING_STEPS)
                 signed = distance
-                if heading < 0.0 or heading >= math.pi:
-                    heading += math.pi if heading < 0.0 else -math.pi
+                if step < 0 or step >= HEADING_STEPS:
+                    step += HEADING_STEPS if step < 0 else -HEADING_STEPS
                     signed = -distance
-                heading = min(max(heading, 0.0), math.pi)
-                code = round(127.0 * math.sqrt(min(abs(signed) / PAINT_RANGE, 1.0)))
+                code = round(127.0 * math.sqrt(min(distance / PAINT_RANGE, 1.0)))
                 paint[row, col] = 128 + code if signed >= 0.0 else 128 - code
-                kind[row, col] = int(bits) | min(int(heading / math.pi * HEADING_STEPS), HEADING_STEPS - 1)
-                if dashed > 0.0:
+                kind[row, col] = int(colour) | step
+                position = int(solid)
+                if position == 0:
+                    heading = step * math.pi / HEADING_STEPS
                     forward = along_x * math.cos(heading) + along_y * math.sin(heading) >= 0.0
                     s = (arc + share * length) % DASH_PERIOD - DASH_PERIOD / 2
-                    step = int(((s if forward else -s) / DASH_PERIOD + 0.5) * PHASE_STEPS)
-                    phase[row, col] = crowded | min(max(step, 0), PHASE_STEPS - 1)
-                else:
-                    phase[row, col] = crowded | SOLID
+                    position = int(((s if forward else -s) / DASH_PERIOD + 0.5) * PHASE_STEPS)
+                    position = min(max(position, 0), PHASE_STEPS - 1)
+                phase[row, col] = crowded | position
 
 
 @nb.njit(cache=True)
@@ -140,7 +140,7 @@ def mark_directions(lanes, origin, resolution, directions):
         length2 = along_x * along_x + along_y * along_y
         if length2 < 1e-12:
             continue
-        sector = int(math.floor(math.atan2(along_y, along_x) / _NORTH_EAST + 0.5)) % 8
+        sector = math.floor(math.atan2(along_y, along_x) / _NORTH_EAST + 0.5) % 8
         bit = np.uint8(1 << sector)
         col0 = max(0, math.floor((min(xa, xb) - half - origin[0]) / resolution))
         col1 = min(cols, math.ceil((max(xa, xb) + half - origin[0]) / resolution))

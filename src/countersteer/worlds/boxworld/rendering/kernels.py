@@ -147,7 +147,7 @@ def _box_paint(kind, face, a, b, half_a, half_b, wide, high, body, light):
         red += lamp * ((F(250.0) if face == 0 else F(205.0)) - red)
         green += lamp * ((F(244.0) if face == 0 else F(28.0)) - green)
         blue += lamp * ((F(220.0) if face == 0 else F(30.0)) - blue)
-    elif kind == K_PEDESTRIAN or kind == K_CYCLIST:
+    elif kind in (K_PEDESTRIAN, K_CYCLIST):
         if face < 4:
             head = _coverage(abs(b - half_b), F(0.28) * half_b, high)
             legs = F(0.55) * _coverage(abs(b + half_b), F(0.95) * half_b, high)
@@ -454,7 +454,7 @@ def _gather(cells, start, cols, noise, index, words, data):
 @no_type_check
 def _cos_sin(code):
     """Cosine and sine of a line's heading: Taylor series about a quarter turn, good to 4e-6."""
-    x = (F(code) + F(0.5)) * F(math.pi / HEADING_STEPS) - F(math.pi / 2)
+    x = F(code) * F(math.pi / HEADING_STEPS) - F(math.pi / 2)
     x2 = x * x
     sin = x * (F(1.0) + x2 * (F(-1 / 6) + x2 * (F(1 / 120) + x2 * (F(-1 / 5040) + x2 * F(1 / 362880)))))
     cos = F(1.0) + x2 * (
@@ -468,19 +468,19 @@ def _cos_sin(code):
 def _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y):
     """Covered share of a cell's marking; `off` is the point's offset from the cell's centre [m]."""
     cos, sin = _cos_sin(np.int32((word >> 16) & (HEADING_STEPS - 1)))
-    half = F(WIDE_HALF_WIDTH) if word & (WIDE << 16) else F(LINE_HALF_WIDTH)
+    phase = F(np.int32((word >> 8) & SOLID))
+    half = F(WIDE_HALF_WIDTH) if phase == F(WIDE) else F(LINE_HALF_WIDTH)
     code = (F(np.int32(word & 0xFF)) - F(128.0)) * F(1.0 / 127)
     distance = abs(code * abs(code) * F(PAINT_RANGE) - sin * off_x + cos * off_y)
     across = max(abs(cos * pu_y - sin * pu_x) + abs(cos * pv_y - sin * pv_x), F(1e-3))
     share = _coverage(distance, half, F(1.0) / across)
-    phase = F(np.int32((word >> 8) & SOLID))
     s = (phase + F(0.5)) * F(DASH_PERIOD / PHASE_STEPS) - F(DASH_PERIOD / 2) + cos * off_x + sin * off_y
     along = max(abs(cos * pu_x + sin * pu_y) + abs(cos * pv_x + sin * pv_y), F(1e-3))
     dash = _coverage(abs(s), F(DASH_LENGTH / 2), F(1.0) / along)
     # A footprint of several dashes sees their mean.
     merged = _unit((along - F(DASH_LENGTH)) * F(1.0 / (DASH_PERIOD - DASH_LENGTH)))
     dash += merged * (F(DASH_LENGTH / DASH_PERIOD) - dash)
-    return share if phase == F(SOLID) else share * dash
+    return share if phase >= F(WIDE) else share * dash
 
 
 @nb.njit(cache=True, error_model="numpy", fastmath=True)

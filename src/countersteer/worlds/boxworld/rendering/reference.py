@@ -245,7 +245,7 @@ def _ground(
 
 def _paint_share(code: ndarray, offset: ndarray, moves: list[ndarray]) -> ndarray:
     """Covered share of a cell's marking, `offset` [m] from the cell's centre."""
-    heading = ((code[:, 2] & (HEADING_STEPS - 1)) + 0.5) / HEADING_STEPS * math.pi
+    heading = (code[:, 2] & (HEADING_STEPS - 1)) / HEADING_STEPS * math.pi
     along = np.stack([np.cos(heading), np.sin(heading)], -1)
     across = np.stack([-along[:, 1], along[:, 0]], -1)
 
@@ -254,14 +254,14 @@ def _paint_share(code: ndarray, offset: ndarray, moves: list[ndarray]) -> ndarra
 
     c = (code[:, 0] - 128) / 127
     distance = PAINT_RANGE * c * np.abs(c) + (across * offset).sum(-1)
-    half = np.where(code[:, 2] & WIDE, WIDE_HALF_WIDTH, LINE_HALF_WIDTH)
-    share = _coverage(np.abs(distance), half, extent(across))
     phase = code[:, 1] & SOLID
+    half = np.where(phase == WIDE, WIDE_HALF_WIDTH, LINE_HALF_WIDTH)
+    share = _coverage(np.abs(distance), half, extent(across))
     s = ((phase + 0.5) / PHASE_STEPS - 0.5) * DASH_PERIOD + (along * offset).sum(-1)
     dash = _coverage(np.abs(s), DASH_LENGTH / 2, extent(along))
     merged = np.clip((extent(along) - DASH_LENGTH) / (DASH_PERIOD - DASH_LENGTH), 0, 1)
     dash = dash + merged * (DASH_LENGTH / DASH_PERIOD - dash)
-    return np.where(phase == SOLID, share, share * dash)
+    return np.where(phase >= WIDE, share, share * dash)
 
 
 def _box_paint(
