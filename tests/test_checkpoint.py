@@ -255,15 +255,15 @@ from countersteer.training.checkpoint import CheckpointFolder
 
 torch.set_num_threads(1)
 folder, draw = CheckpointFolder(sys.argv[1]), random.Random(11)
-folder.save(0, {"w": torch.zeros(200_000)}, {"step": 0})
-for kill in range(15):
+folder.save(0, {"w": torch.zeros(2_000_000)}, {"step": 0})
+for kill in range(25):
     start = folder.latest().step
     child = os.fork()
     if child == 0:
         for step in range(start + 1, start + 1_000):
-            folder.save(step, {"w": torch.full((200_000,), float(step))}, {"step": step})
+            folder.save(step, {"w": torch.full((2_000_000,), float(step))}, {"step": step})
         os._exit(0)
-    time.sleep(draw.uniform(0.0, 0.06))
+    time.sleep(draw.uniform(0.0, 0.12))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     found = folder.latest()
@@ -310,7 +310,7 @@ def run_script(script: str, folder: Path) -> list[list[str]]:
 
 def test_a_loadable_checkpoint_always_survives_a_kill(tmp_path: Path):
     lines = run_script(KILLS, tmp_path)
-    assert len(lines) == 15
+    assert len(lines) == 25
     for line in lines:
         assert line[1:] == ["True", "True"], line
     assert int(lines[-1][0]) > 0, "no child ever saved anything: the test proves nothing"

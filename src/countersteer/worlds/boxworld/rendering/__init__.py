@@ -96,13 +96,13 @@ class Boxes(TensorTree):
         present: Whether the slot is used.
     """
 
-    center: Float[Tensor, "world box 3"]
-    heading: Float[Tensor, "world box"]
-    size: Float[Tensor, "world box 3"]
-    kind: Int[Tensor, "world box"]
-    instance: Int[Tensor, "world box"]
-    colour: Int[Tensor, "world box"]
-    present: Bool[Tensor, "world box"]
+    center: Float[Tensor, "*world box 3"]
+    heading: Float[Tensor, "*world box"]
+    size: Float[Tensor, "*world box 3"]
+    kind: Int[Tensor, "*world box"]
+    instance: Int[Tensor, "*world box"]
+    colour: Int[Tensor, "*world box"]
+    present: Bool[Tensor, "*world box"]
 
 
 @dataclass(frozen=True)

@@ -61,20 +61,20 @@ class Appearance(TensorTree):
         colours: Colours of boxes, see `Colour`.
     """
 
-    sky: Float[Tensor, "world 3"]
-    horizon: Float[Tensor, "world 3"]
-    terrain: Float[Tensor, "world 3"]
-    road: Float[Tensor, "world 3"]
-    white: Float[Tensor, "world 3"]
-    yellow: Float[Tensor, "world 3"]
-    light: Float[Tensor, "world 3"]
-    ambient: Float[Tensor, "world"]
-    terrain_texture: Float[Tensor, "world"]
-    road_texture: Float[Tensor, "world"]
-    texture_offset: Float[Tensor, "world 2"]
-    visibility: Float[Tensor, "world"]
-    paint: Float[Tensor, "world"]
-    colours: Float[Tensor, "world colour 3"]
+    sky: Float[Tensor, "*world 3"]
+    horizon: Float[Tensor, "*world 3"]
+    terrain: Float[Tensor, "*world 3"]
+    road: Float[Tensor, "*world 3"]
+    white: Float[Tensor, "*world 3"]
+    yellow: Float[Tensor, "*world 3"]
+    light: Float[Tensor, "*world 3"]
+    ambient: Float[Tensor, "*world"]
+    terrain_texture: Float[Tensor, "*world"]
+    road_texture: Float[Tensor, "*world"]
+    texture_offset: Float[Tensor, "*world 2"]
+    visibility: Float[Tensor, "*world"]
+    paint: Float[Tensor, "*world"]
+    colours: Float[Tensor, "*world colour 3"]
 
 
 def _direction(azimuth: Tensor, elevation: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ def _picture(
     if not (np.isfinite(position).all() and np.isfinite(rotation).all() and np.isfinite(focal)):
         return np.zeros((height, width, 3), np.uint8), depth.astype(np.float32), kind, instance
     world = int(views.world[n])
-    look = {name: _64(value) for name, value in appearance[world].flatten().items()}
+    look = {name: _64(value[world]) for name, value in appearance.flatten().items()}
     bodies = boxes[world]
 
     u, v = np.meshgrid(np.arange(width) + 0.5 - width / 2, np.arange(height) + 0.5 - height / 2)
@@ -281,10 +281,10 @@ def _box_paint(
     `wide` and `high` are the pixel's footprint along a and b [m].
     """
 
-    def band(x: ndarray, middle: float, half: float, footprint: ndarray) -> ndarray:
+    def band(x: ndarray, middle: float | int, half: float | int, footprint: ndarray) -> ndarray:
         return _coverage(np.abs(x - middle), half, footprint)
 
-    def over(colour: ndarray, tint: tuple[float, ...], opacity: ndarray, brightness: float = 1.0) -> ndarray:
+    def over(colour: ndarray, tint: tuple, opacity: ndarray, brightness: float | int = 1.0) -> ndarray:
         return colour + opacity[:, None] * (np.array(tint) * brightness - colour)
 
     colour = np.tile(body * light, (len(a), 1))
