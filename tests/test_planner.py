@@ -14,7 +14,7 @@ from countersteer.worlds.interface import EgoMotion, Intent, Observation, Sensor
 
 SMALL = (Camera(width=32, height=16),)
 SPEC = PlannerSpec(
-    cameras=SMALL, frames=3, stride=2, channels=(8, 16), features=12, hidden=32, plan=PlanSpec(6, 0.5)
+    cameras=SMALL, history=(1, 2), stride=2, channels=(8, 16), features=12, hidden=32, plan=PlanSpec(6, 0.5)
 )
 
 
@@ -99,11 +99,11 @@ def keep_every(stride, first):
     return torch.stack(since, 1)
 
 
-@pytest.mark.parametrize(("frames", "stride"), [(3, 2), (1, 1), (2, 3), (4, 1)])
+@pytest.mark.parametrize(("history", "stride"), [((1, 2), 2), ((), 1), ((2, 5), 3), ((1, 2, 3), 1)])
 @pytest.mark.parametrize("restarts", [(), (4,), (5,), (3, 4, 8)])
-def test_sequence_equals_driving(frames, stride, restarts):
+def test_sequence_equals_driving(history, stride, restarts):
     """Training sees exactly what driving sees: memory full, filling, emptied on kept or skipped ticks."""
-    policy = planner(PlannerSpec(**{**vars(SPEC), "frames": frames, "stride": stride}))
+    policy = planner(PlannerSpec(**{**vars(SPEC), "history": history, "stride": stride}))
     seen, first = observation(2, 13), torch.zeros(2, 13, dtype=torch.bool)
     first[:, 0] = True
     first[1, list(restarts)] = True
@@ -365,7 +365,7 @@ def test_default_size():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frames": 0}, "frames"),
+        ({"history": (2, 1)}, "history"),
         ({"motion_dropout": 1.5}, "motion_dropout"),
         ({"cameras": ()}, "no camera"),
         ({"cameras": (Camera("a", 32, 16), Camera("b", 64, 16))}, "32x16, 64x16"),

@@ -50,8 +50,8 @@ class RecoveryExpert(Expert):
 
     plan: PlanSpec = PlanSpec()
     speed_model: IDM = IDM()
-    rate: float = 0.9
-    shortest: float = 1.5
+    rate: float = 1.1
+    shortest: float = 1.2
     longest: float = 4.5
     lateral_acceleration: float = 4.0
     curve_acceleration: float = 3.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -58,30 +58,31 @@ def mirror_half(batch: Batch) -> Batch:
     RIGHT are swapped. A road and its mirror image ask for mirrored driving, so the data count twice.
     """
     observations, label = batch.observations, batch.label
-    odd = torch.arange(len(batch.first), device=batch.first.device) % 2 == 1
+    def turned(values: Tensor, mirror: Callable[[Tensor], Tensor]) -> Tensor:
+        values = values.clone()
+        values[1::2] = mirror(values[1::2])
+        return values
 
-    def flip(values: Tensor, mirrored: Tensor) -> Tensor:
-        return torch.where(odd.reshape(-1, *(1,) * (values.ndim - 1)), mirrored, values)
+    def negated(values: Tensor) -> Tensor:
+        return turned(values, torch.neg)
+
+    def sideways(points: Tensor) -> Tensor:
+        return turned(points, lambda odd: odd * points.new_tensor([1.0, -1.0]))
 
     sensors = {
-        name: reading.replace(data=flip(reading.data, reading.data.flip(-2)))
+        name: reading.replace(data=turned(reading.data, lambda odd: odd.flip(-2)))
         for name, reading in observations.sensors.items()
     }
-    motion = observations.motion.replace(
-        yaw_rate=flip(observations.motion.yaw_rate, -observations.motion.yaw_rate)
-    )
-    swap = torch.tensor([Command.FOLLOW, Command.RIGHT, Command.LEFT], device=odd.device)
-    side = torch.tensor([1.0, -1.0], device=odd.device)
+    motion = observations.motion.replace(yaw_rate=negated(observations.motion.yaw_rate))
+    swap = torch.tensor([Command.FOLLOW, Command.RIGHT, Command.LEFT], device=batch.first.device)
     intent = observations.intent
     intent = intent.replace(
-        command=flip(intent.command, swap[intent.command]),
-        target_points=flip(intent.target_points, intent.target_points * side),
+        command=turned(intent.command, lambda odd: swap[odd]),
+        target_points=sideways(intent.target_points),
     )
     return batch.replace(
         observations=Observation(sensors, motion, intent),
-        label=label.replace(
-            position=flip(label.position, label.position * side), heading=flip(label.heading, -label.heading)
-        ),
+        label=label.replace(position=sideways(label.position), heading=negated(label.heading)),
     )
 
 

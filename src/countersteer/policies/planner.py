@@ -54,8 +54,9 @@ class PlannerSpec(PolicySpec):
         cameras: Cameras it sees with, all of one size; width and height are multiples of 4 px.
         plan: Times of its plans.
         dt: Tick it is run at [s].
-        frames: Frames it looks at, the current one included, >= 1.
-        stride: Ticks between those frames, >= 1; training needs every `stride`-th frame only.
+        stride: Ticks between the frames it may look at, >= 1; training needs every `stride`-th frame only.
+        history: Earlier frames it looks at beside the current one, counted back in strides, increasing, >= 1.
+            Having crossed a line a second ago tells a lane change that is done from one that is not.
         motion_ticks: Ticks of ego motion it reads, the current one included, >= 1.
         hypotheses: Plans it proposes, >= 1.
         channels: Width of the patch embedding, then of each convolution, which halves the resolution.
@@ -72,8 +73,8 @@ class PlannerSpec(PolicySpec):
     cameras: tuple[Camera, ...] = (Camera(),)
     plan: PlanSpec = field(default_factory=PlanSpec)
     dt: float = 0.1
-    frames: int = 3
     stride: int = 3
+    history: tuple[int, ...] = (2, 4, 6)
     motion_ticks: int = 5
     hypotheses: int = 3
     channels: tuple[int, ...] = (32, 64, 128)
@@ -84,7 +85,7 @@ class PlannerSpec(PolicySpec):
     blind: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("frames", "stride", "motion_ticks", "hypotheses", "features", "hidden"):
+        for name in ("stride", "motion_ticks", "hypotheses", "features", "hidden"):
             if getattr(self, name) < 1:
                 raise UserError(
                     f"`{name}` of the planner is too small",
@@ -92,6 +93,13 @@ class PlannerSpec(PolicySpec):
                     expected="at least 1",
                     fix=f"set `{name}` of PlannerSpec",
                 )
+        if list(self.history) != sorted({max(back, 1) for back in self.history}):
+            raise UserError(
+                "`history` of the planner is not a list of earlier frames",
+                got=self.history,
+                expected="increasing numbers of strides back, each at least 1",
+                fix="set `history` of PlannerSpec, for example to (2, 4, 6)",
+            )
         if not 0.0 <= self.motion_dropout <= 1.0:
             raise UserError(
                 "`motion_dropout` of the planner is not a probability",
@@ -111,7 +119,12 @@ class PlannerSpec(PolicySpec):
     @property
     def memory_ticks(self) -> int:
         """Ticks back to the oldest frame it looks at."""
-        return (self.frames - 1) * self.stride
+        return max(self.history, default=0) * self.stride
+
+    @property
+    def look_back(self) -> list[int]:
+        """Strides back to each frame it looks at, the oldest first, 0 for the current one."""
+        return [*reversed(self.history), 0]
 
     def build(self) -> Planner:
         """A planner with freshly drawn weights (torch's global generator)."""
@@ -168,7 +181,7 @@ class Planner(Policy):
             state += 2 * spec.target_points + 1
         answers = spec.hypotheses * (spec.plan.points * 8 + 1)
         self.head = nn.Sequential(
-            nn.Linear(spec.frames * (spec.features + 1) + state, spec.hidden),
+            nn.Linear(len(spec.look_back) * (spec.features + 1) + state, spec.hidden),
             nn.ReLU(inplace=True),
             nn.Linear(spec.hidden, spec.hidden),
             nn.ReLU(inplace=True),
@@ -232,7 +245,7 @@ class Planner(Policy):
             # The mean image less the mean image; one row of it serves the whole batch.
             nothing = torch.zeros_like(self.mean_image)
             maps = [self._see(nothing[i : i + 1]) for i in range(len(self.spec.cameras))]
-            image = self.image_features(torch.cat(maps, -1)).expand(*batch, -1)
+            image = self.image_features(torch.cat(maps, -1)).relu().expand(*batch, -1)
         else:
             maps = []
             for camera, mean in zip(self.spec.cameras, self.mean_image, strict=True):
@@ -240,7 +253,7 @@ class Planner(Policy):
                 frames = self._frames(observation, camera).to(torch.float32, copy=True).sub_(mean)
                 valid = observation.sensors[camera.name].valid.reshape(-1, 1)
                 maps.append(self._see(frames) * valid)
-            image = self.image_features(torch.cat(maps, -1)).reshape(*batch, -1)
+            image = self.image_features(torch.cat(maps, -1)).relu().reshape(*batch, -1)
         return torch.cat([image, state], -1)
 
     def act(
@@ -266,7 +279,8 @@ class Planner(Policy):
         image, state = features[..., : self.spec.features], features[..., self.spec.features :]
         images = torch.cat([memory.images, image[..., None, :]], -2)
         valid = torch.cat([memory.valid, memory.valid.new_ones(*image.shape[:-1], 1)], -1)
-        hypotheses = self._plan(images[..., :: self.spec.stride, :], valid[..., :: self.spec.stride], state)
+        seen = [self.spec.memory_ticks - back * self.spec.stride for back in self.spec.look_back]
+        hypotheses = self._plan(images[..., seen, :], valid[..., seen], state)
         return PolicyOutput(
             hypotheses.best(), PlannerMemory(images[..., 1:, :], valid[..., 1:]), hypotheses=hypotheses
         )
@@ -278,19 +292,20 @@ class Planner(Policy):
             observations: Leading dimensions `[*batch time]`; frames `PlannerSpec.stride` ticks apart.
             first: True where what was seen before this frame does not count: since the last frame a drive
                 began or the car was displaced. The past of a stretch's own first frame is unknown, so its
-                first `frames - 1` answers may know less than `act` would.
+                first `history[-1]` answers may know less than `act` would.
 
         Returns:
             Hypotheses `[*batch time ...]`. In training mode the motion is dropped for each frame on its own.
         """
         features = self.encode(observations)
         image, state = features[..., : self.spec.features], features[..., self.spec.features :]
-        time, before = first.shape[-1], self.spec.frames - 1
+        time, before = first.shape[-1], max(self.spec.look_back)
         images = functional.pad(image, (0, 0, before, 0))
         drive = functional.pad(first.long().cumsum(-1), (before, 0), value=-1)
         present = drive[..., before:]
-        valid = torch.stack([drive[..., k : k + time] == present for k in range(before + 1)], -1)
-        seen = torch.stack([images[..., k : k + time, :] for k in range(before + 1)], -2)
+        starts = [before - back for back in self.spec.look_back]
+        valid = torch.stack([drive[..., k : k + time] == present for k in starts], -1)
+        seen = torch.stack([images[..., k : k + time, :] for k in starts], -2)
         return self._plan(seen * valid[..., None], valid, state)
 
     def _frames(self, observation: Observation, camera: Camera) -> Tensor:

@@ -253,15 +253,18 @@ class Scenario:
         )
 
     def fingerprint(self) -> str:
-        """SHA-256 of everything that shapes a drive: map, tracks, signals and route."""
-        digest = hashlib.sha256(self.id.encode())
+        """SHA-256 of everything that shapes a drive: all but provenance and recorded frames."""
+        tracks, signals = self.tracks, self.signals
+        features = [(f.id, int(f.kind), f.width, f.speed_limit) for f in self.road.features]
+        numbers = (self.id, self.ego, self.route_offsets, self.lane_width, tracks.ids, signals.lane, features)
+        digest = hashlib.sha256(repr(numbers).encode())
         for array in (
             self.times,
-            *(getattr(self.tracks, name) for name in ("kind", "position", "heading", "size", "valid")),
-            self.signals.stop_point,
-            self.signals.state,
+            *(getattr(tracks, f.name) for f in dataclasses.fields(tracks) if f.name != "ids"),
+            *(getattr(signals, f.name) for f in dataclasses.fields(signals) if f.name != "lane"),
             *(feature.points for feature in self.road.features),
-            np.zeros(0) if self.route is None else self.route,
+            np.zeros((0, 2)) if self.route is None else self.route,
         ):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()

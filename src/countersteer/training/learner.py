@@ -27,7 +27,10 @@ class Learner:
         self.models, self.objective, self.learning = models, objective, learning
         self.optimizers = {
             name: torch.optim.AdamW(
-                model.parameters(), lr=learning.learning_rate, weight_decay=learning.weight_decay
+                model.parameters(),
+                lr=learning.learning_rate,
+                weight_decay=learning.weight_decay,
+                fused=True,
             )
             for name, model in models.items()
         }

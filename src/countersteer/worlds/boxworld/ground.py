@@ -75,7 +75,7 @@ class Ground:
         origin: Corner of the rasters with the smallest x and y [m, world].
         resolution: Size of a cell [m].
         paint: Signed distance d from the nearest marking's centre line, positive to the left of its
-            heading: d = sign(c) PAINT_RANGE (c / 127)^2 with c = code - 128; 255 is "none near".
+            heading: d = sign(c) PAINT_RANGE (c / 127)^2 with c = code - 128; at |c| = 127 there is none near.
         phase: Position along a dashed line from the middle of its dash, in the direction of its heading:
             s = ((code + 0.5) / PHASE_STEPS - 0.5) DASH_PERIOD, code being bits 0 to 6; SOLID for lines
             without dashes, WIDE for stop lines and crosswalks. Bit CROWDED tells a reader to ask the
@@ -227,17 +227,14 @@ def _drivable(
     cols: int,
 ) -> UInt8[ndarray, "rows cols"]:
     """Whether each (fine) cell is drivable."""
-    from countersteer.worlds.boxworld.ground_kernels import fill_polygon
+    from countersteer.worlds.boxworld.ground_kernels import fill_polygon, fill_quads
 
     def cells(points: ndarray) -> ndarray:
         return (np.asarray(points[:, :2], np.float64) - origin) / cell
 
     def widen(mask: ndarray, lane: MapFeature, half: float) -> None:
         right, left = cells(polylines.offset(lane.points, -half)), cells(polylines.offset(lane.points, half))
-        for quad in zip(right[:-1], right[1:], left[1:], left[:-1], strict=True):
-            corners = np.stack(quad)
-            if (corners.max(0) >= 0).all() and (corners.min(0) < (cols, rows)).all():
-                fill_polygon(mask, corners)
+        fill_quads(mask, np.stack([right[:-1], right[1:], left[1:], left[:-1]], 1))
 
     mask = np.zeros((rows, cols), np.uint8)
     edges = scenario.road.of_kind(MapKind.ROAD_EDGE)
@@ -281,26 +278,24 @@ def _edge(drivable: UInt8[ndarray, "fine_rows fine_cols"], resolution: float) ->
     the normal distribution function: smooth where the distance between cells would be stepped. Further
     away it is the distance between cells, which needs no such care.
     """
+    from countersteer.worlds.boxworld.ground_kernels import edge_codes
+
     sigma = _BLUR
     fine = resolution / _FINE
     # A blur narrower than the cells would leave their steps standing.
     sigma = max(sigma, 1.5 * fine)
     soft = cv2.GaussianBlur(drivable * np.uint8(255), (0, 0), sigma / fine, borderType=cv2.BORDER_REPLICATE)
-    share = cv2.resize(soft, None, fx=1 / _FINE, fy=1 / _FINE, interpolation=cv2.INTER_AREA)
+    half = (soft.shape[1] // _FINE, soft.shape[0] // _FINE)
+    share = np.asarray(cv2.resize(soft, half, interpolation=cv2.INTER_AREA), np.uint8)
     # The average over a cell widens the profile by the variance of a box.
     width = math.sqrt(sigma**2 + resolution**2 / 12)
     normal = NormalDist()
     near = np.array([width * normal.inv_cdf(min(max(k / 255, 0.002), 0.998)) for k in range(256)])
     inside = (share > 127).astype(np.uint8)
-    far = [
-        cv2.distanceTransform(side, cv2.DIST_L2, cv2.DIST_MASK_5) - np.float32(0.5)
-        for side in (inside, 1 - inside)
-    ]
-    distance = np.where(inside > 0, far[0], -far[1]) * np.float32(resolution)
-    # No border anywhere: the transform then returns a huge number, which the clip below takes care of.
-    close = np.abs(near[share]) < 1.6 * width
-    distance = np.where(close, near[share], np.copysign(np.maximum(np.abs(distance), 1.6 * width), distance))
-    return (np.clip(np.round(distance / EDGE_STEP), -127, 127) + 128).astype(np.uint8)
+    far = [cv2.distanceTransform(side, cv2.DIST_L2, cv2.DIST_MASK_5) for side in (inside, 1 - inside)]
+    codes = np.empty(share.shape, np.uint8)
+    edge_codes(share, *far, near, 1.6 * width, resolution, codes)
+    return codes
 
 
 def _directions(lanes: list[MapFeature], origin: ndarray, size: ndarray) -> UInt8[ndarray, "rows cols"]:

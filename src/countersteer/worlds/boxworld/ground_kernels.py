@@ -11,6 +11,7 @@ import numpy as np
 from countersteer.worlds.boxworld.ground import (
     CROWDED,
     DASH_PERIOD,
+    EDGE_STEP,
     HEADING_STEPS,
     PAINT_RANGE,
     PHASE_STEPS,
@@ -21,7 +22,7 @@ F = np.float32
 _NORTH_EAST = math.pi / 4
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, nogil=True)
 @no_type_check
 def fill_polygon(mask, points):
     """Set the cells of `mask` [rows, cols] whose centres lie inside the polygon (even-odd rule).
@@ -53,7 +54,40 @@ def fill_polygon(mask, points):
                 mask[row, col] = 1
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, nogil=True)
+@no_type_check
+def fill_quads(mask, quads):
+    """`fill_polygon` for every quadrilateral (`n 4 2`)."""
+    for k in range(len(quads)):
+        fill_polygon(mask, quads[k])
+
+
+@nb.njit(cache=True, nogil=True)
+@no_type_check
+def edge_codes(share, inward, outward, near, reach, resolution, codes):
+    """Write the codes of the signed distance to the road's border.
+
+    Args:
+        share: Share of each cell that is road after the blur, 0 to 255.
+        inward, outward: Distance of road cells to the others and of the others to road cells [cells].
+        near: Distance by share [m].
+        reach: Up to where `near` is used [m].
+        resolution: Size of a cell [m].
+        codes: uint8, written.
+    """
+    rows, cols = share.shape
+    for row in range(rows):
+        for col in range(cols):
+            distance = near[share[row, col]]
+            if abs(distance) >= reach:
+                cells = inward[row, col] if share[row, col] > 127 else outward[row, col]
+                # With no border anywhere the transform is huge; the code is clipped.
+                far = max((cells - F(0.5)) * resolution, reach)
+                distance = far if share[row, col] > 127 else -far
+            codes[row, col] = 128 + min(max(round(distance / EDGE_STEP), -127), 127)
+
+
+@nb.njit(cache=True, nogil=True)
 @no_type_check
 def paint_segments(segments, styles, origin, resolution, paint, phase, kind):
     """Write, for every cell near a marking, where its nearest segment lies.
@@ -123,7 +157,7 @@ def paint_segments(segments, styles, origin, resolution, paint, phase, kind):
                 phase[row, col] = crowded | position
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, nogil=True)
 @no_type_check
 def mark_directions(lanes, origin, resolution, directions):
     """Set the direction bits of the cells within half a lane's width of its segments.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +18,7 @@ from countersteer.geometry import polylines
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, Scenario
 from countersteer.tensors import TensorTree
-from countersteer.worlds.boxworld.ground import GroundBank, bake
+from countersteer.worlds.boxworld.ground import Ground, GroundBank, bake
 
 __all__ = ["PATH_SPACING", "SceneBank", "build_bank"]
 
@@ -24,6 +27,8 @@ PATH_SPACING = 1.0
 
 GROUND_CELL = 0.4
 """Cell of the ground raster [m]; distances are extrapolated within a cell, so lines stay crisp."""
+
+_KEPT = 160  # grounds kept for the next world [scenes]; each is 1 to 5 MB
 
 _MOVING = 2.0  # an actor that never gets this far [m] from where it began is scenery
 
@@ -152,8 +157,27 @@ def build_bank(scenarios: Sequence[Scenario], agents: int, dt: float) -> tuple[S
             if name in ("pose", "speed", "arc", "light") and array.shape[1] < shape[1]:
                 padded[k, : array.shape[0], array.shape[1] :] = array[:, -1:]
         packed[name] = torch.from_numpy(padded)
-    grounds = GroundBank.pack([bake(scenario, resolution=GROUND_CELL) for scenario in scenarios])
+    # Baking is mostly compiled code that lets other threads run.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        grounds = GroundBank.pack(list(pool.map(_ground, scenarios)))
     return SceneBank(**packed), grounds
+
+
+_grounds: OrderedDict[str, Ground] = OrderedDict()
+
+
+def _ground(scenario: Scenario) -> Ground:
+    """The baked ground of a scenario, from the last `_KEPT` ones if it is among them.
+
+    A comparison builds the same scenes for every recipe; baking them anew took a tenth of its time.
+    """
+    key = scenario.fingerprint()
+    ground = _grounds.get(key) or bake(scenario, resolution=GROUND_CELL)
+    _grounds[key] = ground
+    _grounds.move_to_end(key)
+    while len(_grounds) > _KEPT:
+        _grounds.popitem(last=False)
+    return ground
 
 
 def _scene_arrays(scenario: Scenario, agents: int, dt: float) -> dict[str, np.ndarray]:

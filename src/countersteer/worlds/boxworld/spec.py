@@ -84,7 +84,7 @@ class BoxWorldSpec(WorldSpec):
     start: StartSpec = StartSpec()
     looks: Looks = Looks()
     target_points: bool = False
-    command_duration: float = 6.0
+    command_duration: float = 4.0
     lost_distance: float = 4.0
     lost_heading: float = 1.0
     terminate: tuple[Cause, ...] = (Cause.COLLISION, Cause.LOST, Cause.NUMERIC, Cause.GOAL)

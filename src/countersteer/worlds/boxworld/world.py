@@ -352,10 +352,14 @@ class BoxWorld(World):
             outputs,
         )
 
+    def _command(self, state: BoxWorldState) -> tuple[Tensor, Tensor]:
+        """Whether a command is on, and for how long it has been [s]."""
+        age = (state.age[:, None] - state.command_tick) * self.dt
+        return (state.command_tick >= 0) & (age >= 0) & (age < self.spec.command_duration), age
+
     def _intent(self) -> Intent:
         state = self.state
-        age = (state.age[:, None] - state.command_tick) * self.dt
-        active = (state.command_tick >= 0) & (age >= 0) & (age < self.spec.command_duration)
+        active, age = self._command(state)
         ahead = torch.tensor(TARGET_DISTANCES, device=self.device)
         points = self.path_at(state.arc[..., None] + ahead).position
         local = local_from_world(
@@ -584,9 +588,10 @@ class BoxWorld(World):
             | ((cars.speed * cars.curvature).abs() > COMFORT["yaw_rate"])
             | ((jerk.abs() > COMFORT["jerk"]) & (state.age[:, None] > 1))
         )
-        # A commanded lane change puts the path a lane away at once; that is not being lost.
-        reach = spec.lost_distance + state.path_offset.abs()
-        lost = (state.lateral.abs() > reach) | (state.heading_error.abs() > spec.lost_heading)
+        # A commanded lane change puts the path a lane away at once; until it is due, the way there is not lost.
+        origin = torch.where(self._command(state)[0], -state.path_offset, 0.0)
+        beyond = torch.maximum(state.lateral - origin.clamp(min=0.0), origin.clamp(max=0.0) - state.lateral)
+        lost = (beyond > spec.lost_distance) | (state.heading_error.abs() > spec.lost_heading)
         goal = state.arc > bank.path_length[state.scene] - 5.0
         numeric = ~finite | ~cars.position.isfinite().all(-1)
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from countersteer.errors import UserError
 from countersteer.tensors import TensorTree
 
 __all__ = ["APPEARANCE_NUMBERS", "Appearance", "Colour", "default_appearance", "random_appearance"]
@@ -90,11 +91,7 @@ def default_appearance(worlds: int) -> Appearance:
     """
 
     def every(*values: float) -> Tensor:
-        return (
-            torch.tensor(values if len(values) > 1 else values[0])
-            .expand(worlds, *([len(values)] if len(values) > 1 else []))
-            .clone()
-        )
+        return torch.tensor(values).expand(worlds, -1).clone()
 
     return Appearance(
         sky=every(92.0, 146.0, 208.0),
@@ -104,12 +101,12 @@ def default_appearance(worlds: int) -> Appearance:
         white=every(236.0, 236.0, 232.0),
         yellow=every(238.0, 186.0, 52.0),
         light=_direction(torch.tensor(0.9), torch.tensor(0.9)).expand(worlds, 3).clone(),
-        ambient=every(0.55),
-        terrain_texture=every(0.22),
-        road_texture=every(0.06),
+        ambient=every(0.55)[:, 0],
+        terrain_texture=every(0.22)[:, 0],
+        road_texture=every(0.06)[:, 0],
         texture_offset=every(0.0, 0.0),
-        visibility=every(450.0),
-        paint=every(0.95),
+        visibility=every(450.0)[:, 0],
+        paint=every(0.95)[:, 0],
         colours=torch.tensor(_COLOURS, dtype=torch.float32).expand(worlds, -1, -1).clone(),
     )
 
@@ -122,9 +119,17 @@ def random_appearance(numbers: Float[Tensor, "world k"], strength: float = 1.0) 
     Args:
         numbers: Uniform in [0, 1), at least `APPEARANCE_NUMBERS` for each world.
         strength: Share of the full range in [0, 1]; 0 is `default_appearance`.
+
+    Raises:
+        UserError: There are too few numbers.
     """
     if numbers.shape[-1] < APPEARANCE_NUMBERS:
-        raise ValueError(f"random_appearance needs {APPEARANCE_NUMBERS} numbers, got {numbers.shape[-1]}")
+        raise UserError(
+            "too few numbers to draw an appearance from",
+            got=numbers.shape[-1],
+            expected=f"at least {APPEARANCE_NUMBERS} for each world",
+            fix="draw APPEARANCE_NUMBERS",
+        )
     numbers = numbers.to("cpu", torch.float32)
     base = default_appearance(len(numbers))
     draws = iter(numbers.unbind(-1))

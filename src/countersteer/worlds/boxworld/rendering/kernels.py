@@ -62,8 +62,8 @@ CHUNK = 64
 """Pixels of a row that are drawn together."""
 # Where a piece's quantities begin in its buffers.
 NEAR, FROM_X, FROM_Y, SHARE_X, SHARE_Y, INSIDE, NOISE_FINE, NOISE_COARSE = (CHUNK * k for k in range(8))
-PU_X, PU_Y, PV_X, PV_Y, ROADS, WHITES, YELLOWS, TEXTURE = (CHUNK * k for k in range(8, 16))
-QUANTITIES = 16
+PU_X, PU_Y, PV_X, PV_Y, ROADS, WHITES, YELLOWS, TEXTURE, AWAY = (CHUNK * k for k in range(8, 17))
+QUANTITIES = 17
 CORNER, FINE, COARSE = 0, CHUNK, 2 * CHUNK
 
 
@@ -409,7 +409,7 @@ def _ground_points(ray, step, eye, texel, per_height, cell, rows, cols, first, d
         near = max((ray_s + u * step_s) * per_height, F(1.0 / FAR_GROUND))
         t = F(1.0) / near
         x, y = (ray_x + u * step_x) * t, (ray_y + u * step_y) * t
-        data[NEAR + i] = near
+        data[NEAR + i], data[AWAY + i] = near, t
         data[FROM_X + i] = x * per_height
         data[FROM_Y + i] = y * per_height
         j = np.int32(np.floor(x * F(COARSE_NOISE) + coarse_x)) & (NOISE_SIZE - 1)
@@ -473,7 +473,8 @@ def _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y):
     code = (F(np.int32(word & 0xFF)) - F(128.0)) * F(1.0 / 127)
     distance = abs(code * abs(code) * F(PAINT_RANGE) - sin * off_x + cos * off_y)
     across = max(abs(cos * pu_y - sin * pu_x) + abs(cos * pv_y - sin * pv_x), F(1e-3))
-    share = _coverage(distance, half, F(1.0) / across)
+    # A saturated code says only that no marking is near, however large the footprint.
+    share = _coverage(distance, half, F(1.0) / across) if abs(code) < F(1.0) else F(0.0)
     s = (phase + F(0.5)) * F(DASH_PERIOD / PHASE_STEPS) - F(DASH_PERIOD / 2) + cos * off_x + sin * off_y
     along = max(abs(cos * pu_x + sin * pu_y) + abs(cos * pv_x + sin * pv_y), F(1e-3))
     dash = _coverage(abs(s), F(DASH_LENGTH / 2), F(1.0) / along)
@@ -492,7 +493,7 @@ def _ground_surface(right, down, per_focal, cell, words, data):
     slope = F(EDGE_STEP) / cell
     for i in range(CHUNK):
         # How the ground point moves for one pixel to the right (pu) and down (pv) [m].
-        scale = per_focal / data[NEAR + i]
+        scale = per_focal * data[AWAY + i]
         from_x, from_y = data[FROM_X + i], data[FROM_Y + i]
         pu_x, pu_y = scale * (du_x + du_z * from_x), scale * (du_y + du_z * from_y)
         pv_x, pv_y = scale * (dv_x + dv_z * from_x), scale * (dv_y + dv_z * from_y)
@@ -677,7 +678,7 @@ def _draw_ground_and_sky(
                 nearness[row, left + i] = data[NEAR + i] * F(1.0 - SINKS)
             if len(depth):
                 for i in range(count):
-                    depth[row, left + i] = F(1.0) / data[NEAR + i]
+                    depth[row, left + i] = data[AWAY + i]
             if not (colours or classes):
                 continue
             crowded = _gather(cells, start, cols, noise, index, words, data)

@@ -80,7 +80,9 @@ def _picture(
             away = np.where(ray[..., 2] < 0, position[2] / -np.minimum(ray[..., 2], -1e-300), np.inf)
         hit = away < FAR_GROUND
         depth[hit] = away[hit]
-        colour, kind[hit] = _ground(bank, int(views.scene[n]), position, rotation, focal, away[hit], ray[hit], look)
+        colour, kind[hit] = _ground(
+            bank, int(views.scene[n]), position, rotation, focal, away[hit], ray[hit], look
+        )
         lit = 1 - _shadow(bodies, int(views.ego_slot[n]), position[:2] + away[hit, None] * ray[hit][:, :2])
         rgb[hit] = _hazy(colour * lit[:, None], away[hit], look)
 
@@ -104,7 +106,16 @@ def _picture(
             facing = (1 if side % 2 == 0 else -1) * (axes[side // 2] @ look["light"])
             light = look["ambient"] + (1 - look["ambient"]) * max(facing, 0.0)
             colour = _box_paint(
-                int(bodies.kind[slot]), side, a[on], b[on], size[e1] / 2, size[e2] / 2, wide, high, body, light
+                int(bodies.kind[slot]),
+                side,
+                a[on],
+                b[on],
+                size[e1] / 2,
+                size[e2] / 2,
+                wide,
+                high,
+                body,
+                light,
             )
             rgb[on] = _hazy(colour, away[on], look)
     return np.floor(np.clip(rgb, 0, 255) + 0.5).astype(np.uint8), depth.astype(np.float32), kind, instance
@@ -154,7 +165,9 @@ def _enter(eye: ndarray, ray: ndarray, half: ndarray) -> tuple[ndarray, ndarray,
     return away, face, a, b
 
 
-def _footprint(camera: ndarray, normal: int, along: int, ray: ndarray, away: ndarray, focal: ndarray) -> ndarray:
+def _footprint(
+    camera: ndarray, normal: int, along: int, ray: ndarray, away: ndarray, focal: ndarray
+) -> ndarray:
     """How far the point on a face moves along one of its axes for a pixel to the right plus one down [m]."""
     moved = np.zeros_like(away)
     for pixel in range(2):
@@ -196,7 +209,8 @@ def _ground(
     inside = ((at >= 0) & (at < (cols, rows))).all(-1)
     # How the point moves for one pixel to the right and one down.
     moves = [
-        (away / focal)[:, None] * (rotation[:2, k] + rotation[2, k] * away[:, None] * ray[:, :2] / position[2])
+        (away / focal)[:, None]
+        * (rotation[:2, k] + rotation[2, k] * away[:, None] * ray[:, :2] / position[2])
         for k in range(2)
     ]
 
@@ -256,7 +270,7 @@ def _paint_share(code: ndarray, offset: ndarray, moves: list[ndarray]) -> ndarra
     distance = PAINT_RANGE * c * np.abs(c) + (across * offset).sum(-1)
     phase = code[:, 1] & SOLID
     half = np.where(phase == WIDE, WIDE_HALF_WIDTH, LINE_HALF_WIDTH)
-    share = _coverage(np.abs(distance), half, extent(across))
+    share = np.where(np.abs(c) < 1, _coverage(np.abs(distance), half, extent(across)), 0.0)
     s = ((phase + 0.5) / PHASE_STEPS - 0.5) * DASH_PERIOD + (along * offset).sum(-1)
     dash = _coverage(np.abs(s), DASH_LENGTH / 2, extent(along))
     merged = np.clip((extent(along) - DASH_LENGTH) / (DASH_PERIOD - DASH_LENGTH), 0, 1)
@@ -292,7 +306,10 @@ def _box_paint(
         glass = band(b, 0.40 * half_b, 0.28 * half_b, high)
         if face < 2:
             colour = over(
-                colour, (40, 50, 60), glass * band(a, 0, 0.82 * half_a, wide), light * (1.9 if face == 0 else 1)
+                colour,
+                (40, 50, 60),
+                glass * band(a, 0, 0.82 * half_a, wide),
+                light * (1.9 if face == 0 else 1),
             )
             colour = over(colour, (30, 30, 33), band(b, -half_b, 0.3 * half_b, high), light)
             lamp = band(b, -0.14 * half_b, 0.12 * half_b, high)
@@ -300,10 +317,16 @@ def _box_paint(
             return over(colour, (250, 244, 220) if face == 0 else (205, 28, 30), lamp)
         if face < 4:
             colour = over(colour, (40, 50, 60), glass * band(a, -0.12 * half_a, 0.62 * half_a, wide), light)
-            wheels = band(b, -half_b, 0.42 * half_b, high) * band(np.abs(a), 0.62 * half_a, 0.17 * half_a, wide)
-            return over(colour, (30, 30, 33), np.maximum(wheels, band(b, -half_b, 0.14 * half_b, high)), light)
+            wheels = band(b, -half_b, 0.42 * half_b, high) * band(
+                np.abs(a), 0.62 * half_a, 0.17 * half_a, wide
+            )
+            return over(
+                colour, (30, 30, 33), np.maximum(wheels, band(b, -half_b, 0.14 * half_b, high)), light
+            )
         if face == 4:
-            panes = np.maximum(band(a, 0.30 * half_a, 0.11 * half_a, wide), band(a, -0.72 * half_a, 0.07 * half_a, wide))
+            panes = np.maximum(
+                band(a, 0.30 * half_a, 0.11 * half_a, wide), band(a, -0.72 * half_a, 0.07 * half_a, wide)
+            )
             return over(colour, (40, 50, 60), panes * band(b, 0, 0.82 * half_b, high), light)
         return over(colour, (30, 30, 33), np.ones(len(a)), light)
     if kind in (PixelClass.PEDESTRIAN, PixelClass.CYCLIST):
