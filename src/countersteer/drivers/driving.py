@@ -25,8 +25,8 @@ class Tick:
     """One turn of the loop, leading dimensions `[world agent]`.
 
     Attributes:
-        observation: What was seen.
-        label: What the expert would do, if there is one.
+        observation: What was seen, if anybody looked.
+        label: What the expert would do, if it was asked.
         output: What the policy said, if it was asked.
         decision: What was done.
         events: What came of it.
@@ -34,7 +34,7 @@ class Tick:
         alive: Whether the drive was still going when it was observed.
     """
 
-    observation: Observation
+    observation: Observation | None
     label: Label | None
     output: PolicyOutput | None
     decision: Decision
@@ -96,13 +96,15 @@ class Driving:
         self.age = torch.where(mask, 0, self.age)
 
     @torch.no_grad()
-    def tick(self) -> Tick:
-        """Advance every drive by one tick."""
+    def tick(self, *, keep: bool = True) -> Tick:
+        """Advance every drive by one tick; what nobody needs is left out of a tick that is not to be kept."""
         world = self.world
-        observation = world.observe()
-        label = self.expert.label(world) if self.expert is not None else None
+        observation = world.observe() if keep or self.policy is not None else None
+        asked = self.expert is not None and (keep or self.driver.uses_expert)
+        label = self.expert.label(world) if asked else None  # pyright: ignore[reportOptionalMemberAccess]
         output = None
         if self.policy is not None:
+            assert observation is not None
             output = self.policy.act(self.policy.encode(observation), self.policy_memory)
             self.policy_memory = output.memory
         decision, self.driver_memory = self.driver.act(
@@ -156,14 +158,18 @@ class Rollout(TensorTree):
     version: Int[Tensor, "time drive"]
 
 
-def roll_out(driving: Driving, ticks: int, *, first_drive: int, version: int) -> Iterator[Rollout]:
-    """Drive for `ticks`, beginning a new drive whenever one has ended; yields one tick at a time.
+def roll_out(
+    driving: Driving, ticks: int, *, first_drive: int, version: int, every: int = 1
+) -> Iterator[Rollout]:
+    """Drive for `ticks`, beginning a new drive whenever one has ended; yields a tick at a time.
 
     Args:
         driving: Who drives where.
         ticks: How long.
         first_drive: Row r begins with drive `first_drive + r`; its k-th drive is that plus `k * batch`.
         version: Weight version to record.
+        every: Yield every so many ticks only, the first one included; `first` then tells whether anything
+            began since the last one that was yielded.
     """
     world = driving.world
     rows = torch.arange(world.batch)
@@ -173,22 +179,28 @@ def roll_out(driving: Driving, ticks: int, *, first_drive: int, version: int) ->
     def flat(tree: TensorTree) -> Any:
         return tree.map(lambda leaf: leaf.flatten(0, 1)[None])
 
-    for _ in range(ticks):
+    began = torch.zeros_like(driving.first)
+    for number in range(ticks):
+        keep = number % every == 0
         confidence = world.confidence()
-        turn = driving.tick()
-        yield Rollout(
-            observation=flat(turn.observation),
-            label=flat(turn.label) if turn.label is not None else None,
-            action=flat(turn.decision.action),
-            policy_drove=turn.decision.policy_drove.flatten()[None],
-            first=turn.first.flatten()[None],
-            alive=turn.alive.flatten()[None],
-            terminated=turn.events.terminated.flatten()[None],
-            cause=turn.events.cause.flatten()[None],
-            confidence=confidence.flatten()[None],
-            drive=drive[:, None].expand(-1, world.agents).flatten()[None],
-            version=torch.full((1, world.batch * world.agents), version),
-        )
+        turn = driving.tick(keep=keep)
+        began = began | turn.first
+        if keep:
+            assert turn.observation is not None
+            yield Rollout(
+                observation=flat(turn.observation),
+                label=flat(turn.label) if turn.label is not None else None,
+                action=flat(turn.decision.action),
+                policy_drove=turn.decision.policy_drove.flatten()[None],
+                first=began.flatten()[None],
+                alive=turn.alive.flatten()[None],
+                terminated=turn.events.terminated.flatten()[None],
+                cause=turn.events.cause.flatten()[None],
+                confidence=confidence.flatten()[None],
+                drive=drive[:, None].expand(-1, world.agents).flatten()[None],
+                version=torch.full((1, world.batch * world.agents), version),
+            )
+            began = torch.zeros_like(began)
         ended = ~driving.alive.any(1)
         if ended.any():
             drive = torch.where(ended, drive + world.batch, drive)

@@ -35,7 +35,7 @@ class PerturbedDriver(Driver):
     lateral: float = 1.2
     heading: float = 0.1
     speed: float = 0.1
-    period: float = 4.0
+    period: float = 5.0
     once: bool = False
 
     @property

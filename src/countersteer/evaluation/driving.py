@@ -87,6 +87,7 @@ def drive(
         truth, actors = world.truth(), world.boxes()
         intent_offset = world.state.path_offset
         turn = driving.tick()
+        assert turn.observation is not None
         plan = turn.output.plan if turn.output is not None else turn.label.plan  # type: ignore[union-attr]
         in_world = world_from_local(
             plan.position, truth.position[..., None, :], truth.heading[..., None].expand(plan.heading.shape)
@@ -158,9 +159,9 @@ def open_loop_error(
     total = count = 0.0
     for _ in range(ticks):
         turn = driving.tick()
+        assert turn.observation is not None and turn.label is not None
         answer = policy.act(policy.encode(turn.observation), memory)
         memory = answer.memory
-        assert turn.label is not None
         use = turn.label.valid & turn.alive
         miss = (answer.plan.position - turn.label.plan.position).norm(dim=-1).mean(-1)
         total += float(miss[use].sum())

@@ -58,6 +58,7 @@ def mirror_half(batch: Batch) -> Batch:
     RIGHT are swapped. A road and its mirror image ask for mirrored driving, so the data count twice.
     """
     observations, label = batch.observations, batch.label
+
     def turned(values: Tensor, mirror: Callable[[Tensor], Tensor]) -> Tensor:
         values = values.clone()
         values[1::2] = mirror(values[1::2])

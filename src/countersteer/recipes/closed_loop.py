@@ -42,12 +42,13 @@ def clone() -> Recipe:
                 RecordedDrive(end=40.0),
             )
         ),
-        world=BoxWorldSpec(start=StartSpec(command_share=0.5), traffic=IDM()),
+        # Two metres aside, another lane is the nearest: which one is meant can no longer be seen.
+        world=BoxWorldSpec(start=StartSpec(command_share=0.7), traffic=IDM(), lost_distance=2.2),
         policy=PlannerSpec(),
         expert=RecoveryExpert(),
         driver=ExpertDriver(),
         objective=Imitation(),
-        collection=Collection(),
+        collection=Collection(rounds=1),
         learning=Learning(),
     )
 
@@ -58,9 +59,9 @@ def perturb() -> Recipe:
 
 
 def on_policy() -> Recipe:
-    """The policy drives, the expert labels: DAgger with a falling share of the expert."""
-    driver = MixedDriver(expert_share=Linear(1.0, 0.0, (0.0, 0.34)))
-    return dataclasses.replace(clone(), name="on_policy", driver=driver)
+    """The policy drives, thrown off its course as in `perturb`; the expert labels (DAgger)."""
+    driver = PerturbedDriver(MixedDriver(expert_share=Linear(1.0, 0.0, (0.0, 0.34))))
+    return dataclasses.replace(clone(), name="on_policy", driver=driver, collection=Collection())
 
 
 def blind() -> Recipe:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from countersteer.drivers.driving import Driving, Rollout, roll_out
@@ -65,15 +64,12 @@ class InlineCollector(Collector):
             self.policy.load_state_dict(request.weights)
         driving = Driving(self.world, recipe.driver, self.policy, recipe.expert, self.seed, request.progress)
         stride = recipe.policy.stride
-        kept: list[Rollout] = []
-        began = torch.zeros(1, 1, dtype=torch.bool)
-        ticks = roll_out(
-            driving, request.frames * stride, first_drive=request.first_drive, version=request.version
+        # Only every `stride`-th frame is kept: a policy's history steps over the others too.
+        kept = roll_out(
+            driving,
+            request.frames * stride,
+            first_drive=request.first_drive,
+            version=request.version,
+            every=stride,
         )
-        for number, tick in enumerate(ticks):
-            # Only every `stride`-th frame is kept: a policy's history steps over the others too.
-            began = began | tick.first
-            if number % stride == 0:
-                kept.append(tick.replace(first=began))
-                began = torch.zeros_like(began)
-        return Rollout.cat(kept)
+        return Rollout.cat(list(kept))

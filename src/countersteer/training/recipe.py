@@ -24,12 +24,15 @@ class Collection:
         frames: Frames kept in all, over the rounds.
         drives: Drives at once.
         first_round_share: Share of the frames that the first round gets; the rest is even.
+        last_learning_share: Share of the gradient steps that are taken once everything is collected; the
+            rest is even. With one round it is all of them.
     """
 
-    rounds: int = 4
-    frames: int = 24_000
-    drives: int = 96
+    rounds: int = 5
+    frames: int = 36_000
+    drives: int = 192
     first_round_share: float = 0.25
+    last_learning_share: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class Learning:
     """
 
     steps: int = 2_500
-    sequences: int = 16
-    length: int = 8
+    sequences: int = 9
+    length: int = 14
     learning_rate: float = 2e-3
     warmup: int = 50
     weight_decay: float = 1e-2

@@ -159,7 +159,7 @@ def train(
     started = time.monotonic() - spent
     try:
         for number in range(collection.rounds):
-            last = learning.steps * (number + 1) // collection.rounds
+            last = _steps_after(recipe, number)
             if learner.step >= last and number < len(store.rollouts):
                 continue
             if number >= len(store.rollouts):
@@ -191,6 +191,14 @@ def train(
     save_policy(finished, policy, recipe.name, seed, seconds, environment)
     store.remove()
     return finished
+
+
+def _steps_after(recipe: Recipe, number: int) -> int:
+    """Gradient steps that have been taken when round `number` is over."""
+    rounds, steps = recipe.collection.rounds, recipe.learning.steps
+    if number == rounds - 1:
+        return steps
+    return round(steps * (1 - recipe.collection.last_learning_share) * (number + 1) / (rounds - 1))
 
 
 def _request(recipe: Recipe, seed: int, number: int, learner: Learner, store: RolloutStore) -> Request:

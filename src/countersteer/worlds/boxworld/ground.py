@@ -294,7 +294,7 @@ def _edge(drivable: UInt8[ndarray, "fine_rows fine_cols"], resolution: float) ->
     inside = (share > 127).astype(np.uint8)
     far = [cv2.distanceTransform(side, cv2.DIST_L2, cv2.DIST_MASK_5) for side in (inside, 1 - inside)]
     codes = np.empty(share.shape, np.uint8)
-    edge_codes(share, *far, near, 1.6 * width, resolution, codes)
+    edge_codes(share, far[0], far[1], near, 1.6 * width, resolution, codes)
     return codes
 
 
