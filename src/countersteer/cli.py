@@ -321,6 +321,8 @@ def _demo(known: argparse.Namespace) -> int:
     from countersteer.recipes import closed_loop
     from countersteer.recipes.main_job import demo
 
+    if known.seeds < 1:
+        raise UserError("there is nothing to compare without a seed", got=known.seeds, expected="at least 1")
     recipes = [getattr(closed_loop, name)() for name in _RECIPES]
     job = demo(recipes, known.out, range(known.seeds), progress=console.TrainingConsole, message=console.say)
     console.print_rows(job.rows, job.tests)
@@ -403,13 +405,14 @@ def _data_import(known: argparse.Namespace) -> int:
         paths = scan(known.path)
         if not paths:
             raise UserError(f"nothing that we can read lies under {known.path}", fix="see docs/formats.md")
+        failed = 0
         for path in paths:
-            scenario = read(path)
-            print(f"wrote {storage.save(scenario, known.out / scenario.id)}")
-        return 0
+            try:
+                scenario = read(path)
+                print(f"wrote {storage.save(scenario, known.out / scenario.id)}")
+            except UserError as error:  # the others are converted all the same
+                failed += 1
+                print(f"error: {error}", file=sys.stderr)
+        return 2 if failed else 0
     print(f"wrote {storage.save(read(known.path), known.out)}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -42,8 +42,8 @@ def clone() -> Recipe:
                 RecordedDrive(end=40.0),
             )
         ),
-        # Two metres aside, another lane is the nearest: which one is meant can no longer be seen.
-        world=BoxWorldSpec(start=StartSpec(command_share=0.7), traffic=IDM(), lost_distance=2.2),
+        # Further aside than this, which lane is meant can no longer be seen.
+        world=BoxWorldSpec(start=StartSpec(command_share=0.7), traffic=IDM(), lost_distance=2.5),
         policy=PlannerSpec(),
         expert=RecoveryExpert(),
         driver=ExpertDriver(),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from countersteer.errors import UserError
 from countersteer.objectives.interface import Objective
 from countersteer.training.recipe import Learning
 
@@ -59,9 +60,11 @@ class Learner:
             norm = nn.utils.clip_grad_norm_(self.models[name].parameters(), self.learning.clip)
             logged |= {f"loss/{name}": loss.item(), f"gradient_norm/{name}": norm.item()}
             if not math.isfinite(logged[f"loss/{name}"] + logged[f"gradient_norm/{name}"]):
-                raise FloatingPointError(
-                    f"the {name} loss or gradient at step {self.step} is not finite; "
-                    "lower learning.learning_rate"
+                raise UserError(
+                    f"the training of {name!r} has diverged at step {self.step}",
+                    got=f"loss {logged[f'loss/{name}']}, gradient norm {logged[f'gradient_norm/{name}']}",
+                    expected="finite numbers",
+                    fix="lower learning.learning_rate; the checkpoints before this step are whole",
                 )
             optimizer.step()
         self.step += 1

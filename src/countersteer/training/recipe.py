@@ -29,7 +29,7 @@ class Collection:
     """
 
     rounds: int = 5
-    frames: int = 36_000
+    frames: int = 42_000
     drives: int = 192
     first_round_share: float = 0.25
     last_learning_share: float = 0.4
@@ -50,7 +50,7 @@ class Learning:
         checkpoint_every: Steps between checkpoints.
     """
 
-    steps: int = 2_500
+    steps: int = 3_200
     sequences: int = 9
     length: int = 14
     learning_rate: float = 2e-3

@@ -29,9 +29,14 @@ def _at(
 def _acceleration(
     plan: Plan, spec: PlanSpec, speed: Float[Tensor, "*batch"], time: float
 ) -> Float[Tensor, "*batch"]:
-    """Constant acceleration that covers the plan's distance in `time` [s]."""
+    """Constant acceleration that covers the plan's distance in `time` [s].
+
+    Distance counts along the plan's headings: what lies aside is no way to go, and a plan that begins
+    behind the car (it has overtaken a recording) asks for less speed, not for more.
+    """
     start = torch.zeros_like(plan.position[..., :1, :])
-    steps = (plan.position - torch.cat([start, plan.position[..., :-1, :]], -2)).norm(dim=-1)
+    course = torch.stack([plan.heading.cos(), plan.heading.sin()], -1)
+    steps = ((plan.position - torch.cat([start, plan.position[..., :-1, :]], -2)) * course).sum(-1)
     distance = _at(steps.cumsum(-1), 0.0, spec, time)
     return (2 * (distance - speed * time) / time**2).clamp(-6.0, 3.0)
 
