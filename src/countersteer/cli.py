@@ -263,6 +263,11 @@ def _train(known: argparse.Namespace) -> int:
 def _suite(name: str, scenes: Path | None = None) -> Suite:
     from countersteer.evaluation import suites
 
+    if name != "recorded" and scenes is not None:
+        raise UserError(
+            f"--scenes goes with the suite 'recorded', not with {name!r}",
+            fix="leave --scenes out, or choose --suite recorded",
+        )
     if name == "recorded" and scenes is not None:
         from countersteer.scenarios.sources import ScenarioFolder
 

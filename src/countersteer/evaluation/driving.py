@@ -159,7 +159,8 @@ def open_loop_error(
     total = count = 0.0
     for _ in range(ticks):
         turn = driving.tick()
-        assert turn.observation is not None and turn.label is not None
+        assert turn.observation is not None
+        assert turn.label is not None
         answer = policy.act(policy.encode(turn.observation), memory)
         memory = answer.memory
         use = turn.label.valid & turn.alive

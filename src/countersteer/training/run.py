@@ -286,6 +286,11 @@ def _restore(
         model.load_state_dict(state["models"][name])
     for name, optimizer in learner.optimizers.items():
         optimizer.load_state_dict(state["optimizers"][name])
+        # A checkpoint's tensors are contiguous; the fused step pairs weights and moments in memory order.
+        for weight, moments in optimizer.state.items():
+            for key, value in moments.items():
+                if value.shape == weight.shape:
+                    moments[key] = torch.empty_like(weight).copy_(value)
     torch.set_rng_state(state["random"]["torch"])
     generator.set_state(state["random"]["batches"])
     learner.step = found.metadata["step"]

@@ -9,17 +9,14 @@ from torch import Tensor
 from countersteer import noise
 from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.scenario import ActorKind, SignalState
-from countersteer.worlds.boxworld.ground import GroundBank
 from countersteer.worlds.boxworld.rendering import (
     APPEARANCE_NUMBERS,
+    Appearance,
     Boxes,
     Colour,
-    Images,
-    Outputs,
     PixelClass,
     Views,
     random_appearance,
-    render,
 )
 from countersteer.worlds.boxworld.scenes import SceneBank
 from countersteer.worlds.boxworld.spec import Looks
@@ -36,20 +33,20 @@ _KINDS = {
 
 
 class Painter:
-    """Draws what cameras see. Looks depend on the drive alone, so nothing is remembered between ticks.
+    """Says what cameras see. Looks depend on the drive alone, so nothing is remembered between ticks.
 
     Args:
         looks: How much drives differ.
-        bank, ground: The scenes.
+        bank: The scenes.
         seed: Of all randomness.
     """
 
-    def __init__(self, looks: Looks, bank: SceneBank, ground: GroundBank, seed: int):
-        self.looks, self.bank, self.ground, self.seed = looks, bank, ground, seed
+    def __init__(self, looks: Looks, bank: SceneBank, seed: int):
+        self.looks, self.bank, self.seed = looks, bank, seed
         classes = [int(_KINDS[kind]) for kind in ActorKind]
         self._classes = torch.tensor(classes)
 
-    def picture(
+    def drawing(
         self,
         camera: Camera,
         scene: Int[Tensor, "world"],
@@ -59,16 +56,14 @@ class Painter:
         there: Tensor,
         position: Float[Tensor, "world agent 2"],
         heading: Float[Tensor, "world agent"],
-        outputs: Outputs = Outputs(),
-    ) -> Images:
-        """Images of one camera of every controlled car, `world * agent` of them, cars of a world adjacent.
+    ) -> tuple[Views, Boxes, Appearance]:
+        """What one camera of every controlled car looks at, `world * agent` views, cars of a world adjacent.
 
         Args:
             camera: Which.
             scene, drive, tick: Of each drive.
             actor, there: Box centres, headings and presence of all actors.
             position, heading: Rear axles of the controlled cars.
-            outputs: Which pictures.
         """
         worlds, agents = heading.shape
         zero = torch.zeros_like(drive)
@@ -85,7 +80,7 @@ class Painter:
             focal=torch.full((worlds * agents,), camera.focal),
             ego_slot=torch.arange(agents).repeat(worlds),
         )
-        return render(self.ground, views, self._boxes(scene, drive, tick, actor, there), look, outputs)
+        return views, self._boxes(scene, drive, tick, actor, there), look
 
     def _mounted(
         self, camera: Camera, mounting: Tensor, position: Tensor, heading: Tensor

@@ -22,7 +22,7 @@ from countersteer.scenarios.scenario import Scenario, SignalState
 from countersteer.tensors import TensorTree
 from countersteer.vehicles import bicycle
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.boxworld.rendering import Images, Outputs
+from countersteer.worlds.boxworld.rendering import Images, Outputs, render
 from countersteer.worlds.boxworld.scenes import PATH_SPACING, build_bank
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
 from countersteer.worlds.boxworld.views import Painter
@@ -130,7 +130,7 @@ class BoxWorld(World):
         self.device = torch.device(device)
         bank, ground = build_bank(scenarios, spec.agents, spec.dt)
         self.bank, self.ground = bank.to(self.device), ground
-        self.painter = Painter(spec.looks, self.bank, ground, seed)
+        self.painter = Painter(spec.looks, self.bank, seed)
         self._noise_salt = 0
         self.state = self._begin(self._rest_starts())
 
@@ -290,20 +290,25 @@ class BoxWorld(World):
         return self._route_at(self.state.scene, arc, self.state.path_offset)
 
     def log_at(self, ahead: Float[Tensor, "point"]) -> LoggedPoses:
-        """See `World.log_at`."""
+        """See `World.log_at`; past its end a recording goes straight on, so that nobody brakes for it."""
         state, bank, agents = self.state, self.bank, self.agents
         steps = (ahead / self.dt).round().long()
         tick = state.tick[:, None, None] + steps
-        inside = tick < bank.ticks[state.scene][:, None, None]
+        last = bank.ticks[state.scene][:, None, None] - 1
         slots = torch.arange(agents, device=self.device)[None, :, None]
-        scene, tick = state.scene[:, None, None], tick.clamp(max=bank.pose.shape[2] - 1)
-        pose = bank.pose[scene, slots, tick]
+        scene, inside, beyond = state.scene[:, None, None], tick <= last, (tick - last).clamp(min=0)
+        tick = torch.minimum(tick, last)
+        pose, speed = bank.pose[scene, slots, tick], bank.speed[scene, slots, tick]
+        course = torch.stack([pose[..., 2].cos(), pose[..., 2].sin()], -1)
+        further = (beyond * self.dt * speed)[..., None] * course
         back = boxes.rear_axle_to_center(bank.size[state.scene, :agents, 0])
         rear = torch.stack([-back, torch.zeros_like(back)], -1)[:, :, None]
         return LoggedPoses(
-            position=world_from_local(rear.expand(*pose.shape[:-1], 2), pose[..., :2], pose[..., 2]),
+            position=world_from_local(
+                rear.expand(*pose.shape[:-1], 2), pose[..., :2] + further, pose[..., 2]
+            ),
             heading=wrap_angle(pose[..., 2]),
-            speed=bank.speed[scene, slots, tick],
+            speed=speed,
             valid=bank.valid[scene, slots, tick] & inside,
         )
 
@@ -340,7 +345,7 @@ class BoxWorld(World):
     def images(self, camera: Camera, outputs: Outputs = Outputs()) -> Images:
         """RGB, depth, class or instance images of one camera of every car, `world * agent` of them."""
         state = self.state
-        return self.painter.picture(
+        views, boxes, looks = self.painter.drawing(
             camera,
             state.scene,
             state.drive,
@@ -349,8 +354,8 @@ class BoxWorld(World):
             state.actor_there,
             state.cars.position,
             state.cars.heading,
-            outputs,
         )
+        return render(self.ground, views, boxes, looks, outputs)
 
     def _command(self, state: BoxWorldState) -> tuple[Tensor, Tensor]:
         """Whether a command is on, and for how long it has been [s]."""

@@ -1,0 +1,69 @@
+"""Real drives replayed: through plan, tracker and vehicle the logged ego arrives where it was recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from countersteer.drivers.driving import Driving
+from countersteer.drivers.expert import ExpertDriver
+from countersteer.experts.log import LogExpert
+from countersteer.scenarios.drawing import draw_scenario
+from countersteer.scenarios.procedural import road_along
+from countersteer.scenarios.readers import read, scan
+from countersteer.scenarios.samples import recorded_drive
+from countersteer.scenarios.scenario import Scenario
+from countersteer.vehicles.bicycle import VehicleSpec
+from countersteer.vehicles.trackers import LQR, PurePursuit, Tracker
+from countersteer.worlds.boxworld.spec import BoxWorldSpec
+from countersteer.worlds.interface import Cause
+
+EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
+FOLDERS = ("womd_json", "womd_scenarionet", "nuscenes_scenarionet")
+SCENES = Path(__file__).parents[2] / "shared" / "data" / "scenarios"
+FILES = [file for folder in FOLDERS if SCENES.is_dir() for file in scan(SCENES / folder)]
+
+
+def distances_to_log(scenario: Scenario, tracker: Tracker) -> np.ndarray:
+    """Distance between the car and the recording at every tick [m]; the last one is at the log's end."""
+    if not scenario.road.features:
+        scenario = road_along(scenario)
+    spec = BoxWorldSpec(duration=scenario.duration + 1.0, vehicle=EXACT, terminate=(Cause.NUMERIC,))
+    world = spec.build([scenario], 1, 0)
+    first = torch.zeros(1, dtype=torch.long)
+    driving = Driving(world, ExpertDriver(tracker=tracker), None, LogExpert(), 0)
+    driving.begin(torch.ones(1, dtype=torch.bool), world.starts_at(first, first, first, jitter=False))
+    apart = []
+    for _ in range(int(scenario.duration / spec.dt + 1e-6)):
+        driving.tick(keep=False)
+        log, truth = world.log_at(torch.zeros(1)), world.truth()
+        apart.append(float((log.position[0, 0, 0] - truth.position[0, 0]).norm()))
+    return np.array(apart)
+
+
+@pytest.mark.parametrize("tracker", [PurePursuit(), LQR()], ids=["pure pursuit", "LQR"])
+def test_the_bundled_minute_is_driven_to_its_end(tracker):
+    apart = distances_to_log(recorded_drive(), tracker)
+    assert len(apart) >= 590
+    assert apart[-1] < 0.5
+    assert apart.max() < 1.0
+
+
+@pytest.mark.skipif(not FILES, reason=f"recorded scenes are not here: {SCENES}")
+def test_all_thirteen_scenes_are_there():
+    assert len(FILES) == 13
+
+
+@pytest.mark.skipif(not FILES, reason=f"recorded scenes are not here: {SCENES}")
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".gz"))
+def test_a_real_scene_is_drawn_and_driven_to_its_end(file):
+    scenario = read(file)
+    picture = draw_scenario(scenario)
+    assert picture.std() > 5, "an empty picture"
+    for tracker in (PurePursuit(), LQR()):
+        apart = distances_to_log(scenario, tracker)
+        assert apart[-1] < 0.5
+        assert apart.max() < 1.0
