@@ -30,16 +30,16 @@ _EXACT_UP_TO = 20  # 2^20 sign patterns take 8 MB and milliseconds; one more dou
 _FEWEST_RESAMPLES = 100_000
 
 
-def wilson_interval(passed: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(passed: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
     """Score interval of a pass rate (Wilson 1927, "Probable inference", without continuity correction).
 
         (p + z^2/2n ± z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
 
-    It holds for independent cases. Several seeds on one scenario are not: give it one count a scenario,
-    or say that the interval is conditional on the scenarios.
+    It holds for independent cases. Several seeds on one scenario are not: give it the mean count over
+    the seeds and the number of scenarios.
 
     Args:
-        passed: Cases passed, 0 to `total`.
+        passed: Cases passed, 0 to `total`; a mean over seeds need not be whole.
         total: Cases that count; 0 says nothing, so the interval is (0, 1).
         confidence: Coverage, in (0, 1).
 
@@ -158,7 +158,8 @@ class CompareRow:
         suite: On what.
         passed: Cases passed.
         total: Cases that count.
-        interval: Wilson interval of the pass rate at 95 %, low and high.
+        interval: Wilson interval of the pass rate at 95 %, low and high; a case counts once, however
+            many seeds drove it.
         open_loop_error: Mean distance between the driver's plan and the expert's while the expert drives
             [m]; None where it has no meaning.
         seconds: Wall time of training [s]; None if nothing was trained.

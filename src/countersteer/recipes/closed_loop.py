@@ -33,7 +33,7 @@ def clone() -> Recipe:
         scenarios=Combined(
             (
                 ProceduralRoads(
-                    count=60,
+                    count=140,
                     kinds=(RoadKind.GENTLE, RoadKind.TIGHT, RoadKind.STRAIGHT, RoadKind.S_CURVE),
                     lanes=(1, 4),
                     traffic=(0, 4),
@@ -60,8 +60,8 @@ def perturb() -> Recipe:
 
 def on_policy() -> Recipe:
     """The policy drives, thrown off its course as in `perturb`; the expert labels (DAgger)."""
-    driver = PerturbedDriver(MixedDriver(expert_share=Linear(1.0, 0.0, (0.0, 0.34))))
-    return dataclasses.replace(clone(), name="on_policy", driver=driver, collection=Collection())
+    driver = PerturbedDriver(MixedDriver(expert_share=Linear(1.0, 0.0, (0.0, 0.34))), period=10.0)
+    return dataclasses.replace(clone(), name="on_policy", driver=driver, collection=Collection(drives=128))
 
 
 def blind() -> Recipe:

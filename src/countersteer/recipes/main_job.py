@@ -187,7 +187,7 @@ def _rows(
             suite=suite,
             passed=int(passes.sum()),
             total=passes.size,
-            interval=wilson_interval(int(passes.sum()), passes.size),
+            interval=wilson_interval(float(passes.mean(0).sum()), passes.shape[1]),
             open_loop_error=float(np.mean(errors[driver])) if driver in errors else None,
             seconds=float(np.mean(seconds[driver])) if driver in seconds else None,
         )

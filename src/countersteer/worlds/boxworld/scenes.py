@@ -18,7 +18,7 @@ from countersteer.geometry import polylines
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, Scenario
 from countersteer.tensors import TensorTree
-from countersteer.worlds.boxworld.ground import Ground, GroundBank, bake
+from countersteer.worlds.boxworld.ground import GroundBank, bake
 
 __all__ = ["PATH_SPACING", "SceneBank", "build_bank"]
 
@@ -28,7 +28,7 @@ PATH_SPACING = 1.0
 GROUND_CELL = 0.4
 """Cell of the ground raster [m]; distances are extrapolated within a cell, so lines stay crisp."""
 
-_KEPT = 160  # grounds kept for the next world [scenes]; each is 1 to 5 MB
+_KEPT = 5  # sets of scenes: one to train in and the suites; 5 to 7 MB a scene
 
 _MOVING = 2.0  # an actor that never gets this far [m] from where it began is scenery
 
@@ -157,27 +157,31 @@ def build_bank(scenarios: Sequence[Scenario], agents: int, dt: float) -> tuple[S
             if name in ("pose", "speed", "arc", "light") and array.shape[1] < shape[1]:
                 padded[k, : array.shape[0], array.shape[1] :] = array[:, -1:]
         packed[name] = torch.from_numpy(padded)
-    # Baking is mostly compiled code that lets other threads run.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        grounds = GroundBank.pack(list(pool.map(_ground, scenarios)))
-    return SceneBank(**packed), grounds
+    return SceneBank(**packed), _ground_bank(scenarios)
 
 
-_grounds: OrderedDict[str, Ground] = OrderedDict()
+_ground_banks: OrderedDict[tuple[str, ...], GroundBank] = OrderedDict()
 
 
-def _ground(scenario: Scenario) -> Ground:
-    """The baked ground of a scenario, from the last `_KEPT` ones if it is among them.
+def _ground_bank(scenarios: Sequence[Scenario]) -> GroundBank:
+    """The baked grounds, from the last `_KEPT` sets of scenes if they are among them.
 
-    A comparison builds the same scenes for every recipe; baking them anew took a tenth of its time.
+    A comparison builds the same worlds for every recipe and drives the same suites with each; baking
+    them anew took a tenth of its time.
     """
-    key = scenario.fingerprint()
-    ground = _grounds.get(key) or bake(scenario, resolution=GROUND_CELL)
-    _grounds[key] = ground
-    _grounds.move_to_end(key)
-    while len(_grounds) > _KEPT:
-        _grounds.popitem(last=False)
-    return ground
+    key = tuple(scenario.fingerprint() for scenario in scenarios)
+    bank = _ground_banks.get(key)
+    if bank is None:
+        # Baking is mostly compiled code that lets other threads run.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            bank = GroundBank.pack(
+                list(pool.map(lambda scenario: bake(scenario, resolution=GROUND_CELL), scenarios))
+            )
+    _ground_banks[key] = bank
+    _ground_banks.move_to_end(key)
+    while len(_ground_banks) > _KEPT:
+        _ground_banks.popitem(last=False)
+    return bank
 
 
 def _scene_arrays(scenario: Scenario, agents: int, dt: float) -> dict[str, np.ndarray]:
