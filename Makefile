@@ -16,7 +16,6 @@ help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.runtime  ## Train four policies, drive them, write runs/demo/report.html
-	@if [ -e runs/demo ]; then echo "removing the earlier runs/demo"; rm -rf runs/demo; fi
 	$(BIN)/countersteer demo --out runs/demo
 
 test: $(VENV)/.dev  ## Run the fast tests

@@ -141,8 +141,8 @@ def main_job(
         for recipe in recipes:
             name = recipe.name if len(seeds) == 1 else f"{recipe.name}-{seed}"
             run = out / name
-            if not (run / "policy.safetensors").exists():
-                train(recipe, run, seed=seed, resume=run.exists(), progress=progress(name))
+            # A finished run is kept as it is, one of another recipe is refused.
+            train(recipe, run, seed=seed, resume=run.exists(), progress=progress(name))
             began = time.monotonic()
             _, metadata = load_policy(run)
             seconds.setdefault(recipe.name, []).append(metadata["seconds"])
