@@ -37,6 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
                 fix=f"countersteer {known.command} --help lists the arguments",
             )
         known.overrides = rest
+        if known.run in (_train, _demo):
+            import torch
+
+            # Moments of weights that no longer learn decay into denormal numbers, which are slow.
+            torch.set_flush_denormal(True)
         return known.run(known) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

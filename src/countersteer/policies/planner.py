@@ -208,17 +208,19 @@ class Planner(Policy):
         """
         for camera, mean in zip(self.spec.cameras, self.mean_image, strict=True):
             frames = self._frames(observation, camera)
-            frames = frames[observation.sensors[camera.name].valid.reshape(-1)]
-            if len(frames) == 0:
+            valid = observation.sensors[camera.name].valid.reshape(-1)
+            if not valid.any():
                 raise UserError(
                     f"no picture of camera {camera.name!r} is valid, so there is no mean image",
                     got="no valid reading",
                     expected="at least one",
                     fix="pass observations of drives that have begun",
                 )
-            # In parts: a round of driving is gigabytes once its bytes are floats.
-            totals = torch.stack([part.sum(0, dtype=torch.int32) for part in frames.split(256)])
-            mean.copy_(totals.sum(0) / len(frames))
+            total = torch.zeros_like(mean, dtype=torch.int64)
+            # In parts: a round of driving is gigabytes once its bytes are copied or are floats.
+            for part, counts in zip(frames.split(256), valid.split(256), strict=True):
+                total += part[counts].sum(0, dtype=torch.int32)
+            mean.copy_(total / valid.sum())
 
     def initial_memory(self, batch: tuple[int, ...], device: torch.device | str = "cpu") -> PlannerMemory:
         """Memory at the start of a drive, leading dimensions `batch`: no earlier frame."""

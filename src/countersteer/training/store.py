@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from countersteer.drivers.driving import Rollout
 
 __all__ = ["RolloutStore"]
+
+_PIECE = 32  # kept frames in a file
 
 
 class RolloutStore:
@@ -25,24 +28,33 @@ class RolloutStore:
         self.folder = folder
         self.rollouts: list[Rollout] = []
 
-    def _file(self, number: int) -> Path:
-        return self.folder / f"round_{number:03d}.safetensors"
+    def _place(self, number: int) -> Path:
+        return self.folder / f"round_{number:03d}"
 
     def add(self, rollout: Rollout) -> None:
-        """Keep a rollout; it is on disk before it counts."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._file(len(self.rollouts))
-        partial = path.with_suffix(".partial")
-        save_file({name: leaf.contiguous() for name, leaf in rollout.flatten().items()}, partial)
-        os.replace(partial, path)
+        """Keep a rollout; it is on disk, whole, before it counts."""
+        place = self._place(len(self.rollouts))
+        partial = place.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed here
+        partial.mkdir(parents=True)
+        # In pieces, because a file is put together in memory before it is written.
+        for number, begin in enumerate(range(0, len(rollout.alive), _PIECE)):
+            leaves = rollout[begin : begin + _PIECE].flatten()
+            save_file(
+                {name: leaf.contiguous() for name, leaf in leaves.items()},
+                partial / f"{number:03d}.safetensors",
+            )
+        shutil.rmtree(place, ignore_errors=True)
+        os.replace(partial, place)
         self.rollouts.append(rollout)
 
     def load(self, rounds: int, template: Rollout) -> bool:
         """Read the first `rounds` rounds back; False, and nothing kept, if one is missing or damaged."""
         loaded = []
         for number in range(rounds):
+            files = sorted(self._place(number).glob("*.safetensors"))
             try:
-                loaded.append(template.unflatten(load_file(self._file(number))))
+                loaded.append(Rollout.cat([template.unflatten(load_file(file)) for file in files]))
             except Exception:
                 return False
         self.rollouts = loaded
@@ -50,10 +62,7 @@ class RolloutStore:
 
     def remove(self) -> None:
         """Delete the files; the frames stay in memory."""
-        for path in self.folder.glob("round_*"):
-            path.unlink()
-        if self.folder.exists():
-            self.folder.rmdir()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def frames(self) -> int:
