@@ -37,12 +37,16 @@ def main(arguments: list[str] | None = None) -> int:
                 fix=f"countersteer {known.command} --help lists the arguments",
             )
         known.overrides = rest
-        if known.run in (_train, _demo):
-            import torch
+        if known.run not in (_train, _demo):
+            return known.run(known) or 0
+        import torch
 
-            # Moments of weights that no longer learn decay into denormal numbers, which are slow.
-            torch.set_flush_denormal(True)
-        return known.run(known) or 0
+        # Moments of weights that no longer learn decay into denormal numbers, which are slow.
+        torch.set_flush_denormal(True)
+        try:
+            return known.run(known) or 0
+        finally:
+            torch.set_flush_denormal(False)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -30,7 +30,7 @@ _EXACT_UP_TO = 20  # 2^20 sign patterns take 8 MB and milliseconds; one more dou
 _FEWEST_RESAMPLES = 100_000
 
 
-def wilson_interval(passed: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(passed: float | int, total: int, confidence: float = 0.95) -> tuple[float, float]:
     """Score interval of a pass rate (Wilson 1927, "Probable inference", without continuity correction).
 
         (p + z^2/2n ± z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
