@@ -9,15 +9,7 @@ import pytest
 import torch
 
 from countersteer.errors import UserError
-from countersteer.scenarios.scenario import (
-    MapFeature,
-    MapKind,
-    Provenance,
-    RoadMap,
-    Scenario,
-    Signals,
-    Tracks,
-)
+from countersteer.scenarios.scenario import MapFeature, MapKind
 from countersteer.worlds.boxworld.ground import (
     CROWDED,
     DASH_LENGTH,
@@ -34,35 +26,12 @@ from countersteer.worlds.boxworld.ground import (
     GroundBank,
     bake,
 )
+from hand_made import scenario
 
 
 def feature(kind: MapKind, points: list[tuple[float, float]], width: float | None = None) -> MapFeature:
     array = np.array([(x, y, 0.0) for x, y in points])
     return MapFeature(f"{kind.name}-{points[0]}", kind, array, width)
-
-
-def scenario(*features: MapFeature, route: np.ndarray | None = None) -> Scenario:
-    tracks = Tracks(
-        ids=(),
-        kind=np.zeros(0, np.int64),
-        position=np.zeros((0, 2, 3)),
-        heading=np.zeros((0, 2)),
-        velocity=np.zeros((0, 2, 2)),
-        size=np.zeros((0, 3)),
-        valid=np.zeros((0, 2), bool),
-    )
-    signals = Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, 2), np.int64))
-    provenance = Provenance("test", "test", "none", "none")
-    return Scenario(
-        id="hand-made",
-        times=np.array([0.0, 1.0]),
-        road=RoadMap(features),
-        tracks=tracks,
-        ego=None,
-        route=route,
-        signals=signals,
-        provenance=provenance,
-    )
 
 
 def centres(ground: Ground) -> tuple[np.ndarray, np.ndarray]:

@@ -10,15 +10,7 @@ import torch
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import ego_from_camera
-from countersteer.scenarios.scenario import (
-    MapFeature,
-    MapKind,
-    Provenance,
-    RoadMap,
-    Scenario,
-    Signals,
-    Tracks,
-)
+from countersteer.scenarios.scenario import MapFeature, MapKind, Scenario
 from countersteer.worlds.boxworld.ground import GroundBank, bake
 from countersteer.worlds.boxworld.rendering import (
     APPEARANCE_NUMBERS,
@@ -33,6 +25,7 @@ from countersteer.worlds.boxworld.rendering import (
     reference,
     render,
 )
+from hand_made import scenario
 
 EVERYTHING = Outputs(rgb=True, depth=True, kind=True, instance=True)
 
@@ -67,26 +60,7 @@ def a_road(bend: float, offset: tuple[float, float] = (0.0, 0.0)) -> Scenario:
             line("", MapKind.LANE, 0.0).points[[38, 38]] + np.array([[0, -1.6, 0], [0, 1.6, 0]]),
         ),
     )
-    empty = Tracks(
-        ids=(),
-        kind=np.zeros(0, np.int64),
-        position=np.zeros((0, 2, 3)),
-        heading=np.zeros((0, 2)),
-        velocity=np.zeros((0, 2, 2)),
-        size=np.zeros((0, 3)),
-        valid=np.zeros((0, 2), bool),
-    )
-    signals = Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, 2), np.int64))
-    return Scenario(
-        id="road",
-        times=np.array([0.0, 1.0]),
-        road=RoadMap(features),
-        tracks=empty,
-        ego=None,
-        route=path,
-        signals=signals,
-        provenance=Provenance("test", "test", "none", "none"),
-    )
+    return scenario(*features, route=path)
 
 
 @pytest.fixture(scope="module")
