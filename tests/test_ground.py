@@ -20,6 +20,7 @@ from countersteer.worlds.boxworld.ground import (
     PAINT_RANGE,
     PHASE_STEPS,
     SOLID,
+    TILE,
     WIDE,
     YELLOW,
     Ground,
@@ -187,7 +188,22 @@ def test_a_bank_answers_for_each_scene_what_its_own_ground_holds():
     at = torch.tensor(points)
     assert torch.allclose(bank.edge_distance(scene, at).double(), torch.tensor(expected), atol=1e-4)
     assert torch.equal(bank.directions(scene, at).long(), torch.tensor(bits))
-    assert bank.nbytes == sum(ground.nbytes for ground in grounds) + 5
+
+
+def test_a_bank_keeps_only_tiles_that_hold_something():
+    route = np.array([[0.0, 0.0], [300.0, 300.0]])
+    ground = bake(scenario(feature(MapKind.LANE, [tuple(p) for p in route]), route=route))
+    assert GroundBank.pack([ground]).nbytes < 0.15 * ground.nbytes
+
+
+@pytest.mark.parametrize("side", range(TILE - 1, TILE + 4))
+def test_a_bank_holds_every_cell_wherever_its_tiles_end(side):
+    codes = np.random.default_rng(side).integers(0, 255, (4, side, side + 1), np.uint8)
+    bank = GroundBank.pack([Ground(np.zeros(2), 1.0, *codes, np.zeros((2, 2), np.uint8))] * 2)
+    row, col = np.indices((side - 1, side))
+    corners = bank.corners(torch.ones(side - 1, side, dtype=torch.long), torch.tensor(row), torch.tensor(col))
+    expected = np.stack([codes[:, row + (k >> 1), col + (k & 1)] for k in range(4)]).transpose(2, 3, 0, 1)
+    assert np.array_equal(corners.numpy(), expected)
 
 
 def test_a_long_scene_gets_coarser_cells_and_an_endless_one_is_refused():

@@ -126,7 +126,7 @@ def agreement(fast: Images, plain: Images) -> dict[str, np.ndarray]:
 def a_random_case(bank: GroundBank, seed: int) -> tuple[Views, Boxes, int]:
     """Random rig, size, scene, and 0 to 32 boxes of all kinds around the camera, some of them very near."""
     rng = np.random.default_rng(seed)
-    scene, count = int(rng.integers(len(bank.cell_start))), int(rng.integers(0, 33))
+    scene, count = int(rng.integers(len(bank.tile_start))), int(rng.integers(0, 33))
     middle = (bank.origin[scene] + bank.cell_shape[scene].flip(-1) * bank.resolution[scene] / 2).numpy()
     along = float(rng.uniform(-90.0, 90.0))
     eye = np.array([middle[0] + along, middle[1] + rng.uniform(-15, 15), rng.uniform(0.4, 9.0)])

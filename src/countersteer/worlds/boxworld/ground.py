@@ -13,7 +13,7 @@ at `origin + resolution * (j + 0.5, i + 0.5)`. The world is flat (z = 0); height
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from statistics import NormalDist
 from typing import Self
@@ -51,7 +51,12 @@ CROWDED = 128
 """Bit of `Ground.phase`: another marking passes through the cell or close by (double lines, crossings)."""
 DIRECTION_RESOLUTION = 1.0
 """Cell of the lane direction raster [m]."""
+TILE = 16
+"""Cells along a tile of a `GroundBank`."""
+TILE_SIDE = TILE + 1
+"""Cells that are stored along a tile."""
 
+_NOTHING = np.array([255, SOLID, 0, 1], np.uint8)  # what a cell far from paint and road holds
 _MAX_CELLS = 24_000_000  # 96 MB; larger scenes get coarser cells, which extrapolation forgives
 _MAX_RESOLUTION = 1.0
 _FINE = 2  # the drivable area is filled at twice the resolution, then smoothed
@@ -314,13 +319,18 @@ def _directions(lanes: list[MapFeature], origin: ndarray, size: ndarray) -> UInt
 
 @dataclass(frozen=True)
 class GroundBank:
-    """The grounds of many scenes in one allocation each for cells and directions.
+    """The grounds of many scenes, cut into square tiles of which only those that hold something are kept.
+
+    A road fills a few percent of the rectangle around it. A tile holds TILE x TILE cells and a copy of the
+    first row and column of its neighbours, so that the four cells around any point lie in one tile.
 
     Attributes:
-        cells: Codes paint, phase, kind, edge of every cell of every scene. Cell 0 belongs to no scene:
+        cells: Codes paint, phase, kind, edge of the cells of a tile, row by row. Tile 0 belongs to no scene:
             it is what lies outside the rasters, far from paint and road.
-        cell_start: First cell of each scene.
-        cell_shape: Rows and columns.
+        tile: Which tile each place of each scene holds, `tile_rows * tile_cols` a scene, row by row.
+        tile_start: First entry of each scene in `tile`.
+        cell_shape: Rows and columns of each scene's raster; tiles cover all corners [i, j] that have
+            neighbours [i + 1, j + 1], so there are (cols - 2) // TILE + 1 in a row.
         origin: [m, world].
         resolution: [m].
         direction_bits: Direction masks of every scene; entry 0 is outside (no lane).
@@ -328,8 +338,9 @@ class GroundBank:
         direction_shape: Rows and columns.
     """
 
-    cells: UInt8[Tensor, "cell 4"]
-    cell_start: Int[Tensor, "scene"]
+    cells: UInt8[Tensor, "tile 289 4"]
+    tile: Int[Tensor, "place"]
+    tile_start: Int[Tensor, "scene"]
     cell_shape: Int[Tensor, "scene 2"]
     origin: Float[Tensor, "scene 2"]
     resolution: Float[Tensor, "scene"]
@@ -338,39 +349,59 @@ class GroundBank:
     direction_shape: Int[Tensor, "scene 2"]
 
     @classmethod
-    def pack(cls, grounds: Sequence[Ground]) -> Self:
-        """The bank of these grounds, in this order."""
-        if not grounds:
+    def pack(cls, grounds: Iterable[Ground]) -> Self:
+        """The bank of these grounds, in this order; each may be forgotten once the next is asked for."""
+        cells, places, bits = [np.tile(_NOTHING, (1, TILE_SIDE**2, 1))], [], [np.zeros(1, np.uint8)]
+        shapes, coarse, origins, resolutions = [], [], [], []
+        kept = 1
+        for ground in grounds:
+            tiles = _cut(np.stack([ground.paint, ground.phase, ground.kind, ground.edge], -1))
+            holds = (tiles != _NOTHING).any((1, 2))
+            places.append(np.where(holds, kept - 1 + holds.cumsum(), 0).astype(np.int32))
+            cells.append(tiles[holds])
+            kept += len(cells[-1])
+            bits.append(ground.directions.ravel())
+            shapes.append(ground.paint.shape)
+            coarse.append(ground.directions.shape)
+            origins.append(ground.origin)
+            resolutions.append(ground.resolution)
+        if not places:
             raise UserError("a ground bank was given no grounds", got=0, expected="at least one ground")
-        starts = np.cumsum([1, *(ground.paint.size for ground in grounds)])
-        coarse = np.cumsum([1, *(ground.directions.size for ground in grounds)])
-        cells = np.empty((starts[-1], 4), np.uint8)
-        bits = np.zeros(coarse[-1], np.uint8)
-        cells[0] = (255, SOLID, 0, 1)
-        for k, ground in enumerate(grounds):
-            own = cells[starts[k] : starts[k + 1]]
-            for channel, raster in enumerate((ground.paint, ground.phase, ground.kind, ground.edge)):
-                own[:, channel] = raster.ravel()
-            bits[coarse[k] : coarse[k + 1]] = ground.directions.ravel()
         return cls(
-            cells=torch.from_numpy(cells),
-            cell_start=torch.from_numpy(starts[:-1].astype(np.int64)),
-            cell_shape=torch.tensor([ground.paint.shape for ground in grounds]),
-            origin=torch.tensor(np.stack([ground.origin for ground in grounds]), dtype=torch.float64),
-            resolution=torch.tensor([ground.resolution for ground in grounds], dtype=torch.float64),
-            direction_bits=torch.from_numpy(bits),
-            direction_start=torch.from_numpy(coarse[:-1].astype(np.int64)),
-            direction_shape=torch.tensor([ground.directions.shape for ground in grounds]),
+            cells=torch.from_numpy(np.concatenate(cells)),
+            tile=torch.from_numpy(np.concatenate(places)),
+            tile_start=torch.tensor(np.cumsum([0, *map(len, places[:-1])])),
+            cell_shape=torch.tensor(shapes),
+            origin=torch.tensor(np.stack(origins), dtype=torch.float64),
+            resolution=torch.tensor(resolutions, dtype=torch.float64),
+            direction_bits=torch.from_numpy(np.concatenate(bits)),
+            direction_start=torch.tensor(np.cumsum([len(part) for part in bits[:-1]])),
+            direction_shape=torch.tensor(coarse),
         )
 
     @property
     def nbytes(self) -> int:
         """Memory of the cells and directions of all scenes [bytes]."""
-        return self.cells.nbytes + self.direction_bits.nbytes
+        return self.cells.nbytes + self.tile.nbytes + self.direction_bits.nbytes
 
     def to(self, device: torch.device | str) -> Self:
         """The bank on another device."""
         return type(self)(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+    def corners(
+        self, scene: Int[Tensor, "*batch"], row: Int[Tensor, "*batch"], col: Int[Tensor, "*batch"]
+    ) -> UInt8[Tensor, "*batch 4 4"]:
+        """Codes of the cells [row, col], [row, col + 1], [row + 1, col] and [row + 1, col + 1].
+
+        Args:
+            scene: Which scene each cell is in.
+            row, col: From 0 to two less than the rows and columns of the scene.
+        """
+        tile_cols = (self.cell_shape[scene][..., 1] - 2) // TILE + 1
+        tile = self.tile[self.tile_start[scene] + row // TILE * tile_cols + col // TILE].long()
+        first = row % TILE * TILE_SIDE + col % TILE
+        around = torch.tensor([0, 1, TILE_SIDE, TILE_SIDE + 1], device=first.device)
+        return self.cells[tile[..., None], first[..., None] + around]
 
     def edge_distance(
         self, scene: Int[Tensor, "*batch"], points: Float[Tensor, "*batch 2"]
@@ -384,21 +415,15 @@ class GroundBank:
             scene: Which scene each point is in.
             points: [m, world].
         """
-        shape = self.cell_shape[scene]
+        size = self.cell_shape[scene].flip(-1)
         at = (points.double() - self.origin[scene]) / self.resolution[scene][..., None]
-        inside = ((at >= 0) & (at < shape.flip(-1))).all(-1)
+        inside = ((at >= 0) & (at < size)).all(-1)
         at = torch.where(inside[..., None], at, 0.5) - 0.5
-        last = (shape.flip(-1) - 1).double()
-        at = torch.minimum(at.clamp(min=0.0), last)
-        corner = torch.minimum(at.floor(), (last - 1).clamp(min=0.0))
+        at = torch.minimum(at.clamp(min=0.0), (size - 1).double())
+        corner = torch.minimum(at.floor(), (size - 2).double())
         share = (at - corner).float()
         col, row = corner.long().unbind(-1)
-        cols = shape[..., 1]
-        index = self.cell_start[scene] + row * cols + col
-        right = (cols > 1).long()
-        up = torch.where(shape[..., 0] > 1, cols, 0)
-        edge = self.cells[:, 3]
-        codes = [edge[index + step].float() for step in (0 * up, right, up, up + right)]
+        codes = self.corners(scene, row, col)[..., 3].float().unbind(-1)
         low = torch.lerp(codes[0], codes[1], share[..., 0])
         high = torch.lerp(codes[2], codes[3], share[..., 0])
         distance = (torch.lerp(low, high, share[..., 1]) - 128) * EDGE_STEP
@@ -419,3 +444,18 @@ class GroundBank:
         col, row = torch.where(inside[..., None], at, 0.0).long().unbind(-1)
         index = self.direction_start[scene] + row * shape[..., 1] + col
         return self.direction_bits[torch.where(inside, index, 0)]
+
+
+def _cut(codes: UInt8[ndarray, "rows cols 4"]) -> UInt8[ndarray, "tile 289 4"]:
+    """Tiles of a raster as `GroundBank` keeps them, all of them, row by row."""
+    rows, cols = ((size - 2) // TILE + 1 for size in codes.shape[:2])
+    whole = np.tile(_NOTHING, (rows * TILE + 1, cols * TILE + 1, 1))
+    whole[: codes.shape[0], : codes.shape[1]] = codes
+    step = whole.strides
+    tiles = np.lib.stride_tricks.as_strided(
+        whole,
+        (rows, cols, TILE_SIDE, TILE_SIDE, 4),
+        (TILE * step[0], TILE * step[1], *step),
+        writeable=False,
+    )
+    return tiles.reshape(rows * cols, TILE_SIDE**2, 4)

@@ -175,7 +175,7 @@ def _ground_bank(scenarios: Sequence[Scenario]) -> GroundBank:
         # Baking is mostly compiled code that lets other threads run.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             bank = GroundBank.pack(
-                list(pool.map(lambda scenario: bake(scenario, resolution=GROUND_CELL), scenarios))
+                pool.map(lambda scenario: bake(scenario, resolution=GROUND_CELL), scenarios)
             )
     _ground_banks[key] = bank
     _ground_banks.move_to_end(key)

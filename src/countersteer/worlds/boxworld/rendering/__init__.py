@@ -160,8 +160,9 @@ def render(
     kind = picture(outputs.kind, np.uint8)
     instance = picture(outputs.instance, np.int32)
     kernels.draw_images(
-        _array(bank.cells, np.uint8).view(np.int32)[:, 0],
-        _array(bank.cell_start, np.int64),
+        _array(bank.cells, np.uint8).view(np.int32).reshape(-1),
+        _array(bank.tile, np.int32),
+        _array(bank.tile_start, np.int64),
         _array(bank.cell_shape, np.int64),
         _array(bank.origin, np.float64),
         _array(bank.resolution, np.float64),
@@ -233,7 +234,7 @@ def _check(bank: GroundBank, views: Views, boxes: Boxes, appearance: Appearance)
             )
 
     worlds, slots = boxes.present.shape
-    within("views.scene", views.scene, 0, len(bank.cell_start), "name a scene of the ground bank")
+    within("views.scene", views.scene, 0, len(bank.tile_start), "name a scene of the ground bank")
     within("views.world", views.world, 0, worlds, "name a row of the boxes")
     within("views.ego_slot", views.ego_slot, -1, max(slots, 1), "name a box, or -1 for none")
     within("boxes.colour", boxes.colour, 0, appearance.colours.shape[1], "name a row of appearance.colours")

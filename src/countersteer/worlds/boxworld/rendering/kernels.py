@@ -28,6 +28,8 @@ from countersteer.worlds.boxworld.ground import (
     PAINT_RANGE,
     PHASE_STEPS,
     SOLID,
+    TILE,
+    TILE_SIDE,
     WIDE,
     WIDE_HALF_WIDTH,
     YELLOW,
@@ -64,7 +66,7 @@ CHUNK = 64
 NEAR, FROM_X, FROM_Y, SHARE_X, SHARE_Y, INSIDE, NOISE_FINE, NOISE_COARSE = (CHUNK * k for k in range(8))
 PU_X, PU_Y, PV_X, PV_Y, ROADS, WHITES, YELLOWS, TEXTURE, AWAY = (CHUNK * k for k in range(8, 17))
 QUANTITIES = 17
-CORNER, FINE, COARSE = 0, CHUNK, 2 * CHUNK
+CORNER, FINE, COARSE, PLACE = 0, CHUNK, 2 * CHUNK, 3 * CHUNK
 
 
 @functools.cache
@@ -403,6 +405,7 @@ def _ground_points(ray, step, eye, texel, per_height, cell, rows, cols, first, d
     per_cell = F(1.0) / cell
     coarse_x, coarse_y, fine_x, fine_y = texel
     last_x, last_y = F(cols - 2), F(rows - 2)
+    tile_cols = np.int32((cols - 2) // TILE + 1)
     for i in range(CHUNK):
         u = F(np.int32(first + i))
         # Past the end of the span the ray may rise: the floor keeps those entries, which nobody reads, finite.
@@ -426,17 +429,20 @@ def _ground_points(ray, step, eye, texel, per_height, cell, rows, cols, first, d
         data[SHARE_X + i] = min(max(x - F(0.5) - F(left), F(-0.5)), F(1.5))
         data[SHARE_Y + i] = min(max(y - F(0.5) - F(low), F(-0.5)), F(1.5))
         data[INSIDE + i] = F(1.0) if inside else F(0.0)
-        index[CORNER + i] = low * np.int32(cols) + left
+        index[PLACE + i] = low // np.int32(TILE) * tile_cols + left // np.int32(TILE)
+        index[CORNER + i] = low % np.int32(TILE) * np.int32(TILE_SIDE) + left % np.int32(TILE)
 
 
 @nb.njit(cache=True, error_model="numpy")
 @no_type_check
-def _gather(cells, start, cols, noise, index, words, data):
+def _gather(cells, tile, start, noise, index, words, data):
     """The cells and the texture of a piece; returns whether markings crowd in it."""
     seen = np.int32(0)
     for i in range(CHUNK):
-        corner = np.uintp(start + np.int64(index[CORNER + i]))  # unsigned: no check for negative indices
-        above = corner + np.uintp(cols)
+        # Unsigned: no check for negative indices.
+        here = np.uintp(tile[np.uintp(start + np.int64(index[PLACE + i]))])
+        corner = here * np.uintp(TILE_SIDE * TILE_SIDE) + np.uintp(index[CORNER + i])
+        above = corner + np.uintp(TILE_SIDE)
         w00, w01, w10, w11 = (
             cells[corner],
             cells[corner + np.uintp(1)],
@@ -628,6 +634,7 @@ def _ground_span(ray_s, step_s, limit, width):
 @no_type_check
 def _draw_ground_and_sky(
     cells,
+    tile,
     start,
     rows,
     cols,
@@ -660,7 +667,7 @@ def _draw_ground_and_sky(
         F((eye[1] * FINE_NOISE + look[OFFSET + 1] * NOISE_SIZE) % NOISE_SIZE),
     )
     data = np.empty(QUANTITIES * CHUNK, np.float32)
-    index, words = np.empty(3 * CHUNK, np.int32), np.empty(4 * CHUNK, np.int32)
+    index, words = np.empty(4 * CHUNK, np.int32), np.empty(4 * CHUNK, np.int32)
     for row in range(height):
         x, y = 0.5 - width / 2, row + 0.5 - height / 2
         ray_x = (rotation[0, 0] * x + rotation[0, 1] * y) / focal + rotation[0, 2]
@@ -681,7 +688,7 @@ def _draw_ground_and_sky(
                     depth[row, left + i] = data[AWAY + i]
             if not (colours or classes):
                 continue
-            crowded = _gather(cells, start, cols, noise, index, words, data)
+            crowded = _gather(cells, tile, start, noise, index, words, data)
             _ground_surface(right, down, per_focal, cell, words, data)
             if crowded:
                 _crowded_paint(count, cell, words, data)
@@ -709,7 +716,8 @@ def _draw_ground_and_sky(
 @no_type_check
 def draw_images(
     cells,
-    cell_start,
+    tile,
+    tile_start,
     cell_shape,
     origin,
     resolution,
@@ -740,7 +748,8 @@ def draw_images(
     for n in nb.prange(len(view_scene)):
         _draw_image(
             cells,
-            cell_start[view_scene[n]],
+            tile,
+            tile_start[view_scene[n]],
             cell_shape[view_scene[n], 0],
             cell_shape[view_scene[n], 1],
             origin[view_scene[n]],
@@ -772,6 +781,7 @@ def draw_images(
 @no_type_check
 def _draw_image(
     cells,
+    tile,
     start,
     rows,
     cols,
@@ -826,6 +836,7 @@ def _draw_image(
     eye[0], eye[1], eye[2] = position[0] - origin[0], position[1] - origin[1], position[2]
     _draw_ground_and_sky(
         cells,
+        tile,
         start,
         rows,
         cols,

@@ -202,8 +202,7 @@ def _ground(
 ) -> tuple[ndarray, ndarray]:
     """Colour before light and haze, and class, of ground points."""
     rows, cols = bank.cell_shape[scene].tolist()
-    start, cell = int(bank.cell_start[scene]), float(bank.resolution[scene])
-    codes = bank.cells[start : start + rows * cols].numpy().reshape(rows, cols, 4).astype(np.int64)
+    cell = float(bank.resolution[scene])
     point = position[:2] + away[:, None] * ray[:, :2] - _64(bank.origin[scene])
     at = point / cell
     inside = ((at >= 0) & (at < (cols, rows))).all(-1)
@@ -216,7 +215,8 @@ def _ground(
 
     corner = np.clip(np.floor(at - 0.5), 0, (cols - 2, rows - 2)).astype(int)
     share = at - 0.5 - corner
-    quad = [codes[corner[:, 1] + (k >> 1), corner[:, 0] + (k & 1)] for k in range(4)]
+    col, row = torch.from_numpy(corner).unbind(-1)
+    quad = bank.corners(torch.full_like(row, scene), row, col).numpy().astype(np.int64).swapaxes(0, 1)
 
     # Road: bilinear distance from its border, and its gradient.
     e00, e01, e10, e11 = (q[:, 3] for q in quad)
