@@ -79,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("runs/demo"))
     demo.add_argument("--seeds", type=int, default=1, help="how many seeds (default 1)")
     demo.add_argument(
+        "--jobs",
+        type=int,
+        default=min(2, os.cpu_count() or 1),
+        help="runs to train at once, about 2 GB and their share of the cores each (default %(default)s)",
+    )
+    demo.add_argument(
         "--json", type=Path, help="also write the table here (it is in OUT/compare.json anyway)"
     )
 
@@ -251,7 +257,7 @@ def _train(known: argparse.Namespace) -> int:
     from countersteer.console import TrainingConsole
     from countersteer.training.run import train
 
-    with TrainingConsole(recipe.name) as console:
+    with TrainingConsole() as console:
         finished = train(
             recipe,
             known.out,
@@ -259,7 +265,7 @@ def _train(known: argparse.Namespace) -> int:
             device=known.device,
             resume=known.resume,
             source=source,
-            progress=console,
+            progress=console.progress(recipe.name),
         )
     print(f"wrote {finished}")
     print(f"next: countersteer evaluate {known.out} --suite lane_keeping")
@@ -338,7 +344,15 @@ def _demo(known: argparse.Namespace) -> int:
     if known.seeds < 1:
         raise UserError("there is nothing to compare without a seed", got=known.seeds, expected="at least 1")
     recipes = [getattr(closed_loop, name)() for name in _RECIPES]
-    job = demo(recipes, known.out, range(known.seeds), progress=console.TrainingConsole, message=console.say)
+    with console.TrainingConsole() as bars:
+        job = demo(
+            recipes,
+            known.out,
+            range(known.seeds),
+            at_once=known.jobs,
+            progress=bars.progress,
+            message=console.say,
+        )
     console.print_rows(job.rows, job.tests)
     _write_json(known.json, [row.to_json() for row in job.rows])
     print(f"wrote {known.out / 'report.html'} and {known.out / 'compare.json'}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from countersteer.evaluation.records import SuiteResult
@@ -23,50 +23,61 @@ def say(text: str) -> None:
     _console.print(text, markup=False)
 
 
-class TrainingConsole(run.Progress):
-    """A progress bar of one training run: steps, samples a second, loss, time left.
+class TrainingConsole:
+    """A progress bar for each run that is training: steps, samples a second, loss, time left."""
 
-    Args:
-        name: Of the run.
-    """
-
-    def __init__(self, name: str):
-        self.name = name
-        self.bar: Progress | None = None
+    def __init__(self) -> None:
+        self.bars: Progress | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
+        self.stop()
 
-    def message(self, text: str) -> None:
-        """See `Progress.message`."""
-        say(f"{self.name}: {text}")
+    def progress(self, name: str) -> run.Progress:
+        """What shows the progress of one run."""
+        return _RunConsole(self, name)
 
-    def collected(self, round_number: int, rounds: int, frames: int, seconds: float) -> None:
-        """See `Progress.collected`."""
-        say(f"{self.name}: round {round_number + 1}/{rounds} driven, {frames} frames, {seconds:.0f} s")
-
-    def learned(self, step: int, steps: int, logged: dict[str, float], samples_per_s: float) -> None:
-        """See `Progress.learned`."""
-        if self.bar is None:
-            self.bar = Progress(
-                TextColumn(self.name),
+    def start(self) -> Progress:
+        """The bars, on the screen."""
+        if self.bars is None:
+            self.bars = Progress(
+                TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]:.0f} samples/s  loss {task.fields[loss]:.3f}"),
                 TimeRemainingColumn(),
                 console=_console,
             )
-            self.task = self.bar.add_task("", total=steps, rate=0.0, loss=0.0)
-            self.bar.start()
-        self.bar.update(self.task, completed=step, rate=samples_per_s, loss=logged["loss/policy"])
-        if step == steps:
-            self.bar.stop()
-            self.bar = None
+            self.bars.start()
+        return self.bars
+
+    def stop(self) -> None:
+        """Leave the bars as they are and go on below."""
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+
+
+class _RunConsole(run.Progress):
+    def __init__(self, console: TrainingConsole, name: str):
+        self.console, self.name = console, name
+        self.bar: TaskID | None = None
+
+    def message(self, text: str) -> None:
+        say(f"{self.name}: {text}")
+
+    def collected(self, round_number: int, rounds: int, frames: int, seconds: float) -> None:
+        say(f"{self.name}: round {round_number + 1}/{rounds} driven, {frames} frames, {seconds:.0f} s")
+
+    def learned(self, step: int, steps: int, logged: dict[str, float], samples_per_s: float) -> None:
+        bars = self.console.start()
+        if self.bar is None:
+            self.bar = bars.add_task(self.name, total=steps, rate=0.0, loss=0.0)
+        bars.update(self.bar, completed=step, rate=samples_per_s, loss=logged["loss/policy"])
+        if bars.finished:
+            self.console.stop()
 
 
 def print_cases(result: SuiteResult) -> None:

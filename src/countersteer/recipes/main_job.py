@@ -31,7 +31,8 @@ from countersteer.evaluation.suites import (
 )
 from countersteer.scenarios.sources import ProceduralRoads
 from countersteer.training.recipe import Recipe
-from countersteer.training.run import Progress, load_policy, load_recipe, train
+from countersteer.training.run import Progress, load_policy, load_recipe
+from countersteer.training.side_by_side import Run, train_side_by_side
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
 
 __all__ = [
@@ -114,6 +115,7 @@ def main_job(
     out: Path,
     seeds: Sequence[int],
     *,
+    at_once: int,
     progress: Callable[[str], Progress],
     message: Callable[[str], None],
     suites: Sequence[Suite] | None = None,
@@ -124,6 +126,7 @@ def main_job(
         recipes: What to compare.
         out: Folder; a run lies in `out/RECIPE` (one seed) or `out/RECIPE-SEED`.
         seeds: Seeds.
+        at_once: How many runs are trained at the same time.
         progress: Makes the progress of one training, by its name.
         message: Told what is being done.
         suites: Tests; by default lane keeping, lane change and the recorded drive.
@@ -133,16 +136,22 @@ def main_job(
     kept: list[SuiteResult] = []
     errors: dict[str, list[float]] = {}
     seconds: dict[str, list[float]] = {}
+    runs = {
+        (recipe.name, seed): Run(
+            recipe, out / (recipe.name if len(seeds) == 1 else f"{recipe.name}-{seed}"), seed
+        )
+        for seed in seeds
+        for recipe in recipes
+    }
+    # A finished run is kept as it is, one of another recipe is refused.
+    train_side_by_side(list(runs.values()), at_once, progress)
     for suite in suites:
         result = run_suite(suite, "expert", None, frames=True)
         kept.append(result)
         verdicts["expert", suite.name] = [result.passes]
     for seed in seeds:
         for recipe in recipes:
-            name = recipe.name if len(seeds) == 1 else f"{recipe.name}-{seed}"
-            run = out / name
-            # A finished run is kept as it is, one of another recipe is refused.
-            train(recipe, run, seed=seed, resume=run.exists(), progress=progress(name))
+            run = runs[recipe.name, seed].out
             began = time.monotonic()
             _, metadata = load_policy(run)
             seconds.setdefault(recipe.name, []).append(metadata["seconds"])
@@ -168,7 +177,7 @@ def main_job(
                 f"/{len(verdicts[recipe.name, suite.name][-1])}"
                 for suite in suites
             )
-            message(f"{name}: {counts}; driven in {time.monotonic() - began:.0f} s")
+            message(f"{run.name}: {counts}; driven in {time.monotonic() - began:.0f} s")
     stacked = {key: np.stack(values) for key, values in verdicts.items()}
     pairs = (("on_policy", "clone"), ("perturb", "clone"), ("on_policy", "perturb"), ("on_policy", "blind"))
     rows = _rows(stacked, errors, seconds)
@@ -291,6 +300,7 @@ def demo(
     out: Path,
     seeds: Sequence[int],
     *,
+    at_once: int,
     progress: Callable[[str], Progress],
     message: Callable[[str], None],
 ) -> Job:
@@ -304,7 +314,7 @@ def demo(
             message(f"the shipped policy on a road recorded in 2018: {first} ({verdict})")
         except UserError as error:
             message(str(error).splitlines()[0])
-    job = main_job(recipes, out, seeds, progress=progress, message=message)
+    job = main_job(recipes, out, seeds, at_once=at_once, progress=progress, message=message)
     content = [row.to_json() for row in job.rows]
     (out / "compare.json").write_text(json.dumps(content, indent=1))
     tests = ", ".join(f"p({name}) = {p:.2g}" for name, p in job.tests.items())
