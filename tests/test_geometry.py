@@ -293,3 +293,11 @@ def test_projection_beyond_an_end_stays_at_the_end():
     s, lateral = polylines.project(line, np.array([[-4.0, 1.0], [14.0, -2.0]]))
     assert s.tolist() == [0.0, 10.0]
     assert lateral.tolist() == [1.0, -2.0]
+
+
+def test_angles_wrap_into_the_half_open_circle():
+    tiny = np.array([-math.pi, math.pi, np.nextafter(-math.pi, -4), np.nextafter(math.pi, 4), -1e-17, 7.0])
+    for angles in (tiny, torch.tensor(tiny), torch.tensor(tiny, dtype=torch.float32)):
+        wrapped = wrap_angle(angles)
+        assert bool((wrapped >= -math.pi - 1e-6).all())
+        assert bool((wrapped < math.pi).all())

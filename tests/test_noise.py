@@ -160,3 +160,11 @@ def test_the_published_sequence_of_splitmix64_is_met():
         3203168211198807973,
         9817491932198370423,
     ]
+
+
+def test_every_seed_of_64_bits_is_its_own():
+    drive = torch.arange(3)
+    draws = {
+        seed: noise.uniform(seed, drive, drive, "a", 4).sum().item() for seed in (0, 2**63, 2**64 - 1, -5)
+    }
+    assert len(set(draws.values())) == 4

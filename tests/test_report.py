@@ -420,3 +420,14 @@ def test_report_refuses_what_does_not_fit_together(material, tmp_path):
     with pytest.raises(UserError, match=r"r\.pdf"):
         write_report(tmp_path / "r.pdf", **material)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_headline_names_drivers_that_were_not_trained_apart(tmp_path):
+    rows = [
+        CompareRow("expert", "keeping", 4, 4, (0.5, 1.0), None, None),
+        CompareRow("clone", "keeping", 1, 4, (0.0, 0.7), 0.1, 9.0),
+        CompareRow("on_policy", "keeping", 3, 4, (0.3, 0.9), 0.2, 9.0),
+    ]
+    page = Page(write_report(tmp_path / "report.html", title="t", rows=rows, results=[], runs=[]).read_text())
+    text = " ".join(" ".join(page.text).split())
+    assert "keeping: on_policy passes 3 of 4, clone 1 of 4 (expert 4)." in text

@@ -148,3 +148,12 @@ def test_map_passes_matching_leaves_together():
 def test_what_is_not_a_tensor_is_refused():
     with pytest.raises(TypeError, match="float"):
         Point(torch.zeros(2), 1.0).clone()  # type: ignore[arg-type]
+
+
+def test_a_leaf_beside_nothing_is_refused():
+    whole = Nested(Point(torch.ones(2), torch.ones(2)), {}, (torch.ones(2), torch.ones(2)))
+    lacking = dataclasses.replace(whole, point=None)
+    assert lacking.clone().point is None
+    for pair in ((whole, lacking), (lacking, whole)):
+        with pytest.raises((TypeError, AttributeError)):
+            Nested.cat(pair)

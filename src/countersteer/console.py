@@ -76,6 +76,8 @@ class _RunConsole(run.Progress):
         if self.bar is None:
             self.bar = bars.add_task(self.name, total=steps, rate=0.0, loss=0.0)
         bars.update(self.bar, completed=step, rate=samples_per_s, loss=logged["loss/policy"])
+        if not _console.is_terminal and step % 500 == 0:  # bars are for screens, not for log files
+            say(f"{self.name}: step {step}/{steps}, loss {logged['loss/policy']:.3f}")
         if bars.finished:
             self.console.stop()
 

@@ -38,13 +38,15 @@ def uniform(
     """`count` numbers in [0, 1) for each drive.
 
     Args:
-        seed: Seed of the job.
+        seed: Seed of the job; its last 64 bits count.
         drive: Identity of each drive, not its row in the batch.
         tick: Tick within the drive, or a reset count.
         consumer: Who draws; two consumers never share numbers.
         count: Numbers for each drive.
     """
-    key = torch.tensor(seed ^ (zlib.crc32(consumer.encode()) << 20), dtype=torch.int64, device=drive.device)
+    word = (seed ^ (zlib.crc32(consumer.encode()) << 20)) & ((1 << 64) - 1)
+    signed = word - (1 << 64) if word >> 63 else word
+    key = torch.tensor(signed, dtype=torch.int64, device=drive.device)
     state = _mix(_mix(_mix(key) ^ drive.long()) ^ tick.long())
     lanes = torch.arange(count, device=drive.device, dtype=torch.int64)
     bits = _mix(state[..., None] ^ _mix(lanes))

@@ -2,7 +2,7 @@
 
 Fields may be tensors, other trees, dictionaries of either, or None. Leading batch dimensions are
 shared by all fields; trailing ones belong to each. Trees are immutable: every method returns a new
-one. `docs/decisions/0002-tensor-trees.md` says why this is forty lines of ours.
+one. `docs/decisions/0002-tensor-trees.md` says why this is ours.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ __all__ = ["TensorTree"]
 def _map(function: Callable[..., Any], *values: Any) -> Any:
     first = values[0]
     if first is None:
+        if any(value is not None for value in values):
+            raise TypeError("of two tensor trees one has a leaf where the other has None")
         return None
     if isinstance(first, Tensor):
         return function(*values)

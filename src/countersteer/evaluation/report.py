@@ -161,13 +161,18 @@ def _check(
 
 
 def _headline(rows: Sequence[CompareRow], suites: list[str]) -> list[str]:
-    """Sentences that the table bears out: who passes most, who least, whom open loop would choose."""
+    """Sentences that the table bears out: who passes most, who least, whom open loop would choose.
+
+    Drivers without an open-loop error were not trained: they are named apart.
+    """
     sentences = []
     for suite in suites:
         here = [row for row in rows if row.suite == suite and row.total]
         if not here:
             continue
-        rate = {row.recipe: row.passed / row.total for row in here}
+        trained = [row for row in here if row.open_loop_error is not None]
+        apart = [row for row in here if row not in trained] if trained else []
+        rate = {row.recipe: row.passed / row.total for row in trained or here}
         best, worst = max(rate.values()), min(rate.values())
         count = {row.recipe: f"{row.passed} of {row.total}" for row in here}
         top = [name for name in rate if rate[name] == best]
@@ -175,7 +180,9 @@ def _headline(rows: Sequence[CompareRow], suites: list[str]) -> list[str]:
         if worst < best:
             low = [name for name in rate if rate[name] == worst]
             said += f", {_listed(low)} {count[low[0]]}"
-        errors = {row.recipe: row.open_loop_error for row in here if row.open_loop_error is not None}
+        if apart:
+            said += f" ({', '.join(f'{row.recipe} {row.passed}' for row in apart)})"
+        errors = {row.recipe: row.open_loop_error for row in trained if row.open_loop_error is not None}
         if len(errors) > 1:
             favourite = min(errors, key=lambda name: errors[name])
             better = [name for name in errors if rate[name] > rate[favourite]]

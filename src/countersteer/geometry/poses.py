@@ -17,7 +17,10 @@ Array = Any
 
 def wrap_angle(angle: Array) -> Array:
     """`angle` [rad] wrapped to [-pi, pi)."""
-    return (angle + math.pi) % (2 * math.pi) - math.pi
+    wrapped = (angle + math.pi) % (2 * math.pi) - math.pi
+    # The remainder of a tiny negative number rounds to the divisor itself.
+    xp = torch if isinstance(angle, Tensor) else np
+    return xp.where(wrapped < math.pi, wrapped, wrapped - 2 * math.pi)
 
 
 def _rotate(points: Array, cos: Array, sin: Array) -> Array:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -84,7 +85,7 @@ class Job:
 
     Attributes:
         rows: One a recipe and suite, summed over the seeds.
-        results: Results of the first seed, with their records, for films and plots.
+        results: Results of every seed; those of the first with their records, for films and plots.
         verdicts: Passes by recipe and suite, `[seed case]`.
         tests: p-values by comparison.
     """
@@ -166,8 +167,7 @@ def main_job(
                         result = None
                 if result is None:
                     result = evaluate_run(run, suite, frames=keep)
-                if keep:
-                    kept.append(result)
+                kept.append(result if keep else dataclasses.replace(result, records=()))
                 verdicts.setdefault((recipe.name, suite.name), []).append(result.passes)
             if not error_file.exists():
                 error_file.write_text(json.dumps({"open_loop_error_m": held_out_error(run)}))
@@ -317,7 +317,6 @@ def demo(
     job = main_job(recipes, out, seeds, at_once=at_once, progress=progress, message=message)
     content = [row.to_json() for row in job.rows]
     (out / "compare.json").write_text(json.dumps(content, indent=1))
-    tests = ", ".join(f"p({name}) = {p:.2g}" for name, p in job.tests.items())
     (out / "seeds.json").write_text(
         json.dumps(
             {
@@ -333,15 +332,11 @@ def demo(
     )
     message("writing the report and its films")
     first_seed = [out / (r.name if len(seeds) == 1 else f"{r.name}-{seeds[0]}") for r in recipes]
-    note = f"Permutation tests paired on the case: {tests}. " if tests else ""
-    _page(
-        out / "report.html",
-        "Clone, perturb, on-policy: who recovers?",
-        job.rows,
-        job.results,
-        first_seed,
-        note,
-    )
+    note = ""
+    if len(seeds) > 1:
+        note = f"Counts are sums over {len(seeds)} seeds; films and curves are of seed {seeds[0]}."
+    title = "Clone, perturb, on-policy: who recovers?"
+    _page(out / "report.html", title, job.rows, job.results, first_seed, note)
     message(f"the whole job took {(time.monotonic() - began) / 60:.1f} minutes")
     return job
 

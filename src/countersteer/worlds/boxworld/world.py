@@ -47,7 +47,14 @@ __all__ = ["BoxWorld", "BoxWorldState"]
 HISTORY = 6  # ticks of odometry a car remembers
 TARGET_DISTANCES = (10.0, 20.0, 30.0)  # of target points [m]
 LEAD_RANGE = 80.0  # how far ahead traffic matters [m]
-COMFORT = {"braking": -4.05, "acceleration": 2.40, "lateral": 4.89, "yaw_rate": 0.95, "jerk": 4.13}
+COMFORT = {
+    "braking": -4.05,
+    "acceleration": 2.40,
+    "lateral": 4.89,
+    "yaw_rate": 0.95,
+    "yaw_acceleration": 1.93,
+    "jerk": 4.13,
+}
 
 
 @dataclass(frozen=True)
@@ -585,13 +592,16 @@ class BoxWorld(World):
         if bank.stop_point.shape[1]:
             red_light = self._ran_light(before, state)
         lateral = cars.speed**2 * cars.curvature
+        yaw_rate, earlier = cars.speed * cars.curvature, before.cars.speed * before.cars.curvature
         jerk = (cars.acceleration - before.cars.acceleration) / self.dt
+        yaw_acceleration = (yaw_rate - earlier) / self.dt
+        jerky = (jerk.abs() > COMFORT["jerk"]) | (yaw_acceleration.abs() > COMFORT["yaw_acceleration"])
         uncomfortable = (
             (cars.acceleration < COMFORT["braking"])
             | (cars.acceleration > COMFORT["acceleration"])
             | (lateral.abs() > COMFORT["lateral"])
-            | ((cars.speed * cars.curvature).abs() > COMFORT["yaw_rate"])
-            | ((jerk.abs() > COMFORT["jerk"]) & (state.age[:, None] > 1))
+            | (yaw_rate.abs() > COMFORT["yaw_rate"])
+            | (jerky & (state.age[:, None] > 1))
         )
         # A commanded lane change puts the path a lane away at once; until it is due, the way there is not lost.
         origin = torch.where(self._command(state)[0], -state.path_offset, 0.0)
