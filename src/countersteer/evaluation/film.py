@@ -21,7 +21,7 @@ from numpy import ndarray
 from countersteer.errors import UserError
 from countersteer.evaluation.records import CaseResult, DriveRecord
 from countersteer.geometry.boxes import rear_axle_to_center
-from countersteer.scenarios.drawing import ACTOR_COLORS, EGO_COLOR, ROUTE_COLOR, BirdsEye
+from countersteer.scenarios.drawing import ACTOR_COLORS, EGO_COLOR, ROUTE_COLOR, SIGNAL_COLORS, BirdsEye
 from countersteer.scenarios.scenario import ActorKind, RoadMap
 from countersteer.worlds.interface import Cause, Command
 
@@ -228,6 +228,7 @@ class _Above:
         cv2.addWeighted(glow, 0.22, panel, 0.78, 0, dst=panel)
         _line(panel, path, ROUTE_COLOR, 1)
         _line(panel, to_view(record.position[: tick + 1]), _TRAIL, 2)
+        self._draw_signals(panel, to_view, tick)
         self._draw_actors(panel, to_view, tick)
         plan = record.plan[tick]
         if record.alive[tick] and len(plan) and np.isfinite(plan).all():
@@ -263,6 +264,17 @@ class _Above:
         warp = np.column_stack([linear, view[:, 2] - linear @ tile[:, 2]])
         return cv2.warpAffine(picture, warp, size[::-1], flags=cv2.INTER_LINEAR, borderValue=_PANEL)
 
+    def _draw_signals(self, panel: ndarray, to_view, tick: int) -> None:
+        scenario = self.record.scenario
+        signals = scenario.signals
+        now = (
+            min(int(np.searchsorted(scenario.times, self.record.times[tick] + 1e-6)), len(scenario.times)) - 1
+        )
+        left = np.stack([-np.sin(signals.heading), np.cos(signals.heading)], -1)
+        for k, state in enumerate(signals.state[:, now]):
+            bar = signals.stop_point[k, :2] + 1.7 * left[k] * np.array([[-1.0], [1.0]])
+            _line(panel, to_view(bar), SIGNAL_COLORS[int(state)], 4)
+
     def _draw_actors(self, panel: ndarray, to_view, tick: int) -> None:
         record = self.record
         hit = record.collided_with[: tick + 1]
@@ -294,6 +306,7 @@ class _Above:
 
     def _draw_legend(self, panel: ndarray) -> None:
         x, y = 12, panel.shape[0] - 13
+        _pill(panel, (4, y - 17, 220, 26), _PANEL, filled=True)
         for label, color in (("path", ROUTE_COLOR), ("driven", _TRAIL), ("plan", _PLAN)):
             _line(panel, np.array([[x, y - 4.0], [x + 16.0, y - 4.0]]), color, 3)
             x = _text(panel, label, (x + 22, y), 13, _INK) + 16
