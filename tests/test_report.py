@@ -271,7 +271,7 @@ def test_film_draws_the_car_where_the_map_is_drawn():
     """The map under the car is the lane it drives in: asphalt around the box, no line through it."""
     frame = decoded(film(a_drive(ticks=2, turn=0.0), title="x"))[0]
     above = frame[48 : 48 + 324, 536 : 536 + 412].astype(int)
-    row = above[300]  # behind the car, across the road
+    row = above[288]  # behind the car, across the road
     bright = np.flatnonzero(row.min(-1) > 140)  # white lines
     # The right border is 1.8 m = 14.4 pixels to the right of the car, which is at column 206.
     assert np.abs(bright - (206 + 14.4)).min() < 2.5
