@@ -45,8 +45,9 @@ def distances_to_log(scenario: Scenario, tracker: Tracker) -> np.ndarray:
 
 
 @pytest.mark.parametrize("tracker", [PurePursuit(), LQR()], ids=["pure pursuit", "LQR"])
-def test_the_bundled_minute_is_driven_to_its_end(tracker):
+def test_the_bundled_minute_is_driven_to_its_end(tracker, record_property):
     apart = distances_to_log(recorded_drive(), tracker)
+    record_property("m from the log at its end, and at most", [round(apart[-1], 3), round(apart.max(), 3)])
     assert len(apart) >= 590
     assert apart[-1] < 0.5
     assert apart.max() < 1.0
@@ -59,11 +60,13 @@ def test_all_thirteen_scenes_are_there():
 
 @pytest.mark.skipif(not FILES, reason=f"recorded scenes are not here: {SCENES}")
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".gz"))
-def test_a_real_scene_is_drawn_and_driven_to_its_end(file):
+def test_a_real_scene_is_drawn_and_driven_to_its_end(file, record_property):
     scenario = read(file)
     picture = draw_scenario(scenario)
     assert picture.std() > 5, "an empty picture"
     for tracker in (PurePursuit(), LQR()):
         apart = distances_to_log(scenario, tracker)
+        name = f"{type(tracker).__name__}: m from the log at its end, and at most"
+        record_property(name, [round(apart[-1], 3), round(apart.max(), 3)])
         assert apart[-1] < 0.5
         assert apart.max() < 1.0
