@@ -20,6 +20,7 @@ from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.plans import Action, PlanSpec
 from countersteer.vehicles.trackers import PurePursuit
 from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
+from countersteer.worlds.boxworld.stepping.reference import find_events
 from countersteer.worlds.boxworld.world import BoxWorld
 from countersteer.worlds.interface import Cause, Command, Starts
 
@@ -189,7 +190,9 @@ def test_a_car_that_is_run_into_is_a_collision_with_that_actor(roads: list[Scena
     there[0, 1] = True
     world.state = state.replace(actor=ahead, actor_there=there)
     # Replayed traffic would jump back to its recording; the events are judged on a state placed by hand.
-    events = world._events(world.state, world.state, torch.ones(1, 1, dtype=torch.bool))
+    events = find_events(
+        world.spec, world.bank, world.ground, world.state, world.state, torch.ones(1, 1, dtype=torch.bool)
+    )
     assert bool(events.collision[0, 0])
     assert int(events.collided_with[0, 0]) == 1
     assert int(events.cause[0, 0]) == Cause.COLLISION

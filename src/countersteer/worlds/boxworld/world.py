@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -19,15 +18,22 @@ from countersteer.geometry import boxes
 from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import local_from_world, world_from_local, wrap_angle
 from countersteer.scenarios.scenario import Scenario, SignalState
-from countersteer.tensors import TensorTree
 from countersteer.vehicles import bicycle
 from countersteer.vehicles.plans import Action
+from countersteer.worlds.boxworld.paths import LEAD_RANGE, locate, route_at
 from countersteer.worlds.boxworld.rendering import Images, Outputs, render
-from countersteer.worlds.boxworld.scenes import PATH_SPACING, build_bank
+from countersteer.worlds.boxworld.scenes import build_bank
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
+from countersteer.worlds.boxworld.state import (
+    BoxWorldState,
+    command_now,
+    give_commands,
+    lights_now,
+    place_cars,
+)
+from countersteer.worlds.boxworld.stepping import advance
 from countersteer.worlds.boxworld.views import Painter
 from countersteer.worlds.interface import (
-    Cause,
     Command,
     EgoMotion,
     Events,
@@ -42,65 +48,10 @@ from countersteer.worlds.interface import (
     World,
 )
 
-__all__ = ["BoxWorld", "BoxWorldState"]
+__all__ = ["BoxWorld"]
 
 HISTORY = 6  # ticks of odometry a car remembers
 TARGET_DISTANCES = (10.0, 20.0, 30.0)  # of target points [m]
-LEAD_RANGE = 80.0  # how far ahead traffic matters [m]
-COMFORT = {
-    "braking": -4.05,
-    "acceleration": 2.40,
-    "lateral": 4.89,
-    "yaw_rate": 0.95,
-    "yaw_acceleration": 1.93,
-    "jerk": 4.13,
-}
-
-
-@dataclass(frozen=True)
-class BoxWorldState(TensorTree):
-    """Everything that changes. Times are in ticks; slots below `agent` of actors are the cars themselves.
-
-    Attributes:
-        scene: Scene of each drive.
-        tick: Tick of the scenario; `age` counts from the drive's start.
-        drive: Identity for noise.
-        cars, params: Motion and build of the controlled cars.
-        arc, lateral, heading_error: Cars relative to their paths.
-        start_arc: `arc` at the start [m].
-        path_offset: Lateral offset of the path from its route [m]; changed by commands.
-        command, command_tick: Command and the age at which it comes, -1 for never.
-        set_speed: [m/s].
-        speed_history, yaw_history: Odometry, the latest last.
-        alive, cause: Whether and why a car's drive ended.
-        actor: Box centre and heading of every actor.
-        actor_speed: [m/s].
-        actor_arc: Distance along its own track [m], where IDM drives.
-        actor_there: Whether it is in the world now.
-    """
-
-    scene: Int[Tensor, "world"]
-    tick: Int[Tensor, "world"]
-    age: Int[Tensor, "world"]
-    drive: Int[Tensor, "world"]
-    cars: bicycle.VehicleState
-    params: bicycle.VehicleParams
-    arc: Float[Tensor, "world agent"]
-    lateral: Float[Tensor, "world agent"]
-    heading_error: Float[Tensor, "world agent"]
-    start_arc: Float[Tensor, "world agent"]
-    path_offset: Float[Tensor, "world agent"]
-    command: Int[Tensor, "world agent"]
-    command_tick: Int[Tensor, "world agent"]
-    set_speed: Float[Tensor, "world agent"]
-    speed_history: Float[Tensor, "world agent history"]
-    yaw_history: Float[Tensor, "world agent history"]
-    alive: Bool[Tensor, "world agent"]
-    cause: Int[Tensor, "world agent"]
-    actor: Float[Tensor, "world actor 3"]
-    actor_speed: Float[Tensor, "world actor"]
-    actor_arc: Float[Tensor, "world actor"]
-    actor_there: Bool[Tensor, "world actor"]
 
 
 class BoxWorld(World):
@@ -203,7 +154,7 @@ class BoxWorld(World):
     def _begin(self, starts: Starts) -> BoxWorldState:
         bank, scene = self.bank, starts.scenario
         zero = torch.zeros_like(starts.speed)
-        arc, lateral, error, bend = self._locate(scene, starts.position, starts.heading, zero, None)
+        arc, lateral, error, bend = locate(self.bank, scene, starts.position, starts.heading, zero, None)
         cars = bicycle.VehicleState.at(starts.position, starts.heading, starts.speed, bend)
         slots = torch.arange(self.agents, device=self.device)[None]
         params = self.spec.vehicle.draw(self.seed, starts.drive[:, None] * self.agents + slots)
@@ -233,68 +184,13 @@ class BoxWorld(World):
             actor_arc=bank.arc[scene[:, None], actors, starts.tick[:, None]],
             actor_there=bank.valid[scene[:, None], actors, starts.tick[:, None]],
         )
-        return self._place_cars(self._give_commands(state))
-
-    def _place_cars(self, state: BoxWorldState) -> BoxWorldState:
-        """Write the controlled cars into the first actor slots."""
-        size = self.bank.size[state.scene, : self.agents]
-        ahead = torch.stack([boxes.rear_axle_to_center(size[..., 0]), torch.zeros_like(size[..., 0])], -1)
-        center = world_from_local(ahead, state.cars.position, state.cars.heading)
-        cars = torch.cat([center, state.cars.heading[..., None]], -1)
-        there = torch.ones_like(state.alive)
-        return state.replace(
-            actor=torch.cat([cars, state.actor[:, self.agents :]], 1),
-            actor_speed=torch.cat([state.cars.speed, state.actor_speed[:, self.agents :]], 1),
-            actor_there=torch.cat([there, state.actor_there[:, self.agents :]], 1),
-        )
+        return place_cars(self.bank, give_commands(self.bank, state))
 
     # --- paths ----------------------------------------------------------------------------------
 
-    def _path_rows(self, scene: Tensor, index: Tensor) -> Tensor:
-        """Stored path points [world agent point 4] at integer indices, clamped to the path."""
-        agents = torch.arange(self.agents, device=self.device)[None, :, None]
-        index = index.clamp(0, self.bank.path.shape[2] - 1)
-        return self.bank.path[scene[:, None, None], agents, index]
-
-    def _route_at(self, scene: Tensor, arc: Tensor, offset: Tensor) -> PathPoints:
-        """Points at arc lengths [world agent point], moved left by `offset` [world agent]."""
-        bounded = torch.minimum(arc.clamp(min=0.0), self.bank.path_length[scene][..., None] - 1e-3)
-        base = (bounded / PATH_SPACING).floor()
-        part = (bounded / PATH_SPACING - base)[..., None]
-        index = base.long()
-        row = self._path_rows(scene, index) * (1 - part) + self._path_rows(scene, index + 1) * part
-        heading = row[..., 2]
-        beyond = (arc - bounded)[..., None] * torch.stack([heading.cos(), heading.sin()], -1)
-        side = offset[..., None, None] * torch.stack([-heading.sin(), heading.cos()], -1)
-        bend = row[..., 3] / (1 - offset[..., None] * row[..., 3]).clamp(min=0.2)
-        return PathPoints(row[..., :2] + beyond + side, wrap_angle(heading), bend)
-
-    def _locate(
-        self, scene: Tensor, position: Tensor, heading: Tensor, offset: Tensor, near: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Arc, lateral offset, heading error and path curvature of cars; `near` is the last arc, None to search."""
-        if near is None:
-            index = torch.arange(self.bank.path.shape[2], device=self.device).expand(*position.shape[:-1], -1)
-        else:
-            window = torch.arange(-6, 16, device=self.device)
-            index = (near / PATH_SPACING).long()[..., None] + window
-        last = (self.bank.path_length[scene] / PATH_SPACING).long()[..., None]
-        rows = self._path_rows(scene, torch.minimum(index, last))
-        nearest = (rows[..., :2] - position[..., None, :]).square().sum(-1).argmin(-1, keepdim=True)
-        row = rows.gather(-2, nearest[..., None].expand(*nearest.shape, 4)).squeeze(-2)
-        at = torch.minimum(index, last).clamp(min=0).gather(-1, nearest).squeeze(-1) * PATH_SPACING
-        course, bend = row[..., 2], row[..., 3]
-        # One Newton step along the osculating direction; points are close enough for it to be exact to mm.
-        gap = local_from_world(position, row[..., :2], course)
-        along = gap[..., 0] / (1 - gap[..., 1] * bend).clamp(min=0.2)
-        there = self._route_at(scene, (at + along)[..., None], torch.zeros_like(at))
-        course = there.heading[..., 0]
-        gap = local_from_world(position, there.position[..., 0, :], course)
-        return at + along, gap[..., 1] - offset, wrap_angle(heading - course), there.curvature[..., 0]
-
     def path_at(self, arc: Float[Tensor, "world agent point"]) -> PathPoints:
         """See `World.path_at`; the path includes a commanded lane change from the moment it is asked for."""
-        return self._route_at(self.state.scene, arc, self.state.path_offset)
+        return route_at(self.bank, self.state.scene, arc, self.state.path_offset)
 
     def log_at(self, ahead: Float[Tensor, "point"]) -> LoggedPoses:
         """See `World.log_at`; past its end a recording goes straight on, so that nobody brakes for it."""
@@ -318,16 +214,6 @@ class BoxWorld(World):
             speed=speed,
             valid=bank.valid[scene, slots, tick] & inside,
         )
-
-    def _give_commands(self, state: BoxWorldState) -> BoxWorldState:
-        """Move the path to the neighbouring lane at the tick the command comes."""
-        now = (state.command_tick >= 0) & (state.age[:, None] == state.command_tick)
-        left = self.bank.left_offset[state.scene][:, None]
-        right = self.bank.right_offset[state.scene][:, None]
-        target = torch.where(state.command == Command.LEFT, left, right)
-        given = now & (state.command != Command.FOLLOW) & ~target.isnan()
-        offset = torch.where(given, target, state.path_offset)
-        return state.replace(path_offset=offset, lateral=state.lateral + state.path_offset - offset)
 
     # --- looking --------------------------------------------------------------------------------
 
@@ -364,14 +250,9 @@ class BoxWorld(World):
         )
         return render(self.ground, views, boxes, looks, outputs)
 
-    def _command(self, state: BoxWorldState) -> tuple[Tensor, Tensor]:
-        """Whether a command is on, and for how long it has been [s]."""
-        age = (state.age[:, None] - state.command_tick) * self.dt
-        return (state.command_tick >= 0) & (age >= 0) & (age < self.spec.command_duration), age
-
     def _intent(self) -> Intent:
         state = self.state
-        active, age = self._command(state)
+        active, age = command_now(self.spec, state)
         ahead = torch.tensor(TARGET_DISTANCES, device=self.device)
         points = self.path_at(state.arc[..., None] + ahead).position
         local = local_from_world(
@@ -443,218 +324,15 @@ class BoxWorld(World):
         if bank.stop_point.shape[1] == 0:
             return lead_gap, lead_speed, none
         gaps, _ = distance(bank.stop_point[state.scene], torch.tensor(2.0, device=self.device))
-        red = self._lights(state) == SignalState.STOP
+        red = lights_now(self.bank, state) == SignalState.STOP
         return lead_gap, lead_speed, torch.where(red[:, None], gaps, math.inf).min(-1).values
-
-    def _lights(self, state: BoxWorldState) -> Tensor:
-        lights = torch.arange(self.bank.light.shape[1], device=self.device)
-        return self.bank.light[state.scene[:, None], lights[None], state.tick[:, None]]
 
     # --- moving ---------------------------------------------------------------------------------
 
     def step(self, action: Action) -> Events:
         """See `World.step`."""
-        before, spec = self.state, self.spec
-        finite = action.curvature.isfinite() & action.acceleration.isfinite()
-        action = action.map(lambda leaf: torch.where(finite, leaf, torch.zeros_like(leaf)))
-        moved = bicycle.step(before.cars, before.params, action, self.dt, spec.vehicle.limits)
-        cars = moved.where(before.alive, before.cars)
-
-        running = before.alive.any(1)
-        end = self.bank.ticks[before.scene] - 1
-        tick = torch.where(running, torch.minimum(before.tick + 1, end), before.tick)
-        state = before.replace(cars=cars, tick=tick, age=before.age + running.long())
-        state = self._move_traffic(before, state, running)
-        arc, lateral, error, _ = self._locate(
-            state.scene, cars.position, cars.heading, state.path_offset, before.arc
-        )
-        state = state.replace(
-            arc=arc,
-            lateral=lateral,
-            heading_error=error,
-            speed_history=torch.cat([before.speed_history[..., 1:], cars.speed[..., None]], -1),
-            yaw_history=torch.cat(
-                [before.yaw_history[..., 1:], (cars.speed * cars.curvature)[..., None]], -1
-            ),
-        )
-        state = self._place_cars(self._give_commands(state))
-        events = self._events(before, state, finite)
-        self.state = state.replace(
-            alive=before.alive & ~events.terminated & ~events.truncated,
-            cause=torch.where(before.alive, events.cause, before.cause),
-        )
+        self.state, events = advance(self.spec, self.bank, self.ground, self.state, action)
         return events
-
-    def _move_traffic(self, before: BoxWorldState, state: BoxWorldState, running: Tensor) -> BoxWorldState:
-        bank, model = self.bank, self.spec.traffic
-        actors = torch.arange(bank.pose.shape[1], device=self.device)[None]
-        scene, tick = state.scene[:, None], state.tick[:, None]
-        pose, speed = bank.pose[scene, actors, tick], bank.speed[scene, actors, tick]
-        arc, there = bank.arc[scene, actors, tick], bank.valid[scene, actors, tick]
-        if model is not None:
-            driven = bank.movable[state.scene] & before.actor_there
-            own_speed, own_arc, own_pose = self._drive_traffic(before)
-            pose = torch.where(driven[..., None], own_pose, pose)
-            speed = torch.where(driven, own_speed, speed)
-            arc = torch.where(driven, own_arc, arc)
-            there = there | driven
-        hold = ~running[:, None]
-        return state.replace(
-            actor=torch.where(hold[..., None], before.actor, pose),
-            actor_speed=torch.where(hold, before.actor_speed, speed),
-            actor_arc=torch.where(hold, before.actor_arc, arc),
-            actor_there=torch.where(hold, before.actor_there, there),
-        )
-
-    def _drive_traffic(self, state: BoxWorldState) -> tuple[Tensor, Tensor, Tensor]:
-        """One IDM tick: everybody follows the line of their own recording, reacting to what is ahead."""
-        assert self.spec.traffic is not None
-        bank = self.bank
-        length, width = bank.size[state.scene][..., 0], bank.size[state.scene][..., 1]
-        heading = state.actor[..., 2]
-        gap = local_from_world(
-            state.actor[:, None, :, :2].expand(-1, heading.shape[1], -1, -1),
-            state.actor[:, :, None, :2],
-            heading[:, :, None],
-        )
-        forward, left = gap[..., 0], gap[..., 1]
-        near = left.abs() < (width[:, :, None] + width[:, None]) / 2 + 0.2
-        bumper = forward - (length[:, :, None] + length[:, None]) / 2
-        seen = near & (forward > 0.5) & (bumper < LEAD_RANGE) & state.actor_there[:, None]
-        bumper = torch.where(seen, bumper, math.inf)
-        lead_gap, lead = bumper.min(-1)
-        turned = heading.gather(1, lead) - heading
-        lead_speed = (state.actor_speed.gather(1, lead) * turned.cos()).clamp(min=0.0)
-        lead_speed = torch.where(lead_gap.isinf(), torch.zeros_like(lead_speed), lead_speed)
-        if bank.stop_point.shape[1]:
-            lead_gap, lead_speed = self._stop_at_lights(state, lead_gap, lead_speed)
-        desired = bank.speed[state.scene].amax(-1).clamp(min=1.0)
-        answer = self.spec.traffic.answer(state.actor_speed, desired, lead_gap, lead_speed)
-        speed = (state.actor_speed + answer * self.dt).clamp(min=0.0)
-        arc = state.actor_arc + (state.actor_speed + speed) / 2 * self.dt
-
-        arcs = bank.arc[state.scene]
-        index = torch.searchsorted(arcs, arc[..., None].contiguous()).clamp(1, arcs.shape[-1] - 1)
-        low, high = arcs.gather(-1, index - 1), arcs.gather(-1, index)
-        part = ((arc[..., None] - low) / (high - low).clamp(min=1e-3)).clamp(0.0, 1.0)
-        rows = bank.pose[state.scene]
-        wide = index[..., None].expand(*index.shape, 3)
-        pose = (rows.gather(2, wide - 1) * (1 - part[..., None]) + rows.gather(2, wide) * part[..., None])[
-            :, :, 0
-        ]
-        beyond = (arc - arcs[..., -1]).clamp(min=0.0)[..., None]
-        course = torch.stack([pose[..., 2].cos(), pose[..., 2].sin()], -1)
-        return speed, arc, torch.cat([pose[..., :2] + beyond * course, pose[..., 2:]], -1)
-
-    def _stop_at_lights(self, state: BoxWorldState, gap: Tensor, speed: Tensor) -> tuple[Tensor, Tensor]:
-        """A red light is a standing leader for those who come to it in its direction."""
-        bank = self.bank
-        stop, course = bank.stop_point[state.scene], bank.stop_heading[state.scene]
-        ahead = local_from_world(
-            stop[:, None].expand(-1, gap.shape[1], -1, -1), state.actor[:, :, None, :2], state.actor[:, :, 2:]
-        )
-        aligned = (course[:, None] - state.actor[..., 2:]).cos() > 0.7
-        distance = ahead[..., 0] - bank.size[state.scene][..., :1] / 2
-        red = (self._lights(state) == SignalState.STOP)[:, None] & aligned
-        red = red & (ahead[..., 1].abs() < 2.0) & (distance > 0)
-        to_light = torch.where(red, distance, math.inf).min(-1).values
-        return torch.minimum(gap, to_light), torch.where(to_light < gap, torch.zeros_like(speed), speed)
-
-    def _events(self, before: BoxWorldState, state: BoxWorldState, finite: Tensor) -> Events:
-        bank, spec, agents = self.bank, self.spec, self.agents
-        cars, size = state.cars, bank.size[state.scene]
-        center, heading = state.actor[..., :2], state.actor[..., 2]
-        wide = (slice(None), slice(0, agents), None)
-        shape = (self.batch, agents, center.shape[1])
-
-        hit = boxes.overlap(
-            center[wide].expand(*shape, 2),
-            heading[wide].expand(shape),
-            size[..., :2][wide].expand(*shape, 2),
-            center[:, None].expand(*shape, 2),
-            heading[:, None].expand(shape),
-            size[..., :2][:, None].expand(*shape, 2),
-        )
-        own = torch.arange(shape[2], device=self.device) == torch.arange(agents, device=self.device)[:, None]
-        hit = hit & state.actor_there[:, None] & bank.present[state.scene][:, None] & ~own
-        collision = hit.any(-1)
-        collided_with = torch.where(collision, hit.float().argmax(-1), -1)
-
-        corner = boxes.corners(center[:, :agents], heading[:, :agents], size[:, :agents, :2])
-        scene = state.scene[:, None, None].expand(corner.shape[:-1])
-        off_road = (self.ground.edge_distance(scene, corner) < 0).any(-1)
-        allowed = self.ground.directions(state.scene[:, None].expand(-1, agents), cars.position).long()
-        sector = torch.round(cars.heading / (math.pi / 4)).long() % 8
-        same_way = sum((allowed >> ((sector + k) % 8)) & 1 for k in (-2, -1, 0, 1, 2))
-        wrong_way = (allowed != 0) & (same_way == 0) & (cars.speed > 1.0)
-
-        red_light = torch.zeros_like(collision)
-        if bank.stop_point.shape[1]:
-            red_light = self._ran_light(before, state)
-        lateral = cars.speed**2 * cars.curvature
-        yaw_rate, earlier = cars.speed * cars.curvature, before.cars.speed * before.cars.curvature
-        jerk = (cars.acceleration - before.cars.acceleration) / self.dt
-        yaw_acceleration = (yaw_rate - earlier) / self.dt
-        jerky = (jerk.abs() > COMFORT["jerk"]) | (yaw_acceleration.abs() > COMFORT["yaw_acceleration"])
-        uncomfortable = (
-            (cars.acceleration < COMFORT["braking"])
-            | (cars.acceleration > COMFORT["acceleration"])
-            | (lateral.abs() > COMFORT["lateral"])
-            | (yaw_rate.abs() > COMFORT["yaw_rate"])
-            | (jerky & (state.age[:, None] > 1))
-        )
-        # A commanded lane change puts the path a lane away at once; until it is due, the way there is not lost.
-        origin = torch.where(self._command(state)[0], -state.path_offset, 0.0)
-        beyond = torch.maximum(state.lateral - origin.clamp(min=0.0), origin.clamp(max=0.0) - state.lateral)
-        lost = (beyond > spec.lost_distance) | (state.heading_error.abs() > spec.lost_heading)
-        goal = state.arc > bank.path_length[state.scene] - 5.0
-        numeric = ~finite | ~cars.position.isfinite().all(-1)
-
-        cause = torch.zeros_like(state.cause)
-        ranked = (
-            (Cause.GOAL, goal),
-            (Cause.WRONG_WAY, wrong_way),
-            (Cause.LOST, lost),
-            (Cause.RED_LIGHT, red_light),
-            (Cause.OFF_ROAD, off_road),
-            (Cause.COLLISION, collision),
-            (Cause.NUMERIC, numeric),
-        )
-        for name, flag in ranked:
-            if name in spec.terminate:
-                cause = torch.where(flag, int(name), cause)
-        alive = before.alive
-        terminated = alive & (cause != Cause.NONE)
-        over = (state.tick >= bank.ticks[state.scene] - 1) | (state.age >= round(spec.duration / self.dt))
-        truncated = alive & ~terminated & over[:, None]
-        cause = torch.where(truncated, int(Cause.TIME), cause)
-        return Events(
-            terminated=terminated,
-            truncated=truncated,
-            cause=torch.where(alive, cause, state.cause),
-            collision=collision & alive,
-            collided_with=torch.where(alive, collided_with, -1),
-            off_road=off_road & alive,
-            red_light=red_light & alive,
-            wrong_way=wrong_way & alive,
-            uncomfortable=uncomfortable & alive,
-        )
-
-    def _ran_light(self, before: BoxWorldState, state: BoxWorldState) -> Tensor:
-        """Whether a front bumper crossed a stop line during this tick while its light said stop."""
-        bank, agents = self.bank, self.agents
-        length = bank.size[state.scene, :agents, 0]
-        front = torch.stack([boxes.rear_axle_to_center(length) + length / 2, torch.zeros_like(length)], -1)
-        stop, course = bank.stop_point[state.scene][:, None], bank.stop_heading[state.scene][:, None]
-
-        def past(cars: bicycle.VehicleState) -> Tensor:
-            bumper = world_from_local(front, cars.position, cars.heading)[:, :, None]
-            return local_from_world(bumper.expand(-1, -1, stop.shape[2], -1), stop, course)
-
-        was, now = past(before.cars), past(state.cars)
-        aligned = (state.cars.heading[..., None] - course).cos() > 0.5
-        crossed = (was[..., 0] < 0) & (now[..., 0] >= 0) & (now[..., 1].abs() < 2.0) & aligned
-        return (crossed & (self._lights(before) == SignalState.STOP)[:, None]).any(-1)
 
     def displace(
         self,
@@ -670,10 +348,12 @@ class BoxWorld(World):
             heading=wrap_angle(state.cars.heading + heading),
             speed=state.cars.speed * speed,
         )
-        arc, offset, error, _ = self._locate(
-            state.scene, cars.position, cars.heading, state.path_offset, state.arc
+        arc, offset, error, _ = locate(
+            self.bank, state.scene, cars.position, cars.heading, state.path_offset, state.arc
         )
-        self.state = self._place_cars(state.replace(cars=cars, arc=arc, lateral=offset, heading_error=error))
+        self.state = place_cars(
+            self.bank, state.replace(cars=cars, arc=arc, lateral=offset, heading_error=error)
+        )
 
     # --- copying --------------------------------------------------------------------------------
 

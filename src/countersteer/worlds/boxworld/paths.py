@@ -1,0 +1,60 @@
+"""Cars beside the paths they are to follow: where they are along them, and what lies ahead."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from countersteer.geometry.poses import local_from_world, wrap_angle
+from countersteer.worlds.boxworld.scenes import PATH_SPACING, SceneBank
+from countersteer.worlds.interface import PathPoints
+
+__all__ = ["LEAD_RANGE", "locate", "route_at"]
+
+LEAD_RANGE = 80.0
+"""How far ahead traffic matters [m]."""
+
+
+def route_at(bank: SceneBank, scene: Tensor, arc: Tensor, offset: Tensor) -> PathPoints:
+    """Points at arc lengths [world agent point], moved left by `offset` [world agent]."""
+    bounded = torch.minimum(arc.clamp(min=0.0), bank.path_length[scene][..., None] - 1e-3)
+    base = (bounded / PATH_SPACING).floor()
+    part = (bounded / PATH_SPACING - base)[..., None]
+    index = base.long()
+    row = _path_rows(bank, scene, index) * (1 - part) + _path_rows(bank, scene, index + 1) * part
+    heading = row[..., 2]
+    beyond = (arc - bounded)[..., None] * torch.stack([heading.cos(), heading.sin()], -1)
+    side = offset[..., None, None] * torch.stack([-heading.sin(), heading.cos()], -1)
+    bend = row[..., 3] / (1 - offset[..., None] * row[..., 3]).clamp(min=0.2)
+    return PathPoints(row[..., :2] + beyond + side, wrap_angle(heading), bend)
+
+
+def locate(
+    bank: SceneBank, scene: Tensor, position: Tensor, heading: Tensor, offset: Tensor, near: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Arc, lateral offset, heading error and path curvature of cars; `near` is the last arc, None to search."""
+    if near is None:
+        index = torch.arange(bank.path.shape[2], device=scene.device).expand(*position.shape[:-1], -1)
+    else:
+        window = torch.arange(-6, 16, device=scene.device)
+        index = (near / PATH_SPACING).long()[..., None] + window
+    last = (bank.path_length[scene] / PATH_SPACING).long()[..., None]
+    rows = _path_rows(bank, scene, torch.minimum(index, last))
+    nearest = (rows[..., :2] - position[..., None, :]).square().sum(-1).argmin(-1, keepdim=True)
+    row = rows.gather(-2, nearest[..., None].expand(*nearest.shape, 4)).squeeze(-2)
+    at = torch.minimum(index, last).clamp(min=0).gather(-1, nearest).squeeze(-1) * PATH_SPACING
+    course, bend = row[..., 2], row[..., 3]
+    # One Newton step along the osculating direction; points are close enough for it to be exact to mm.
+    gap = local_from_world(position, row[..., :2], course)
+    along = gap[..., 0] / (1 - gap[..., 1] * bend).clamp(min=0.2)
+    there = route_at(bank, scene, (at + along)[..., None], torch.zeros_like(at))
+    course = there.heading[..., 0]
+    gap = local_from_world(position, there.position[..., 0, :], course)
+    return at + along, gap[..., 1] - offset, wrap_angle(heading - course), there.curvature[..., 0]
+
+
+def _path_rows(bank: SceneBank, scene: Tensor, index: Tensor) -> Tensor:
+    """Stored path points [world agent point 4] at integer indices, clamped to the path."""
+    agents = torch.arange(bank.path.shape[1], device=scene.device)[None, :, None]
+    index = index.clamp(0, bank.path.shape[2] - 1)
+    return bank.path[scene[:, None, None], agents, index]
