@@ -9,10 +9,12 @@ from countersteer.geometry.poses import local_from_world, wrap_angle
 from countersteer.worlds.boxworld.scenes import PATH_SPACING, SceneBank
 from countersteer.worlds.interface import PathPoints
 
-__all__ = ["LEAD_RANGE", "locate", "route_at"]
+__all__ = ["LEAD_RANGE", "WINDOW", "locate", "route_at"]
 
 LEAD_RANGE = 80.0
 """How far ahead traffic matters [m]."""
+WINDOW = (-6, 16)
+"""Path points around the last one among which the nearest is looked for, half open."""
 
 
 def route_at(bank: SceneBank, scene: Tensor, arc: Tensor, offset: Tensor) -> PathPoints:
@@ -36,7 +38,7 @@ def locate(
     if near is None:
         index = torch.arange(bank.path.shape[2], device=scene.device).expand(*position.shape[:-1], -1)
     else:
-        window = torch.arange(-6, 16, device=scene.device)
+        window = torch.arange(*WINDOW, device=scene.device)
         index = (near / PATH_SPACING).long()[..., None] + window
     last = (bank.path_length[scene] / PATH_SPACING).long()[..., None]
     rows = _path_rows(bank, scene, torch.minimum(index, last))

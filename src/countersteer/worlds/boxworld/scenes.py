@@ -40,6 +40,7 @@ class SceneBank(TensorTree):
     Attributes:
         pose: Box centres x, y [m] and headings [rad] of every actor at every tick; held where not valid.
         speed: [m/s].
+        top_speed: Largest `speed` of every actor [m/s].
         valid: Whether the actor is there.
         arc: Distance travelled since the first tick [m].
         size: Length, width, height [m].
@@ -59,6 +60,7 @@ class SceneBank(TensorTree):
 
     pose: Float[Tensor, "scene actor tick 3"]
     speed: Float[Tensor, "scene actor tick"]
+    top_speed: Float[Tensor, "scene actor"]
     valid: Bool[Tensor, "scene actor tick"]
     arc: Float[Tensor, "scene actor tick"]
     size: Float[Tensor, "scene actor 3"]
@@ -233,6 +235,7 @@ def _scene_arrays(scenario: Scenario, agents: int, dt: float) -> dict[str, np.nd
     return {
         "pose": pose.astype(f32),
         "speed": speed.astype(f32),
+        "top_speed": speed.max(1).astype(f32),
         "valid": valid,
         "arc": arc.astype(f32),
         "size": tracks.size[order].astype(f32),

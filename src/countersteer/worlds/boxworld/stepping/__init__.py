@@ -1,7 +1,19 @@
-"""One tick of the boxworld: vehicles, traffic, commands and events of every drive at once."""
+"""One tick of the boxworld: vehicles, traffic, commands and events of every drive at once.
+
+On the CPU a numba kernel does it, elsewhere the batched PyTorch of `reference`, which is the specification
+and is differentiable.
+"""
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+from numpy import ndarray
+from torch import Tensor
+
+from countersteer.tensors import TensorTree
+from countersteer.traffic.idm import IDM
+from countersteer.vehicles.bicycle import VehicleState
 from countersteer.vehicles.plans import Action
 from countersteer.worlds.boxworld.ground import GroundBank
 from countersteer.worlds.boxworld.scenes import SceneBank
@@ -24,4 +36,94 @@ def advance(
         state: Of every drive; drives that have ended stay as they are.
         action: Of every controlled car; one that is not finite ends the drive as NUMERIC.
     """
-    return reference.advance(spec, bank, ground, state, action)
+    learned = torch.is_grad_enabled() and (
+        action.curvature.requires_grad or action.acceleration.requires_grad
+    )
+    if state.scene.device.type != "cpu" or learned:
+        return reference.advance(spec, bank, ground, state, action)
+    from countersteer.worlds.boxworld.stepping import kernels
+
+    cars, shape, actors = state.cars, state.alive.shape, state.actor_there.shape
+    # What a tick writes is fresh memory; what it leaves alone is shared with the state before.
+    after = state.replace(
+        tick=torch.empty_like(state.tick),
+        age=torch.empty_like(state.age),
+        cars=VehicleState(
+            position=cars.position.new_empty(*shape, 2),
+            heading=cars.heading.new_empty(shape),
+            speed=cars.speed.new_empty(shape),
+            curvature=cars.curvature.new_empty(shape),
+            acceleration=cars.acceleration.new_empty(shape),
+            commands=cars.commands.new_empty(*shape, cars.commands.shape[-2], 2),
+        ),
+        arc=state.arc.new_empty(shape),
+        lateral=state.lateral.new_empty(shape),
+        heading_error=state.heading_error.new_empty(shape),
+        path_offset=state.path_offset.new_empty(shape),
+        speed_history=state.speed_history.new_empty(state.speed_history.shape),
+        yaw_history=state.yaw_history.new_empty(state.yaw_history.shape),
+        alive=state.alive.new_empty(shape),
+        cause=state.cause.new_empty(shape),
+        actor=state.actor.new_empty(*actors, 3),
+        actor_speed=state.actor_speed.new_empty(actors),
+        actor_arc=state.actor_arc.new_empty(actors),
+        actor_there=state.actor_there.new_empty(actors),
+    )
+    no, zero = state.alive.new_empty, state.cause.new_empty
+    events = Events(
+        terminated=no(shape),
+        truncated=no(shape),
+        cause=zero(shape),
+        collision=no(shape),
+        collided_with=zero(shape),
+        off_road=no(shape),
+        red_light=no(shape),
+        wrong_way=no(shape),
+        uncomfortable=no(shape),
+    )
+    kernels.advance(
+        _settings(spec),
+        kernels.Scenes(**_arrays(bank, kernels.Scenes._fields)),
+        kernels.Ground(**{name: getattr(ground, name).numpy() for name in kernels.Ground._fields}),
+        kernels.State(**_arrays(state, kernels.State._fields)),
+        _array(action.curvature),
+        _array(action.acceleration),
+        kernels.State(**_arrays(after, kernels.State._fields)),
+        kernels.Found(**_arrays(events, kernels.Found._fields)),
+    )
+    return after, events
+
+
+def _settings(spec: BoxWorldSpec):
+    from countersteer.worlds.boxworld.stepping.kernels import Settings
+
+    limits, idm = spec.vehicle.limits, spec.traffic or IDM()
+    return Settings(
+        dt=float(spec.dt),
+        most_curvature=float(limits.curvature),
+        most_curvature_rate=float(limits.curvature_rate),
+        most_lateral=float(limits.lateral_acceleration),
+        most_braking=float(limits.braking),
+        most_acceleration=float(limits.acceleration),
+        idm=int(spec.traffic is not None),
+        idm_standstill=float(idm.standstill_gap),
+        idm_headway=float(idm.headway),
+        idm_acceleration=float(idm.acceleration),
+        idm_braking=float(idm.braking),
+        idm_hardest=float(idm.hardest_braking),
+        command_duration=float(spec.command_duration),
+        duration_ticks=round(spec.duration / spec.dt),
+        lost_distance=float(spec.lost_distance),
+        lost_heading=float(spec.lost_heading),
+        terminate=sum(1 << int(cause) for cause in set(spec.terminate)),
+    )
+
+
+def _arrays(tree: TensorTree, names: tuple[str, ...]) -> dict[str, ndarray]:
+    """The leaves of these names, of the tree or of its cars or their build, as numpy sees them."""
+    leaves = {name.rpartition(".")[2]: leaf for name, leaf in tree.flatten().items()}
+    return {name: _array(leaves[name]) for name in names}
+
+
+def _array(tensor: Tensor) -> ndarray:
+    return np.ascontiguousarray(tensor.detach().numpy())

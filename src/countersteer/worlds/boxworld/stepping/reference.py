@@ -118,7 +118,7 @@ def _drive_traffic(
     lead_speed = torch.where(lead_gap.isinf(), torch.zeros_like(lead_speed), lead_speed)
     if bank.stop_point.shape[1]:
         lead_gap, lead_speed = _stop_at_lights(bank, state, lead_gap, lead_speed)
-    desired = bank.speed[state.scene].amax(-1).clamp(min=1.0)
+    desired = bank.top_speed[state.scene].clamp(min=1.0)
     answer = spec.traffic.answer(state.actor_speed, desired, lead_gap, lead_speed)
     speed = (state.actor_speed + answer * spec.dt).clamp(min=0.0)
     arc = state.actor_arc + (state.actor_speed + speed) / 2 * spec.dt
