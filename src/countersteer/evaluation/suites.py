@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from countersteer.errors import UserError
 from countersteer.evaluation.driving import drive
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.geometry import polylines
@@ -179,18 +180,31 @@ def _keeping_rule(case: Case, record: DriveRecord) -> CaseResult:
     return CaseResult(case.id, not reason, reason, when, measures)
 
 
-def lane_keeping() -> Suite:
+def _test_seed(roads: int) -> int:
+    if not 0 <= roads < 1000:
+        raise UserError("there is no such set of test roads", got=roads, expected="0 to 999")
+    return _TEST_SEEDS + 1_000_000 * roads
+
+
+def _named(name: str, roads: int) -> str:
+    return f"{name}_{roads}" if roads else name
+
+
+def lane_keeping(roads: int = 0) -> Suite:
     """24 cases: straights, gentle and tight curves never seen in training, from offset starts.
 
     Starts are 0.5 to 1.0 m aside and turned by 2 to 4 degrees; the vehicle's delay, gain and pull are
     drawn at random; the road's speed keeps its lateral acceleration under 3 m/s^2. The only command is
     "follow", and no target points are given.
+
+    Args:
+        roads: Which set of roads, in [0, 1000); settings were chosen with set 0 in view, others are fresh.
     """
     cases = []
     for number in range(24):
         kind = (RoadKind.STRAIGHT, RoadKind.GENTLE, RoadKind.TIGHT)[number // 8]
         k = number % 8
-        scenario = procedural_road(_TEST_SEEDS + number, kind, lanes=1 + k % 3, length=620.0)
+        scenario = procedural_road(_test_seed(roads) + number, kind, lanes=1 + k % 3, length=620.0)
         cases.append(
             Case(
                 f"{kind.value}-{k + 1}",
@@ -199,7 +213,7 @@ def lane_keeping() -> Suite:
                 heading=math.radians(2 + 2 * ((3 * k) % 8) / 7) * (-1 if (k // 2) % 2 else 1),
             )
         )
-    return Suite("lane_keeping", 1, _WORLD, tuple(cases), _keeping_rule)
+    return Suite(_named("lane_keeping", roads), 1, _WORLD, tuple(cases), _keeping_rule)
 
 
 def _change_rule(case: Case, record: DriveRecord) -> CaseResult:
@@ -222,10 +236,14 @@ def _change_rule(case: Case, record: DriveRecord) -> CaseResult:
     return CaseResult(case.id, not reason, reason, when, measures)
 
 
-def lane_change() -> Suite:
-    """20 cases: at 2 s the command to change one lane, nothing else; in the lane by 8 s and kept to 15 s."""
+def lane_change(roads: int = 0) -> Suite:
+    """20 cases: at 2 s the command to change one lane, nothing else; in the lane by 8 s and kept to 15 s.
+
+    Args:
+        roads: As in `lane_keeping`.
+    """
     cases: list[Case] = []
-    seed = _TEST_SEEDS + 1000
+    seed = _test_seed(roads) + 1000
     while len(cases) < 20:
         k = len(cases)
         kind = RoadKind.STRAIGHT if k < 10 else RoadKind.GENTLE
@@ -237,7 +255,7 @@ def lane_change() -> Suite:
             continue
         side = wanted.name.lower()
         cases.append(Case(f"{kind.value}-{side}-{k + 1}", scenario, command=wanted, command_time=2.0))
-    return Suite("lane_change", 1, _WORLD, tuple(cases), _change_rule)
+    return Suite(_named("lane_change", roads), 1, _WORLD, tuple(cases), _change_rule)
 
 
 def _at_fault(record: DriveRecord) -> tuple[int, int] | None:
