@@ -66,6 +66,7 @@ CHUNK = 64
 NEAR, FROM_X, FROM_Y, SHARE_X, SHARE_Y, INSIDE, NOISE_FINE, NOISE_COARSE = (CHUNK * k for k in range(8))
 PU_X, PU_Y, PV_X, PV_Y, ROADS, WHITES, YELLOWS, TEXTURE, AWAY = (CHUNK * k for k in range(8, 17))
 QUANTITIES = 17
+TILE_BITS = TILE.bit_length() - 1
 CORNER, FINE, COARSE, PLACE = 0, CHUNK, 2 * CHUNK, 3 * CHUNK
 
 
@@ -429,8 +430,8 @@ def _ground_points(ray, step, eye, texel, per_height, cell, rows, cols, first, d
         data[SHARE_X + i] = min(max(x - F(0.5) - F(left), F(-0.5)), F(1.5))
         data[SHARE_Y + i] = min(max(y - F(0.5) - F(low), F(-0.5)), F(1.5))
         data[INSIDE + i] = F(1.0) if inside else F(0.0)
-        index[PLACE + i] = low // np.int32(TILE) * tile_cols + left // np.int32(TILE)
-        index[CORNER + i] = low % np.int32(TILE) * np.int32(TILE_SIDE) + left % np.int32(TILE)
+        index[PLACE + i] = (low >> TILE_BITS) * tile_cols + (left >> TILE_BITS)
+        index[CORNER + i] = (low & (TILE - 1)) * np.int32(TILE_SIDE) + (left & (TILE - 1))
 
 
 @nb.njit(cache=True, error_model="numpy")
