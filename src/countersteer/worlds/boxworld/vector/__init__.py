@@ -13,9 +13,9 @@ costs more than finding them and a policy over sets does not care. Empty slots c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from countersteer.errors import UserError
-from countersteer.scenarios.scenario import SignalState
 from countersteer.tensors import TensorTree
 from countersteer.worlds.boxworld.vector.roads import RoadBank
 
@@ -248,67 +247,41 @@ def observe(
 
     worlds, agents = ego.heading.shape
     vector = np.empty((worlds, agents, spec.size), np.float32)
-    kernels.observe_cars(
+    arguments: list[Any] = [
         vector,
-        *_ego_rows(roads, scene, ego, actors),
-        _actor_rows(actors),
-        _light_rows(lights),
-        scene.numpy(),
+        _array(ego.position),
+        *_course(ego.heading),
+        *map(_array, (ego.speed, ego.curvature, ego.acceleration, ego.asked, ego.lateral)),
+        *map(_array, (ego.heading_error, ego.set_speed, ego.remaining, ego.route)),
+        _array(actors.pose),
+        *_course(actors.pose[..., 2]),
+        *map(_array, (actors.speed, actors.size)),
+        _array(actors.kind, np.int64),
+        _array(actors.present, np.bool_),
+        _array(lights.point),
+        *_course(lights.heading),
+        _array(lights.state, np.int64),
+        _array(scene, np.int64),
+        roads.origin.numpy(),
         *roads.lanes.arrays(),
         *roads.edges.arrays(),
         spec.cars,
         spec.lights,
         spec.lanes,
         spec.edges,
-    )
+    ]
+    kernels.observe_cars(*arguments)
     return torch.from_numpy(vector)
 
 
-def _rows(columns: Sequence[Tensor], dim: int) -> np.ndarray:
-    return torch.stack([column.detach().float() for column in columns], dim).numpy()
+def _array(tensor: Tensor, dtype: type = np.float32) -> np.ndarray:
+    return np.ascontiguousarray(tensor.detach().numpy(), dtype)
 
 
-def _ego_rows(
-    roads: RoadBank, scene: Tensor, ego: Ego, actors: Actors
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frames [world agent 6]: position, that relative to the scene's origin, cosine and sine; EGO_FIELDS; route."""
-    size = actors.size[:, : ego.heading.shape[1]]
-    frame = [
-        *ego.position.unbind(-1),
-        *roads.local(scene, ego.position).unbind(-1),
-        ego.heading.cos(),
-        ego.heading.sin(),
-    ]
-    own = [
-        ego.speed,
-        ego.curvature,
-        ego.acceleration,
-        *ego.asked.unbind(-1),
-        *size[..., :2].unbind(-1),
-        ego.lateral,
-        ego.heading_error,
-        ego.set_speed,
-        ego.remaining,
-    ]
-    return _rows(frame, -1), _rows(own, -1), np.ascontiguousarray(ego.route.detach().float().numpy())
-
-
-def _actor_rows(actors: Actors) -> np.ndarray:
-    """x, y, cosine, sine, speed, length, width, kind [world 8 actor]; the absent are infinitely far away."""
-    x, y, heading = actors.pose.unbind(-1)
-    here = actors.present & actors.pose.isfinite().all(-1) & actors.speed.isfinite()
-    x = torch.where(here, x, torch.inf)
-    return _rows(
-        [x, y, heading.cos(), heading.sin(), actors.speed, *actors.size[..., :2].unbind(-1), actors.kind], 1
-    )
-
-
-def _light_rows(lights: Lights) -> np.ndarray:
-    """x, y, cosine, sine, whether it says stop, whether it says caution [world 6 light]."""
-    x, y = lights.point.unbind(-1)
-    x = torch.where(lights.state != SignalState.UNKNOWN, x, torch.inf)
-    stop, caution = lights.state == SignalState.STOP, lights.state == SignalState.CAUTION
-    return _rows([x, y, lights.heading.cos(), lights.heading.sin(), stop, caution], 1)
+def _course(heading: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine; torch's are the ones the reference uses."""
+    heading = heading.detach()
+    return _array(heading.cos()), _array(heading.sin())
 
 
 def _check(

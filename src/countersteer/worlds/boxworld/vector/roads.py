@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -70,7 +70,7 @@ class PointBank:
     cell: Float[Tensor, "scene"]
 
     @classmethod
-    def pack(cls, scenes: Iterable[Float[ndarray, "n 4"]], nearest: int) -> Self:
+    def pack(cls, scenes: Iterable[Float[ndarray, "_ 4"]], nearest: int) -> Self:
         """The bank of these points (x, y from the scene's origin, not negative; cosine, sine), one set a scene."""
         from countersteer.worlds.boxworld.vector import kernels
 
@@ -120,8 +120,10 @@ class PointBank:
 
     def to(self, device: torch.device | str) -> Self:
         """The bank on another device."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return type(self)(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()})
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
     def arrays(self) -> tuple[ndarray | int, ...]:
         """What the kernel takes of the bank, in its order."""
