@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import hand_made
+from countersteer.drivers.driving import Driving, Rollout, roll_out
+from countersteer.drivers.expert import ExpertDriver
 from countersteer.errors import UserError
+from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import world_from_local
 from countersteer.objectives.imitation import Batch, mirror_half
@@ -22,6 +25,7 @@ from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.readers import read, scan
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, SignalState
 from countersteer.training.serialise import from_json, to_json
+from countersteer.training.store import RolloutStore
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
 from countersteer.worlds.boxworld.vector import Actors, Ego, Lights, VectorSpec, observe, reference
@@ -481,6 +485,17 @@ def test_the_sensor_goes_with_cameras_and_is_named_apart(roads: list[Scenario]):
 
 def test_the_settings_survive_json():
     assert from_json(to_json(WORLD)) == WORLD
+
+
+def test_rollouts_with_a_vector_and_no_camera_are_stored(roads: list[Scenario], tmp_path: Path):
+    driving = Driving(begun(roads[:1], 2), ExpertDriver(), None, RecoveryExpert(), 0)
+    rollout = Rollout.cat(list(roll_out(driving, 3, first_drive=0, version=0)))
+    store, again = RolloutStore(tmp_path), RolloutStore(tmp_path)
+    store.add(rollout)
+    assert again.load(1, rollout)
+    kept = again.rollouts[0].observation.sensors["vector"].data
+    assert torch.equal(kept, rollout.observation.sensors["vector"].data)
+    assert kept.shape == (3, 6, VectorSpec().size)
 
 
 def test_a_vector_is_not_mirrored_by_mistake(roads: list[Scenario]):

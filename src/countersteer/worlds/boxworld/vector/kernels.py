@@ -6,8 +6,8 @@ instructions where sorting does not; one pass then collects those below in their
 are computed as in `reference`, product by product, so both choose the same points: no `fastmath` here, which
 would fuse them.
 
-Arrays are flat, and functions take them whole with an offset: a slice counts references, atomically,
-which took more time than the distances. Offsets are unsigned, which spares the check for negative indices and
+Arrays are flat, and functions take them whole with an offset: a slice counts references, atomically.
+Offsets are unsigned, which spares the check for negative indices and
 leaves loops that take vector instructions; numba makes a float of the sum of a signed and an unsigned number, hence `U`.
 """
 
