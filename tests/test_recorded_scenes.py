@@ -47,7 +47,7 @@ def distances_to_log(scenario: Scenario, tracker: Tracker) -> np.ndarray:
 @pytest.mark.parametrize("tracker", [PurePursuit(), LQR()], ids=["pure pursuit", "LQR"])
 def test_the_bundled_minute_is_driven_to_its_end(tracker, record_property):
     apart = distances_to_log(recorded_drive(), tracker)
-    record_property("m from the log at its end, and at most", [round(apart[-1], 3), round(apart.max(), 3)])
+    record_property("m from the log at its end, and at most", f"{apart[-1]:.3f}, {apart.max():.3f}")
     assert len(apart) >= 590
     assert apart[-1] < 0.5
     assert apart.max() < 1.0
@@ -67,6 +67,6 @@ def test_a_real_scene_is_drawn_and_driven_to_its_end(file, record_property):
     for tracker in (PurePursuit(), LQR()):
         apart = distances_to_log(scenario, tracker)
         name = f"{type(tracker).__name__}: m from the log at its end, and at most"
-        record_property(name, [round(apart[-1], 3), round(apart.max(), 3)])
+        record_property(name, f"{apart[-1]:.3f}, {apart.max():.3f}")
         assert apart[-1] < 0.5
         assert apart.max() < 1.0

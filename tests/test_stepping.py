@@ -85,7 +85,7 @@ def test_the_kernel_does_what_the_reference_does(roads, traffic, agents, record_
         if tick % 15 == 14:  # new drives in place of those that have ended
             over = ~world.state.alive.any(1)
             world.reset(over, world.draw_starts(1000 * tick + torch.arange(48)))
-    record_property("entries that differ, of all", [differ, total])
+    record_property("entries that differ, of all", f"{differ}, {total}")
     # A corner on a border, or two path points equally near, may fall to either side by rounding.
     assert differ <= 1e-5 * total, f"{differ} of {total} differ"
     assert ends >= {int(Cause.NONE), int(Cause.TIME), int(Cause.NUMERIC), int(Cause.OFF_ROAD)}

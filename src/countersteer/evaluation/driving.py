@@ -64,7 +64,7 @@ def drive(
         place: Changes the starts (offsets, commands).
         policy: Who drives; None for the expert.
         seed: Of vehicles and looks.
-        frames: Whether to keep what the first camera saw.
+        frames: Whether to keep what the first camera saw, if there is one.
         on_tick: Told tick and number of ticks.
     """
     if policy is not None:
@@ -111,7 +111,7 @@ def drive(
         for name in ("cause", "collision", "off_road", "red_light", "wrong_way", "uncomfortable"):
             keep(**{name: getattr(turn.events, name)[:, 0]})
         keep(collided_with=turn.events.collided_with[:, 0])
-        if frames:
+        if frames and spec.cameras:
             keep(frames=turn.observation.sensors[spec.cameras[0].name].data[:, 0])
         if on_tick is not None:
             on_tick(tick + 1, ticks)

@@ -70,6 +70,14 @@ def mirror_half(batch: Batch) -> Batch:
     def sideways(points: Tensor) -> Tensor:
         return turned(points, lambda odd: odd * points.new_tensor([1.0, -1.0]))
 
+    for name, reading in observations.sensors.items():
+        if reading.data.dtype != torch.uint8:
+            raise UserError(
+                f"sensor {name!r} cannot be mirrored",
+                got=f"{reading.data.dtype} {list(reading.data.shape)}",
+                expected="pictures, uint8 [*batch height width channel]",
+                fix="Imitation(mirror=False)",
+            )
     sensors = {
         name: reading.replace(data=turned(reading.data, lambda odd: odd.flip(-2)))
         for name, reading in observations.sensors.items()

@@ -86,7 +86,7 @@ class SensorReading(TensorTree):
     """One sensor's answer.
 
     Attributes:
-        data: For a camera `uint8 [*batch height width channel]`.
+        data: Of a camera `uint8 [*batch height width channel]`, of a vector `float32 [*batch feature]`.
         time: When it was taken [s, drive time].
         valid: False where the sensor has nothing to say.
     """

@@ -12,6 +12,7 @@ from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.scenario import Scenario
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.bicycle import VehicleSpec
+from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.interface import Capability, Cause, WorldSpec
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class BoxWorldSpec(WorldSpec):
     """A boxworld before it has scenes.
 
     Attributes:
-        cameras: Cameras of every controlled car.
+        cameras: Cameras of every controlled car; may be empty.
         dt: Tick [s].
         agents: Controlled cars in each drive.
         duration: Longest drive [s]; a scenario that ends earlier ends the drive.
@@ -73,6 +74,8 @@ class BoxWorldSpec(WorldSpec):
         command_duration: How long a lane-change command stays on [s].
         lost_distance, lost_heading: Beyond this the drive ends as LOST [m, rad].
         terminate: Causes that end a drive; the others are only reported.
+        vector: What the privileged sensor "vector" says, float32 `[world agent feature]`; None for no such
+            sensor.
     """
 
     cameras: tuple[Camera, ...] = (Camera(),)
@@ -88,6 +91,7 @@ class BoxWorldSpec(WorldSpec):
     lost_distance: float = 4.0
     lost_heading: float = 1.0
     terminate: tuple[Cause, ...] = (Cause.COLLISION, Cause.LOST, Cause.NUMERIC, Cause.GOAL)
+    vector: VectorSpec | None = None
 
     capabilities = frozenset({Capability.TRUTH, Capability.FORK, Capability.LOG})
 

@@ -20,6 +20,7 @@ from countersteer.geometry.poses import local_from_world, world_from_local, wrap
 from countersteer.scenarios.scenario import Scenario, SignalState
 from countersteer.vehicles import bicycle
 from countersteer.vehicles.plans import Action
+from countersteer.worlds.boxworld import vector
 from countersteer.worlds.boxworld.paths import LEAD_RANGE, locate, route_at
 from countersteer.worlds.boxworld.rendering import Images, Outputs, render
 from countersteer.worlds.boxworld.scenes import build_bank
@@ -82,6 +83,13 @@ class BoxWorld(World):
                 expected="both at least 1",
                 fix="set `batch` and `agents`",
             )
+        if spec.vector is not None and any(camera.name == "vector" for camera in spec.cameras):
+            raise UserError(
+                "two sensors have one name",
+                got='a camera named "vector" beside the vector sensor',
+                expected="names of their own",
+                fix="rename the camera",
+            )
         self.spec, self.batch, self.agents, self.dt, self.seed = spec, batch, spec.agents, spec.dt, seed
         self.cameras = spec.cameras
         self.scenarios = tuple(scenarios)
@@ -89,6 +97,10 @@ class BoxWorld(World):
         bank, ground = build_bank(scenarios, spec.agents, spec.dt)
         self.bank, self.ground = bank.to(self.device), ground
         self.painter = Painter(spec.looks, self.bank, seed)
+        self.roads = None
+        if spec.vector is not None:
+            roads = vector.RoadBank.pack(self.scenarios, spec.vector.lanes, spec.vector.edges)
+            self.roads = roads.to(self.device)
         self._noise_salt = 0
         self.state = self._begin(self._rest_starts())
 
@@ -227,6 +239,9 @@ class BoxWorld(World):
             assert rgb is not None
             frames = rgb.unflatten(0, (self.batch, self.agents))
             sensors[camera.name] = SensorReading(frames, time, torch.ones_like(state.alive))
+        if self.spec.vector is not None:
+            seen = self._vector(self.spec.vector)
+            sensors["vector"] = SensorReading(seen, time, torch.ones_like(state.alive))
         back = torch.arange(HISTORY - 1, -1, -1, device=self.device)
         motion = EgoMotion(
             state.speed_history,
@@ -249,6 +264,35 @@ class BoxWorld(World):
             state.cars.heading,
         )
         return render(self.ground, views, boxes, looks, outputs)
+
+    def _vector(self, spec: vector.VectorSpec) -> Float[Tensor, "world agent feature"]:
+        state, bank, cars = self.state, self.bank, self.state.cars
+        assert self.roads is not None
+        ahead = torch.tensor(spec.route, device=self.device)
+        ego = vector.Ego(
+            position=cars.position,
+            heading=cars.heading,
+            speed=cars.speed,
+            curvature=cars.curvature,
+            acceleration=cars.acceleration,
+            asked=cars.commands[..., 0, :],
+            lateral=state.lateral,
+            heading_error=state.heading_error,
+            set_speed=state.set_speed,
+            remaining=bank.path_length[state.scene] - state.arc,
+            route=self.path_at(state.arc[..., None] + ahead).position,
+        )
+        actors = vector.Actors(
+            pose=state.actor,
+            speed=state.actor_speed,
+            size=bank.size[state.scene],
+            kind=bank.kind[state.scene],
+            present=state.actor_there & bank.present[state.scene],
+        )
+        lights = vector.Lights(
+            bank.stop_point[state.scene], bank.stop_heading[state.scene], lights_now(bank, state)
+        )
+        return vector.observe(spec, self.roads, state.scene, ego, actors, lights)
 
     def _intent(self) -> Intent:
         state = self.state
