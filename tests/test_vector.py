@@ -28,6 +28,7 @@ from countersteer.training.serialise import from_json, to_json
 from countersteer.training.store import RolloutStore
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
+from countersteer.worlds.boxworld.state import lights_now
 from countersteer.worlds.boxworld.vector import Actors, Ego, Lights, VectorSpec, observe, reference
 from countersteer.worlds.boxworld.vector.roads import PointBank, RoadBank, edge_points
 from countersteer.worlds.boxworld.world import BoxWorld
@@ -469,7 +470,7 @@ def test_the_world_fills_the_vector_with_its_state(roads: list[Scenario]):
     assert torch.allclose(split["ego"]["remaining"][..., 0], length - truth.arc)
     # A car on its path has the path ahead of it.
     assert float((split["route"]["x"][..., 0] - 2.5).abs().max()) < 0.2
-    known = (world._lights(world.state) != SignalState.UNKNOWN).sum(-1)
+    known = (lights_now(world.bank, world.state) != SignalState.UNKNOWN).sum(-1)
     assert torch.equal(split["lights"]["valid"].sum(-1)[:, 0].long(), known.clamp(max=4))
 
 

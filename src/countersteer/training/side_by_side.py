@@ -117,6 +117,13 @@ class _Told(Progress):
 
     def __init__(self, connection: Connection):
         self.connection = connection
+        self.stopped = False
+
+    def stop(self, *_: object) -> NoReturn:
+        """What a signal calls: interrupt the training, now or, if that is swallowed, after its next step."""
+        # An exception that a signal raises within a destructor is printed and forgotten.
+        self.stopped = True
+        raise KeyboardInterrupt
 
     def _tell(self, what: str, *arguments: Any) -> None:
         try:
@@ -131,25 +138,23 @@ class _Told(Progress):
         self._tell("collected", round_number, rounds, frames, seconds)
 
     def learned(self, step: int, steps: int, logged: dict[str, float], samples_per_s: float) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
         self._tell("learned", step, steps, logged, samples_per_s)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _work(connection: Connection, threads: int) -> None:
     """Train what comes through the pipe, until it is closed."""
     # Ctrl-C reaches every process of a terminal; only the first one decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _interrupt)
+    told = _Told(connection)
+    signal.signal(signal.SIGTERM, told.stop)
     import numba
     import torch
 
     numba.set_num_threads(min(threads, numba.get_num_threads()))
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    told = _Told(connection)
     try:
         while True:
             run = connection.recv()
