@@ -12,7 +12,14 @@ from torch import Tensor
 from countersteer.errors import UserError
 from countersteer.tensors import TensorTree
 
-__all__ = ["APPEARANCE_NUMBERS", "Appearance", "Colour", "default_appearance", "random_appearance"]
+__all__ = [
+    "APPEARANCE_NUMBERS",
+    "Appearance",
+    "Colour",
+    "default_appearance",
+    "looks_of",
+    "random_appearance",
+]
 
 
 class Colour(IntEnum):
@@ -76,6 +83,26 @@ class Appearance(TensorTree):
     visibility: Float[Tensor, "*world"]
     paint: Float[Tensor, "*world"]
     colours: Float[Tensor, "*world colour 3"]
+
+
+def looks_of(appearance: Appearance) -> Float[Tensor, "world 28"]:
+    """All but the colours of boxes as one row of numbers for each world; `kernels` names the columns."""
+    columns = [
+        appearance.sky,
+        appearance.horizon,
+        appearance.terrain,
+        appearance.road,
+        appearance.white,
+        appearance.yellow,
+        appearance.light,
+        appearance.ambient[:, None],
+        appearance.terrain_texture[:, None],
+        appearance.road_texture[:, None],
+        appearance.texture_offset,
+        appearance.visibility[:, None],
+        appearance.paint[:, None],
+    ]
+    return torch.cat(columns, 1).float()
 
 
 def _direction(azimuth: Tensor, elevation: Tensor) -> Tensor:
