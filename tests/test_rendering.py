@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from countersteer.errors import UserError
+from countersteer.scenarios.sources import ProceduralRoads
 from countersteer.worlds.boxworld.ground import GroundBank
 from countersteer.worlds.boxworld.rendering import (
     APPEARANCE_NUMBERS,
@@ -22,7 +23,16 @@ from countersteer.worlds.boxworld.rendering import (
     reference,
     render,
 )
-from rendering_cases import EVERYTHING, a_random_case, agreement, look_along, some_boxes, three_roads
+from countersteer.worlds.boxworld.spec import BoxWorldSpec
+from countersteer.worlds.boxworld.views import Painter
+from rendering_cases import (
+    EVERYTHING,
+    a_random_case,
+    agreement,
+    look_along,
+    some_boxes,
+    three_roads,
+)
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +192,17 @@ def test_an_index_out_of_range_is_refused_by_name(bank, field, value, named):
 def test_no_views_give_no_pictures(bank):
     images = draw(bank, look_along(bank, count=0), some_boxes(0, (30.0, 0.0, 1.0, 0.0, 4.0, 2.0, 2.0)))
     assert images.rgb.shape == (0, 48, 96, 3)
+
+
+def test_what_cars_see_is_put_together_on_one_device_without_reading_values():
+    """Torch's "meta" device stands for a GPU: it holds no values, and refuses tensors of the CPU beside its own."""
+    world = BoxWorldSpec().build(ProceduralRoads(count=1, traffic=(1, 2), length=300.0).load(), 2, 0)
+    state = world.state
+    parts = (state.scene, state.drive, state.tick, state.actor, state.actor_there)
+    cars = (state.cars.position, state.cars.heading)
+    painter = Painter(world.painter.looks, world.bank.to("meta"), 0)
+    views, boxes, looks = painter.drawing(world.cameras[0], *(part.to("meta") for part in (*parts, *cars)))
+    values = [*vars(views).values(), *boxes.flatten().values(), *looks.flatten().values()]
+    assert {value.device.type for value in values if isinstance(value, torch.Tensor)} == {"meta"}
+    with pytest.raises(UserError, match="where its tensors lie"):
+        render(world.ground, views, boxes, looks)
