@@ -34,7 +34,7 @@ ORDER = (
     *("console", "cli"),
     "__main__",
 )
-HEAVY = ("torch", "numba", "cv2", "matplotlib", "tensorboard", "av", "pyarrow")
+HEAVY = ("torch", "numba", "triton", "cv2", "matplotlib", "tensorboard", "av", "pyarrow")
 
 
 def imported_parts(module: str, source: str, is_package: bool = False) -> list[tuple[int, str]]:

@@ -44,7 +44,7 @@ class Painter:
     def __init__(self, looks: Looks, bank: SceneBank, seed: int):
         self.looks, self.bank, self.seed = looks, bank, seed
         classes = [int(_KINDS[kind]) for kind in ActorKind]
-        self._classes = torch.tensor(classes)
+        self._classes = torch.tensor(classes, device=bank.kind.device)
 
     def drawing(
         self,
@@ -75,10 +75,10 @@ class Painter:
             width=camera.width,
             height=camera.height,
             scene=scene.repeat_interleave(agents),
-            world=torch.arange(worlds).repeat_interleave(agents),
+            world=torch.arange(worlds, device=heading.device).repeat_interleave(agents),
             **self._mounted(camera, mounting, position, heading),
-            focal=torch.full((worlds * agents,), camera.focal),
-            ego_slot=torch.arange(agents).repeat(worlds),
+            focal=torch.full((worlds * agents,), camera.focal, device=heading.device),
+            ego_slot=torch.arange(agents, device=heading.device).repeat(worlds),
         )
         return views, self._boxes(scene, drive, tick, actor, there), look
 
@@ -96,7 +96,7 @@ class Painter:
             -1, (3, 3)
         )
         rotation = world_from_ego @ ego_from_camera[:, None]
-        mount = torch.tensor(camera.position, dtype=torch.float64)
+        mount = torch.tensor(camera.position, dtype=torch.float64, device=heading.device)
         center = (world_from_ego @ mount[:, None])[..., 0]
         center = center + torch.cat([position.double(), zero[..., None]], -1)
         center[..., 2] += (self.looks.camera_height * mounting[:, 3:]).double()
@@ -115,14 +115,14 @@ class Painter:
             heading=actor[..., 2],
             size=size,
             kind=self._classes[kind],
-            instance=torch.arange(slots).expand(len(scene), -1),
+            instance=torch.arange(slots, device=kind.device).expand(len(scene), -1),
             colour=colour,
             present=there & bank.present[scene],
         )
         lights = bank.stop_point.shape[1]
         if lights == 0:
             return boxes
-        row = torch.arange(lights)
+        row = torch.arange(lights, device=kind.device)
         state = bank.light[scene[:, None], row, tick[:, None]]
         shown = torch.full_like(state, int(Colour.SIGNAL_GREEN))
         shown = torch.where(state == SignalState.CAUTION, int(Colour.SIGNAL_YELLOW), shown)
@@ -132,7 +132,7 @@ class Painter:
         signals = Boxes(
             center=torch.cat([point, high], -1),
             heading=bank.stop_heading[scene],
-            size=torch.full((*state.shape, 3), _LIGHT_SIZE),
+            size=torch.full((*state.shape, 3), _LIGHT_SIZE, device=kind.device),
             kind=torch.full_like(state, int(PixelClass.SIGNAL)),
             instance=slots + row.expand_as(state),
             colour=shown,
@@ -152,5 +152,5 @@ def _rotation(roll: Tensor, pitch: Tensor, yaw: Tensor) -> Float[Tensor, "world 
     about_x = matrix(one, zero, zero, zero, roll.cos(), -roll.sin(), zero, roll.sin(), roll.cos())
     about_y = matrix(pitch.cos(), zero, pitch.sin(), zero, one, zero, -pitch.sin(), zero, pitch.cos())
     about_z = matrix(yaw.cos(), -yaw.sin(), zero, yaw.sin(), yaw.cos(), zero, zero, zero, one)
-    axes = torch.tensor([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]], dtype=torch.float64)
+    axes = roll.new_tensor([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
     return about_z @ about_y @ about_x @ axes

@@ -63,7 +63,7 @@ class BoxWorld(World):
         scenarios: What drives happen in.
         batch: Number of drives.
         seed: Of all randomness.
-        device: Where tensors live; the renderer is on the CPU.
+        device: Where tensors live and pictures are drawn.
     """
 
     capabilities = BoxWorldSpec.capabilities
@@ -95,7 +95,7 @@ class BoxWorld(World):
         self.scenarios = tuple(scenarios)
         self.device = torch.device(device)
         bank, ground = build_bank(scenarios, spec.agents, spec.dt)
-        self.bank, self.ground = bank.to(self.device), ground
+        self.bank, self.ground = bank.to(self.device), ground.to(self.device)
         self.painter = Painter(spec.looks, self.bank, seed)
         self.roads = None
         if spec.vector is not None:

@@ -1,7 +1,8 @@
 """Pictures of boxworld: painted ground, sky and boxes through pinhole cameras of any mounting.
 
-`render` is the functional API; `kernels` draws on the CPU (numba, parallel over images), `reference` is
-the specification, pixel by pixel, and a test holds the two together. A pixel is what lies at its centre:
+`render` is the functional API; `kernels` draws on the CPU (numba, parallel over images), `triton_kernels` on
+a GPU (a program for each block of pixels), `reference` is the specification, pixel by pixel, and tests hold
+each of the two to it. A pixel is what lies at its centre:
 boxes are point-sampled, while ground paint, the road's border and the marks on boxes are filtered over
 the pixel's footprint, so lines fade with distance instead of shimmering. The ground is the plane z = 0
 and ends in haze. Boxes seen from inside are not drawn, nor anything nearer than 0.1 m.
@@ -18,7 +19,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from countersteer.errors import UserError
+from countersteer.errors import MissingExtraError, UserError
 from countersteer.tensors import TensorTree
 from countersteer.worlds.boxworld.ground import GroundBank
 from countersteer.worlds.boxworld.rendering.appearance import (
@@ -26,6 +27,7 @@ from countersteer.worlds.boxworld.rendering.appearance import (
     Appearance,
     Colour,
     default_appearance,
+    looks_of,
     random_appearance,
 )
 
@@ -135,7 +137,11 @@ class Images:
 def render(
     bank: GroundBank, views: Views, boxes: Boxes, appearance: Appearance, outputs: Outputs = Outputs()
 ) -> Images:
-    """Draw every view.
+    """Draw every view, where the tensors lie: on the CPU, or on a GPU without a copy through the host.
+
+    On a GPU no value is read back to be checked, because the host would wait for it. There a view that names
+    no scene or world, or has no positive focal length, is drawn as one whose pose is not finite, a box that
+    names no colour is not drawn, and an `ego_slot` that names no box stands for none.
 
     Args:
         bank: Grounds of the scenes.
@@ -145,11 +151,24 @@ def render(
         outputs: Which pictures to draw.
 
     Raises:
-        UserError: An index of the views names no scene or world, or a size or focal length is not positive.
+        UserError: Sizes are not positive or do not fit, the tensors lie on several devices or on one that
+            is neither a CPU nor a CUDA GPU, or (on the CPU alone) an index names nothing or a focal length
+            is not positive.
+        MissingExtraError: Triton, which GPUs need, is not installed.
     """
+    device = _check_sizes(bank, views, boxes, appearance)
+    if device.type == "cuda":
+        try:
+            from countersteer.worlds.boxworld.rendering import triton_kernels
+        except ModuleNotFoundError as error:
+            if error.name != "triton":
+                raise
+            raise MissingExtraError("triton", "gpu") from error
+        return triton_kernels.draw_images(bank, views, boxes, appearance, outputs)
+
     from countersteer.worlds.boxworld.rendering import kernels
 
-    _check(bank, views, boxes, appearance)
+    _check_values(bank, views, boxes, appearance)
     count, height, width = len(views.scene), views.height, views.width
 
     def picture(wanted: bool, dtype: type, *channels: int) -> ndarray:
@@ -179,7 +198,7 @@ def render(
         _array(boxes.instance, np.int64),
         _array(boxes.colour, np.int64),
         _array(boxes.present, np.bool_),
-        _looks(appearance),
+        _array(looks_of(appearance), np.float32),
         _array(appearance.colours, np.float32),
         kernels.noise_table(),
         width,
@@ -198,31 +217,47 @@ def render(
 
 
 def _array(tensor: Tensor, dtype: type) -> ndarray:
-    return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype)
+    return np.ascontiguousarray(tensor.detach().numpy(), dtype)
 
 
-def _looks(appearance: Appearance) -> Float[ndarray, "world 28"]:
-    """The appearance without the box colours as one row of numbers; `kernels` names the columns."""
-    columns = [
-        appearance.sky,
-        appearance.horizon,
-        appearance.terrain,
-        appearance.road,
-        appearance.white,
-        appearance.yellow,
-        appearance.light,
-        appearance.ambient[:, None],
-        appearance.terrain_texture[:, None],
-        appearance.road_texture[:, None],
-        appearance.texture_offset,
-        appearance.visibility[:, None],
-        appearance.paint[:, None],
-    ]
-    return _array(torch.cat(columns, 1), np.float32)
+def _check_sizes(bank: GroundBank, views: Views, boxes: Boxes, appearance: Appearance) -> torch.device:
+    """What can be checked without reading a value; returns where the tensors lie."""
+    worlds = len(boxes.present)
+    if len(appearance.ambient) != worlds:
+        raise UserError(
+            "the appearance and the boxes are of different worlds",
+            got=f"{len(appearance.ambient)} looks",
+            expected=f"{worlds}, one for each row of boxes",
+            fix="build the appearance for as many worlds",
+        )
+    if len(views.scene) and not worlds:
+        raise UserError(
+            "`views.world` of a rendering is out of range",
+            got=f"{len(views.scene)} views of no worlds",
+            expected="boxes, if only empty slots, for every world that is viewed",
+            fix="give the boxes a row for each world",
+        )
+    if views.width < 1 or views.height < 1:
+        raise UserError(
+            "a view has no picture",
+            got=f"{views.width}x{views.height}",
+            expected="positive sizes",
+            fix="check the camera",
+        )
+    parts = [*vars(bank).values(), *vars(views).values(), *vars(boxes).values(), *vars(appearance).values()]
+    devices = {part.device for part in parts if isinstance(part, Tensor)}
+    if len(devices) > 1 or not {device.type for device in devices} <= {"cpu", "cuda"}:
+        raise UserError(
+            "a rendering cannot be drawn where its tensors lie",
+            got=", ".join(sorted(map(str, devices))),
+            expected="bank, views, boxes and appearance together on the CPU or on one CUDA GPU",
+            fix="move them with .to(device)",
+        )
+    return devices.pop()
 
 
-def _check(bank: GroundBank, views: Views, boxes: Boxes, appearance: Appearance) -> None:
-    """The kernel reads without bounds checks, so every index is checked here."""
+def _check_values(bank: GroundBank, views: Views, boxes: Boxes, appearance: Appearance) -> None:
+    """The CPU kernel reads without bounds checks, so every index is checked here."""
 
     def within(name: str, index: Tensor, low: int, high: int, fix: str) -> None:
         if index.numel() and (int(index.min()) < low or int(index.max()) >= high):
@@ -238,17 +273,10 @@ def _check(bank: GroundBank, views: Views, boxes: Boxes, appearance: Appearance)
     within("views.world", views.world, 0, worlds, "name a row of the boxes")
     within("views.ego_slot", views.ego_slot, -1, max(slots, 1), "name a box, or -1 for none")
     within("boxes.colour", boxes.colour, 0, appearance.colours.shape[1], "name a row of appearance.colours")
-    if len(appearance.ambient) != worlds:
-        raise UserError(
-            "the appearance and the boxes are of different worlds",
-            got=f"{len(appearance.ambient)} looks",
-            expected=f"{worlds}, one for each row of boxes",
-            fix="build the appearance for as many worlds",
-        )
-    if views.width < 1 or views.height < 1 or not bool((views.focal > 0).all()):
+    if not bool((views.focal > 0).all()):
         raise UserError(
             "a view has no picture",
-            got=f"{views.width}x{views.height}, focal length {float(views.focal.min()) if len(views.focal) else 1}",
-            expected="positive sizes and focal lengths",
+            got=f"focal length {float(views.focal.min())}",
+            expected="positive focal lengths",
             fix="check the camera",
         )

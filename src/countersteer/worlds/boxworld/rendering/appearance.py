@@ -12,7 +12,14 @@ from torch import Tensor
 from countersteer.errors import UserError
 from countersteer.tensors import TensorTree
 
-__all__ = ["APPEARANCE_NUMBERS", "Appearance", "Colour", "default_appearance", "random_appearance"]
+__all__ = [
+    "APPEARANCE_NUMBERS",
+    "Appearance",
+    "Colour",
+    "default_appearance",
+    "looks_of",
+    "random_appearance",
+]
 
 
 class Colour(IntEnum):
@@ -78,20 +85,41 @@ class Appearance(TensorTree):
     colours: Float[Tensor, "*world colour 3"]
 
 
+def looks_of(appearance: Appearance) -> Float[Tensor, "world 28"]:
+    """All but the colours of boxes as one row of numbers for each world; `kernels` names the columns."""
+    columns = [
+        appearance.sky,
+        appearance.horizon,
+        appearance.terrain,
+        appearance.road,
+        appearance.white,
+        appearance.yellow,
+        appearance.light,
+        appearance.ambient[:, None],
+        appearance.terrain_texture[:, None],
+        appearance.road_texture[:, None],
+        appearance.texture_offset,
+        appearance.visibility[:, None],
+        appearance.paint[:, None],
+    ]
+    return torch.cat(columns, 1).float()
+
+
 def _direction(azimuth: Tensor, elevation: Tensor) -> Tensor:
     flat = elevation.cos()
     return torch.stack([flat * azimuth.cos(), flat * azimuth.sin(), elevation.sin()], -1)
 
 
-def default_appearance(worlds: int) -> Appearance:
+def default_appearance(worlds: int, device: torch.device | str = "cpu") -> Appearance:
     """One clear day for every world.
 
     Args:
         worlds: How many, at least 0.
+        device: Where to.
     """
 
     def every(*values: float) -> Tensor:
-        return torch.tensor(values).expand(worlds, -1).clone()
+        return torch.tensor(values, device=device).expand(worlds, -1).clone()
 
     return Appearance(
         sky=every(92.0, 146.0, 208.0),
@@ -100,14 +128,14 @@ def default_appearance(worlds: int) -> Appearance:
         road=every(94.0, 95.0, 99.0),
         white=every(236.0, 236.0, 232.0),
         yellow=every(238.0, 186.0, 52.0),
-        light=_direction(torch.tensor(0.9), torch.tensor(0.9)).expand(worlds, 3).clone(),
+        light=_direction(*every(0.9, 0.9).unbind(-1)),
         ambient=every(0.55)[:, 0],
         terrain_texture=every(0.22)[:, 0],
         road_texture=every(0.06)[:, 0],
         texture_offset=every(0.0, 0.0),
         visibility=every(450.0)[:, 0],
         paint=every(0.95)[:, 0],
-        colours=torch.tensor(_COLOURS, dtype=torch.float32).expand(worlds, -1, -1).clone(),
+        colours=torch.tensor(_COLOURS, dtype=torch.float32, device=device).expand(worlds, -1, -1).clone(),
     )
 
 
@@ -117,7 +145,7 @@ def random_appearance(numbers: Float[Tensor, "world k"], strength: float = 1.0) 
     Brightness, contrast and colour cast are applied to the colours themselves.
 
     Args:
-        numbers: Uniform in [0, 1), at least `APPEARANCE_NUMBERS` for each world.
+        numbers: Uniform in [0, 1), at least `APPEARANCE_NUMBERS` for each world, on the device of the result.
         strength: Share of the full range in [0, 1]; 0 is `default_appearance`.
 
     Raises:
@@ -130,8 +158,8 @@ def random_appearance(numbers: Float[Tensor, "world k"], strength: float = 1.0) 
             expected=f"at least {APPEARANCE_NUMBERS} for each world",
             fix="draw APPEARANCE_NUMBERS",
         )
-    numbers = numbers.to("cpu", torch.float32)
-    base = default_appearance(len(numbers))
+    numbers = numbers.float()
+    base = default_appearance(len(numbers), numbers.device)
     draws = iter(numbers.unbind(-1))
 
     def between(low: float, high: float) -> Tensor:
@@ -140,7 +168,7 @@ def random_appearance(numbers: Float[Tensor, "world k"], strength: float = 1.0) 
     def mix(*stops: tuple[int, int, int]) -> Tensor:
         """A colour on the way from the first stop to the last."""
         at = next(draws) * (len(stops) - 1)
-        table = torch.tensor(stops, dtype=torch.float32)
+        table = torch.tensor(stops, dtype=torch.float32, device=numbers.device)
         low = at.long().clamp(0, len(stops) - 2)
         return torch.lerp(table[low], table[low + 1], (at - low)[:, None])
 
@@ -166,7 +194,7 @@ def random_appearance(numbers: Float[Tensor, "world k"], strength: float = 1.0) 
     road = level[:, None] * torch.stack(
         [between(0.96, 1.05), torch.ones_like(level), between(0.96, 1.07)], -1
     )
-    white = between(205.0, 250.0)[:, None] * torch.tensor([1.0, 1.0, 0.98])
+    white = between(205.0, 250.0)[:, None] * torch.tensor([1.0, 1.0, 0.98], device=numbers.device)
     yellow = mix((222, 160, 30), (244, 196, 64), (236, 206, 110))
     body = base.colours.clone()
     for k in range(Colour.STATIC):

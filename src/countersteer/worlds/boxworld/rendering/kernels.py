@@ -53,7 +53,7 @@ NOISE_SIZE = 128
 FINE_NOISE, COARSE_NOISE = 16.0, 2.0
 """Texels of the two octaves of texture [1/m]."""
 
-# Columns of the appearance row, see rendering._looks.
+# Columns of the appearance row, see appearance.looks_of.
 SKY, HORIZON, TERRAIN, ROAD, WHITE, YELLOW_PAINT, LIGHT = 0, 3, 6, 9, 12, 15, 18
 AMBIENT, TERRAIN_TEXTURE, ROAD_TEXTURE, OFFSET, VISIBILITY, PAINT = 21, 22, 23, 24, 26, 27
 # Pixel classes, see rendering.PixelClass.
