@@ -19,6 +19,7 @@ from countersteer.training.run import Progress, train
 from countersteer.training.side_by_side import Run, train_side_by_side
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 import tiny_recipe
@@ -26,6 +27,7 @@ from countersteer.training.run import Progress
 from countersteer.training.side_by_side import Run, train_side_by_side
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored
     runs = [Run(tiny_recipe.long(), Path(sys.argv[1]) / f"run-{seed}", seed) for seed in (0, 1, 2)]
     try:
         train_side_by_side(runs, 2, lambda name: Progress())

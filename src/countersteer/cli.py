@@ -22,6 +22,7 @@ __all__ = ["main"]
 
 _RECIPES = ("clone", "perturb", "on_policy", "blind")
 _SUITES = ("lane_keeping", "lane_change", "recorded")
+_STAGES = ("state", "render", "full")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -119,6 +120,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("run_folder", metavar="RUN", type=Path)
     report.add_argument("--out", type=Path, help="default: RUN/report.html")
+
+    bench = command("bench", _bench, "Time boxworld: a tick with a vector observation, pictures, and both.")
+    bench.add_argument("--stages", nargs="+", choices=_STAGES, default=list(_STAGES))
+    bench.add_argument("--scenes", type=Path, help="folder of recorded scenes (default: generated junctions)")
+    bench.add_argument("--count", type=int, default=8, help="generated junctions (default %(default)s)")
+    bench.add_argument("--worlds", type=int, default=32)
+    bench.add_argument("--agents", type=int, nargs="+", default=[8], help="controlled cars a world")
+    bench.add_argument("--sizes", nargs="+", default=["128x64"], metavar="WIDTHxHEIGHT")
+    bench.add_argument("--cameras", type=int, default=1, help="cameras a car, evenly around it")
+    bench.add_argument("--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}))
+    bench.add_argument("--device", default="cpu")
+    bench.add_argument("--seconds", type=float, default=3.0, help="for each row (default %(default)s)")
+    bench.add_argument("--json", type=Path)
 
     data = command("data", lambda known: known.data_run(known), "Recorded drives: list, inspect, import.")
     parts = data.add_subparsers(dest="part", required=True, metavar="PART", parser_class=_Parser)
@@ -364,6 +378,55 @@ def _drive(known: argparse.Namespace) -> int:
 
     verdict = film_drive(known.policy, known.out, known.start)
     print(f"wrote {known.out}: {verdict}")
+    return 0
+
+
+# --- speed --------------------------------------------------------------------------------------
+
+
+def _bench(known: argparse.Namespace) -> int:
+    import math
+
+    from countersteer import console
+    from countersteer.evaluation.speed import crossroads, measure_all, with_cars
+    from countersteer.geometry.cameras import Camera
+    from countersteer.scenarios.sources import ScenarioFolder
+    from countersteer.training.run import check_device
+
+    check_device(known.device)
+    rigs = []
+    for size in known.sizes:
+        width, _, height = size.partition("x")
+        if not (width.isdigit() and height.isdigit()):
+            raise UserError("a size is not WIDTHxHEIGHT", got=size, expected="for example 128x64")
+        around = [2 * math.pi * k / known.cameras for k in range(known.cameras)]
+        rigs.append(
+            tuple(
+                Camera(name=f"camera{k}", width=int(width), height=int(height), yaw=yaw)
+                for k, yaw in enumerate(around)
+            )
+        )
+    if known.scenes is not None:
+        scenarios = with_cars(ScenarioFolder(str(known.scenes)).load(), max(known.agents))
+    else:
+        scenarios = crossroads(known.count, max(known.agents))
+    rows = []
+    for row in measure_all(
+        scenarios,
+        stages=known.stages,
+        worlds=known.worlds,
+        agents=known.agents,
+        cameras=rigs,
+        threads=known.threads,
+        device=known.device,
+        seconds=known.seconds,
+    ):
+        rows.append(row)
+        console.say(
+            f"{row.stage}, {row.agents} cars, {row.threads} threads: {row.agent_steps_per_s:,.0f} car steps/s"
+        )
+    console.print_speed(rows)
+    _write_json(known.json, [row.to_json() for row in rows])
     return 0
 
 

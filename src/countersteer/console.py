@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -10,12 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from countersteer.evaluation.records import SuiteResult
+from countersteer.evaluation.speed import SpeedRow
 from countersteer.evaluation.statistics import CompareRow, wilson_interval
 from countersteer.training import run
 
-__all__ = ["TrainingConsole", "print_cases", "print_rows", "print_scenarios", "say"]
+__all__ = ["TrainingConsole", "print_cases", "print_rows", "print_scenarios", "print_speed", "say"]
 
-_console = Console(highlight=False)
+# A log file has no edge to wrap at.
+_console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def say(text: str) -> None:
@@ -118,6 +121,27 @@ def print_rows(rows: Sequence[CompareRow], tests: dict[str, float]) -> None:
     _console.print(table)
     for name, p in tests.items():
         say(f"p({name}) = {p:.2g}, permutation test paired on the case")
+
+
+def print_speed(rows: Sequence[SpeedRow]) -> None:
+    """What `countersteer bench` measured."""
+    table = Table()
+    for name in ("stage", "cars", "pictures", "actors", "scenes", "threads", "device", "car steps/s", "a CPU second", "load"):  # fmt: skip
+        table.add_column(name, justify="left" if name in ("stage", "device") else "right")
+    for row in rows:
+        table.add_row(
+            row.stage,
+            f"{row.worlds} x {row.agents}",
+            f"{row.cameras} of {row.width}x{row.height}" if row.cameras else "",
+            f"{row.boxes:g}",
+            str(row.scenes),
+            str(row.threads),
+            row.device,
+            f"{row.agent_steps_per_s:,.0f}",
+            f"{row.agent_steps_per_cpu_s:,.0f}",
+            f"{row.load:.1f}",
+        )
+    _console.print(table)
 
 
 def print_scenarios(rows: Sequence[dict[str, Any]]) -> None:

@@ -23,7 +23,7 @@ from countersteer.training.learner import Learner
 from countersteer.training.recipe import Recipe
 from countersteer.training.store import RolloutStore
 
-__all__ = ["Progress", "load_policy", "load_recipe", "train"]
+__all__ = ["Progress", "check_device", "load_policy", "load_recipe", "train"]
 
 
 class Progress:
@@ -136,7 +136,7 @@ def train(
     """
     recipe.check()
     out, progress = Path(out), progress or Progress()
-    _check_device(device)
+    check_device(device)
     _open(recipe, out, seed, resume, source)
     finished = out / "policy.safetensors"
     if resume and finished.exists():
@@ -221,7 +221,8 @@ def _prepare(policy: Policy, rollout: Rollout) -> None:
     policy.calibrate(rollout.observation)
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Refuse a device that is not there, naming those that are."""
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
