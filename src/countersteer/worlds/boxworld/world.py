@@ -297,18 +297,18 @@ class BoxWorld(World):
     def _intent(self) -> Intent:
         state = self.state
         active, age = command_now(self.spec, state)
-        ahead = torch.tensor(TARGET_DISTANCES, device=self.device)
-        points = self.path_at(state.arc[..., None] + ahead).position
-        local = local_from_world(
-            points, state.cars.position[..., None, :], state.cars.heading[..., None].expand(points.shape[:-1])
-        )
-        given = torch.full_like(state.alive, self.spec.target_points)
+        points = state.arc.new_zeros(*state.arc.shape, len(TARGET_DISTANCES), 2)
+        if self.spec.target_points:
+            ahead = torch.tensor(TARGET_DISTANCES, device=self.device)
+            points = self.path_at(state.arc[..., None] + ahead).position
+            heading = state.cars.heading[..., None].expand(points.shape[:-1])
+            points = local_from_world(points, state.cars.position[..., None, :], heading)
         return Intent(
             command=torch.where(active, state.command, int(Command.FOLLOW)),
             command_age=torch.where(active, age, 0.0),
             set_speed=state.set_speed,
-            target_points=local * given[..., None, None],
-            target_valid=given,
+            target_points=points,
+            target_valid=torch.full_like(state.alive, self.spec.target_points),
         )
 
     def truth(self) -> Truth:
