@@ -1,7 +1,7 @@
 """Trains several runs at the same time, each in a process of its own that uses its share of the cores.
 
 A learner of this size does not keep two cores busy: two runs side by side, a core each, are done sooner
-than one after the other with both (benchmarks/side_by_side.py measures it).
+than one after the other with both (docs/decisions/0006 has the measurement).
 """
 
 from __future__ import annotations
