@@ -2,10 +2,10 @@
 
     python benchmarks/planner.py [--threads 2] [--rounds 3] [--processor-time]
 
-Training is a whole step (forward, imitation loss, backward, clipping, AdamW) on 16 stretches of 8 frames of
-128x64, float32. The alternatives to the planner's encoder differ in one respect each. Every round times every
-encoder, and the best step of all rounds counts, so that a busy machine disturbs the comparison little;
-on a very busy one take --threads 1 --processor-time, which leaves out the time spent waiting for a core.
+Training is a whole step (forward, imitation loss, backward, clipping, AdamW) on the stretches of a recipe's batch
+(`Learning`), frames as large as the planner's, float32. The alternatives to the planner's encoder differ in one
+respect each. Every round times every encoder, and the best step of all rounds counts, so that a busy machine
+disturbs the comparison little; on a very busy one take --threads 1 --processor-time, which leaves out the time spent waiting for a core.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from countersteer.objectives.imitation import Batch, Imitation
 from countersteer.policies.planner import Planner, PlannerSpec
+from countersteer.training.recipe import Learning
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
 
@@ -142,7 +143,8 @@ def main() -> None:
     torch.manual_seed(0)
 
     points = SPEC.plan.points
-    shape, no = (16, 8), torch.zeros(16, 8, dtype=torch.bool)
+    shape = (Learning().sequences, Learning().length)
+    no = torch.zeros(shape, dtype=torch.bool)
     label = Plan(torch.zeros(*shape, points, 2), torch.zeros(*shape, points), torch.zeros(*shape, points))
     batch = Batch(observation(*shape), no, label, ~no)
 
@@ -153,7 +155,9 @@ def main() -> None:
         for name, step in steps.items():
             seconds[name] = min(seconds[name], best(step, 0.5, clock))
     unit = "processor time" if arguments.processor_time else "wall time"
-    print(f"training, batch 16 x 8, {arguments.threads} threads, {unit}, torch {torch.__version__}\n")
+    print(
+        f"training, batch {shape[0]} x {shape[1]}, {arguments.threads} threads, {unit}, torch {torch.__version__}\n"
+    )
     print("| encoder | parameters | images/s |\n|---|---|---|")
     for name, planner in planners.items():
         size = sum(p.numel() for p in planner.parameters())

@@ -11,7 +11,7 @@ A car's past motion predicts its own next motion so well that a net allowed to s
 at the road less (the copycat problem). In training it is therefore dropped for half of the samples, as in
 ChauffeurNet (Bansal et al. 2018, section 3.4); the present speed stays.
 
-The planner has no normalisation layers: on a CPU they cost 12 to 40 % of the throughput
+The planner has no normalisation layers: on a CPU they cost 20 to 42 % of the throughput
 (`benchmarks/planner.py` prints the table), and at four layers it trains without them.
 """
 
