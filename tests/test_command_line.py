@@ -149,3 +149,26 @@ def test_a_run_is_evaluated_compared_and_its_numbers_written(run, tmp_path, caps
         key: row[key] for key in ("recipe", "suite", "passed", "total")
     }
     assert "lane_keeping" in capsys.readouterr().out
+
+
+def test_a_run_of_a_users_own_policy_is_evaluated_with_the_recipe_it_was_made_from(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import dataclasses, sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import tiny_recipe\n"
+        "from countersteer.policies.planner import PlannerSpec\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class MySpec(PlannerSpec):\n"
+        "    pass\n"
+        "def mine():\n"
+        "    recipe = tiny_recipe.tiny()\n"
+        "    fields = {f.name: getattr(recipe.policy, f.name) for f in dataclasses.fields(recipe.policy)}\n"
+        "    return dataclasses.replace(recipe, policy=MySpec(**fields))\n"
+    )
+    out = str(tmp_path / "run")
+    assert cli.main(["train", f"{file}:mine", "--out", out]) == 0
+    assert cli.main(["evaluate", out, "--suite", "recorded"]) == 2
+    assert "--recipe FILE.py:FUNCTION" in capsys.readouterr().err
+    assert cli.main(["evaluate", out, "--suite", "recorded", "--recipe", f"{file}:mine"]) == 0
+    assert cli.main(["compare", out, "--recipe", f"{file}:mine"]) == 0

@@ -134,6 +134,13 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--seconds", type=float, default=3.0, help="for each row (default %(default)s)")
     bench.add_argument("--json", type=Path)
 
+    for reads in (drive, evaluate, compare, report):
+        reads.add_argument(
+            "--recipe",
+            metavar="FILE.py:FUNCTION",
+            help="recipe the run was made from, if it is of your own file; the file is executed",
+        )
+
     data = command("data", lambda known: known.data_run(known), "Recorded drives: list, inspect, import.")
     parts = data.add_subparsers(dest="part", required=True, metavar="PART", parser_class=_Parser)
     listed = parts.add_parser("list", help="scenarios under a folder; without one, the bundled drive")
@@ -286,6 +293,12 @@ def _train(known: argparse.Namespace) -> int:
     return 0
 
 
+def _modules(name: str | None) -> tuple[Any, ...]:
+    """The module of a user's recipe, which a run's policy may come from."""
+    module = _load_recipe(name)[2] if name is not None else None
+    return () if module is None else (module,)
+
+
 # --- evaluation ---------------------------------------------------------------------------------
 
 
@@ -320,7 +333,7 @@ def _evaluate(known: argparse.Namespace) -> int:
     if known.run_folder == "expert":
         result = run_suite(suite, "expert", None)
     else:
-        result = evaluate_run(Path(known.run_folder), suite)
+        result = evaluate_run(Path(known.run_folder), suite, modules=_modules(known.recipe))
     console.print_cases(result)
     row = CompareRow.of(result)
     cases = [
@@ -335,7 +348,7 @@ def _compare(known: argparse.Namespace) -> int:
     from countersteer import console
     from countersteer.recipes.main_job import compare_runs
 
-    rows, tests = compare_runs(known.runs)
+    rows, tests = compare_runs(known.runs, _modules(known.recipe))
     console.print_rows(rows, tests)
     _write_json(known.json, [row.to_json() for row in rows])
     return 0
@@ -345,7 +358,7 @@ def _report(known: argparse.Namespace) -> int:
     from countersteer.recipes.main_job import report_run
 
     out = known.out or known.run_folder / "report.html"
-    report_run(known.run_folder, out, [_suite(name) for name in _SUITES], print)
+    report_run(known.run_folder, out, [_suite(name) for name in _SUITES], print, _modules(known.recipe))
     print(f"wrote {out}")
     return 0
 
@@ -376,7 +389,7 @@ def _demo(known: argparse.Namespace) -> int:
 def _drive(known: argparse.Namespace) -> int:
     from countersteer.recipes.main_job import film_drive
 
-    verdict = film_drive(known.policy, known.out, known.start)
+    verdict = film_drive(known.policy, known.out, known.start, _modules(known.recipe))
     print(f"wrote {known.out}: {verdict}")
     return 0
 

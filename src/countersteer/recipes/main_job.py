@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -52,9 +53,9 @@ __all__ = [
 _HELD_OUT = ProceduralRoads(count=16, seed=1_000_003, traffic=(0, 0), length=620.0)
 
 
-def held_out_error(run: Path) -> float:
+def held_out_error(run: Path, modules: Sequence[ModuleType] = ()) -> float:
     """Open-loop error of a run's policy on expert frames of roads nobody trained on [m]."""
-    policy, _ = load_policy(run)
+    policy, _ = load_policy(run, tuple(modules))
     spec = BoxWorldSpec(cameras=policy.spec.cameras, dt=policy.spec.dt)
     return open_loop_error(policy, spec, _HELD_OUT.load(), seed=99)
 
@@ -65,9 +66,13 @@ def evaluate_run(
     *,
     frames: bool = False,
     on_tick: Callable[[int, int], None] | None = None,
+    modules: Sequence[ModuleType] = (),
 ) -> SuiteResult:
-    """Drive a suite with a run's policy; the verdicts are kept in the run's folder."""
-    policy, metadata = load_policy(run)
+    """Drive a suite with a run's policy; the verdicts are kept in the run's folder.
+
+    `modules` are those of the user that the run's policy comes from, if it is not one of ours.
+    """
+    policy, metadata = load_policy(run, tuple(modules))
     result = run_suite(suite, metadata["recipe"], policy, frames=frames, on_tick=on_tick)
     if run.is_dir():
         write_result(
@@ -204,7 +209,9 @@ def _rows(
     ]
 
 
-def compare_runs(runs: Sequence[Path]) -> tuple[list[CompareRow], dict[str, float]]:
+def compare_runs(
+    runs: Sequence[Path], modules: Sequence[ModuleType] = ()
+) -> tuple[list[CompareRow], dict[str, float]]:
     """Rows and tests of runs that were evaluated; runs of one recipe count as its seeds.
 
     Raises:
@@ -234,7 +241,7 @@ def compare_runs(runs: Sequence[Path]) -> tuple[list[CompareRow], dict[str, floa
                     fix="evaluate both again with this version",
                 )
             verdicts.setdefault((result.driver, result.suite), []).append(result.passes)
-        _, metadata = load_policy(run)
+        _, metadata = load_policy(run, tuple(modules))
         seconds.setdefault(metadata["recipe"], []).append(metadata["seconds"])
         stored = run / "evaluation" / "open_loop.json"
         if stored.exists():
@@ -247,9 +254,9 @@ def compare_runs(runs: Sequence[Path]) -> tuple[list[CompareRow], dict[str, floa
     return _rows(stacked, errors, seconds), permutation_tests(stacked, pairs)
 
 
-def film_drive(policy: Path | None, out: Path, start: float) -> str:
+def film_drive(policy: Path | None, out: Path, start: float, modules: Sequence[ModuleType] = ()) -> str:
     """Film a policy on the recorded road from a second of the recording on; returns the verdict in words."""
-    driver, metadata = load_policy(policy if policy is not None else shipped_policy())
+    driver, metadata = load_policy(policy if policy is not None else shipped_policy(), tuple(modules))
     suite = recorded_from(start)
     result = run_suite(suite, metadata["recipe"], driver, frames=True)
     case = result.cases[0]
@@ -274,15 +281,21 @@ def shipped_policy() -> Path:
     return path
 
 
-def report_run(run: Path, out: Path, suites: Sequence[Suite], message: Callable[[str], None]) -> None:
+def report_run(
+    run: Path,
+    out: Path,
+    suites: Sequence[Suite],
+    message: Callable[[str], None],
+    modules: Sequence[ModuleType] = (),
+) -> None:
     """Drive the suites with one run's policy and the expert, and write a page with tables and films."""
     results, rows = [], []
     for suite in suites:
         message(f"driving {suite.name}")
         results.append(run_suite(suite, "expert", None, frames=True))
-        results.append(evaluate_run(run, suite, frames=True))
-    _, metadata = load_policy(run)
-    error = held_out_error(run)
+        results.append(evaluate_run(run, suite, frames=True, modules=modules))
+    _, metadata = load_policy(run, tuple(modules))
+    error = held_out_error(run, modules)
     for result in results:
         mine = result.driver != "expert"
         rows.append(
@@ -292,7 +305,7 @@ def report_run(run: Path, out: Path, suites: Sequence[Suite], message: Callable[
                 seconds=metadata["seconds"] if mine else None,
             )
         )
-    _page(out, f"{metadata['recipe']}: closed-loop report", rows, results, [run], "")
+    _page(out, f"{metadata['recipe']}: closed-loop report", rows, results, [run], "", modules)
 
 
 def demo(
@@ -348,6 +361,7 @@ def _page(
     results: Sequence[SuiteResult],
     runs: Sequence[Path],
     note: str,
+    modules: Sequence[ModuleType] = (),
 ) -> None:
     """The report: films of a few telling cases of each suite, side by side."""
     films = []
@@ -369,7 +383,7 @@ def _page(
         title=title,
         rows=rows,
         results=results,
-        runs=[_run_info(run) for run in runs],
+        runs=[_run_info(run, modules) for run in runs],
         films=films,
         note=note,
     )
@@ -383,8 +397,8 @@ def _telling_cases(results: Sequence[SuiteResult], count: int = 1) -> list[str]:
     return [names[k] for k in np.argsort(-split, kind="stable")[:count]]
 
 
-def _run_info(run: Path) -> RunInfo:
-    recipe, seed = load_recipe(run)
+def _run_info(run: Path, modules: Sequence[ModuleType]) -> RunInfo:
+    recipe, seed = load_recipe(run, tuple(modules))
     environment = json.loads((run / "run.json").read_text())
     curve = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return RunInfo(

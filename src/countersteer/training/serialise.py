@@ -131,7 +131,7 @@ def _find(name: str, extra_modules: Sequence[ModuleType]) -> type:
                 f"a file asks for {name}, which lies outside countersteer",
                 got=module_name,
                 expected="a module of countersteer, or of the recipe file that you name",
-                fix="give the recipe file the run was made from",
+                fix="give the recipe that the run was made from: --recipe FILE.py:FUNCTION",
             )
         try:
             module = importlib.import_module(module_name)
