@@ -119,11 +119,14 @@ class _Told(Progress):
         self.connection = connection
         self.stopped = False
 
-    def stop(self, *_: object) -> NoReturn:
-        """What a signal calls: interrupt the training, now or, if that is swallowed, after its next step."""
-        # An exception that a signal raises within a destructor is printed and forgotten.
+    def stop(self, *_: object) -> None:
+        """What a signal calls: end the training after its present step, or round of driving."""
+        # Raised wherever the signal finds it, an interrupt could leave a lock of TensorBoard's queue held.
         self.stopped = True
-        raise KeyboardInterrupt
+
+    def _go_on(self) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
 
     def _tell(self, what: str, *arguments: Any) -> None:
         try:
@@ -135,11 +138,11 @@ class _Told(Progress):
         self._tell("message", text)
 
     def collected(self, round_number: int, rounds: int, frames: int, seconds: float) -> None:
+        self._go_on()
         self._tell("collected", round_number, rounds, frames, seconds)
 
     def learned(self, step: int, steps: int, logged: dict[str, float], samples_per_s: float) -> None:
-        if self.stopped:
-            raise KeyboardInterrupt
+        self._go_on()
         self._tell("learned", step, steps, logged, samples_per_s)
 
 
