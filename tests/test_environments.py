@@ -104,7 +104,7 @@ def test_the_vector_environment_does_what_gymnasiums_own_does(roads, mode):
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
     assert ours.metadata["autoreset_mode"] == theirs.metadata["autoreset_mode"]
-    assert same(ours.reset(seed=5), theirs.reset(seed=5))
+    assert same(ours.reset(seed=6), theirs.reset(seed=6))
     generator = np.random.default_rng(0)
     causes = set()
     for step in range(200):
