@@ -71,8 +71,14 @@ class _RunConsole(run.Progress):
     def message(self, text: str) -> None:
         say(f"{self.name}: {text}")
 
-    def collected(self, round_number: int, rounds: int, frames: int, seconds: float) -> None:
-        say(f"{self.name}: round {round_number + 1}/{rounds} driven, {frames} frames, {seconds:.0f} s")
+    def collected(
+        self, round_number: int, rounds: int, frames: int, seconds: float, outcomes: dict[str, float]
+    ) -> None:
+        line = f"{self.name}: round {round_number + 1}/{rounds} driven, {frames} frames, {seconds:.0f} s"
+        if "reward" in outcomes:
+            ends = (f"{name} {outcomes[name]:.1%}" for name in ("goal", "collision", "off_road", "time"))
+            line += f", reward {outcomes['reward']:.3f}/s, of ended drives " + ", ".join(ends)
+        say(line)
 
     def learned(self, step: int, steps: int, logged: dict[str, float], samples_per_s: float) -> None:
         bars = self.console.start()

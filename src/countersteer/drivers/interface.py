@@ -12,7 +12,7 @@ from torch import Tensor
 from countersteer.experts.interface import Label
 from countersteer.policies.interface import PolicyOutput
 from countersteer.tensors import TensorTree
-from countersteer.vehicles.plans import Action
+from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import Capability, World
 
 __all__ = ["Decision", "Displacement", "Driver"]
@@ -39,7 +39,7 @@ class Decision(TensorTree):
         log_prob: Its log-probability under the driving policy.
     """
 
-    action: Action
+    action: Action | JerkAction
     policy_drove: Bool[Tensor, "*batch"]
     displacement: Displacement | None = None
     choice: Tensor | None = None

@@ -1,23 +1,42 @@
-"""Rewards of environments: what one tick was worth to each car."""
+"""Rewards: what one tick was worth to each car."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
+from typing import Protocol
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from countersteer import noise
+from countersteer.errors import UserError
 from countersteer.worlds.interface import Cause, Events, Truth
 
-__all__ = ["ProgressReward", "Reward"]
+__all__ = ["Coefficients", "ProductReward", "ProgressReward", "Reward", "StyleReward"]
 
 
-Reward = Callable[[Events, Truth, Truth], Float[Tensor, "world agent"]]
-"""What a tick was worth to each car: `reward(events, before, after)`, truth before the tick and after it.
+class Reward(Protocol):
+    """What a tick was worth to each car."""
 
-What it says of cars that had ended before the tick (`before.alive` is False) is not used.
-"""
+    def __call__(
+        self,
+        events: Events,
+        before: Truth,
+        after: Truth,
+        condition: Float[Tensor, "world agent coefficient"] | None = None,
+        /,
+    ) -> Float[Tensor, "world agent"]:
+        """The reward of a tick.
+
+        Args:
+            events: What happened in it.
+            before, after: Truth before the tick and after it. What is said of cars that had ended before
+                it (`before.alive` is False) is not used.
+            condition: The cars' coefficients, of rewards that have some.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,12 +64,10 @@ class ProgressReward:
     uncomfortable: float = 0.05
     lateral: float = 0.25
 
-    def __call__(self, events: Events, before: Truth, after: Truth) -> Float[Tensor, "world agent"]:
+    def __call__(
+        self, events: Events, before: Truth, after: Truth, condition: Tensor | None = None, /
+    ) -> Float[Tensor, "world agent"]:
         """See `Reward`."""
-        due = before.set_speed.clamp(min=1.0) * self.dt
-        # Bounded, because the nearest point of a path that bends back on itself can jump.
-        progress = ((after.arc - before.arc) / due).clamp(-1.0, 1.0)
-        failed = events.terminated & (events.cause != Cause.GOAL)
         each_second = (
             self.collision * events.collision.float()
             + self.off_road * events.off_road.float()
@@ -58,5 +75,187 @@ class ProgressReward:
             + self.uncomfortable * events.uncomfortable.float()
             + self.lateral * after.lateral.abs()
         )
+        failed = events.terminated & (events.cause != Cause.GOAL)
         once = self.failed * failed.float() + self.red_light * events.red_light.float()
-        return (progress - each_second) * self.dt - once
+        return (_progress(before, after, self.dt) - each_second) * self.dt - once
+
+
+def _progress(before: Truth, after: Truth, dt: float) -> Float[Tensor, "world agent"]:
+    """Way along the path as a share of what the set speed asks for, in [-1, 1]."""
+    due = before.set_speed.clamp(min=1.0) * dt
+    # Bounded, because the nearest point of a path that bends back on itself can jump.
+    return ((after.arc - before.arc) / due).clamp(-1.0, 1.0)
+
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Ranges of the coefficients that a car's reward is drawn with, uniformly, once a drive.
+
+    A policy that is told them learns many styles of driving at once; which one is asked for is then a choice
+    at deployment (Gigaflow, arXiv 2502.03349; the twelve of Gigapixel, arXiv 2606.19641). Each is the
+    weight of what its name says in `StyleReward`, except that a goal counts only within `goal_radius` of the
+    path [m] and not faster than `goal_speed` [m/s].
+
+    Attributes:
+        collision, off_road, traffic_light: Cost of each time it happens.
+        comfort: Cost of each second outside the comfort bounds.
+        lane_align: Worth of each second in the path's direction.
+        lane_center: Cost of each second and metre beside the path.
+        velocity: Worth of each second's way at the set speed.
+        timestep: Cost of each second.
+        reverse: Cost of each second against the traffic, or away from the goal.
+        overspeed: Cost of each second at twice the set speed, in proportion to the excess.
+        goal_radius, goal_speed: Bounds within which a goal counts.
+    """
+
+    collision: Range = (0.5, 3.0)
+    off_road: Range = (0.5, 3.0)
+    comfort: Range = (0.0, 0.1)
+    lane_align: Range = (0.0, 0.02)
+    lane_center: Range = (0.0, 0.05)
+    velocity: Range = (0.05, 0.4)
+    traffic_light: Range = (0.2, 2.0)
+    timestep: Range = (0.0, 0.02)
+    reverse: Range = (0.05, 0.3)
+    goal_radius: Range = (1.0, 5.0)
+    overspeed: Range = (0.2, 1.0)
+    goal_speed: Range = (5.0, 30.0)
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in self._ranges():
+            if not (0.0 <= low <= high < math.inf):
+                raise UserError(
+                    f"the range of the coefficient {name!r} is none",
+                    got=(low, high),
+                    expected="two numbers from 0, the smaller one first",
+                    fix=f"set `{name}` of Coefficients",
+                )
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The coefficients, in the order of a condition's columns."""
+        return tuple(field.name for field in fields(cls))
+
+    def _ranges(self) -> list[tuple[str, Range]]:
+        return [(name, getattr(self, name)) for name in self.names()]
+
+    def draw(self, seed: int, drive: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch coefficient"]:
+        """Coefficients of the car of each drive."""
+        share = noise.uniform(seed, drive, torch.zeros_like(drive), "reward", len(self.names()))
+        return self._between(share)
+
+    def middle(self, *batch: int, device: torch.device | str = "cpu") -> Float[Tensor, "*batch coefficient"]:
+        """The middle of every range: how a policy drives that is asked for nothing special."""
+        return self._between(torch.full((*batch, len(self.names())), 0.5, device=device))
+
+    def _between(self, share: Tensor) -> Tensor:
+        low, high = torch.tensor([pair for _, pair in self._ranges()], device=share.device).unbind(-1)
+        return low + share * (high - low)
+
+    def normalised(
+        self, condition: Float[Tensor, "*batch coefficient"]
+    ) -> Float[Tensor, "*batch coefficient"]:
+        """Coefficients as a policy reads them: -1 at the low end of the range, 1 at the high end, 0 for a point."""
+        low, high = torch.tensor([pair for _, pair in self._ranges()], device=condition.device).unbind(-1)
+        return torch.where(high > low, 2.0 * (condition - low) / (high - low).clamp(min=1e-9) - 1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class StyleReward:
+    """Rewards and costs added up, each weighted by the car's own coefficient; a goal is worth 1.
+
+    Attributes:
+        dt: Length of a tick [s].
+        coefficients: What each car's are drawn from.
+        goal: Worth of the goal.
+    """
+
+    dt: float
+    coefficients: Coefficients = Coefficients()
+    goal: float = 1.0
+
+    def __call__(
+        self, events: Events, before: Truth, after: Truth, condition: Tensor | None = None, /
+    ) -> Float[Tensor, "world agent"]:
+        """See `Reward`."""
+        c = _columns(condition)
+        progress = _progress(before, after, self.dt)
+        each_second = (
+            c["velocity"] * progress
+            + c["lane_align"] * after.heading_error.cos()
+            - c["comfort"] * events.uncomfortable.float()
+            - c["lane_center"] * after.lateral.abs()
+            - c["timestep"]
+            - c["reverse"] * (events.wrong_way | (progress < 0.0)).float()
+            - c["overspeed"] * _excess(after)
+        )
+        return each_second * self.dt + self.goal * _reached(events, after, c) - _failures(events, c)
+
+
+@dataclass(frozen=True)
+class ProductReward:
+    """Progress times penalties, after CaRL (Jaeger et al. 2025): breaking a rule makes the way worth less, never negative.
+
+    A tick is worth its way along the path at the set speed times a factor for each rule, `1 - coefficient x
+    violation` from 0 up; violations are 1 for discomfort, the speed above the set speed [m/s], the distance
+    from the path beyond half a metre [m], and 1 / coefficient for being off the road or against the
+    traffic. What ends a drive costs its coefficient once. So there is nothing to gain by standing still,
+    which sums of rewards and costs tempt to.
+
+    Attributes:
+        dt: Length of a tick [s].
+        coefficients: What each car's are drawn from.
+        goal: Worth of the goal.
+    """
+
+    dt: float
+    coefficients: Coefficients = Coefficients()
+    goal: float = 1.0
+
+    def __call__(
+        self, events: Events, before: Truth, after: Truth, condition: Tensor | None = None, /
+    ) -> Float[Tensor, "world agent"]:
+        """See `Reward`."""
+        c = _columns(condition)
+        factors = (
+            1.0 - c["comfort"] * events.uncomfortable.float(),
+            1.0 - c["overspeed"] * (after.speed - after.set_speed).clamp(min=0.0),
+            1.0 - c["lane_center"] * (after.lateral.abs() - 0.5).clamp(min=0.0),
+            (~(events.wrong_way | events.off_road)).float(),
+        )
+        kept = math.prod(factor.clamp(min=0.0) for factor in factors)
+        way = _progress(before, after, self.dt).clamp(min=0.0) * self.dt
+        return c["velocity"] * way * kept + self.goal * _reached(events, after, c) - _failures(events, c)
+
+
+def _columns(condition: Tensor | None) -> dict[str, Tensor]:
+    if condition is None:
+        raise UserError(
+            "this reward needs the coefficients of every car",
+            got="no condition",
+            expected="what `Coefficients.draw` or `Coefficients.middle` gives",
+            fix="hand on the condition of the drive",
+        )
+    return dict(zip(Coefficients.names(), condition.unbind(-1), strict=True))
+
+
+def _excess(after: Truth) -> Tensor:
+    """Speed above the set speed, as a share of it."""
+    return (after.speed / after.set_speed.clamp(min=1.0) - 1.0).clamp(min=0.0)
+
+
+def _reached(events: Events, after: Truth, c: dict[str, Tensor]) -> Tensor:
+    near = (after.lateral.abs() <= c["goal_radius"]) & (after.speed <= c["goal_speed"])
+    return (events.terminated & (events.cause == Cause.GOAL) & near).float()
+
+
+def _failures(events: Events, c: dict[str, Tensor]) -> Tensor:
+    lost = events.terminated & ((events.cause == Cause.LOST) | (events.cause == Cause.NUMERIC))
+    return (
+        c["collision"] * events.collision.float()
+        + c["off_road"] * (events.off_road | lost).float()
+        + c["traffic_light"] * events.red_light.float()
+    )

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from countersteer.drivers.driving import Rollout
+from countersteer.environments.rewards import Coefficients, Reward
 from countersteer.worlds.interface import Capability
 
 __all__ = ["Losses", "Objective"]
@@ -29,10 +30,19 @@ class Losses:
 
 
 class Objective(abc.ABC):
-    """The learning signal. Concrete objectives are frozen dataclasses without state."""
+    """The learning signal. Concrete objectives are frozen dataclasses without state.
+
+    Attributes:
+        needs: Capabilities of the world it relies on.
+        uses_expert: Whether frames need an expert's label.
+        reward: What each tick is worth, of objectives that learn from it.
+        coefficients: What the coefficients of each car's reward are drawn from, where it has some.
+    """
 
     needs: frozenset[Capability] = frozenset()
     uses_expert: bool = False
+    reward: Reward | None = None
+    coefficients: Coefficients | None = None
 
     @abc.abstractmethod
     def prepare(self, rollout: Rollout) -> Any:

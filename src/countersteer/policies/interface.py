@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from countersteer.geometry.cameras import Camera
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Plan, PlanSpec
+from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.interface import Observation
 
 __all__ = ["Hypotheses", "Policy", "PolicyOutput", "PolicySpec"]
@@ -46,15 +47,17 @@ class PolicyOutput(TensorTree):
     """A policy's answer.
 
     Attributes:
-        plan: What to drive.
+        plan: What to drive; None from a policy that answers with choices only.
         memory: What to hand back at the next tick.
         hypotheses: The distribution the plan was taken from, if there is one.
+        logits: Unnormalised log-probability of each choice of a discrete set of actions, if it has one.
         value: Expected return, if the policy has a critic.
     """
 
-    plan: Plan
+    plan: Plan | None
     memory: TensorTree
     hypotheses: Hypotheses | None = None
+    logits: Float[Tensor, "*batch choice"] | None = None
     value: Float[Tensor, "*batch"] | None = None
 
 
@@ -66,12 +69,14 @@ class PolicySpec(abc.ABC):
         plan: Times of its plans.
         dt: Tick it is run at [s].
         stride: Ticks between the frames of its history; training keeps every `stride`-th frame.
+        vector: What it reads of the privileged sensor "vector"; None for a policy that could drive a car.
     """
 
     cameras: tuple[Camera, ...]
     plan: PlanSpec
     dt: float
     stride: int
+    vector: VectorSpec | None = None
 
     @abc.abstractmethod
     def build(self) -> Policy:

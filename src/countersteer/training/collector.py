@@ -62,7 +62,16 @@ class InlineCollector(Collector):
         recipe = self.recipe
         if request.weights is not None:
             self.policy.load_state_dict(request.weights)
-        driving = Driving(self.world, recipe.driver, self.policy, recipe.expert, self.seed, request.progress)
+        driving = Driving(
+            self.world,
+            recipe.driver,
+            self.policy,
+            recipe.expert,
+            self.seed,
+            request.progress,
+            recipe.objective.reward,
+            recipe.objective.coefficients,
+        )
         stride = recipe.policy.stride
         # Only every `stride`-th frame is kept: a policy's history steps over the others too.
         kept = roll_out(
@@ -71,6 +80,7 @@ class InlineCollector(Collector):
             first_drive=request.first_drive,
             version=request.version,
             every=stride,
+            fewest_alive=recipe.collection.fewest_alive,
         )
         rollout: Rollout | None = None
         for number, tick in enumerate(kept):

@@ -26,6 +26,8 @@ class Collection:
         first_round_share: Share of the frames that the first round gets; the rest is even.
         last_learning_share: Share of the gradient steps that are taken once everything is collected; the
             rest is even. With one round it is all of them.
+        keep: Rounds that are learned from at a time, the latest ones; None keeps all (DAgger), 1 is on-policy.
+        fewest_alive: See `roll_out`.
     """
 
     rounds: int = 5
@@ -33,6 +35,19 @@ class Collection:
     drives: int = 192
     first_round_share: float = 0.25
     last_learning_share: float = 0.4
+    keep: int | None = None
+    fewest_alive: float = 0.0
+
+    @classmethod
+    def even(cls, rounds: int, frames: int, drives: int, fewest_alive: float = 0.0) -> Collection:
+        """Rounds of one size, each learned from and forgotten, as on-policy methods need them.
+
+        Args:
+            rounds, drives: As the attributes.
+            frames: Kept in all.
+            fewest_alive: As the attribute.
+        """
+        return cls(rounds, frames, drives, 1.0 / rounds, 1.0 / rounds, 1, fewest_alive)
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,7 @@ class Recipe:
     Attributes:
         name: Of the recipe; runs and tables carry it.
         scenarios: What the worlds are built from.
-        world, policy, expert, driver, objective: The parts.
+        world, policy, expert, driver, objective: The parts; an expert only where one is asked.
         collection, learning: The budget.
     """
 
@@ -75,7 +90,7 @@ class Recipe:
     scenarios: ScenarioSource
     world: WorldSpec
     policy: PolicySpec
-    expert: Expert
+    expert: Expert | None
     driver: Driver
     objective: Objective
     collection: Collection = Collection()
@@ -88,7 +103,15 @@ class Recipe:
             raise UserError(f"recipe {self.name!r}: {what}", got=got, expected=expected, fix=fix)
 
         have = self.world.capabilities
-        for part in (self.expert, self.driver, self.objective):
+        for part in (self.driver, self.objective):
+            if part.uses_expert and self.expert is None:
+                refuse(
+                    f"{type(part).__name__} needs an expert",
+                    "no expert",
+                    "an expert",
+                    "give the recipe an expert",
+                )
+        for part in filter(None, (self.expert, self.driver, self.objective)):
             lacking = sorted(c.value for c in part.needs - have)
             if lacking:
                 refuse(
@@ -104,9 +127,16 @@ class Recipe:
                 self.policy.cameras,
                 "give both the same cameras",
             )
+        if self.policy.vector is not None and self.policy.vector != self.world.vector:
+            refuse(
+                "policy.vector and world.vector differ",
+                self.world.vector,
+                self.policy.vector,
+                "give both the same vector sensor",
+            )
         if abs(self.policy.dt - self.world.dt) > 1e-9:
             refuse("policy.dt and world.dt differ", self.world.dt, self.policy.dt, "give both the same tick")
-        if self.policy.plan != self.expert.plan:
+        if self.expert is not None and self.policy.plan != self.expert.plan:
             refuse(
                 "policy.plan and expert.plan differ",
                 self.expert.plan,

@@ -32,8 +32,10 @@ class Progress:
     def message(self, text: str) -> None:
         """Something worth a line."""
 
-    def collected(self, round_number: int, rounds: int, frames: int, seconds: float) -> None:
-        """A round of driving is done."""
+    def collected(
+        self, round_number: int, rounds: int, frames: int, seconds: float, outcomes: dict[str, float]
+    ) -> None:
+        """A round of driving is done; `outcomes` are those of `Rollout.outcomes`."""
 
     def learned(self, step: int, steps: int, logged: dict[str, float], samples_per_s: float) -> None:
         """A gradient step is done."""
@@ -147,7 +149,7 @@ def train(
     policy = recipe.policy.build()
     actors = collector(recipe, seed)
     learner = Learner({"policy": policy.to(device)}, recipe.objective, recipe.learning)
-    store = RolloutStore(out / "rollouts")
+    store = RolloutStore(out / "rollouts", recipe.collection.keep)
     checkpoints = checkpoint.CheckpointFolder(out / "checkpoints")
     generator = torch.Generator().manual_seed(seed)
     spent = _restore(learner, store, actors, checkpoints, generator, progress) if resume else 0.0
@@ -160,15 +162,18 @@ def train(
     try:
         for number in range(collection.rounds):
             last = _steps_after(recipe, number)
-            if learner.step >= last and number < len(store.rollouts):
+            if learner.step >= last and number < store.rounds:
                 continue
-            if number >= len(store.rollouts):
+            if number >= store.rounds:
                 began = time.monotonic()
                 rollout = actors.collect(_request(recipe, seed, number, learner, store))
                 if number == 0:
                     _prepare(policy, rollout)
                 store.add(rollout)
-                progress.collected(number, collection.rounds, store.frames, time.monotonic() - began)
+                outcomes = rollout.outcomes()
+                log.write(learner.step, {"frames": store.frames, **outcomes}, whole=True)
+                seconds = time.monotonic() - began
+                progress.collected(number, collection.rounds, store.frames, seconds, outcomes)
                 _save(learner, store, checkpoints, generator, time.monotonic() - started)
             while learner.step < last:
                 began = time.monotonic()
@@ -255,7 +260,7 @@ def _save(
     tensors, structure = checkpoint.flatten_state(state)
     metadata = {
         "step": learner.step,
-        "rounds": len(store.rollouts),
+        "rounds": store.rounds,
         "seconds": seconds,
         "structure": structure,
     }
@@ -318,8 +323,8 @@ class _Log:
         self.file = path.open("a")
         self.board = SummaryWriter(out / "tensorboard", purge_step=step + 1)
 
-    def write(self, step: int, values: dict[str, float]) -> None:
-        if step % 10 and step > 1:
+    def write(self, step: int, values: dict[str, float], *, whole: bool = False) -> None:
+        if step % 10 and step > 1 and not whole:
             return
         self.file.write(json.dumps({"step": step} | {k: round(v, 6) for k, v in values.items()}) + "\n")
         for name, value in values.items():

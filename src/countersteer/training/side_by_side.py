@@ -138,9 +138,11 @@ class _Told(Progress):
     def message(self, text: str) -> None:
         self._tell("message", text)
 
-    def collected(self, round_number: int, rounds: int, frames: int, seconds: float) -> None:
+    def collected(
+        self, round_number: int, rounds: int, frames: int, seconds: float, outcomes: dict[str, float]
+    ) -> None:
         self._go_on()
-        self._tell("collected", round_number, rounds, frames, seconds)
+        self._tell("collected", round_number, rounds, frames, seconds, outcomes)
 
     def learned(self, step: int, steps: int, logged: dict[str, float], samples_per_s: float) -> None:
         self._go_on()

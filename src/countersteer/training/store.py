@@ -18,22 +18,33 @@ _PIECE = 32  # kept frames in a file
 
 
 class RolloutStore:
-    """All rollouts of a run, aggregated over its rounds (DAgger keeps everything it ever saw).
+    """The rollouts of a run, aggregated over its rounds (DAgger keeps everything it ever saw).
 
     Args:
         folder: Where each round is written, so that a resumed run learns from the same frames.
+        keep: Rounds to keep, the latest ones; None keeps all. Where some are forgotten none is written: a
+            resumed run drives the last ones anew.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, keep: int | None = None):
+        self.folder, self.keep = folder, keep
         self.rollouts: list[Rollout] = []
+        self.rounds = 0
+        self.frames = 0
 
     def _place(self, number: int) -> Path:
         return self.folder / f"round_{number:03d}"
 
     def add(self, rollout: Rollout) -> None:
-        """Keep a rollout; it is on disk, whole, before it counts."""
-        place = self._place(len(self.rollouts))
+        """Keep a rollout; if all are kept, it is on disk, whole, before it counts."""
+        if self.keep is None:
+            self._write(rollout)
+        self.rounds += 1
+        self.frames += rollout.alive.numel()
+        self.rollouts = [*self.rollouts, rollout][-(self.keep or self.rounds) :]
+
+    def _write(self, rollout: Rollout) -> None:
+        place = self._place(self.rounds)
         partial = place.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed here
         partial.mkdir(parents=True)
@@ -46,10 +57,15 @@ class RolloutStore:
             )
         shutil.rmtree(place, ignore_errors=True)
         os.replace(partial, place)
-        self.rollouts.append(rollout)
 
     def load(self, rounds: int, template: Rollout) -> bool:
-        """Read the first `rounds` rounds back; False, and nothing kept, if one is missing or damaged."""
+        """Read the first `rounds` rounds back; False, and nothing kept, if one is missing or damaged.
+
+        Of a store that forgets, the last round counts as not driven yet.
+        """
+        if self.keep is not None:
+            self.rounds = max(rounds - 1, 0)
+            return True
         loaded = []
         for number in range(rounds):
             files = sorted(self._place(number).glob("*.safetensors"))
@@ -57,17 +73,13 @@ class RolloutStore:
                 loaded.append(Rollout.cat([template.unflatten(load_file(file)) for file in files]))
             except Exception:
                 return False
-        self.rollouts = loaded
+        self.rollouts, self.rounds = loaded, rounds
+        self.frames = sum(rollout.alive.numel() for rollout in loaded)
         return True
 
     def remove(self) -> None:
         """Delete the files; the frames stay in memory."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    @property
-    def frames(self) -> int:
-        """Frames kept."""
-        return sum(rollout.alive.numel() for rollout in self.rollouts)
 
     def sample(self, generator: torch.Generator, sequences: int, length: int) -> Rollout:
         """Random sequences `[sequences, length]` of consecutive kept frames, every frame alike likely."""

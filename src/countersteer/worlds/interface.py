@@ -11,7 +11,7 @@ import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +21,9 @@ from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.scenario import Scenario
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action
+
+if TYPE_CHECKING:
+    from countersteer.worlds.boxworld.vector import VectorSpec
 
 __all__ = [
     "Capability",
@@ -277,12 +280,14 @@ class WorldSpec(abc.ABC):
         agents: Controlled cars in each drive.
         dt: Length of a tick [s].
         capabilities: What the world will offer beyond answering.
+        vector: What the privileged sensor "vector" says; None where there is no such sensor.
     """
 
     cameras: tuple[Camera, ...]
     agents: int
     dt: float
     capabilities: frozenset[Capability]
+    vector: VectorSpec | None = None
 
     @abc.abstractmethod
     def build(
