@@ -83,13 +83,13 @@ def advance(
     )
     kernels.advance(
         _settings(spec),
-        kernels.Scenes(**_arrays(bank, kernels.Scenes._fields)),
-        kernels.Ground(**{name: getattr(ground, name).numpy() for name in kernels.Ground._fields}),
-        kernels.State(**_arrays(state, kernels.State._fields)),
+        kernels.Scenes(*(bank.arrays[name] for name in kernels.Scenes._fields)),
+        kernels.Ground(*(getattr(ground, name).numpy() for name in kernels.Ground._fields)),
+        kernels.State(*_arrays(kernels.State._fields, state, state.cars, state.params)),
         _array(action.curvature),
         _array(action.acceleration),
-        kernels.State(**_arrays(after, kernels.State._fields)),
-        kernels.Found(**_arrays(events, kernels.Found._fields)),
+        kernels.State(*_arrays(kernels.State._fields, after, after.cars, after.params)),
+        kernels.Found(*_arrays(kernels.Found._fields, events)),
     )
     return after, events
 
@@ -119,10 +119,12 @@ def _settings(spec: BoxWorldSpec):
     )
 
 
-def _arrays(tree: TensorTree, names: tuple[str, ...]) -> dict[str, ndarray]:
-    """The leaves of these names, of the tree or of its cars or their build, as numpy sees them."""
-    leaves = {name.rpartition(".")[2]: leaf for name, leaf in tree.flatten().items()}
-    return {name: _array(leaves[name]) for name in names}
+def _arrays(names: tuple[str, ...], *trees: TensorTree) -> list[ndarray]:
+    """The leaves of these names as numpy sees them, each from the first tree that has it."""
+    leaves: dict[str, Tensor] = {}
+    for tree in reversed(trees):
+        leaves |= vars(tree)
+    return [_array(leaves[name]) for name in names]
 
 
 def _array(tensor: Tensor) -> ndarray:

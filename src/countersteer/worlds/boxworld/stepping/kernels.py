@@ -15,8 +15,10 @@ from numpy import ndarray
 
 from countersteer.geometry.boxes import REAR_AXLE_SHARE
 from countersteer.scenarios.scenario import SignalState
+from countersteer.worlds.boxworld.compiled import inner
 from countersteer.worlds.boxworld.ground import DIRECTION_RESOLUTION, EDGE_STEP, TILE, TILE_SIDE
 from countersteer.worlds.boxworld.paths import LEAD_RANGE, WINDOW
+from countersteer.worlds.boxworld.paths_kernels import point_at, wrap
 from countersteer.worlds.boxworld.scenes import PATH_SPACING
 from countersteer.worlds.boxworld.stepping.reference import COMFORT
 from countersteer.worlds.interface import Cause, Command
@@ -33,7 +35,6 @@ GOAL, WRONG_WAY, LOST, RED_LIGHT = (
 OFF_ROAD, COLLISION, NUMERIC = int(Cause.OFF_ROAD), int(Cause.COLLISION), int(Cause.NUMERIC)
 BRAKING, ACCELERATION, LATERAL, YAW_RATE, YAW_ACCELERATION, JERK = (F(value) for value in COMFORT.values())
 FIRST, LAST = WINDOW
-PI = F(math.pi)
 
 
 class Settings(NamedTuple):
@@ -141,17 +142,11 @@ class Found(NamedTuple):
 
 @nb.njit(inline="always", error_model="numpy")
 @no_type_check
-def _wrap(angle):
-    return angle - F(2.0) * PI * np.floor((angle + PI) / (F(2.0) * PI))
-
-
-@nb.njit(inline="always", error_model="numpy")
-@no_type_check
 def _clip(x, low, high):
     return min(max(x, low), high)
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _move_car(settings, before, after, w, a, curvature, acceleration):
     """`bicycle.step` for one car."""
@@ -191,24 +186,27 @@ def _move_car(settings, before, after, w, a, curvature, acceleration):
     chord = distance * (math.sin(half) / half if half != F(0.0) else F(1.0))
     after.position[w, a, 0] = before.position[w, a, 0] + chord * math.cos(middle)
     after.position[w, a, 1] = before.position[w, a, 1] + chord * math.sin(middle)
-    after.heading[w, a] = _wrap(before.heading[w, a] + F(2.0) * half)
+    after.heading[w, a] = wrap(before.heading[w, a] + F(2.0) * half)
     after.speed[w, a] = speed
     after.curvature[w, a] = bend
     after.acceleration[w, a] = (speed - was) / dt
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _hold_car(before, after, w, a):
-    after.position[w, a] = before.position[w, a]
+    for k in range(2):
+        after.position[w, a, k] = before.position[w, a, k]
     after.heading[w, a] = before.heading[w, a]
     after.speed[w, a] = before.speed[w, a]
     after.curvature[w, a] = before.curvature[w, a]
     after.acceleration[w, a] = before.acceleration[w, a]
-    after.commands[w, a] = before.commands[w, a]
+    for k in range(before.commands.shape[2]):
+        after.commands[w, a, k, 0] = before.commands[w, a, k, 0]
+        after.commands[w, a, k, 1] = before.commands[w, a, k, 1]
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _lead(scenes, before, w, scene, n):
     """Gap to the next actor ahead of one that traffic drives, and its speed along the same way."""
@@ -239,7 +237,7 @@ def _lead(scenes, before, w, scene, n):
     return gap, speed
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _drive_actor(settings, scenes, before, after, w, scene, n):
     """One IDM tick along the line of the actor's own recording."""
@@ -278,7 +276,7 @@ def _drive_actor(settings, scenes, before, after, w, scene, n):
     after.actor_arc[w, n] = arc
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _move_traffic(settings, scenes, before, after, w, scene, running):
     tick = after.tick[w]
@@ -300,47 +298,35 @@ def _move_traffic(settings, scenes, before, after, w, scene, running):
             after.actor_there[w, n] = scenes.valid[scene, n, tick]
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _locate(scenes, before, after, w, scene, a):
     """`paths.locate` near the last arc; the command of this tick moves the path afterwards."""
-    path, points = scenes.path[scene, a], scenes.path.shape[2]
-    length = scenes.path_length[scene, a]
-    last = int(length / F(PATH_SPACING))
+    path, points = scenes.path, scenes.path.shape[2]
+    last = int(scenes.path_length[scene, a] / F(PATH_SPACING))
     begin = int(before.arc[w, a] / F(PATH_SPACING))
     x, y = after.position[w, a, 0], after.position[w, a, 1]
     best, at = F(np.inf), max(min(begin + FIRST, last), 0)
     for k in range(FIRST, LAST):
         index = min(max(min(begin + k, last), 0), points - 1)
-        dx, dy = path[index, 0] - x, path[index, 1] - y
+        dx, dy = path[scene, a, index, 0] - x, path[scene, a, index, 1] - y
         distance = dx * dx + dy * dy
         if distance < best:
             best, at = distance, max(min(begin + k, last), 0)
-    row = path[min(at, points - 1)]
-    cos, sin = math.cos(row[2]), math.sin(row[2])
-    dx, dy = x - row[0], y - row[1]
-    along = (cos * dx + sin * dy) / max(F(1.0) - (cos * dy - sin * dx) * row[3], F(0.2))
+    row = min(at, points - 1)
+    cos, sin = math.cos(path[scene, a, row, 2]), math.sin(path[scene, a, row, 2])
+    dx, dy = x - path[scene, a, row, 0], y - path[scene, a, row, 1]
+    along = (cos * dx + sin * dy) / max(F(1.0) - (cos * dy - sin * dx) * path[scene, a, row, 3], F(0.2))
     arc = F(at) * F(PATH_SPACING) + along
 
-    bounded = min(max(arc, F(0.0)), length - F(1e-3))
-    base = np.floor(bounded / F(PATH_SPACING))
-    part = bounded / F(PATH_SPACING) - base
-    low = path[min(max(int(base), 0), points - 1)]
-    high = path[min(max(int(base) + 1, 0), points - 1)]
-    there_x = low[0] * (F(1.0) - part) + high[0] * part
-    there_y = low[1] * (F(1.0) - part) + high[1] * part
-    course = low[2] * (F(1.0) - part) + high[2] * part
-    cos, sin = math.cos(course), math.sin(course)
-    there_x += (arc - bounded) * cos
-    there_y += (arc - bounded) * sin
-    course = _wrap(course)
+    there_x, there_y, course, _ = point_at(path, scenes.path_length, scene, a, arc, F(0.0))
     cos, sin = math.cos(course), math.sin(course)
     after.arc[w, a] = arc
     after.lateral[w, a] = cos * (y - there_y) - sin * (x - there_x) - before.path_offset[w, a]
-    after.heading_error[w, a] = _wrap(after.heading[w, a] - course)
+    after.heading_error[w, a] = wrap(after.heading[w, a] - course)
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _give_command(scenes, before, after, w, scene, a):
     offset = before.path_offset[w, a]
@@ -354,7 +340,7 @@ def _give_command(scenes, before, after, w, scene, a):
     after.lateral[w, a] += before.path_offset[w, a] - offset
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _place_car(scenes, after, w, scene, a):
     ahead = scenes.size[scene, a, 0] * F(REAR_AXLE_SHARE)
@@ -366,7 +352,7 @@ def _place_car(scenes, after, w, scene, a):
     after.actor_there[w, a] = True
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _hit(scenes, after, w, scene, a):
     """The first actor whose box overlaps the car's, or -1: circles first, then separating axes."""
@@ -397,7 +383,7 @@ def _hit(scenes, after, w, scene, a):
     return -1
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _edge_distance(ground, scene, x, y):
     """`GroundBank.edge_distance` of one point."""
@@ -419,7 +405,7 @@ def _edge_distance(ground, scene, x, y):
     return (low + share_y * (high - low) - F(128.0)) * F(EDGE_STEP)
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _off_road(scenes, ground, after, w, scene, a):
     heading = after.actor[w, a, 2]
@@ -434,7 +420,7 @@ def _off_road(scenes, ground, after, w, scene, a):
     return False
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _wrong_way(ground, after, w, scene, a):
     rows, cols = ground.direction_shape[scene, 0], ground.direction_shape[scene, 1]
@@ -450,7 +436,7 @@ def _wrong_way(ground, after, w, scene, a):
     return allowed != 0 and same == 0 and after.speed[w, a] > F(1.0)
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _ran_light(scenes, before, after, w, scene, a):
     front = scenes.size[scene, a, 0] * F(REAR_AXLE_SHARE) + scenes.size[scene, a, 0] / F(2.0)
@@ -473,7 +459,7 @@ def _ran_light(scenes, before, after, w, scene, a):
     return False
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _uncomfortable(settings, before, after, w, a):
     dt = F(settings.dt)
@@ -491,7 +477,7 @@ def _uncomfortable(settings, before, after, w, a):
     )
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _find_events(settings, scenes, ground, before, after, found, w, scene, a, finite):
     """Events of one car that was still driving."""
@@ -538,7 +524,7 @@ def _find_events(settings, scenes, ground, before, after, found, w, scene, a, fi
     after.cause[w, a] = cause
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _no_events(before, after, found, w, a):
     found.terminated[w, a], found.truncated[w, a] = False, False
@@ -548,7 +534,7 @@ def _no_events(before, after, found, w, a):
     after.alive[w, a], after.cause[w, a] = False, before.cause[w, a]
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _advance_world(settings, scenes, ground, before, curvature, acceleration, after, found, w):
     scene, agents = before.scene[w], before.speed.shape[1]
