@@ -20,6 +20,7 @@ from countersteer.worlds.boxworld.ground import DIRECTION_RESOLUTION, EDGE_STEP,
 from countersteer.worlds.boxworld.paths import LEAD_RANGE, WINDOW
 from countersteer.worlds.boxworld.paths_kernels import point_at, wrap
 from countersteer.worlds.boxworld.scenes import PATH_SPACING
+from countersteer.worlds.boxworld.stepping.collisions import fill_grid, first_hit, table_size
 from countersteer.worlds.boxworld.stepping.reference import COMFORT
 from countersteer.worlds.interface import Cause, Command
 
@@ -354,37 +355,6 @@ def _place_car(scenes, after, w, scene, a):
 
 @inner
 @no_type_check
-def _hit(scenes, after, w, scene, a):
-    """The first actor whose box overlaps the car's, or -1: circles first, then separating axes."""
-    x, y, heading = after.actor[w, a, 0], after.actor[w, a, 1], after.actor[w, a, 2]
-    cos, sin = math.cos(heading), math.sin(heading)
-    length, width = scenes.size[scene, a, 0], scenes.size[scene, a, 1]
-    reach = (length + width) / F(2.0)  # no less than half the diagonal
-    for n in range(after.actor.shape[1]):
-        dx, dy = after.actor[w, n, 0] - x, after.actor[w, n, 1] - y
-        other_length, other_width = scenes.size[scene, n, 0], scenes.size[scene, n, 1]
-        far = reach + (other_length + other_width) / F(2.0)
-        if dx * dx + dy * dy >= far * far or n == a:
-            continue
-        if not (after.actor_there[w, n] and scenes.present[scene, n]):
-            continue
-        turn = after.actor[w, n, 2] - heading
-        c, s = abs(math.cos(turn)), abs(math.sin(turn))
-        if abs(cos * dx + sin * dy) >= (length + other_length * c + other_width * s) / F(2.0):
-            continue
-        if abs(cos * dy - sin * dx) >= (width + other_length * s + other_width * c) / F(2.0):
-            continue
-        cos_n, sin_n = math.cos(after.actor[w, n, 2]), math.sin(after.actor[w, n, 2])
-        if abs(cos_n * dx + sin_n * dy) >= (other_length + length * c + width * s) / F(2.0):
-            continue
-        if abs(cos_n * dy - sin_n * dx) >= (other_width + length * s + width * c) / F(2.0):
-            continue
-        return n
-    return -1
-
-
-@inner
-@no_type_check
 def _edge_distance(ground, scene, x, y):
     """`GroundBank.edge_distance` of one point."""
     rows, cols = ground.cell_shape[scene, 0], ground.cell_shape[scene, 1]
@@ -479,9 +449,8 @@ def _uncomfortable(settings, before, after, w, a):
 
 @inner
 @no_type_check
-def _find_events(settings, scenes, ground, before, after, found, w, scene, a, finite):
+def _find_events(settings, scenes, ground, before, after, found, w, scene, a, finite, collided_with):
     """Events of one car that was still driving."""
-    collided_with = _hit(scenes, after, w, scene, a)
     off_road = _off_road(scenes, ground, after, w, scene, a)
     wrong_way = _wrong_way(ground, after, w, scene, a)
     red_light = _ran_light(scenes, before, after, w, scene, a)
@@ -536,7 +505,9 @@ def _no_events(before, after, found, w, a):
 
 @inner
 @no_type_check
-def _advance_world(settings, scenes, ground, before, curvature, acceleration, after, found, w):
+def _advance_world(
+    settings, scenes, ground, before, curvature, acceleration, after, found, w, first, next_one
+):
     scene, agents = before.scene[w], before.speed.shape[1]
     running = False
     for a in range(agents):
@@ -563,10 +534,12 @@ def _advance_world(settings, scenes, ground, before, curvature, acceleration, af
         after.yaw_history[w, a, history - 1] = after.speed[w, a] * after.curvature[w, a]
         _give_command(scenes, before, after, w, scene, a)
         _place_car(scenes, after, w, scene, a)
+    side = fill_grid(after.actor, after.actor_there, scenes.size, scenes.present, w, scene, first, next_one)
     for a in range(agents):
         if before.alive[w, a]:
             finite = math.isfinite(curvature[w, a]) and math.isfinite(acceleration[w, a])
-            _find_events(settings, scenes, ground, before, after, found, w, scene, a, finite)
+            hit = first_hit(after.actor, scenes.size, w, scene, a, side, first, next_one)
+            _find_events(settings, scenes, ground, before, after, found, w, scene, a, finite, hit)
         else:
             _no_events(before, after, found, w, a)
 
@@ -575,5 +548,9 @@ def _advance_world(settings, scenes, ground, before, curvature, acceleration, af
 @no_type_check
 def advance(settings, scenes, ground, before, curvature, acceleration, after, found):
     """Write `after` and `found` from `before`; arguments as prepared by `stepping.advance`."""
+    actors = before.actor.shape[1]
     for w in nb.prange(len(before.scene)):
-        _advance_world(settings, scenes, ground, before, curvature, acceleration, after, found, w)
+        first, next_one = np.empty(table_size(actors), np.int32), np.empty(actors, np.int32)
+        _advance_world(
+            settings, scenes, ground, before, curvature, acceleration, after, found, w, first, next_one
+        )
