@@ -27,6 +27,7 @@ ORDER = (
     "scenarios",
     *("vehicles", "traffic"),
     "worlds",
+    "environments",
     *("policies", "experts", "drivers", "objectives"),
     *("training", "evaluation"),
     "recipes",
@@ -34,7 +35,18 @@ ORDER = (
     *("console", "cli"),
     "__main__",
 )
-HEAVY = ("torch", "numba", "triton", "cv2", "matplotlib", "tensorboard", "av", "pyarrow")
+HEAVY = (
+    "torch",
+    "numba",
+    "triton",
+    "cv2",
+    "matplotlib",
+    "tensorboard",
+    "av",
+    "pyarrow",
+    "gymnasium",
+    "pettingzoo",
+)
 
 
 def imported_parts(module: str, source: str, is_package: bool = False) -> list[tuple[int, str]]:

@@ -30,6 +30,7 @@ from countersteer.worlds.boxworld.rendering.appearance import (
     looks_of,
     random_appearance,
 )
+from countersteer.worlds.boxworld.rendering.decals import decal_table
 
 __all__ = [
     "APPEARANCE_NUMBERS",
@@ -200,6 +201,7 @@ def render(
         _array(boxes.present, np.bool_),
         _array(looks_of(appearance), np.float32),
         _array(appearance.colours, np.float32),
+        decal_table(),
         kernels.noise_table(),
         width,
         height,

@@ -34,6 +34,8 @@ from countersteer.worlds.boxworld.ground import (
     WIDE_HALF_WIDTH,
     YELLOW,
 )
+from countersteer.worlds.boxworld.rendering.decals import DECALS
+from countersteer.worlds.boxworld.rendering.machine import load, on_stack, widest_vectors
 
 __all__ = ["NEAR_PLANE", "draw_images", "noise_table"]
 
@@ -61,13 +63,19 @@ K_SKY, K_TERRAIN, K_ROAD, K_MARKING = 0, 1, 2, 3
 K_VEHICLE, K_PEDESTRIAN, K_CYCLIST, K_STATIC, K_SIGNAL = 4, 5, 6, 7, 8
 
 CHUNK = 64
-"""Pixels of a row that are drawn together."""
-# Where a piece's quantities begin in its buffers.
-NEAR, FROM_X, FROM_Y, SHARE_X, SHARE_Y, INSIDE, NOISE_FINE, NOISE_COARSE = (CHUNK * k for k in range(8))
-PU_X, PU_Y, PV_X, PV_Y, ROADS, WHITES, YELLOWS, TEXTURE, AWAY = (CHUNK * k for k in range(8, 17))
-QUANTITIES = 17
+"""Pixels of a row of ground that are drawn together."""
+SPAN = 16
+"""Pixels of a row of a face that are drawn together."""
+_span, _span_colours, _span_bytes = (
+    on_stack(SPAN, np.float32),
+    on_stack(3 * SPAN, np.uint8),
+    on_stack(SPAN, np.uint8),
+)
+_piece, _piece_indices = on_stack(CHUNK, np.float32), on_stack(CHUNK, np.int32)
+_piece_words, _piece_colours = on_stack(4 * CHUNK, np.int32), on_stack(3 * CHUNK, np.uint8)
 TILE_BITS = TILE.bit_length() - 1
-CORNER, FINE, COARSE, PLACE = 0, CHUNK, 2 * CHUNK, 3 * CHUNK
+WHOLE_PERIODS = 1024.0
+"""Periods of the texture that are added before it is looked up, so that indices are positive [texel]."""
 
 
 @functools.cache
@@ -111,74 +119,9 @@ def _byte(x):
     return np.uint8(np.int32(max(F(0.0), min(x, F(255.0))) + F(0.5)))
 
 
-@nb.njit(cache=True, error_model="numpy", fastmath=True)
-@no_type_check
-def _box_paint(kind, face, a, b, half_a, half_b, wide, high, body, light):
-    """Colour of a point on a face. `wide` and `high` are one over the pixel's footprint along a and b [1/m].
-
-    Faces: 0 front, 1 rear (a to the left, b up), 2 left, 3 right (a forward, b up), 4 top, 5 bottom
-    (a forward, b left).
-    """
-    red, green, blue = body[0] * light, body[1] * light, body[2] * light
-    if kind == K_VEHICLE:
-        dark, glass, lamp = F(0.0), F(0.0), F(0.0)
-        if face < 2:
-            glass = _coverage(abs(b - F(0.40) * half_b), F(0.28) * half_b, high)
-            glass *= _coverage(abs(a), F(0.82) * half_a, wide)
-            lamp = _coverage(abs(b + F(0.14) * half_b), F(0.12) * half_b, high)
-            lamp *= _coverage(abs(abs(a) - F(0.74) * half_a), F(0.18) * half_a, wide)
-            dark = _coverage(abs(b + half_b), F(0.3) * half_b, high)
-        elif face < 4:
-            glass = _coverage(abs(b - F(0.40) * half_b), F(0.28) * half_b, high)
-            glass *= _coverage(abs(a + F(0.12) * half_a), F(0.62) * half_a, wide)
-            dark = _coverage(abs(b + half_b), F(0.42) * half_b, high)
-            dark *= _coverage(abs(abs(a) - F(0.62) * half_a), F(0.17) * half_a, wide)
-            dark = max(dark, _coverage(abs(b + half_b), F(0.14) * half_b, high))
-        elif face == 4:
-            glass = _coverage(abs(a - F(0.30) * half_a), F(0.11) * half_a, wide)
-            glass = max(glass, _coverage(abs(a + F(0.72) * half_a), F(0.07) * half_a, wide))
-            glass *= _coverage(abs(b), F(0.82) * half_b, high)
-        else:
-            dark = F(1.0)
-        shine = F(1.9) if face == 0 else F(1.0)
-        red += glass * (F(40.0) * shine * light - red)
-        green += glass * (F(50.0) * shine * light - green)
-        blue += glass * (F(60.0) * shine * light - blue)
-        red += dark * (F(30.0) * light - red)
-        green += dark * (F(30.0) * light - green)
-        blue += dark * (F(33.0) * light - blue)
-        red += lamp * ((F(250.0) if face == 0 else F(205.0)) - red)
-        green += lamp * ((F(244.0) if face == 0 else F(28.0)) - green)
-        blue += lamp * ((F(220.0) if face == 0 else F(30.0)) - blue)
-    elif kind in (K_PEDESTRIAN, K_CYCLIST):
-        if face < 4:
-            head = _coverage(abs(b - half_b), F(0.28) * half_b, high)
-            legs = F(0.55) * _coverage(abs(b + half_b), F(0.95) * half_b, high)
-            red -= legs * red
-            green -= legs * green
-            blue -= legs * blue
-        else:
-            head, legs = F(1.0), F(0.0)
-        red += head * (F(196.0) * light - red)
-        green += head * (F(150.0) * light - green)
-        blue += head * (F(122.0) * light - blue)
-    elif kind == K_STATIC:
-        if face < 4:
-            band = _coverage(abs(b - F(0.15) * half_b), F(0.2) * half_b, high)
-            red += band * (F(238.0) * light - red)
-            green += band * (F(238.0) * light - green)
-            blue += band * (F(236.0) * light - blue)
-    else:
-        lit = _coverage(abs(a), F(0.8) * half_a, wide) * _coverage(abs(b), F(0.8) * half_b, high)
-        red = F(28.0) + lit * (body[0] - F(28.0))
-        green = F(30.0) + lit * (body[1] - F(30.0))
-        blue = F(32.0) + lit * (body[2] - F(32.0))
-    return red, green, blue
-
-
 @nb.njit(cache=True, error_model="numpy")
 @no_type_check
-def _project(quad, focal, width, height, outline):
+def _clip(quad, focal, width, height, outline):
     """Clip a quadrangle (camera frame) at the near plane and project it; returns the number of corners."""
     count = 0
     for k in range(4):
@@ -196,38 +139,43 @@ def _project(quad, focal, width, height, outline):
     return count
 
 
-@nb.njit(cache=True, error_model="numpy")
+@nb.njit(inline="always", error_model="numpy")
 @no_type_check
-def _rows(outline, count, height):
-    """First row and one past the last with pixel centres inside the outline; fills in its slopes."""
+def _columns(outline, count, width, height, spans):
+    """Columns with pixel centres inside a convex outline: first and one past the last of each row it touches.
+
+    Returns the first row and one past the last.
+    """
     low, high = math.inf, -math.inf
     for k in range(count):
-        other = k + 1 if k + 1 < count else 0
         low, high = min(low, outline[k, 1]), max(high, outline[k, 1])
-        rise = outline[other, 1] - outline[k, 1]
-        outline[k, 2] = (outline[other, 0] - outline[k, 0]) / rise if rise != 0.0 else 0.0
-    first = math.ceil(min(max(low - 0.5, 0.0), float(height)))
-    return first, math.floor(min(max(high - 0.5, -1.0), height - 1.0)) + 1
-
-
-@nb.njit(cache=True, error_model="numpy")
-@no_type_check
-def _columns(outline, count, row, width):
-    """First column and one past the last of a row with pixel centres inside the convex outline."""
-    y = row + 0.5
-    low, high = math.inf, -math.inf
+    row0 = math.ceil(min(max(low - 0.5, 0.0), float(height)))
+    row1 = math.floor(min(max(high - 0.5, -1.0), height - 1.0)) + 1
+    for row in range(row0, row1):
+        spans[row, 0], spans[row, 1] = math.inf, -math.inf
     for k in range(count):
         other = k + 1 if k + 1 < count else 0
-        if (outline[k, 1] <= y) != (outline[other, 1] <= y):
-            x = outline[k, 0] + outline[k, 2] * (y - outline[k, 1])
-            low, high = min(low, x), max(high, x)
-    if low > high:
-        return 0, 0
-    first = math.ceil(min(max(low - 0.5, 0.0), float(width)))
-    return first, math.floor(min(max(high - 0.5, -1.0), width - 1.0)) + 1
+        x, y, end = outline[k, 0], outline[k, 1], outline[other, 1]
+        if y == end:
+            continue
+        slope = (outline[other, 0] - x) / (end - y)
+        # Rows whose centres lie between the two corners; each belongs to one edge on either side.
+        top, bottom = (y, end) if y < end else (end, y)
+        begin = math.ceil(min(max(top - 0.5, float(row0)), float(row1)))
+        stop = math.ceil(min(max(bottom - 0.5, float(row0)), float(row1)))
+        for row in range(begin, stop):
+            at = x + slope * (row + 0.5 - y)
+            spans[row, 0], spans[row, 1] = min(spans[row, 0], at), max(spans[row, 1], at)
+    for row in range(row0, row1):
+        if spans[row, 0] > spans[row, 1]:
+            spans[row, 0], spans[row, 1] = 0.0, 0.0
+            continue
+        spans[row, 0] = math.ceil(min(max(spans[row, 0] - 0.5, 0.0), float(width)))
+        spans[row, 1] = math.floor(min(max(spans[row, 1] - 0.5, -1.0), width - 1.0)) + 1
+    return row0, row1
 
 
-@nb.njit(cache=True, error_model="numpy")
+@nb.njit(inline="always", error_model="numpy")
 @no_type_check
 def _place_box(where, heading, size, position, rotation, slant, center, axes, half):
     """Put a box into the camera frame; returns whether any of it (or of its shadow) may be seen."""
@@ -255,122 +203,212 @@ def _place_box(where, heading, size, position, rotation, slant, center, axes, ha
     return True
 
 
-@nb.njit(cache=True, error_model="numpy")
+@nb.njit(inline="always", error_model="numpy")
 @no_type_check
-def _outline_face(center, axes, half, axis, reach, grow, focal, width, height, quad, outline):
-    """Outline on the screen of the rectangle across `axis`, `reach` [m] from the box's centre.
+def _project(center, axes, half, focal, width, height, corners):
+    """Corners of a box on the screen; corner k is on the far side of axis i if bit i of k is set.
 
-    Returns its number of corners (0 if it is turned away, or the camera is inside), and the nearness of
-    its plane as an affine function: p_x (u - width / 2) + p_y (v - height / 2) + p.
+    Returns whether all of it lies beyond the near plane, so that they mean anything, and whether it may be seen.
     """
-    sign = 1.0 if reach >= 0.0 else -1.0
-    nx, ny, nz = sign * axes[axis, 0], sign * axes[axis, 1], sign * axes[axis, 2]
-    fx, fy, fz = center[0] + abs(reach) * nx, center[1] + abs(reach) * ny, center[2] + abs(reach) * nz
-    plane = nx * fx + ny * fy + nz * fz
-    if plane >= -1e-9:
-        return 0, 0.0, 0.0, 0.0
+    deep = center[2]
+    for i in range(3):
+        deep -= abs(axes[i, 2]) * half[i]
+    if deep < NEAR_PLANE:
+        return False, True
+    left, right, top, bottom = math.inf, -math.inf, math.inf, -math.inf
+    for k in range(8):
+        a = half[0] if k & 1 else -half[0]
+        b = half[1] if k & 2 else -half[1]
+        c = half[2] if k & 4 else -half[2]
+        scale = focal / (center[2] + a * axes[0, 2] + b * axes[1, 2] + c * axes[2, 2])
+        u = 0.5 * width + scale * (center[0] + a * axes[0, 0] + b * axes[1, 0] + c * axes[2, 0])
+        v = 0.5 * height + scale * (center[1] + a * axes[0, 1] + b * axes[1, 1] + c * axes[2, 1])
+        left, right, top, bottom = min(left, u), max(right, u), min(top, v), max(bottom, v)
+        corners[k, 0], corners[k, 1] = u, v
+    return True, right > 0.5 and left < width - 0.5 and bottom > 0.5 and top < height - 0.5
+
+
+@nb.njit(inline="always", error_model="numpy")
+@no_type_check
+def _outline(center, axes, half, corners, whole, face, focal, width, height, quad, outline):
+    """Outline of a face on the screen; returns its number of corners. Arguments from `_project`."""
+    axis, sign = face // 2, 1.0 - 2.0 * (face % 2)
     e1, e2 = (1, 2) if axis == 0 else ((0, 2) if axis == 1 else (0, 1))
     for k in range(4):
-        s1 = (half[e1] + grow) * (1.0 if k == 1 or k == 2 else -1.0)
-        s2 = (half[e2] + grow) * (1.0 if k >= 2 else -1.0)
-        for i in range(3):
-            quad[k, i] = (fx, fy, fz)[i] + s1 * axes[e1, i] + s2 * axes[e2, i]
-    count = _project(quad, focal, width, height, outline)
-    return count, nx / plane / focal, ny / plane / focal, nz / plane
+        right, up = k == 1 or k == 2, k >= 2
+        if whole:
+            corner = ((1 - face % 2) << axis) | (int(right) << e1) | (int(up) << e2)
+            outline[k, 0], outline[k, 1] = corners[corner, 0], corners[corner, 1]
+        else:
+            s1, s2 = half[e1] if right else -half[e1], half[e2] if up else -half[e2]
+            for i in range(3):
+                quad[k, i] = (
+                    center[i] + sign * half[axis] * axes[axis, i] + s1 * axes[e1, i] + s2 * axes[e2, i]
+                )
+    return 4 if whole else _clip(quad, focal, width, height, outline)
 
 
-@nb.njit(cache=True, error_model="numpy", fastmath=True)
+@nb.njit(inline="always", error_model="numpy", fastmath=True)
 @no_type_check
-def _draw_shadow(center, axes, half, eye_height, focal, quad, outline, shadow):
+def _draw_shadow(center, axes, half, eye_height, focal, width, height, corners, quad, outline, spans, shadow):
     """Darken the ground below a box and a little around it."""
-    height, width = shadow.shape
+    # A box without height, where the ground lies `eye_height` below the camera.
     up_center = axes[2, 0] * center[0] + axes[2, 1] * center[1] + axes[2, 2] * center[2]
-    # The ground lies `eye_height` below the camera; its upper side is what is seen.
-    foot = np.array((0.0, 0.0, 0.0))
+    foot, flat = np.empty(3), np.empty(3)
     for k in range(3):
         foot[k] = center[k] - (eye_height + up_center) * axes[2, k]
-    count, p_x, p_y, p = _outline_face(
-        foot, axes, half, 2, 0.0, SHADOW_REACH, focal, width, height, quad, outline
-    )
-    if count < 3:
+        flat[k] = half[k] + SHADOW_REACH if k < 2 else 0.0
+    whole, seen = _project(foot, axes, flat, focal, width, height, corners)
+    if not seen:
         return
+    count = _outline(foot, axes, flat, corners, whole, 4, focal, width, height, quad, outline)
+    plane = -eye_height
+    p_x, p_y, p_z = F(axes[2, 0] / plane / focal), F(axes[2, 1] / plane / focal), F(axes[2, 2] / plane)
     a_x, a_y, a_z = F(axes[0, 0] / focal), F(axes[0, 1] / focal), F(axes[0, 2])
     b_x, b_y, b_z = F(axes[1, 0] / focal), F(axes[1, 1] / focal), F(axes[1, 2])
     a_0 = F(axes[0, 0] * foot[0] + axes[0, 1] * foot[1] + axes[0, 2] * foot[2])
     b_0 = F(axes[1, 0] * foot[0] + axes[1, 1] * foot[1] + axes[1, 2] * foot[2])
     half_a, half_b = F(half[0]), F(half[1])
-    row0, row1 = _rows(outline, count, height)
+    row0, row1 = _columns(outline, count, width, height, spans)
     for row in range(row0, row1):
-        first, last = _columns(outline, count, row, width)
+        first, last = np.int64(spans[row, 0]), np.int64(spans[row, 1])
         y = F(row + 0.5 - height / 2)
-        q_row, a_row, b_row = F(p) + F(p_y) * y, a_z + a_y * y, b_z + b_y * y
-        for col in range(first, last):
-            x = F(col) + F(0.5 - width / 2)
-            depth = F(1.0) / (q_row + F(p_x) * x)
-            out_a = abs((a_row + a_x * x) * depth - a_0) - half_a
-            out_b = abs((b_row + b_x * x) * depth - b_0) - half_b
-            near = _unit(F(1.0) - max(out_a, out_b, F(0.0)) * F(1.0 / SHADOW_REACH))
-            shadow[row, col] = max(shadow[row, col], F(SHADOW_DEPTH) * near)
+        q_row, a_row, b_row = p_z + p_y * y, a_z + a_y * y, b_z + b_y * y
+        # Beyond the outline the ground is lit, so a piece may reach beyond it.
+        for left in range(first, last, SPAN):
+            x = F(left) + F(0.5 - width / 2)
+            for i in range(SPAN):
+                u = x + F(np.int32(i))
+                depth = F(1.0) / max(q_row + p_x * u, F(1.0 / FAR_GROUND))
+                out_a = abs((a_row + a_x * u) * depth - a_0) - half_a
+                out_b = abs((b_row + b_x * u) * depth - b_0) - half_b
+                near = _unit(F(1.0) - max(out_a, out_b, F(0.0)) * F(1.0 / SHADOW_REACH))
+                col = np.uintp(left) + np.uintp(i)
+                shadow[row, col] = max(shadow[row, col], F(SHADOW_DEPTH) * near)
 
 
-@nb.njit(cache=True, error_model="numpy", fastmath=True)
+@nb.njit(inline="always", error_model="numpy", fastmath=True)
 @no_type_check
 def _draw_box(
-    center, axes, half, kind, instance, body, light, look, focal, quad, outline,
-    nearness, rgb, depth, kinds, instances,
+    center, axes, half, corners, whole, kind, instance, body, light, look, decals, focal, width, height,
+    quad, outline, spans, nearness, rgb, depth, kinds, instances,
 ):  # fmt: skip
     """Draw the faces turned to the camera where they are nearer than what is there."""
-    height, width = nearness.shape
     colours, depths, classes, identities = len(rgb) > 0, len(depth) > 0, len(kinds) > 0, len(instances) > 0
-    haze = look[VISIBILITY]
-    for face in range(6):
-        axis = face // 2
-        reach = half[axis] if face % 2 == 0 else -half[axis]
-        count, p_x, p_y, p = _outline_face(
-            center, axes, half, axis, reach, 0.0, focal, width, height, quad, outline
-        )
+    show = _span_bytes()
+    for axis in range(3):
+        # How far the camera is beyond the face on its side, along the axis.
+        away = axes[axis, 0] * center[0] + axes[axis, 1] * center[1] + axes[axis, 2] * center[2]
+        plane = abs(away) - half[axis]
+        if plane <= 1e-9:
+            continue
+        face = 2 * axis + int(away > 0.0)
+        count = _outline(center, axes, half, corners, whole, face, focal, width, height, quad, outline)
         if count < 3:
             continue
+        # The nearness of the face's plane is affine: p_x (u - width / 2) + p_y (v - height / 2) + p.
+        turned = plane if away > 0.0 else -plane
+        p_x, p_y, p = axes[axis, 0] / turned / focal, axes[axis, 1] / turned / focal, axes[axis, 2] / turned
         e1, e2 = (1, 2) if axis == 0 else ((0, 2) if axis == 1 else (0, 1))
         q_x, q_y = F(p_x), F(p_y)
-        a_x, a_y, a_z = F(axes[e1, 0] / focal), F(axes[e1, 1] / focal), F(axes[e1, 2])
-        b_x, b_y, b_z = F(axes[e2, 0] / focal), F(axes[e2, 1] / focal), F(axes[e2, 2])
-        a_0 = F(axes[e1, 0] * center[0] + axes[e1, 1] * center[1] + axes[e1, 2] * center[2])
-        b_0 = F(axes[e2, 0] * center[0] + axes[e2, 1] * center[1] + axes[e2, 2] * center[2])
+        # Where a point lies on the face, in half sizes of it, and how that changes on the screen.
+        a_x, a_y, a_z = _in_halves(axes[e1], half[e1], focal)
+        b_x, b_y, b_z = _in_halves(axes[e2], half[e2], focal)
+        a_0 = F((axes[e1, 0] * center[0] + axes[e1, 1] * center[1] + axes[e1, 2] * center[2]) / half[e1])
+        b_0 = F((axes[e2, 0] * center[0] + axes[e2, 1] * center[1] + axes[e2, 2] * center[2]) / half[e2])
         half_a, half_b = F(half[e1]), F(half[e2])
-        row0, row1 = _rows(outline, count, height)
+        row0, row1 = _columns(outline, count, width, height, spans)
         for row in range(row0, row1):
-            first, last = _columns(outline, count, row, width)
+            first, last = np.int64(spans[row, 0]), np.int64(spans[row, 1])
             y = F(row + 0.5 - height / 2)
             q_row, a_row, b_row = F(p) + q_y * y, a_z + a_y * y, b_z + b_y * y
-            for col in range(first, last):
-                x = F(col) + F(0.5 - width / 2)
-                q = q_row + q_x * x
-                if q <= nearness[row, col]:
+            for left in range(first, last, SPAN):
+                pixels, x = np.int32(min(SPAN, last - left)), F(left) + F(0.5 - width / 2)
+                seen = np.int32(0)
+                for i in range(SPAN):
+                    col = np.uintp(left) + np.uintp(i)
+                    q, before = q_row + q_x * (x + F(np.int32(i))), nearness[row, col]
+                    nearer = (q > before) & (np.int32(i) < pixels)
+                    nearness[row, col] = q if nearer else before
+                    show[i] = np.uint8(nearer)
+                    seen = np.int32(seen | np.int32(nearer))
+                if seen == 0:
                     continue
-                nearness[row, col] = q
                 if classes:
-                    kinds[row, col] = kind
+                    for i in range(pixels):
+                        kinds[row, left + i] = kind if show[i] else kinds[row, left + i]
                 if depths:
-                    depth[row, col] = F(1.0) / q
+                    for i in range(pixels):
+                        if show[i]:
+                            depth[row, left + i] = F(1.0) / (q_row + q_x * (x + F(np.int32(i))))
                 if identities:
-                    instances[row, col] = instance
+                    for i in range(pixels):
+                        instances[row, left + i] = instance if show[i] else instances[row, left + i]
                 if colours:
-                    away = F(1.0) / q
-                    a = (a_row + a_x * x) * away
-                    b = (b_row + b_x * x) * away
-                    wide = F(1.0) / max((abs(a_x - a * q_x) + abs(a_y - a * q_y)) * away, F(1e-3))
-                    high = F(1.0) / max((abs(b_x - b * q_x) + abs(b_y - b * q_y)) * away, F(1e-3))
-                    red, green, blue = _box_paint(
-                        kind, face, a - a_0, b - b_0, half_a, half_b, wide, high, body, light[face]
-                    )
-                    far = F(1.0) / (F(1.0) + (haze * q) * (haze * q))
-                    rgb[row, 3 * col + 0] = _byte(red + far * (look[HORIZON] - red))
-                    rgb[row, 3 * col + 1] = _byte(green + far * (look[HORIZON + 1] - green))
-                    rgb[row, 3 * col + 2] = _byte(blue + far * (look[HORIZON + 2] - blue))
+                    _colour_span(
+                        left, pixels, x, (q_row, q_x, q_y), (a_row, a_x, a_y, a_0, half_a),
+                        (b_row, b_x, b_y, b_0, half_b), decals[kind - K_VEHICLE, face], body, light[face], look,
+                        show, rgb[row],
+                    )  # fmt: skip
 
 
-@nb.njit(cache=True, error_model="numpy")
+@nb.njit(inline="always", error_model="numpy", fastmath=True)
+@no_type_check
+def _in_halves(axis, half, focal):
+    """A direction in the camera's frame on the screen, in half sizes: for a pixel right, a pixel down, ahead."""
+    return F(axis[0] / (focal * half)), F(axis[1] / (focal * half)), F(axis[2] / half)
+
+
+@nb.njit(inline="always", error_model="numpy", fastmath=True)
+@no_type_check
+def _colour_span(left, pixels, x, nearness, along_a, along_b, decals, body, light, look, show, line):
+    """Colours of up to SPAN pixels of a face in a row, of those that `show` names."""
+    q_row, q_x, q_y = nearness
+    a_row, a_x, a_y, a_0, half_a = along_a
+    b_row, b_x, b_y, b_0, half_b = along_b
+    # One over the pixel's footprint is at most this, in half sizes.
+    most_a, most_b = half_a * F(1e3), half_b * F(1e3)
+    a, b, wide, high, haze = _span(), _span(), _span(), _span(), _span()
+    red, green, blue, out = _span(), _span(), _span(), _span_colours()
+    for i in range(SPAN):
+        u = x + F(np.int32(i))
+        q = q_row + q_x * u
+        away = F(1.0) / q
+        at_a, at_b = (a_row + a_x * u) * away, (b_row + b_x * u) * away
+        wide[i] = min(q / (abs(a_x - at_a * q_x) + abs(a_y - at_a * q_y)), most_a)
+        high[i] = min(q / (abs(b_x - at_b * q_x) + abs(b_y - at_b * q_y)), most_b)
+        a[i], b[i] = at_a - a_0, at_b - b_0
+        q *= look[VISIBILITY]
+        haze[i] = F(1.0) / (F(1.0) + q * q)
+    for i in range(SPAN):
+        red[i], green[i], blue[i] = body[0] * light, body[1] * light, body[2] * light
+    for k in range(DECALS):
+        if decals[k, 5] == F(0.0):
+            break
+        shine, own, opacity = light if decals[k, 3] else F(1.0), decals[k, 4], decals[k, 5]
+        tint_0, tint_1 = decals[k, 0] * shine + own * body[0], decals[k, 1] * shine + own * body[1]
+        tint_2 = decals[k, 2] * shine + own * body[2]
+        middle_a, extent_a, mirrored = decals[k, 6], decals[k, 7], decals[k, 8] != F(0.0)
+        middle_b, extent_b = decals[k, 9], decals[k, 10]
+        for i in range(SPAN):
+            off = abs((abs(a[i]) if mirrored else a[i]) - middle_a)
+            share = opacity * _coverage(off, extent_a, wide[i])
+            share *= _coverage(abs(b[i] - middle_b), extent_b, high[i])
+            red[i] += share * (tint_0 - red[i])
+            green[i] += share * (tint_1 - green[i])
+            blue[i] += share * (tint_2 - blue[i])
+    h0, h1, h2 = look[HORIZON], look[HORIZON + 1], look[HORIZON + 2]
+    for i in range(SPAN):
+        out[3 * i] = _byte(red[i] + haze[i] * (h0 - red[i]))
+        out[3 * i + 1] = _byte(green[i] + haze[i] * (h1 - green[i]))
+        out[3 * i + 2] = _byte(blue[i] + haze[i] * (h2 - blue[i]))
+    for i in range(pixels):
+        if show[i]:
+            k = np.uintp(3 * (left + i))
+            line[k], line[k + np.uintp(1)], line[k + np.uintp(2)] = out[3 * i], out[3 * i + 1], out[3 * i + 2]
+
+
+@nb.njit(inline="always", error_model="numpy")
 @no_type_check
 def _light_faces(heading, look, light):
     """Light on the six faces of a box: ambient, and the sun by Lambert's law."""
@@ -386,75 +424,9 @@ def _light_faces(heading, look, light):
         light[face] = ambient + (1.0 - ambient) * max(facing if face % 2 == 0 else -facing, 0.0)
 
 
-# The ground is drawn in pieces of CHUNK pixels of a row. What a piece needs lies in one flat buffer, a
-# quantity every CHUNK entries, so that offsets and trip counts are constants: only then can the compiler
-# see that nothing overlaps and turn the loops into vector code (measured: 4 to 8 times as fast as one scalar
-# loop). Memory is read at computed places in `_gather` alone, which stays scalar.
-
-
-@nb.njit(cache=True, error_model="numpy", fastmath=True)
-@no_type_check
-def _ground_points(ray, step, eye, texel, per_height, cell, rows, cols, first, data, index):
-    """Where the rays of a piece meet the ground, and where to look it up.
-
-    The ray is affine in the column: x and y in the world, s downwards. `texel` is where the camera stands
-    in the coarse and the fine texture, reduced to one period so that single precision does.
-    """
-    ray_x, ray_y, ray_s = ray
-    step_x, step_y, step_s = step
-    eye_x, eye_y = eye
-    per_cell = F(1.0) / cell
-    coarse_x, coarse_y, fine_x, fine_y = texel
-    last_x, last_y = F(cols - 2), F(rows - 2)
-    tile_cols = np.int32((cols - 2) // TILE + 1)
-    for i in range(CHUNK):
-        u = F(np.int32(first + i))
-        # Past the end of the span the ray may rise: the floor keeps those entries, which nobody reads, finite.
-        near = max((ray_s + u * step_s) * per_height, F(1.0 / FAR_GROUND))
-        t = F(1.0) / near
-        x, y = (ray_x + u * step_x) * t, (ray_y + u * step_y) * t
-        data[NEAR + i], data[AWAY + i] = near, t
-        data[FROM_X + i] = x * per_height
-        data[FROM_Y + i] = y * per_height
-        j = np.int32(np.floor(x * F(COARSE_NOISE) + coarse_x)) & (NOISE_SIZE - 1)
-        k = np.int32(np.floor(y * F(COARSE_NOISE) + coarse_y)) & (NOISE_SIZE - 1)
-        index[COARSE + i] = k * NOISE_SIZE + j
-        j = np.int32(np.floor(x * F(FINE_NOISE) + fine_x)) & (NOISE_SIZE - 1)
-        k = np.int32(np.floor(y * F(FINE_NOISE) + fine_y)) & (NOISE_SIZE - 1)
-        index[FINE + i] = k * NOISE_SIZE + j
-        # The four cells whose centres surround the point, and where it lies between them.
-        x, y = (eye_x + x) * per_cell, (eye_y + y) * per_cell
-        inside = (x >= F(0.0)) & (y >= F(0.0)) & (x < F(cols)) & (y < F(rows))
-        left = np.int32(max(F(0.0), min(x - F(0.5), last_x)))
-        low = np.int32(max(F(0.0), min(y - F(0.5), last_y)))
-        data[SHARE_X + i] = min(max(x - F(0.5) - F(left), F(-0.5)), F(1.5))
-        data[SHARE_Y + i] = min(max(y - F(0.5) - F(low), F(-0.5)), F(1.5))
-        data[INSIDE + i] = F(1.0) if inside else F(0.0)
-        index[PLACE + i] = (low >> TILE_BITS) * tile_cols + (left >> TILE_BITS)
-        index[CORNER + i] = (low & (TILE - 1)) * np.int32(TILE_SIDE) + (left & (TILE - 1))
-
-
-@nb.njit(cache=True, error_model="numpy")
-@no_type_check
-def _gather(cells, tile, start, noise, index, words, data):
-    """The cells and the texture of a piece; returns whether markings crowd in it."""
-    seen = np.int32(0)
-    for i in range(CHUNK):
-        # Unsigned: no check for negative indices.
-        here = np.uintp(tile[np.uintp(start + np.int64(index[PLACE + i]))])
-        corner = here * np.uintp(TILE_SIDE * TILE_SIDE) + np.uintp(index[CORNER + i])
-        above = corner + np.uintp(TILE_SIDE)
-        w00, w01, w10, w11 = (
-            cells[corner],
-            cells[corner + np.uintp(1)],
-            cells[above],
-            cells[above + np.uintp(1)],
-        )
-        words[i], words[CHUNK + i], words[2 * CHUNK + i], words[3 * CHUNK + i] = w00, w01, w10, w11
-        seen |= w00 | w01 | w10 | w11
-        data[NOISE_COARSE + i] = noise[np.uintp(index[COARSE + i])]
-        data[NOISE_FINE + i] = noise[np.uintp(index[FINE + i])]
-    return (seen & (CROWDED << 8)) != 0
+# The ground of a row is drawn in pieces of CHUNK pixels, in passes over buffers of constant length: only then
+# does the compiler turn the loops into vector code (measured: 4 to 8 times as fast as one scalar loop; one loop
+# for all was slower than four, because what one pixel needs is a long chain).
 
 
 @nb.njit(inline="always", error_model="numpy", fastmath=True)
@@ -477,11 +449,11 @@ def _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y):
     cos, sin = _cos_sin(np.int32((word >> 16) & (HEADING_STEPS - 1)))
     phase = F(np.int32((word >> 8) & SOLID))
     half = F(WIDE_HALF_WIDTH) if phase == F(WIDE) else F(LINE_HALF_WIDTH)
-    code = (F(np.int32(word & 0xFF)) - F(128.0)) * F(1.0 / 127)
-    distance = abs(code * abs(code) * F(PAINT_RANGE) - sin * off_x + cos * off_y)
+    code = F(np.int32(word & 0xFF)) - F(128.0)
+    distance = abs(code * abs(code) * F(PAINT_RANGE / 127**2) - sin * off_x + cos * off_y)
     across = max(abs(cos * pu_y - sin * pu_x) + abs(cos * pv_y - sin * pv_x), F(1e-3))
     # A saturated code says only that no marking is near, however large the footprint.
-    share = _coverage(distance, half, F(1.0) / across) if abs(code) < F(1.0) else F(0.0)
+    share = _coverage(distance, half, F(1.0) / across) if abs(code) < F(127.0) else F(0.0)
     s = (phase + F(0.5)) * F(DASH_PERIOD / PHASE_STEPS) - F(DASH_PERIOD / 2) + cos * off_x + sin * off_y
     along = max(abs(cos * pu_x + sin * pu_y) + abs(cos * pv_x + sin * pv_y), F(1e-3))
     dash = _coverage(abs(s), F(DASH_LENGTH / 2), F(1.0) / along)
@@ -491,112 +463,173 @@ def _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y):
     return share if phase >= F(WIDE) else share * dash
 
 
-@nb.njit(cache=True, error_model="numpy", fastmath=True)
+@nb.njit(inline="always", error_model="numpy", fastmath=True)
 @no_type_check
-def _ground_surface(right, down, per_focal, cell, words, data):
-    """Shares of road and paint and the texture of a piece."""
-    du_x, du_y, du_z = right
-    dv_x, dv_y, dv_z = down
-    slope = F(EDGE_STEP) / cell
-    for i in range(CHUNK):
-        # How the ground point moves for one pixel to the right (pu) and down (pv) [m].
-        scale = per_focal * data[AWAY + i]
-        from_x, from_y = data[FROM_X + i], data[FROM_Y + i]
-        pu_x, pu_y = scale * (du_x + du_z * from_x), scale * (du_y + du_z * from_y)
-        pv_x, pv_y = scale * (dv_x + dv_z * from_x), scale * (dv_y + dv_z * from_y)
-        data[PU_X + i], data[PU_Y + i] = pu_x, pu_y
-        data[PV_X + i], data[PV_Y + i] = pv_x, pv_y
-        extent = abs(pu_x) + abs(pu_y) + abs(pv_x) + abs(pv_y)
-        inside = data[INSIDE + i]
-        w00, w01 = words[i], words[CHUNK + i]
-        w10, w11 = words[2 * CHUNK + i], words[3 * CHUNK + i]
-
-        # The road's border: bilinear distance, and the footprint along its gradient.
-        share_x, share_y = _unit(data[SHARE_X + i]), _unit(data[SHARE_Y + i])
-        e00, e01 = F(np.int32((w00 >> 24) & 0xFF)), F(np.int32((w01 >> 24) & 0xFF))
-        e10, e11 = F(np.int32((w10 >> 24) & 0xFF)), F(np.int32((w11 >> 24) & 0xFF))
-        low, high = e00 + share_x * (e01 - e00), e10 + share_x * (e11 - e10)
-        edge = (low + share_y * (high - low) - F(128.0)) * F(EDGE_STEP)
-        slope_x = (e01 - e00 + share_y * ((e11 - e10) - (e01 - e00))) * slope
-        slope_y = (high - low) * slope
-        footprint = abs(slope_x * pu_x + slope_y * pu_y) + abs(slope_x * pv_x + slope_y * pv_y)
-        data[ROADS + i] = inside * _unit(F(0.5) + edge / max(footprint, F(1e-3)))
-
-        # The marking of the cell that the point is in.
-        on_right, on_top = data[SHARE_X + i] >= F(0.5), data[SHARE_Y + i] >= F(0.5)
-        word = (w11 if on_right else w10) if on_top else (w01 if on_right else w00)
-        off_x = (data[SHARE_X + i] - (F(1.0) if on_right else F(0.0))) * cell
-        off_y = (data[SHARE_Y + i] - (F(1.0) if on_top else F(0.0))) * cell
-        paint = inside * _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y)
-        on_yellow = word & (YELLOW << 16)
-        data[YELLOWS + i] = paint if on_yellow else F(0.0)
-        data[WHITES + i] = F(0.0) if on_yellow else paint
-
-        fine, coarse = _unit(F(1.5) - extent), _unit(F(1.5) - F(0.125) * extent)
-        data[TEXTURE + i] = F(0.4) * fine * data[NOISE_FINE + i] + F(0.6) * coarse * data[NOISE_COARSE + i]
-
-
-@nb.njit(cache=True, error_model="numpy", fastmath=True)
-@no_type_check
-def _crowded_paint(count, cell, words, data):
+def _crowded_paint(count, cell, words, at_x, at_y, pu_x, pu_y, pv_x, pv_y, inside, white, yellow):
     """Where markings crowd, take the most that any of the four surrounding cells knows of."""
     for i in range(count):
-        share_x, share_y = data[SHARE_X + i], data[SHARE_Y + i]
-        at = CHUNK * ((2 if share_y >= F(0.5) else 0) + (1 if share_x >= F(0.5) else 0))
-        if not words[at + i] & (CROWDED << 8) or data[INSIDE + i] == F(0.0):
+        own = CHUNK * ((2 if at_y[i] >= F(0.5) else 0) + (1 if at_x[i] >= F(0.5) else 0))
+        if not words[own + i] & (CROWDED << 8) or inside[i] == F(0.0):
             continue
-        white, yellow = F(0.0), F(0.0)
         for k in range(4):
             word = words[k * CHUNK + i]
-            off_x, off_y = (share_x - F(k & 1)) * cell, (share_y - F(k >> 1)) * cell
-            share = _paint_share(
-                word, off_x, off_y, data[PU_X + i], data[PU_Y + i], data[PV_X + i], data[PV_Y + i]
-            )
+            off_x, off_y = (at_x[i] - F(k & 1)) * cell, (at_y[i] - F(k >> 1)) * cell
+            share = _paint_share(word, off_x, off_y, pu_x[i], pu_y[i], pv_x[i], pv_y[i])
             if word & (YELLOW << 16):
-                yellow = max(yellow, share)
+                yellow[i] = max(yellow[i], share)
             else:
-                white = max(white, share)
-        data[WHITES + i], data[YELLOWS + i] = white, yellow
+                white[i] = max(white[i], share)
 
 
 @nb.njit(cache=True, error_model="numpy", fastmath=True)
 @no_type_check
-def _ground_colours(first, count, data, shadow, look, line):
-    """Colours of a piece of ground; `line` holds the bytes of the row."""
-    t0, t1, t2 = look[TERRAIN], look[TERRAIN + 1], look[TERRAIN + 2]
-    r0, r1, r2 = look[ROAD], look[ROAD + 1], look[ROAD + 2]
-    w0, w1, w2 = look[WHITE], look[WHITE + 1], look[WHITE + 2]
-    y0, y1, y2 = look[YELLOW_PAINT], look[YELLOW_PAINT + 1], look[YELLOW_PAINT + 2]
-    h0, h1, h2 = look[HORIZON], look[HORIZON + 1], look[HORIZON + 2]
-    haze, rough_terrain, rough_road, opacity = (
-        look[VISIBILITY],
-        look[TERRAIN_TEXTURE],
-        look[ROAD_TEXTURE],
-        look[PAINT],
-    )
-    for i in range(count):
-        column = np.uintp(first) + np.uintp(i)  # unsigned: no check for negative indices in the way
-        road, texture = data[ROADS + i], data[TEXTURE + i]
-        on_white, on_yellow = opacity * data[WHITES + i], opacity * data[YELLOWS + i]
-        grass = F(1.0) + rough_terrain * texture
-        tarmac = F(1.0) + rough_road * texture
-        q = haze * data[NEAR + i]
-        far = F(1.0) / (F(1.0) + q * q)
-        lit = F(1.0) - shadow[column]
-        c0, c1, c2 = t0 * grass, t1 * grass, t2 * grass
-        c0 += road * (r0 * tarmac - c0)
-        c1 += road * (r1 * tarmac - c1)
-        c2 += road * (r2 * tarmac - c2)
-        c0 += on_white * (w0 - c0)
-        c1 += on_white * (w1 - c1)
-        c2 += on_white * (w2 - c2)
-        c0 = lit * (c0 + on_yellow * (y0 - c0))
-        c1 = lit * (c1 + on_yellow * (y1 - c1))
-        c2 = lit * (c2 + on_yellow * (y2 - c2))
-        k = column * np.uintp(3)
-        line[k] = _byte(c0 + far * (h0 - c0))
-        line[k + np.uintp(1)] = _byte(c1 + far * (h1 - c1))
-        line[k + np.uintp(2)] = _byte(c2 + far * (h2 - c2))
+def _draw_ground(
+    cells, tile, start, rows, cols, cell, noise, look, eye, texel, ray, step, right, down, per_focal,
+    row, first, last, nearness, shadow, rgb, depth, kinds,
+):  # fmt: skip
+    """Draw the ground of a row from column `first` to before `last`.
+
+    The ray is affine in the column: x and y in the world, s downwards. `right` and `down` are how it moves for a
+    pixel to the right and down. `texel` is where the camera stands in the coarse and the fine texture, reduced
+    to one period so that single precision does.
+    """
+    widest_vectors()
+    colours, depths, classes = len(rgb) > 0, len(depth) > 0, len(kinds) > 0
+    eye_x, eye_y, eye_height = eye
+    ray_x, ray_y, ray_s = ray
+    step_x, step_y, step_s = step
+    du_x, du_y, du_z = right
+    dv_x, dv_y, dv_z = down
+    coarse_x, coarse_y, fine_x, fine_y = texel
+    per_height, per_cell = F(1.0) / eye_height, F(1.0) / cell
+    lean_u, lean_v = du_z * per_height, dv_z * per_height
+    eye_x, eye_y = eye_x * per_cell, eye_y * per_cell
+    start, tile_cols = np.int32(start), np.int32((cols - 2) // TILE + 1)
+    last_x, last_y, most_x, most_y = F(cols - 2), F(rows - 2), F(cols), F(rows)
+    terrain_0, terrain_1, terrain_2 = look[TERRAIN], look[TERRAIN + 1], look[TERRAIN + 2]
+    road_0, road_1, road_2 = look[ROAD], look[ROAD + 1], look[ROAD + 2]
+    white_0, white_1, white_2 = look[WHITE], look[WHITE + 1], look[WHITE + 2]
+    yellow_0, yellow_1, yellow_2 = look[YELLOW_PAINT], look[YELLOW_PAINT + 1], look[YELLOW_PAINT + 2]
+    haze_0, haze_1, haze_2 = look[HORIZON], look[HORIZON + 1], look[HORIZON + 2]
+    visibility, rough_terrain, rough_road = look[VISIBILITY], look[TERRAIN_TEXTURE], look[ROAD_TEXTURE]
+    opacity = look[PAINT]
+
+    near, away, from_x, from_y, at_x, at_y = _piece(), _piece(), _piece(), _piece(), _piece(), _piece()
+    inside, fine, coarse = _piece(), _piece(), _piece()
+    pu_x, pu_y, pv_x, pv_y = _piece(), _piece(), _piece(), _piece()
+    roads, white, yellow, texture = _piece(), _piece(), _piece(), _piece()
+    place, corner, of_fine, of_coarse = _piece_indices(), _piece_indices(), _piece_indices(), _piece_indices()
+    words, out = _piece_words(), _piece_colours()
+    for left in range(first, last, CHUNK):
+        count = min(CHUNK, last - left)
+        # Where the rays meet the ground, and where to look that up.
+        for i in range(CHUNK):
+            u = F(np.int32(left + i))
+            # Past the end of the row the ray may rise: the floor keeps those entries, which nobody reads, finite.
+            q = max((ray_s + u * step_s) * per_height, F(1.0 / FAR_GROUND))
+            t = F(1.0) / q
+            x, y = (ray_x + u * step_x) * t, (ray_y + u * step_y) * t
+            near[i], away[i], from_x[i], from_y[i] = q, t, x, y
+            # Truncation is a floor for what is above -WHOLE_PERIODS, and beyond that the texture has faded.
+            j = np.int32(x * F(COARSE_NOISE) + coarse_x) & np.int32(NOISE_SIZE - 1)
+            k = np.int32(y * F(COARSE_NOISE) + coarse_y) & np.int32(NOISE_SIZE - 1)
+            of_coarse[i] = k * np.int32(NOISE_SIZE) + j
+            j = np.int32(x * F(FINE_NOISE) + fine_x) & np.int32(NOISE_SIZE - 1)
+            k = np.int32(y * F(FINE_NOISE) + fine_y) & np.int32(NOISE_SIZE - 1)
+            of_fine[i] = k * np.int32(NOISE_SIZE) + j
+            # The four cells whose centres surround the point, and where it lies between them.
+            x, y = x * per_cell + eye_x, y * per_cell + eye_y
+            inside[i] = F(1.0) if (x >= F(0.0)) & (y >= F(0.0)) & (x < most_x) & (y < most_y) else F(0.0)
+            x, y = x - F(0.5), y - F(0.5)
+            j, k = np.int32(max(F(0.0), min(x, last_x))), np.int32(max(F(0.0), min(y, last_y)))
+            at_x[i] = min(max(x - F(j), F(-0.5)), F(1.5))
+            at_y[i] = min(max(y - F(k), F(-0.5)), F(1.5))
+            place[i] = start + np.int32(k >> TILE_BITS) * tile_cols + np.int32(j >> TILE_BITS)
+            corner[i] = (k & (TILE - 1)) * np.int32(TILE_SIDE) + (j & (TILE - 1))
+        for i in range(count):
+            # Boxes that stand on the ground keep their feet.
+            nearness[row, np.uintp(left) + np.uintp(i)] = near[i] * F(1.0 - SINKS)
+        if depths:
+            for i in range(count):
+                depth[row, np.uintp(left) + np.uintp(i)] = away[i]
+        if not (colours or classes):
+            continue
+
+        # The look-ups: four words and two texels a pixel.
+        seen = np.int32(0)
+        for i in range(CHUNK):
+            at = np.int32(load(tile, place[i]) * np.int32(TILE_SIDE * TILE_SIDE) + corner[i])
+            w00, w01 = load(cells, at), load(cells, np.int32(at + np.int32(1)))
+            w10 = load(cells, np.int32(at + np.int32(TILE_SIDE)))
+            w11 = load(cells, np.int32(at + np.int32(TILE_SIDE + 1)))
+            words[i], words[CHUNK + i], words[2 * CHUNK + i], words[3 * CHUNK + i] = w00, w01, w10, w11
+            seen = np.int32(seen | w00 | w01 | w10 | w11)
+            fine[i], coarse[i] = load(noise, of_fine[i]), load(noise, of_coarse[i])
+
+        # What lies there: shares of road and paint, and the texture.
+        for i in range(CHUNK):
+            # How the ground point moves for one pixel to the right (pu) and down (pv) [m].
+            scale = per_focal * away[i]
+            ux, uy = scale * (du_x + lean_u * from_x[i]), scale * (du_y + lean_u * from_y[i])
+            vx, vy = scale * (dv_x + lean_v * from_x[i]), scale * (dv_y + lean_v * from_y[i])
+            pu_x[i], pu_y[i], pv_x[i], pv_y[i] = ux, uy, vx, vy
+            w00, w01, w10, w11 = words[i], words[CHUNK + i], words[2 * CHUNK + i], words[3 * CHUNK + i]
+
+            # The road's border: bilinear distance in steps of its code, and the footprint along its gradient.
+            x, y = _unit(at_x[i]), _unit(at_y[i])
+            e00, e01 = F(np.int32((w00 >> 24) & 0xFF)), F(np.int32((w01 >> 24) & 0xFF))
+            e10, e11 = F(np.int32((w10 >> 24) & 0xFF)), F(np.int32((w11 >> 24) & 0xFF))
+            low, high = e00 + x * (e01 - e00), e10 + x * (e11 - e10)
+            slope_x = (e01 - e00 + y * ((e11 - e10) - (e01 - e00))) * per_cell
+            slope_y = (high - low) * per_cell
+            footprint = abs(slope_x * ux + slope_y * uy) + abs(slope_x * vx + slope_y * vy)
+            edge = low + y * (high - low) - F(128.0)
+            roads[i] = inside[i] * _unit(F(0.5) + edge / max(footprint, F(1e-3 / EDGE_STEP)))
+
+            # The marking of the cell that the point is in.
+            on_right, on_top = at_x[i] >= F(0.5), at_y[i] >= F(0.5)
+            word = (w11 if on_right else w10) if on_top else (w01 if on_right else w00)
+            off_x = (at_x[i] - (F(1.0) if on_right else F(0.0))) * cell
+            off_y = (at_y[i] - (F(1.0) if on_top else F(0.0))) * cell
+            paint = inside[i] * _paint_share(word, off_x, off_y, ux, uy, vx, vy)
+            on_yellow = (word & (YELLOW << 16)) != 0
+            yellow[i] = paint if on_yellow else F(0.0)
+            white[i] = F(0.0) if on_yellow else paint
+
+            # Two octaves, each fading before its features get smaller than a pixel.
+            extent = abs(ux) + abs(uy) + abs(vx) + abs(vy)
+            fade, fade_coarse = _unit(F(1.5) - extent), _unit(F(1.5) - F(0.125) * extent)
+            texture[i] = F(0.4) * fade * fine[i] + F(0.6) * fade_coarse * coarse[i]
+        if seen & (CROWDED << 8):
+            _crowded_paint(count, cell, words, at_x, at_y, pu_x, pu_y, pv_x, pv_y, inside, white, yellow)
+        if classes:
+            for i in range(count):
+                ground = K_ROAD if roads[i] >= F(0.5) else K_TERRAIN
+                kinds[row, np.uintp(left) + np.uintp(i)] = (
+                    K_MARKING if max(white[i], yellow[i]) >= F(0.5) else ground
+                )
+        if not colours:
+            continue
+
+        # The colour is a mean of terrain, road, white, yellow and haze; these are their weights.
+        for i in range(CHUNK):
+            q = visibility * near[i]
+            far = F(1.0) / (F(1.0) + q * q)
+            lit = (F(1.0) - shadow[row, np.uintp(left) + np.uintp(i)]) * (F(1.0) - far)
+            on_yellow = opacity * yellow[i] * lit
+            lit -= on_yellow
+            on_white = opacity * white[i] * lit
+            lit -= on_white
+            on_road = roads[i] * lit * (F(1.0) + rough_road * texture[i])
+            on_terrain = (F(1.0) - roads[i]) * lit * (F(1.0) + rough_terrain * texture[i])
+            red = on_terrain * terrain_0 + on_road * road_0 + on_white * white_0
+            green = on_terrain * terrain_1 + on_road * road_1 + on_white * white_1
+            blue = on_terrain * terrain_2 + on_road * road_2 + on_white * white_2
+            out[3 * i] = _byte(red + on_yellow * yellow_0 + far * haze_0)
+            out[3 * i + 1] = _byte(green + on_yellow * yellow_1 + far * haze_1)
+            out[3 * i + 2] = _byte(blue + on_yellow * yellow_2 + far * haze_2)
+        for i in range(3 * count):
+            rgb[row, np.uintp(3 * left) + np.uintp(i)] = out[i]
 
 
 @nb.njit(cache=True, error_model="numpy", fastmath=True)
@@ -645,6 +678,8 @@ def _draw_ground_and_sky(
     focal,
     look,
     noise,
+    width,
+    height,
     nearness,
     shadow,
     rgb,
@@ -652,23 +687,21 @@ def _draw_ground_and_sky(
     kinds,
 ):
     """The picture without boxes. `eye` is the camera relative to the raster's origin [m]."""
-    height, width = nearness.shape
     colours, classes = len(rgb) > 0, len(kinds) > 0
     tall = eye[2] > 0.0
     eye_height = eye[2] if tall else 1.0
-    per_height, per_focal, cell = F(1.0 / eye_height), F(1.0 / focal), F(resolution)
-    near_eye = (F(eye[0]), F(eye[1]))
+    per_focal, cell = F(1.0 / focal), F(resolution)
+    near_eye = (F(eye[0]), F(eye[1]), F(eye_height))
     step = (F(rotation[0, 0] / focal), F(rotation[1, 0] / focal), F(-rotation[2, 0] / focal))
     right = (F(rotation[0, 0]), F(rotation[1, 0]), F(rotation[2, 0]))
     down = (F(rotation[0, 1]), F(rotation[1, 1]), F(rotation[2, 1]))
+    shift_x, shift_y = look[OFFSET] * NOISE_SIZE, look[OFFSET + 1] * NOISE_SIZE
     texel = (
-        F((eye[0] * COARSE_NOISE + look[OFFSET] * NOISE_SIZE) % NOISE_SIZE),
-        F((eye[1] * COARSE_NOISE + look[OFFSET + 1] * NOISE_SIZE) % NOISE_SIZE),
-        F((eye[0] * FINE_NOISE + look[OFFSET] * NOISE_SIZE) % NOISE_SIZE),
-        F((eye[1] * FINE_NOISE + look[OFFSET + 1] * NOISE_SIZE) % NOISE_SIZE),
+        F((eye[0] * COARSE_NOISE + shift_x) % NOISE_SIZE + WHOLE_PERIODS),
+        F((eye[1] * COARSE_NOISE + shift_y) % NOISE_SIZE + WHOLE_PERIODS),
+        F((eye[0] * FINE_NOISE + shift_x) % NOISE_SIZE + WHOLE_PERIODS),
+        F((eye[1] * FINE_NOISE + shift_y) % NOISE_SIZE + WHOLE_PERIODS),
     )
-    data = np.empty(QUANTITIES * CHUNK, np.float32)
-    index, words = np.empty(4 * CHUNK, np.int32), np.empty(4 * CHUNK, np.int32)
     for row in range(height):
         x, y = 0.5 - width / 2, row + 0.5 - height / 2
         ray_x = (rotation[0, 0] * x + rotation[0, 1] * y) / focal + rotation[0, 2]
@@ -677,29 +710,10 @@ def _draw_ground_and_sky(
         first, last = _ground_span(ray_s, -rotation[2, 0] / focal, eye_height / FAR_GROUND, width)
         if not tall:
             first, last = 0, 0
-        for left in range(first, last, CHUNK):
-            count = min(CHUNK, last - left)
-            ray = (F(ray_x), F(ray_y), F(ray_s))
-            _ground_points(ray, step, near_eye, texel, per_height, cell, rows, cols, left, data, index)
-            for i in range(count):
-                # Boxes that stand on the ground keep their feet.
-                nearness[row, left + i] = data[NEAR + i] * F(1.0 - SINKS)
-            if len(depth):
-                for i in range(count):
-                    depth[row, left + i] = data[AWAY + i]
-            if not (colours or classes):
-                continue
-            crowded = _gather(cells, tile, start, noise, index, words, data)
-            _ground_surface(right, down, per_focal, cell, words, data)
-            if crowded:
-                _crowded_paint(count, cell, words, data)
-            if classes:
-                for i in range(count):
-                    ground = K_ROAD if data[ROADS + i] >= F(0.5) else K_TERRAIN
-                    painted = max(data[WHITES + i], data[YELLOWS + i]) >= F(0.5)
-                    kinds[row, left + i] = K_MARKING if painted else ground
-            if colours:
-                _ground_colours(left, count, data, shadow[row], look, rgb[row])
+        _draw_ground(
+            cells, tile, start, rows, cols, cell, noise, look, near_eye, texel, (F(ray_x), F(ray_y), F(ray_s)),
+            step, right, down, per_focal, row, first, last, nearness, shadow, rgb, depth, kinds,
+        )  # fmt: skip
         for side in range(2):
             left, end = (0, first) if side == 0 else (last, width)
             if classes:
@@ -737,6 +751,7 @@ def draw_images(
     box_present,
     looks,
     body_colours,
+    decals,
     noise,
     width,
     height,
@@ -768,6 +783,7 @@ def draw_images(
             box_present[view_world[n]],
             looks[view_world[n]],
             body_colours[view_world[n]],
+            decals,
             noise,
             width,
             height,
@@ -778,7 +794,7 @@ def draw_images(
         )
 
 
-@nb.njit(cache=True, error_model="numpy")
+@nb.njit(cache=True, error_model="numpy", fastmath={"contract", "arcp", "nsz", "reassoc"})
 @no_type_check
 def _draw_image(
     cells,
@@ -801,6 +817,7 @@ def _draw_image(
     box_present,
     look,
     body_colours,
+    decals,
     noise,
     width,
     height,
@@ -815,14 +832,16 @@ def _draw_image(
         kinds[:] = K_SKY
         instances[:] = -1
         return
-    nearness = np.zeros((height, width), np.float32)
-    shadow = np.zeros((height, width), np.float32)
+    # Pieces of a row may reach beyond its end.
+    nearness = np.zeros((height, width + SPAN), np.float32)
+    shadow = np.zeros((height, width + CHUNK), np.float32)
     instances[:] = -1
     # What may be seen of the boxes is placed once and drawn twice: shadows before the ground, faces after it.
     slots = len(box_present)
     placed, seen = np.empty(slots, np.int64), 0
     center, axes, half = np.empty((slots, 3)), np.empty((slots, 3, 3)), np.empty((slots, 3))
-    quad, outline, light = np.empty((4, 3)), np.empty((8, 3)), np.empty(6, np.float32)
+    corners, whole = np.empty((slots + 1, 8, 2)), np.empty(slots, np.bool_)
+    quad, outline, spans, light = np.empty((4, 3)), np.empty((8, 2)), np.empty((height, 2)), np.empty(6, F)
     for k in range(slots):
         if box_present[k] and k != ego_slot and _place_box(
             box_center[k], box_heading[k], box_size[k], position, rotation, 0.5 * width / focal,
@@ -830,9 +849,15 @@ def _draw_image(
         ):  # fmt: skip
             grounded = abs(box_center[k, 2] - half[seen, 2]) < 0.5 and box_kind[k] != K_SIGNAL
             if len(rgb) and grounded and position[2] > 0.0:
-                _draw_shadow(center[seen], axes[seen], half[seen], position[2], focal, quad, outline, shadow)
+                _draw_shadow(
+                    center[seen], axes[seen], half[seen], position[2], focal, width, height,
+                    corners[slots], quad, outline, spans, shadow,
+                )  # fmt: skip
             placed[seen] = k
-            seen += 1
+            whole[seen], visible = _project(
+                center[seen], axes[seen], half[seen], focal, width, height, corners[seen]
+            )
+            seen += int(visible)
     eye = np.empty(3)
     eye[0], eye[1], eye[2] = position[0] - origin[0], position[1] - origin[1], position[2]
     _draw_ground_and_sky(
@@ -847,6 +872,8 @@ def _draw_image(
         focal,
         look,
         noise,
+        width,
+        height,
         nearness,
         shadow,
         rgb,
@@ -858,6 +885,7 @@ def _draw_image(
         k = placed[i]
         _light_faces(box_heading[k], look, light)
         _draw_box(
-            center[i], axes[i], half[i], box_kind[k], box_instance[k], body_colours[box_colour[k]], light,
-            look, focal, quad, outline, nearness, rgb, depth, kinds, instances,
+            center[i], axes[i], half[i], corners[i], whole[i], box_kind[k], box_instance[k],
+            body_colours[box_colour[k]], light, look, decals, focal, width, height, quad, outline, spans,
+            nearness, rgb, depth, kinds, instances,
         )  # fmt: skip

@@ -29,6 +29,7 @@ from countersteer.worlds.boxworld.ground import (
     GroundBank,
 )
 from countersteer.worlds.boxworld.rendering import Appearance, Boxes, Images, PixelClass, Views
+from countersteer.worlds.boxworld.rendering.decals import decals_on
 from countersteer.worlds.boxworld.rendering.kernels import (
     COARSE_NOISE,
     FAR_GROUND,
@@ -295,48 +296,11 @@ def _box_paint(
     `wide` and `high` are the pixel's footprint along a and b [m].
     """
 
-    def band(x: ndarray, middle: float | int, half: float | int, footprint: ndarray) -> ndarray:
-        return _coverage(np.abs(x - middle), half, footprint)
-
-    def over(colour: ndarray, tint: tuple, opacity: ndarray, brightness: float | int = 1.0) -> ndarray:
-        return colour + opacity[:, None] * (np.array(tint) * brightness - colour)
-
     colour = np.tile(body * light, (len(a), 1))
-    if kind == PixelClass.VEHICLE:
-        glass = band(b, 0.40 * half_b, 0.28 * half_b, high)
-        if face < 2:
-            colour = over(
-                colour,
-                (40, 50, 60),
-                glass * band(a, 0, 0.82 * half_a, wide),
-                light * (1.9 if face == 0 else 1),
-            )
-            colour = over(colour, (30, 30, 33), band(b, -half_b, 0.3 * half_b, high), light)
-            lamp = band(b, -0.14 * half_b, 0.12 * half_b, high)
-            lamp = lamp * band(np.abs(a), 0.74 * half_a, 0.18 * half_a, wide)
-            return over(colour, (250, 244, 220) if face == 0 else (205, 28, 30), lamp)
-        if face < 4:
-            colour = over(colour, (40, 50, 60), glass * band(a, -0.12 * half_a, 0.62 * half_a, wide), light)
-            wheels = band(b, -half_b, 0.42 * half_b, high) * band(
-                np.abs(a), 0.62 * half_a, 0.17 * half_a, wide
-            )
-            return over(
-                colour, (30, 30, 33), np.maximum(wheels, band(b, -half_b, 0.14 * half_b, high)), light
-            )
-        if face == 4:
-            panes = np.maximum(
-                band(a, 0.30 * half_a, 0.11 * half_a, wide), band(a, -0.72 * half_a, 0.07 * half_a, wide)
-            )
-            return over(colour, (40, 50, 60), panes * band(b, 0, 0.82 * half_b, high), light)
-        return over(colour, (30, 30, 33), np.ones(len(a)), light)
-    if kind in (PixelClass.PEDESTRIAN, PixelClass.CYCLIST):
-        head = np.ones(len(a))
-        if face < 4:
-            colour = over(colour, (0, 0, 0), 0.55 * band(b, -half_b, 0.95 * half_b, high))
-            head = band(b, half_b, 0.28 * half_b, high)
-        return over(colour, (196, 150, 122), head, light)
-    if kind == PixelClass.STATIC:
-        stripe = band(b, 0.15 * half_b, 0.2 * half_b, high) if face < 4 else np.zeros(len(a))
-        return over(colour, (238, 238, 236), stripe, light)
-    lit = band(a, 0, 0.8 * half_a, wide) * band(b, 0, 0.8 * half_b, high)
-    return over(np.tile((28.0, 30.0, 32.0), (len(a), 1)), tuple(body), lit)
+    for decal in decals_on(kind, face):
+        tint = body if decal.body else np.array(decal.tint) * (light if decal.lit else 1.0)
+        at = np.abs(a) if decal.mirrored else a
+        share = decal.opacity * _coverage(np.abs(at - decal.a[0] * half_a), decal.a[1] * half_a, wide)
+        share = share * _coverage(np.abs(b - decal.b[0] * half_b), decal.b[1] * half_b, high)
+        colour = colour + share[:, None] * (tint - colour)
+    return colour

@@ -27,6 +27,7 @@ from countersteer.worlds.boxworld import ground
 from countersteer.worlds.boxworld.ground import GroundBank
 from countersteer.worlds.boxworld.rendering import Appearance, Boxes, Images, Outputs, Views, kernels
 from countersteer.worlds.boxworld.rendering.appearance import looks_of
+from countersteer.worlds.boxworld.rendering.decals import COLUMNS, decal_table
 
 __all__ = ["draw_images"]
 
@@ -59,9 +60,10 @@ LIGHT, AMBIENT = tl.constexpr(kernels.LIGHT), tl.constexpr(kernels.AMBIENT)
 TERRAIN_TEXTURE, ROAD_TEXTURE = tl.constexpr(kernels.TERRAIN_TEXTURE), tl.constexpr(kernels.ROAD_TEXTURE)
 OFFSET, VISIBILITY = tl.constexpr(kernels.OFFSET), tl.constexpr(kernels.VISIBILITY)
 PAINT = tl.constexpr(kernels.PAINT)
+DECALS, DECAL_COLUMNS = tl.constexpr(kernels.DECALS), tl.constexpr(COLUMNS)
 K_TERRAIN, K_ROAD = tl.constexpr(kernels.K_TERRAIN), tl.constexpr(kernels.K_ROAD)
 K_MARKING, K_VEHICLE = tl.constexpr(kernels.K_MARKING), tl.constexpr(kernels.K_VEHICLE)
-K_STATIC, K_SIGNAL = tl.constexpr(kernels.K_STATIC), tl.constexpr(kernels.K_SIGNAL)
+K_SIGNAL = tl.constexpr(kernels.K_SIGNAL)
 
 TILE, TILE_SIDE = tl.constexpr(ground.TILE), tl.constexpr(ground.TILE_SIDE)
 CROWDED, YELLOW = tl.constexpr(ground.CROWDED), tl.constexpr(ground.YELLOW)
@@ -96,6 +98,11 @@ BOX_COLUMNS = tl.constexpr(35)
 @functools.cache
 def _noise(device: torch.device) -> Tensor:
     return torch.from_numpy(kernels.noise_table()).to(device)
+
+
+@functools.cache
+def _decals(device: torch.device) -> Tensor:
+    return torch.from_numpy(decal_table()).to(device)
 
 
 @triton.jit
@@ -384,73 +391,31 @@ def _over(under, tint, opacity):
 
 @triton.jit
 @no_type_check
-def _box_paint(kind, face, a, b, half_a, half_b, wide, high, body_0, body_1, body_2, light):
-    """Colours of points on faces. `wide` and `high` are one over the pixel's footprint along a and b [1/m].
+def _box_paint(decal, a, b, wide, high, body_0, body_1, body_2, light, painted):
+    """Colours of points on faces: the body in this light, and over it the decals of the face in their order.
 
-    Faces: 0 front, 1 rear (a to the left, b up), 2 left, 3 right (a forward, b up), 4 top, 5 bottom
-    (a forward, b left).
+    Args:
+        decal: Row of the face's first decal in `decals.decal_table`.
+        a, b: The point in half sizes of the face.
+        wide, high: One over the pixel's footprint along a and b, in the same unit.
+        body_0, body_1, body_2: Colour of the body.
+        light: On the face.
+        painted: Where there is a face.
     """
-    end, side, upright = face < 2, (face >= 2) & (face < 4), face < 4
     c0, c1, c2 = body_0 * light, body_1 * light, body_2 * light
-
-    # Cars: panes, wheels and skirts, lamps.
-    vehicle = kind == K_VEHICLE
-    pane = _coverage(tl.abs(b - 0.40 * half_b), 0.28 * half_b, high)
-    middle = tl.where(end, 0.0, -0.12 * half_a)
-    pane *= _coverage(tl.abs(a - middle), tl.where(end, 0.82, 0.62) * half_a, wide)
-    roof = _coverage(tl.abs(a - 0.30 * half_a), 0.11 * half_a, wide)
-    roof = tl.maximum(roof, _coverage(tl.abs(a + 0.72 * half_a), 0.07 * half_a, wide))
-    roof *= _coverage(tl.abs(b), 0.82 * half_b, high)
-    glass = tl.where(upright, pane, tl.where(face == 4, roof, 0.0))
-    skirt = _coverage(tl.abs(b + half_b), tl.where(end, 0.3, 0.14) * half_b, high)
-    wheel = _coverage(tl.abs(b + half_b), 0.42 * half_b, high)
-    wheel *= _coverage(tl.abs(tl.abs(a) - 0.62 * half_a), 0.17 * half_a, wide)
-    dark = tl.where(side, tl.maximum(wheel, skirt), tl.where(end, skirt, tl.where(face == 5, 1.0, 0.0)))
-    lamp = _coverage(tl.abs(b + 0.14 * half_b), 0.12 * half_b, high)
-    lamp *= _coverage(tl.abs(tl.abs(a) - 0.74 * half_a), 0.18 * half_a, wide)
-    glass, dark, lamp = (
-        tl.where(vehicle, glass, 0.0),
-        tl.where(vehicle, dark, 0.0),
-        tl.where(vehicle & end, lamp, 0.0),
-    )
-    shine = tl.where(face == 0, 1.9, 1.0) * light
-    c0, c1, c2 = (
-        _over(c0, 40.0 * shine, glass),
-        _over(c1, 50.0 * shine, glass),
-        _over(c2, 60.0 * shine, glass),
-    )
-    c0, c1, c2 = _over(c0, 30.0 * light, dark), _over(c1, 30.0 * light, dark), _over(c2, 33.0 * light, dark)
-    c0 = _over(c0, tl.where(face == 0, 250.0, 205.0), lamp)
-    c1 = _over(c1, tl.where(face == 0, 244.0, 28.0), lamp)
-    c2 = _over(c2, tl.where(face == 0, 220.0, 30.0), lamp)
-
-    # People on foot and on bicycles: darker towards the feet, a head.
-    person = (kind > K_VEHICLE) & (kind < K_STATIC)
-    head = tl.where(upright, _coverage(tl.abs(b - half_b), 0.28 * half_b, high), 1.0)
-    legs = 0.55 * _coverage(tl.abs(b + half_b), 0.95 * half_b, high)
-    head, legs = tl.where(person, head, 0.0), tl.where(person & upright, legs, 0.0)
-    c0, c1, c2 = _over(c0, 0.0, legs), _over(c1, 0.0, legs), _over(c2, 0.0, legs)
-    c0, c1, c2 = (
-        _over(c0, 196.0 * light, head),
-        _over(c1, 150.0 * light, head),
-        _over(c2, 122.0 * light, head),
-    )
-
-    # Cones and barriers: a stripe.
-    band = _coverage(tl.abs(b - 0.15 * half_b), 0.2 * half_b, high)
-    band = tl.where((kind == K_STATIC) & upright, band, 0.0)
-    c0, c1, c2 = (
-        _over(c0, 238.0 * light, band),
-        _over(c1, 238.0 * light, band),
-        _over(c2, 236.0 * light, band),
-    )
-
-    # Signals shine.
-    signal = kind == K_SIGNAL
-    lit = _coverage(tl.abs(a), 0.8 * half_a, wide) * _coverage(tl.abs(b), 0.8 * half_b, high)
-    c0 = tl.where(signal, _over(28.0, body_0, lit), c0)
-    c1 = tl.where(signal, _over(30.0, body_1, lit), c1)
-    c2 = tl.where(signal, _over(32.0, body_2, lit), c2)
+    for k in tl.static_range(DECALS):
+        row = decal + k * DECAL_COLUMNS
+        shine = tl.where(tl.load(row + 3, mask=painted, other=0.0) != 0.0, light, 1.0)
+        own = tl.load(row + 4, mask=painted, other=0.0)
+        mirrored = tl.load(row + 8, mask=painted, other=0.0) != 0.0
+        off = tl.abs(tl.where(mirrored, tl.abs(a), a) - tl.load(row + 6, mask=painted, other=0.0))
+        share = tl.load(row + 5, mask=painted, other=0.0)
+        share *= _coverage(off, tl.load(row + 7, mask=painted, other=1.0), wide)
+        off = tl.abs(b - tl.load(row + 9, mask=painted, other=0.0))
+        share *= _coverage(off, tl.load(row + 10, mask=painted, other=1.0), high)
+        c0 = _over(c0, tl.load(row, mask=painted, other=0.0) * shine + own * body_0, share)
+        c1 = _over(c1, tl.load(row + 1, mask=painted, other=0.0) * shine + own * body_1, share)
+        c2 = _over(c2, tl.load(row + 2, mask=painted, other=0.0) * shine + own * body_2, share)
     return c0, c1, c2
 
 
@@ -465,7 +430,7 @@ def _put_byte(at, value, good, mask):
 @no_type_check
 def _draw_block(
     cells, tile, tile_start, cell_shape, resolution, view_scene, view_world,
-    box_kind, box_instance, box_colour, looks, body_colours, noise,
+    box_kind, box_instance, box_colour, looks, body_colours, decals, noise,
     placed_view, placed_box, slot_of, placed, rgb, depth, kinds, instances,
     scenes, worlds, slots, shades, width, height, blocks, blocks_across,
     ROWS: tl.constexpr, COLS: tl.constexpr,
@@ -660,19 +625,20 @@ def _draw_block(
                 high = tl.maximum((tl.abs(b_x - b * q_x) + tl.abs(b_y - b * q_y)) * t, MIN_FOOTPRINT)
                 shade = world * shades + tl.load(box_colour + of_box, mask=on_box, other=0)
                 behind = tl.load(box + EYE_AT + across, mask=on_box, other=0.0) < 0.0
+                face = 2 * across + behind.to(tl.int32)
+                half_a = tl.load(box + HALF + e1, mask=on_box, other=1.0)
+                half_b = tl.load(box + HALF + e2, mask=on_box, other=1.0)
                 b0, b1, b2 = _box_paint(
-                    kind,
-                    2 * across + behind.to(tl.int32),
-                    a + tl.load(box + EYE_AT + e1, mask=on_box, other=0.0),
-                    b + tl.load(box + EYE_AT + e2, mask=on_box, other=0.0),
-                    tl.load(box + HALF + e1, mask=on_box, other=1.0),
-                    tl.load(box + HALF + e2, mask=on_box, other=1.0),
-                    1.0 / wide,
-                    1.0 / high,
+                    decals + ((kind - K_VEHICLE) * 6 + face) * (DECALS * DECAL_COLUMNS),
+                    (a + tl.load(box + EYE_AT + e1, mask=on_box, other=0.0)) / half_a,
+                    (b + tl.load(box + EYE_AT + e2, mask=on_box, other=0.0)) / half_b,
+                    half_a / wide,
+                    half_b / high,
                     tl.load(body_colours + 3 * shade, mask=on_box, other=0.0),
                     tl.load(body_colours + 3 * shade + 1, mask=on_box, other=0.0),
                     tl.load(body_colours + 3 * shade + 2, mask=on_box, other=0.0),
                     tl.load(box + LIT + across, mask=on_box, other=0.0),
+                    on_box,
                 )
                 haze = tl.load(look + VISIBILITY) * q
                 far = 1.0 / (1.0 + haze * haze)
@@ -746,7 +712,7 @@ def draw_images(
                 bank.cells.contiguous().view(torch.int32), bank.tile.contiguous(),
                 bank.tile_start.contiguous(), bank.cell_shape.contiguous(), bank.resolution.contiguous(),
                 scene, world, kinds, boxes.instance.contiguous(), colour, looks,
-                appearance.colours.float().contiguous(), _noise(device),
+                appearance.colours.float().contiguous(), _decals(device), _noise(device),
                 placed_view, placed_box, slot_of, placed, rgb, depth, kind, instance,
                 len(bank.tile_start), worlds, slots, shades, width, height, blocks, blocks_across,
                 ROWS=block[0], COLS=block[1],

@@ -1,0 +1,1 @@
+"""Worlds as Gymnasium and PettingZoo environments."""

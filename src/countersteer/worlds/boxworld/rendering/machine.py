@@ -1,0 +1,71 @@
+"""What numba does not offer: buffers on the stack, loads without checks, the widest vectors.
+
+The compiler turns a loop into vector code only if it can prove that what the loop writes is not what it
+reads. A buffer on the stack that leaves no function is proven; so a kernel works a row in such buffers,
+pass by pass, and looks things up in memory by computed places on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, no_type_check
+
+import numba as nb
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+__all__ = ["load", "on_stack", "widest_vectors"]
+
+
+def on_stack(count: int, dtype: type) -> Callable[[], Any]:
+    """A compiled function that returns `count` uninitialised numbers on the stack of its caller."""
+    item = nb.from_dtype(np.dtype(dtype))
+
+    @intrinsic
+    @no_type_check
+    def pointer(typing_context):
+        def generate(context, builder, signature, arguments):
+            with builder.goto_entry_block():
+                buffer = builder.alloca(ir.ArrayType(context.get_data_type(item), count))
+                buffer.align = 64
+            first = ir.Constant(ir.IntType(32), 0)
+            return builder.gep(buffer, [first, first])
+
+        return types.CPointer(item)(), generate
+
+    @nb.njit(inline="always")
+    @no_type_check
+    def buffer():
+        return nb.carray(pointer(), count, dtype)
+
+    return buffer
+
+
+@intrinsic
+@no_type_check
+def load(typing_context, array, index):
+    """`array[index]` of a flat array by a 32-bit index that is known to be inside it."""
+
+    def generate(context, builder, signature, arguments):
+        data = cgutils.create_struct_proxy(signature.args[0])(context, builder, value=arguments[0]).data
+        return builder.load(builder.gep(data, [arguments[1]], inbounds=True))
+
+    return array.dtype(array, types.int32), generate
+
+
+@intrinsic
+@no_type_check
+def widest_vectors(typing_context):
+    """Ask for the widest vectors of the processor in the function that calls this.
+
+    Compilers use half of what AVX-512 offers by default, out of care for code that uses it now and then.
+    """
+
+    def generate(context, builder, signature, arguments):
+        # The set refuses names that it does not know; the assembler knows this one.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), generate
