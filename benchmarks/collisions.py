@@ -21,7 +21,7 @@ from countersteer.worlds.boxworld.stepping.collisions import first_hits, overlap
 
 
 @nb.njit(error_model="numpy")
-def every_pair(poses, sizes, scenes, found):  # noqa: ANN001, ANN201
+def every_pair(poses, sizes, scenes, found):
     """What `first_hits` finds, with every car held against every actor."""
     for w in range(len(scenes)):
         scene = scenes[w]

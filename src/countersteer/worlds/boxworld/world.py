@@ -19,7 +19,7 @@ from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import local_from_world, world_from_local, wrap_angle
 from countersteer.scenarios.scenario import Scenario, SignalState
 from countersteer.vehicles import bicycle
-from countersteer.vehicles.plans import Action
+from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.boxworld import vector
 from countersteer.worlds.boxworld.paths import LEAD_RANGE, locate, route_at
 from countersteer.worlds.boxworld.rendering import Images, Outputs, render
@@ -398,8 +398,8 @@ class BoxWorld(World):
 
     # --- moving ---------------------------------------------------------------------------------
 
-    def step(self, action: Action) -> Events:
-        """See `World.step`."""
+    def step(self, action: Action | JerkAction) -> Events:
+        """See `World.step`; a world with `BoxWorldSpec.jerk` can be driven by jerk too."""
         self.state, events = advance(self.spec, self.bank, self.ground, self.state, action)
         return events
 

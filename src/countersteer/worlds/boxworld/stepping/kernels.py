@@ -15,6 +15,7 @@ from numpy import ndarray
 
 from countersteer.geometry.boxes import REAR_AXLE_SHARE
 from countersteer.scenarios.scenario import SignalState
+from countersteer.vehicles.jerk import SLOW
 from countersteer.worlds.boxworld.compiled import inner
 from countersteer.worlds.boxworld.ground import DIRECTION_RESOLUTION, EDGE_STEP, TILE, TILE_SIDE
 from countersteer.worlds.boxworld.paths import LEAD_RANGE, WINDOW
@@ -39,7 +40,10 @@ FIRST, LAST = WINDOW
 
 
 class Settings(NamedTuple):
-    """Numbers of `BoxWorldSpec`. `idm` is 0 where traffic replays; `terminate` has bit c for cause c."""
+    """Numbers of `BoxWorldSpec`.
+
+    `by_jerk` is 1 where actions are jerks, `idm` is 0 where traffic replays, `terminate` has bit c for cause c.
+    """
 
     dt: float
     most_curvature: float
@@ -47,6 +51,10 @@ class Settings(NamedTuple):
     most_lateral: float
     most_braking: float
     most_acceleration: float
+    by_jerk: int
+    jerk_braking: float
+    jerk_acceleration: float
+    jerk_lateral: float
     idm: int
     idm_standstill: float
     idm_headway: float
@@ -145,6 +153,30 @@ class Found(NamedTuple):
 @no_type_check
 def _clip(x, low, high):
     return min(max(x, low), high)
+
+
+@nb.njit(inline="always", error_model="numpy")
+@no_type_check
+def _add(before, change, low, high):
+    after = _clip(before + change, low, high)
+    return F(0.0) if before * after < F(0.0) else after
+
+
+@inner
+@no_type_check
+def _jerk_command(settings, before, w, a, lateral, longitudinal):
+    """`jerk.command` for one car: curvature and acceleration."""
+    dt, speed = F(settings.dt), before.speed[w, a]
+    bend, push = before.commands[w, a, 0, 0], before.commands[w, a, 0, 1]
+    if speed <= F(0.0):
+        push = max(push, F(0.0))
+    push = _add(push, longitudinal * dt, F(-settings.jerk_braking), F(settings.jerk_acceleration))
+    now, soon = max(speed, F(SLOW)), max(speed + push * dt, F(SLOW))
+    most = F(settings.jerk_lateral)
+    wanted = _add(bend * (now * now), lateral * dt, -most, most) / (soon * soon)
+    wanted = _clip(wanted, F(-settings.most_curvature), F(settings.most_curvature))
+    most = F(settings.most_curvature_rate * settings.dt)
+    return bend + _clip(wanted - bend, -most, most), push
 
 
 @inner
@@ -505,9 +537,7 @@ def _no_events(before, after, found, w, a):
 
 @inner
 @no_type_check
-def _advance_world(
-    settings, scenes, ground, before, curvature, acceleration, after, found, w, first, next_one
-):
+def _advance_world(settings, scenes, ground, before, turns, pushes, after, found, w, first, next_one):
     scene, agents = before.scene[w], before.speed.shape[1]
     running = False
     for a in range(agents):
@@ -519,13 +549,15 @@ def _advance_world(
     _move_traffic(settings, scenes, before, after, w, scene, running)
     history = before.speed_history.shape[2]
     for a in range(agents):
-        finite = math.isfinite(curvature[w, a]) and math.isfinite(acceleration[w, a])
-        if not before.alive[w, a]:
-            _hold_car(before, after, w, a)
-        elif finite:
-            _move_car(settings, before, after, w, a, curvature[w, a], acceleration[w, a])
+        if before.alive[w, a]:
+            turn, push = turns[w, a], pushes[w, a]
+            if not (math.isfinite(turn) and math.isfinite(push)):
+                turn, push = F(0.0), F(0.0)
+            if settings.by_jerk:
+                turn, push = _jerk_command(settings, before, w, a, turn, push)
+            _move_car(settings, before, after, w, a, turn, push)
         else:
-            _move_car(settings, before, after, w, a, F(0.0), F(0.0))
+            _hold_car(before, after, w, a)
         _locate(scenes, before, after, w, scene, a)
         for k in range(history - 1):
             after.speed_history[w, a, k] = before.speed_history[w, a, k + 1]
@@ -537,7 +569,7 @@ def _advance_world(
     side = fill_grid(after.actor, after.actor_there, scenes.size, scenes.present, w, scene, first, next_one)
     for a in range(agents):
         if before.alive[w, a]:
-            finite = math.isfinite(curvature[w, a]) and math.isfinite(acceleration[w, a])
+            finite = math.isfinite(turns[w, a]) and math.isfinite(pushes[w, a])
             hit = first_hit(after.actor, scenes.size, w, scene, a, side, first, next_one)
             _find_events(settings, scenes, ground, before, after, found, w, scene, a, finite, hit)
         else:
@@ -546,11 +578,12 @@ def _advance_world(
 
 @nb.njit(cache=True, error_model="numpy", parallel=True)
 @no_type_check
-def advance(settings, scenes, ground, before, curvature, acceleration, after, found):
-    """Write `after` and `found` from `before`; arguments as prepared by `stepping.advance`."""
+def advance(settings, scenes, ground, before, turns, pushes, after, found):
+    """Write `after` and `found` from `before`; arguments as prepared by `stepping.advance`.
+
+    `turns` and `pushes` are curvatures and accelerations, or lateral and longitudinal jerks.
+    """
     actors = before.actor.shape[1]
     for w in nb.prange(len(before.scene)):
         first, next_one = np.empty(table_size(actors), np.int32), np.empty(actors, np.int32)
-        _advance_world(
-            settings, scenes, ground, before, curvature, acceleration, after, found, w, first, next_one
-        )
+        _advance_world(settings, scenes, ground, before, turns, pushes, after, found, w, first, next_one)

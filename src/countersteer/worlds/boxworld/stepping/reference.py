@@ -11,8 +11,8 @@ from torch import Tensor
 from countersteer.geometry import boxes
 from countersteer.geometry.poses import local_from_world, world_from_local
 from countersteer.scenarios.scenario import SignalState
-from countersteer.vehicles import bicycle
-from countersteer.vehicles.plans import Action
+from countersteer.vehicles import bicycle, jerk
+from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.boxworld.ground import GroundBank
 from countersteer.worlds.boxworld.paths import LEAD_RANGE, locate
 from countersteer.worlds.boxworld.scenes import SceneBank
@@ -40,11 +40,19 @@ COMFORT = {
 
 
 def advance(
-    spec: BoxWorldSpec, bank: SceneBank, ground: GroundBank, before: BoxWorldState, action: Action
+    spec: BoxWorldSpec,
+    bank: SceneBank,
+    ground: GroundBank,
+    before: BoxWorldState,
+    action: Action | JerkAction,
 ) -> tuple[BoxWorldState, Events]:
     """The state one tick later and what happened on the way; see `stepping.advance`."""
-    finite = action.curvature.isfinite() & action.acceleration.isfinite()
+    one, other = action.flatten().values()
+    finite = one.isfinite() & other.isfinite()
     action = action.map(lambda leaf: torch.where(finite, leaf, torch.zeros_like(leaf)))
+    if isinstance(action, JerkAction):
+        assert spec.jerk is not None
+        action = jerk.command(before.cars, action, spec.dt, spec.jerk, spec.vehicle.limits)
     moved = bicycle.step(before.cars, before.params, action, spec.dt, spec.vehicle.limits)
     cars = moved.where(before.alive, before.cars)
 
