@@ -21,6 +21,7 @@ from countersteer.vehicles.plans import Action, PlanSpec
 from countersteer.vehicles.trackers import PurePursuit
 from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.boxworld.stepping.reference import find_events
+from countersteer.worlds.boxworld.views import Painter
 from countersteer.worlds.boxworld.world import BoxWorld
 from countersteer.worlds.interface import Cause, Command, Starts
 
@@ -85,6 +86,34 @@ def test_a_masked_reset_leaves_the_other_drives_bitwise_alone(roads: list[Scenar
     for name in before:
         assert torch.equal(before[name][~mask], after[name][~mask]), name
     assert not torch.equal(before["cars.position"][mask], after["cars.position"][mask])
+
+
+def test_starts_of_the_drives_that_begin_are_enough(roads: list[Scenario]):
+    whole, few = begun(SPEC, roads, 4), begun(SPEC, roads, 4)
+    mask, drive = torch.tensor([False, True, False, True]), torch.arange(100, 104)
+    whole.reset(mask, whole.draw_starts(drive))
+    few.reset(mask, few.draw_starts(drive[mask]))
+    assert same(whole.save(), few.save())
+    few.reset(torch.zeros(4, dtype=torch.bool), few.draw_starts(drive))
+    assert same(whole.save(), few.save())
+    with pytest.raises(UserError, match="not of the drives that begin"):
+        few.reset(mask, few.draw_starts(drive[:3]))
+
+
+def test_what_is_kept_of_looks_is_what_a_fresh_painter_says(roads: list[Scenario]):
+    """After resets, and for a fork, whose drives are others."""
+    world = begun(SPEC, roads, 4)
+    for tick in range(3):
+        world.step(wobble(world, tick))
+        world.observe()
+        world.reset(
+            torch.tensor([False, tick > 0, False, True]), world.draw_starts(100 * tick + torch.arange(4))
+        )
+        twin = world.fork(torch.tensor([2, 0]))
+        for one in (world, twin, world):
+            fresh = one.fork(torch.arange(one.batch))
+            fresh.painter = Painter(SPEC.looks, one.bank, one.seed)
+            assert torch.equal(one.observe().sensors["front"].data, fresh.observe().sensors["front"].data)
 
 
 def test_save_and_restore_continue_bitwise(roads: list[Scenario]):

@@ -95,7 +95,7 @@ class Driving:
         return self.policy.initial_memory((self.world.batch, self.world.agents))
 
     def begin(self, mask: Bool[Tensor, "world"], starts: Starts) -> None:
-        """Reset the drives in `mask`, and every memory of them."""
+        """Reset the drives in `mask`, and every memory of them; `starts` as in `World.reset`."""
         self.world.reset(mask, starts)
         fresh = self._fresh_memory()
         if fresh is not None and self.policy_memory is not None:
@@ -278,4 +278,4 @@ def roll_out(
             began = torch.zeros_like(began)
         if ended.any():
             drive = torch.where(ended, drive + world.batch, drive)
-            driving.begin(ended, world.draw_starts(drive))
+            driving.begin(ended, world.draw_starts(drive[ended]))

@@ -167,6 +167,8 @@ def _turns(world: BoxWorld, stage: str) -> Callable[[], None]:
         for _ in range(16)
     ]
 
+    rows = torch.arange(world.batch, device=world.device)
+
     def render() -> None:
         for camera in world.cameras:
             world.images(camera)
@@ -175,11 +177,10 @@ def _turns(world: BoxWorld, stage: str) -> Callable[[], None]:
         tick = next(ticks)
         world.step(actions[tick % len(actions)])
         over = ~world.state.alive.any(1)
-        if bool(over.any()):
-            first = tick * world.batch
-            world.reset(
-                over, world.draw_starts(torch.arange(first, first + world.batch, device=world.device))
-            )
+        if world.device.type != "cpu":
+            world.reset(over, world.draw_starts(tick * world.batch + rows))
+        elif bool(over.any()):
+            world.reset(over, world.draw_starts((tick * world.batch + rows)[over]))
         world.observe()
 
     return render if stage == "render" else step

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from countersteer.tensors import TensorTree
 
-__all__ = ["Action", "Plan", "PlanSpec"]
+__all__ = ["Action", "JerkAction", "Plan", "PlanSpec"]
 
 
 @dataclass(frozen=True)
@@ -51,3 +51,16 @@ class Action(TensorTree):
 
     curvature: Float[Tensor, "*batch"]
     acceleration: Float[Tensor, "*batch"]
+
+
+@dataclass(frozen=True)
+class JerkAction(TensorTree):
+    """How the acceleration of a vehicle is asked to change for one tick; see `countersteer.vehicles.jerk`.
+
+    Attributes:
+        longitudinal: [m/s^3].
+        lateral: [m/s^3], positive to the left.
+    """
+
+    longitudinal: Float[Tensor, "*batch"]
+    lateral: Float[Tensor, "*batch"]

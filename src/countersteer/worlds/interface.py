@@ -315,7 +315,12 @@ class World(abc.ABC):
 
     @abc.abstractmethod
     def reset(self, mask: Bool[Tensor, "world"], starts: Starts) -> None:
-        """Begin the drives in `mask` at `starts`; every other drive stays bitwise as it was."""
+        """Begin the drives in `mask` at `starts`; every other drive stays bitwise as it was.
+
+        Args:
+            mask: Which drives begin.
+            starts: One for each drive of the world, or one for each in `mask`, in their order.
+        """
 
     @abc.abstractmethod
     def draw_starts(self, drive: Int[Tensor, "world"]) -> Starts:

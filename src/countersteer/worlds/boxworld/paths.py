@@ -9,7 +9,7 @@ from countersteer.geometry.poses import local_from_world, wrap_angle
 from countersteer.worlds.boxworld.scenes import PATH_SPACING, SceneBank
 from countersteer.worlds.interface import PathPoints
 
-__all__ = ["LEAD_RANGE", "WINDOW", "locate", "route_at"]
+__all__ = ["LEAD_RANGE", "WINDOW", "locate", "route_at", "route_reference"]
 
 LEAD_RANGE = 80.0
 """How far ahead traffic matters [m]."""
@@ -18,7 +18,24 @@ WINDOW = (-6, 16)
 
 
 def route_at(bank: SceneBank, scene: Tensor, arc: Tensor, offset: Tensor) -> PathPoints:
-    """Points at arc lengths [world agent point], moved left by `offset` [world agent]."""
+    """Points at arc lengths [world agent point], moved left by `offset` [world agent].
+
+    On the CPU a numba kernel finds them, elsewhere and where a gradient is wanted `route_reference`.
+    """
+    learned = torch.is_grad_enabled() and (arc.requires_grad or offset.requires_grad)
+    if arc.device.type != "cpu" or learned or arc.dtype != torch.float32:
+        return route_reference(bank, scene, arc, offset)
+    from countersteer.worlds.boxworld import paths_kernels
+
+    points = PathPoints(arc.new_empty(*arc.shape, 2), arc.new_empty(arc.shape), arc.new_empty(arc.shape))
+    arrays = (bank.path, bank.path_length, scene, arc.contiguous(), offset.contiguous())
+    outputs = (points.position, points.heading, points.curvature)
+    paths_kernels.route_points(*(tensor.detach().numpy() for tensor in (*arrays, *outputs)))
+    return points
+
+
+def route_reference(bank: SceneBank, scene: Tensor, arc: Tensor, offset: Tensor) -> PathPoints:
+    """`route_at` in plain batched PyTorch: its specification."""
     bounded = torch.minimum(arc.clamp(min=0.0), bank.path_length[scene][..., None] - 1e-3)
     base = (bounded / PATH_SPACING).floor()
     part = (bounded / PATH_SPACING - base)[..., None]
@@ -35,13 +52,15 @@ def locate(
     bank: SceneBank, scene: Tensor, position: Tensor, heading: Tensor, offset: Tensor, near: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Arc, lateral offset, heading error and path curvature of cars; `near` is the last arc, None to search."""
+    last = (bank.path_length[scene] / PATH_SPACING).long()[..., None]
     if near is None:
-        index = torch.arange(bank.path.shape[2], device=scene.device).expand(*position.shape[:-1], -1)
+        # Past its end a stored path repeats its last point.
+        rows = bank.path[scene]
+        index = torch.arange(rows.shape[2], device=scene.device).expand(*position.shape[:-1], -1)
     else:
         window = torch.arange(*WINDOW, device=scene.device)
         index = (near / PATH_SPACING).long()[..., None] + window
-    last = (bank.path_length[scene] / PATH_SPACING).long()[..., None]
-    rows = _path_rows(bank, scene, torch.minimum(index, last))
+        rows = _path_rows(bank, scene, torch.minimum(index, last))
     nearest = (rows[..., :2] - position[..., None, :]).square().sum(-1).argmin(-1, keepdim=True)
     row = rows.gather(-2, nearest[..., None].expand(*nearest.shape, 4)).squeeze(-2)
     at = torch.minimum(index, last).clamp(min=0).gather(-1, nearest).squeeze(-1) * PATH_SPACING
@@ -49,7 +68,7 @@ def locate(
     # One Newton step along the osculating direction; points are close enough for it to be exact to mm.
     gap = local_from_world(position, row[..., :2], course)
     along = gap[..., 0] / (1 - gap[..., 1] * bend).clamp(min=0.2)
-    there = route_at(bank, scene, (at + along)[..., None], torch.zeros_like(at))
+    there = route_reference(bank, scene, (at + along)[..., None], torch.zeros_like(at))
     course = there.heading[..., 0]
     gap = local_from_world(position, there.position[..., 0, :], course)
     return at + along, gap[..., 1] - offset, wrap_angle(heading - course), there.curvature[..., 0]

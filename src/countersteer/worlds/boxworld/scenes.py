@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -77,6 +78,11 @@ class SceneBank(TensorTree):
     stop_point: Float[Tensor, "scene light 2"]
     stop_heading: Float[Tensor, "scene light"]
     light: Int[Tensor, "scene light tick"]
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The fields as numpy sees them; of a bank on the CPU."""
+        return {name: leaf.contiguous().numpy() for name, leaf in self.flatten().items()}
 
 
 def _fill(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.scenario import Scenario
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.bicycle import VehicleSpec
+from countersteer.vehicles.jerk import JerkSpec
 from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.interface import Capability, Cause, WorldSpec
 
@@ -68,6 +69,7 @@ class BoxWorldSpec(WorldSpec):
         duration: Longest drive [s]; a scenario that ends earlier ends the drive.
         traffic: Model of everybody else; None replays the recording.
         vehicle: What the controlled cars are drawn from.
+        jerk: What a `JerkAction` adds up to; None for a world that takes no such actions.
         start: What starts are drawn from.
         looks: What looks are drawn from.
         target_points: Whether the intent gives points of the route ahead.
@@ -84,6 +86,7 @@ class BoxWorldSpec(WorldSpec):
     duration: float = 15.0
     traffic: IDM | None = None
     vehicle: VehicleSpec = VehicleSpec()
+    jerk: JerkSpec | None = None
     start: StartSpec = StartSpec()
     looks: Looks = Looks()
     target_points: bool = False

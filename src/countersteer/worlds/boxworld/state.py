@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,7 +17,7 @@ from countersteer.worlds.boxworld.scenes import SceneBank
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
 from countersteer.worlds.interface import Command
 
-__all__ = ["BoxWorldState", "command_now", "give_commands", "lights_now", "place_cars"]
+__all__ = ["BoxWorldState", "SceneRows", "command_now", "give_commands", "lights_now", "place_cars"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,23 @@ class BoxWorldState(TensorTree):
     actor_speed: Float[Tensor, "world actor"]
     actor_arc: Float[Tensor, "world actor"]
     actor_there: Bool[Tensor, "world actor"]
+
+
+@dataclass(frozen=True)
+class SceneRows(TensorTree):
+    """Rows of `SceneBank` that hold for a whole drive, one a drive."""
+
+    size: Float[Tensor, "world actor 3"]
+    kind: Int[Tensor, "world actor"]
+    present: Bool[Tensor, "world actor"]
+    path_length: Float[Tensor, "world agent"]
+    stop_point: Float[Tensor, "world light 2"]
+    stop_heading: Float[Tensor, "world light"]
+
+    @classmethod
+    def of(cls, bank: SceneBank, scene: Int[Tensor, "world"]) -> Self:
+        """The rows of these scenes."""
+        return cls(**{field.name: getattr(bank, field.name)[scene] for field in fields(cls)})
 
 
 def place_cars(bank: SceneBank, state: BoxWorldState) -> BoxWorldState:

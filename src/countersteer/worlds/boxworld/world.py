@@ -19,7 +19,7 @@ from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import local_from_world, world_from_local, wrap_angle
 from countersteer.scenarios.scenario import Scenario, SignalState
 from countersteer.vehicles import bicycle
-from countersteer.vehicles.plans import Action
+from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.boxworld import vector
 from countersteer.worlds.boxworld.paths import LEAD_RANGE, locate, route_at
 from countersteer.worlds.boxworld.rendering import Images, Outputs, render
@@ -27,6 +27,7 @@ from countersteer.worlds.boxworld.scenes import build_bank
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
 from countersteer.worlds.boxworld.state import (
     BoxWorldState,
+    SceneRows,
     command_now,
     give_commands,
     lights_now,
@@ -101,7 +102,9 @@ class BoxWorld(World):
         if spec.vector is not None:
             roads = vector.RoadBank.pack(self.scenarios, spec.vector.lanes, spec.vector.edges)
             self.roads = roads.to(self.device)
-        self._noise_salt = 0
+        ahead = spec.vector.route if spec.vector is not None else ()
+        self._route_ahead = torch.tensor(ahead, device=self.device)
+        self._rows: tuple[Tensor, SceneRows] | None = None
         self.state = self._begin(self._rest_starts())
 
     # --- starting -------------------------------------------------------------------------------
@@ -160,8 +163,26 @@ class BoxWorld(World):
         )
 
     def reset(self, mask: Bool[Tensor, "world"], starts: Starts) -> None:
-        """See `World.reset`."""
-        self.state = self._begin(starts).where(mask, self.state)
+        """See `World.reset`. On the CPU it costs as much as the drives that begin."""
+        few = len(starts.drive) != self.batch
+        if not few and self.device.type != "cpu":
+            # Which rows begin stays on the device; asking for them would wait for it.
+            self.state = self._begin(starts).where(mask, self.state)
+            return
+        rows = mask.nonzero()[:, 0]
+        if few and len(rows) != len(starts.drive):
+            raise UserError(
+                "the starts are not of the drives that begin",
+                got=f"{len(starts.drive)} starts, {len(rows)} drives that begin, of {self.batch}",
+                expected="a start for each drive of the world, or for each that begins",
+                fix="draw_starts(drives) or draw_starts(drives[mask])",
+            )
+        if len(rows) == 0:
+            return
+        begun = self._begin(starts if few or len(rows) == self.batch else starts[rows])
+        if len(rows) < self.batch:
+            begun = self.state.map(lambda kept, new: kept.index_copy(0, rows, new), begun)
+        self.state = begun
 
     def _begin(self, starts: Starts) -> BoxWorldState:
         bank, scene = self.bank, starts.scenario
@@ -268,7 +289,7 @@ class BoxWorld(World):
     def _vector(self, spec: vector.VectorSpec) -> Float[Tensor, "world agent feature"]:
         state, bank, cars = self.state, self.bank, self.state.cars
         assert self.roads is not None
-        ahead = torch.tensor(spec.route, device=self.device)
+        still = self._still()
         ego = vector.Ego(
             position=cars.position,
             heading=cars.heading,
@@ -279,20 +300,24 @@ class BoxWorld(World):
             lateral=state.lateral,
             heading_error=state.heading_error,
             set_speed=state.set_speed,
-            remaining=bank.path_length[state.scene] - state.arc,
-            route=self.path_at(state.arc[..., None] + ahead).position,
+            remaining=still.path_length - state.arc,
+            route=self.path_at(state.arc[..., None] + self._route_ahead).position,
         )
         actors = vector.Actors(
             pose=state.actor,
             speed=state.actor_speed,
-            size=bank.size[state.scene],
-            kind=bank.kind[state.scene],
-            present=state.actor_there & bank.present[state.scene],
+            size=still.size,
+            kind=still.kind,
+            present=state.actor_there & still.present,
         )
-        lights = vector.Lights(
-            bank.stop_point[state.scene], bank.stop_heading[state.scene], lights_now(bank, state)
-        )
+        lights = vector.Lights(still.stop_point, still.stop_heading, lights_now(bank, state))
         return vector.observe(spec, self.roads, state.scene, ego, actors, lights)
+
+    def _still(self) -> SceneRows:
+        """What the scenes of the drives say that no tick changes; gathered anew where drives have begun."""
+        if self._rows is None or self._rows[0] is not self.state.scene:
+            self._rows = self.state.scene, SceneRows.of(self.bank, self.state.scene)
+        return self._rows[1]
 
     def _intent(self) -> Intent:
         state = self.state
@@ -373,8 +398,8 @@ class BoxWorld(World):
 
     # --- moving ---------------------------------------------------------------------------------
 
-    def step(self, action: Action) -> Events:
-        """See `World.step`."""
+    def step(self, action: Action | JerkAction) -> Events:
+        """See `World.step`; a world with `BoxWorldSpec.jerk` can be driven by jerk too."""
         self.state, events = advance(self.spec, self.bank, self.ground, self.state, action)
         return events
 

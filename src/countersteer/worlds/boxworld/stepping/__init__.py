@@ -11,10 +11,12 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
+from countersteer.errors import UserError
 from countersteer.tensors import TensorTree
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.bicycle import VehicleState
-from countersteer.vehicles.plans import Action
+from countersteer.vehicles.jerk import JerkSpec
+from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.boxworld.ground import GroundBank
 from countersteer.worlds.boxworld.scenes import SceneBank
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
@@ -26,7 +28,11 @@ __all__ = ["advance"]
 
 
 def advance(
-    spec: BoxWorldSpec, bank: SceneBank, ground: GroundBank, state: BoxWorldState, action: Action
+    spec: BoxWorldSpec,
+    bank: SceneBank,
+    ground: GroundBank,
+    state: BoxWorldState,
+    action: Action | JerkAction,
 ) -> tuple[BoxWorldState, Events]:
     """The state one tick later and what happened on the way; nothing that is passed is written into.
 
@@ -35,10 +41,21 @@ def advance(
         bank, ground: The scenes.
         state: Of every drive; drives that have ended stay as they are.
         action: Of every controlled car; one that is not finite ends the drive as NUMERIC.
+
+    Raises:
+        UserError: The action is by jerk, and `spec` does not say what that adds up to.
     """
-    learned = torch.is_grad_enabled() and (
-        action.curvature.requires_grad or action.acceleration.requires_grad
-    )
+    by_jerk = isinstance(action, JerkAction)
+    if by_jerk and spec.jerk is None:
+        raise UserError(
+            "this boxworld is not driven by jerk",
+            got="a JerkAction",
+            expected="an Action, or a world with BoxWorldSpec.jerk",
+            fix="build the world with jerk=JerkSpec()",
+        )
+    # What turns the car and what drives it.
+    turn, push = (action.lateral, action.longitudinal) if by_jerk else (action.curvature, action.acceleration)
+    learned = torch.is_grad_enabled() and (turn.requires_grad or push.requires_grad)
     if state.scene.device.type != "cpu" or learned:
         return reference.advance(spec, bank, ground, state, action)
     from countersteer.worlds.boxworld.stepping import kernels
@@ -82,22 +99,22 @@ def advance(
         uncomfortable=no(shape),
     )
     kernels.advance(
-        _settings(spec),
-        kernels.Scenes(**_arrays(bank, kernels.Scenes._fields)),
-        kernels.Ground(**{name: getattr(ground, name).numpy() for name in kernels.Ground._fields}),
-        kernels.State(**_arrays(state, kernels.State._fields)),
-        _array(action.curvature),
-        _array(action.acceleration),
-        kernels.State(**_arrays(after, kernels.State._fields)),
-        kernels.Found(**_arrays(events, kernels.Found._fields)),
+        _settings(spec, by_jerk),
+        kernels.Scenes(*(bank.arrays[name] for name in kernels.Scenes._fields)),
+        kernels.Ground(*(getattr(ground, name).numpy() for name in kernels.Ground._fields)),
+        kernels.State(*_arrays(kernels.State._fields, state, state.cars, state.params)),
+        _array(turn),
+        _array(push),
+        kernels.State(*_arrays(kernels.State._fields, after, after.cars, after.params)),
+        kernels.Found(*_arrays(kernels.Found._fields, events)),
     )
     return after, events
 
 
-def _settings(spec: BoxWorldSpec):
+def _settings(spec: BoxWorldSpec, by_jerk: bool):
     from countersteer.worlds.boxworld.stepping.kernels import Settings
 
-    limits, idm = spec.vehicle.limits, spec.traffic or IDM()
+    limits, idm, jerk = spec.vehicle.limits, spec.traffic or IDM(), spec.jerk or JerkSpec()
     return Settings(
         dt=float(spec.dt),
         most_curvature=float(limits.curvature),
@@ -105,6 +122,10 @@ def _settings(spec: BoxWorldSpec):
         most_lateral=float(limits.lateral_acceleration),
         most_braking=float(limits.braking),
         most_acceleration=float(limits.acceleration),
+        by_jerk=int(by_jerk),
+        jerk_braking=float(jerk.braking),
+        jerk_acceleration=float(jerk.acceleration),
+        jerk_lateral=float(jerk.lateral_acceleration),
         idm=int(spec.traffic is not None),
         idm_standstill=float(idm.standstill_gap),
         idm_headway=float(idm.headway),
@@ -119,10 +140,12 @@ def _settings(spec: BoxWorldSpec):
     )
 
 
-def _arrays(tree: TensorTree, names: tuple[str, ...]) -> dict[str, ndarray]:
-    """The leaves of these names, of the tree or of its cars or their build, as numpy sees them."""
-    leaves = {name.rpartition(".")[2]: leaf for name, leaf in tree.flatten().items()}
-    return {name: _array(leaves[name]) for name in names}
+def _arrays(names: tuple[str, ...], *trees: TensorTree) -> list[ndarray]:
+    """The leaves of these names as numpy sees them, each from the first tree that has it."""
+    leaves: dict[str, Tensor] = {}
+    for tree in reversed(trees):
+        leaves |= vars(tree)
+    return [_array(leaves[name]) for name in names]
 
 
 def _array(tensor: Tensor) -> ndarray:

@@ -15,9 +15,13 @@ from numpy import ndarray
 
 from countersteer.geometry.boxes import REAR_AXLE_SHARE
 from countersteer.scenarios.scenario import SignalState
+from countersteer.vehicles.jerk import SLOW
+from countersteer.worlds.boxworld.compiled import inner
 from countersteer.worlds.boxworld.ground import DIRECTION_RESOLUTION, EDGE_STEP, TILE, TILE_SIDE
 from countersteer.worlds.boxworld.paths import LEAD_RANGE, WINDOW
+from countersteer.worlds.boxworld.paths_kernels import point_at, wrap
 from countersteer.worlds.boxworld.scenes import PATH_SPACING
+from countersteer.worlds.boxworld.stepping.collisions import fill_grid, first_hit, table_size
 from countersteer.worlds.boxworld.stepping.reference import COMFORT
 from countersteer.worlds.interface import Cause, Command
 
@@ -33,11 +37,13 @@ GOAL, WRONG_WAY, LOST, RED_LIGHT = (
 OFF_ROAD, COLLISION, NUMERIC = int(Cause.OFF_ROAD), int(Cause.COLLISION), int(Cause.NUMERIC)
 BRAKING, ACCELERATION, LATERAL, YAW_RATE, YAW_ACCELERATION, JERK = (F(value) for value in COMFORT.values())
 FIRST, LAST = WINDOW
-PI = F(math.pi)
 
 
 class Settings(NamedTuple):
-    """Numbers of `BoxWorldSpec`. `idm` is 0 where traffic replays; `terminate` has bit c for cause c."""
+    """Numbers of `BoxWorldSpec`.
+
+    `by_jerk` is 1 where actions are jerks, `idm` is 0 where traffic replays, `terminate` has bit c for cause c.
+    """
 
     dt: float
     most_curvature: float
@@ -45,6 +51,10 @@ class Settings(NamedTuple):
     most_lateral: float
     most_braking: float
     most_acceleration: float
+    by_jerk: int
+    jerk_braking: float
+    jerk_acceleration: float
+    jerk_lateral: float
     idm: int
     idm_standstill: float
     idm_headway: float
@@ -141,17 +151,35 @@ class Found(NamedTuple):
 
 @nb.njit(inline="always", error_model="numpy")
 @no_type_check
-def _wrap(angle):
-    return angle - F(2.0) * PI * np.floor((angle + PI) / (F(2.0) * PI))
-
-
-@nb.njit(inline="always", error_model="numpy")
-@no_type_check
 def _clip(x, low, high):
     return min(max(x, low), high)
 
 
-@nb.njit(cache=True, error_model="numpy")
+@nb.njit(inline="always", error_model="numpy")
+@no_type_check
+def _add(before, change, low, high):
+    after = _clip(before + change, low, high)
+    return F(0.0) if before * after < F(0.0) else after
+
+
+@inner
+@no_type_check
+def _jerk_command(settings, before, w, a, lateral, longitudinal):
+    """`jerk.command` for one car: curvature and acceleration."""
+    dt, speed = F(settings.dt), before.speed[w, a]
+    bend, push = before.commands[w, a, 0, 0], before.commands[w, a, 0, 1]
+    if speed <= F(0.0):
+        push = max(push, F(0.0))
+    push = _add(push, longitudinal * dt, F(-settings.jerk_braking), F(settings.jerk_acceleration))
+    now, soon = max(speed, F(SLOW)), max(speed + push * dt, F(SLOW))
+    most = F(settings.jerk_lateral)
+    wanted = _add(bend * (now * now), lateral * dt, -most, most) / (soon * soon)
+    wanted = _clip(wanted, F(-settings.most_curvature), F(settings.most_curvature))
+    most = F(settings.most_curvature_rate * settings.dt)
+    return bend + _clip(wanted - bend, -most, most), push
+
+
+@inner
 @no_type_check
 def _move_car(settings, before, after, w, a, curvature, acceleration):
     """`bicycle.step` for one car."""
@@ -191,24 +219,27 @@ def _move_car(settings, before, after, w, a, curvature, acceleration):
     chord = distance * (math.sin(half) / half if half != F(0.0) else F(1.0))
     after.position[w, a, 0] = before.position[w, a, 0] + chord * math.cos(middle)
     after.position[w, a, 1] = before.position[w, a, 1] + chord * math.sin(middle)
-    after.heading[w, a] = _wrap(before.heading[w, a] + F(2.0) * half)
+    after.heading[w, a] = wrap(before.heading[w, a] + F(2.0) * half)
     after.speed[w, a] = speed
     after.curvature[w, a] = bend
     after.acceleration[w, a] = (speed - was) / dt
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _hold_car(before, after, w, a):
-    after.position[w, a] = before.position[w, a]
+    for k in range(2):
+        after.position[w, a, k] = before.position[w, a, k]
     after.heading[w, a] = before.heading[w, a]
     after.speed[w, a] = before.speed[w, a]
     after.curvature[w, a] = before.curvature[w, a]
     after.acceleration[w, a] = before.acceleration[w, a]
-    after.commands[w, a] = before.commands[w, a]
+    for k in range(before.commands.shape[2]):
+        after.commands[w, a, k, 0] = before.commands[w, a, k, 0]
+        after.commands[w, a, k, 1] = before.commands[w, a, k, 1]
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _lead(scenes, before, w, scene, n):
     """Gap to the next actor ahead of one that traffic drives, and its speed along the same way."""
@@ -239,7 +270,7 @@ def _lead(scenes, before, w, scene, n):
     return gap, speed
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _drive_actor(settings, scenes, before, after, w, scene, n):
     """One IDM tick along the line of the actor's own recording."""
@@ -278,7 +309,7 @@ def _drive_actor(settings, scenes, before, after, w, scene, n):
     after.actor_arc[w, n] = arc
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _move_traffic(settings, scenes, before, after, w, scene, running):
     tick = after.tick[w]
@@ -300,47 +331,35 @@ def _move_traffic(settings, scenes, before, after, w, scene, running):
             after.actor_there[w, n] = scenes.valid[scene, n, tick]
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _locate(scenes, before, after, w, scene, a):
     """`paths.locate` near the last arc; the command of this tick moves the path afterwards."""
-    path, points = scenes.path[scene, a], scenes.path.shape[2]
-    length = scenes.path_length[scene, a]
-    last = int(length / F(PATH_SPACING))
+    path, points = scenes.path, scenes.path.shape[2]
+    last = int(scenes.path_length[scene, a] / F(PATH_SPACING))
     begin = int(before.arc[w, a] / F(PATH_SPACING))
     x, y = after.position[w, a, 0], after.position[w, a, 1]
     best, at = F(np.inf), max(min(begin + FIRST, last), 0)
     for k in range(FIRST, LAST):
         index = min(max(min(begin + k, last), 0), points - 1)
-        dx, dy = path[index, 0] - x, path[index, 1] - y
+        dx, dy = path[scene, a, index, 0] - x, path[scene, a, index, 1] - y
         distance = dx * dx + dy * dy
         if distance < best:
             best, at = distance, max(min(begin + k, last), 0)
-    row = path[min(at, points - 1)]
-    cos, sin = math.cos(row[2]), math.sin(row[2])
-    dx, dy = x - row[0], y - row[1]
-    along = (cos * dx + sin * dy) / max(F(1.0) - (cos * dy - sin * dx) * row[3], F(0.2))
+    row = min(at, points - 1)
+    cos, sin = math.cos(path[scene, a, row, 2]), math.sin(path[scene, a, row, 2])
+    dx, dy = x - path[scene, a, row, 0], y - path[scene, a, row, 1]
+    along = (cos * dx + sin * dy) / max(F(1.0) - (cos * dy - sin * dx) * path[scene, a, row, 3], F(0.2))
     arc = F(at) * F(PATH_SPACING) + along
 
-    bounded = min(max(arc, F(0.0)), length - F(1e-3))
-    base = np.floor(bounded / F(PATH_SPACING))
-    part = bounded / F(PATH_SPACING) - base
-    low = path[min(max(int(base), 0), points - 1)]
-    high = path[min(max(int(base) + 1, 0), points - 1)]
-    there_x = low[0] * (F(1.0) - part) + high[0] * part
-    there_y = low[1] * (F(1.0) - part) + high[1] * part
-    course = low[2] * (F(1.0) - part) + high[2] * part
-    cos, sin = math.cos(course), math.sin(course)
-    there_x += (arc - bounded) * cos
-    there_y += (arc - bounded) * sin
-    course = _wrap(course)
+    there_x, there_y, course, _ = point_at(path, scenes.path_length, scene, a, arc, F(0.0))
     cos, sin = math.cos(course), math.sin(course)
     after.arc[w, a] = arc
     after.lateral[w, a] = cos * (y - there_y) - sin * (x - there_x) - before.path_offset[w, a]
-    after.heading_error[w, a] = _wrap(after.heading[w, a] - course)
+    after.heading_error[w, a] = wrap(after.heading[w, a] - course)
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _give_command(scenes, before, after, w, scene, a):
     offset = before.path_offset[w, a]
@@ -354,7 +373,7 @@ def _give_command(scenes, before, after, w, scene, a):
     after.lateral[w, a] += before.path_offset[w, a] - offset
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _place_car(scenes, after, w, scene, a):
     ahead = scenes.size[scene, a, 0] * F(REAR_AXLE_SHARE)
@@ -366,38 +385,7 @@ def _place_car(scenes, after, w, scene, a):
     after.actor_there[w, a] = True
 
 
-@nb.njit(cache=True, error_model="numpy")
-@no_type_check
-def _hit(scenes, after, w, scene, a):
-    """The first actor whose box overlaps the car's, or -1: circles first, then separating axes."""
-    x, y, heading = after.actor[w, a, 0], after.actor[w, a, 1], after.actor[w, a, 2]
-    cos, sin = math.cos(heading), math.sin(heading)
-    length, width = scenes.size[scene, a, 0], scenes.size[scene, a, 1]
-    reach = (length + width) / F(2.0)  # no less than half the diagonal
-    for n in range(after.actor.shape[1]):
-        dx, dy = after.actor[w, n, 0] - x, after.actor[w, n, 1] - y
-        other_length, other_width = scenes.size[scene, n, 0], scenes.size[scene, n, 1]
-        far = reach + (other_length + other_width) / F(2.0)
-        if dx * dx + dy * dy >= far * far or n == a:
-            continue
-        if not (after.actor_there[w, n] and scenes.present[scene, n]):
-            continue
-        turn = after.actor[w, n, 2] - heading
-        c, s = abs(math.cos(turn)), abs(math.sin(turn))
-        if abs(cos * dx + sin * dy) >= (length + other_length * c + other_width * s) / F(2.0):
-            continue
-        if abs(cos * dy - sin * dx) >= (width + other_length * s + other_width * c) / F(2.0):
-            continue
-        cos_n, sin_n = math.cos(after.actor[w, n, 2]), math.sin(after.actor[w, n, 2])
-        if abs(cos_n * dx + sin_n * dy) >= (other_length + length * c + width * s) / F(2.0):
-            continue
-        if abs(cos_n * dy - sin_n * dx) >= (other_width + length * s + width * c) / F(2.0):
-            continue
-        return n
-    return -1
-
-
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _edge_distance(ground, scene, x, y):
     """`GroundBank.edge_distance` of one point."""
@@ -419,7 +407,7 @@ def _edge_distance(ground, scene, x, y):
     return (low + share_y * (high - low) - F(128.0)) * F(EDGE_STEP)
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _off_road(scenes, ground, after, w, scene, a):
     heading = after.actor[w, a, 2]
@@ -434,7 +422,7 @@ def _off_road(scenes, ground, after, w, scene, a):
     return False
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _wrong_way(ground, after, w, scene, a):
     rows, cols = ground.direction_shape[scene, 0], ground.direction_shape[scene, 1]
@@ -450,7 +438,7 @@ def _wrong_way(ground, after, w, scene, a):
     return allowed != 0 and same == 0 and after.speed[w, a] > F(1.0)
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _ran_light(scenes, before, after, w, scene, a):
     front = scenes.size[scene, a, 0] * F(REAR_AXLE_SHARE) + scenes.size[scene, a, 0] / F(2.0)
@@ -473,7 +461,7 @@ def _ran_light(scenes, before, after, w, scene, a):
     return False
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _uncomfortable(settings, before, after, w, a):
     dt = F(settings.dt)
@@ -491,11 +479,10 @@ def _uncomfortable(settings, before, after, w, a):
     )
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
-def _find_events(settings, scenes, ground, before, after, found, w, scene, a, finite):
+def _find_events(settings, scenes, ground, before, after, found, w, scene, a, finite, collided_with):
     """Events of one car that was still driving."""
-    collided_with = _hit(scenes, after, w, scene, a)
     off_road = _off_road(scenes, ground, after, w, scene, a)
     wrong_way = _wrong_way(ground, after, w, scene, a)
     red_light = _ran_light(scenes, before, after, w, scene, a)
@@ -538,7 +525,7 @@ def _find_events(settings, scenes, ground, before, after, found, w, scene, a, fi
     after.cause[w, a] = cause
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _no_events(before, after, found, w, a):
     found.terminated[w, a], found.truncated[w, a] = False, False
@@ -548,9 +535,9 @@ def _no_events(before, after, found, w, a):
     after.alive[w, a], after.cause[w, a] = False, before.cause[w, a]
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
-def _advance_world(settings, scenes, ground, before, curvature, acceleration, after, found, w):
+def _advance_world(settings, scenes, ground, before, turns, pushes, after, found, w, first, next_one):
     scene, agents = before.scene[w], before.speed.shape[1]
     running = False
     for a in range(agents):
@@ -562,13 +549,15 @@ def _advance_world(settings, scenes, ground, before, curvature, acceleration, af
     _move_traffic(settings, scenes, before, after, w, scene, running)
     history = before.speed_history.shape[2]
     for a in range(agents):
-        finite = math.isfinite(curvature[w, a]) and math.isfinite(acceleration[w, a])
-        if not before.alive[w, a]:
-            _hold_car(before, after, w, a)
-        elif finite:
-            _move_car(settings, before, after, w, a, curvature[w, a], acceleration[w, a])
+        if before.alive[w, a]:
+            turn, push = turns[w, a], pushes[w, a]
+            if not (math.isfinite(turn) and math.isfinite(push)):
+                turn, push = F(0.0), F(0.0)
+            if settings.by_jerk:
+                turn, push = _jerk_command(settings, before, w, a, turn, push)
+            _move_car(settings, before, after, w, a, turn, push)
         else:
-            _move_car(settings, before, after, w, a, F(0.0), F(0.0))
+            _hold_car(before, after, w, a)
         _locate(scenes, before, after, w, scene, a)
         for k in range(history - 1):
             after.speed_history[w, a, k] = before.speed_history[w, a, k + 1]
@@ -577,17 +566,24 @@ def _advance_world(settings, scenes, ground, before, curvature, acceleration, af
         after.yaw_history[w, a, history - 1] = after.speed[w, a] * after.curvature[w, a]
         _give_command(scenes, before, after, w, scene, a)
         _place_car(scenes, after, w, scene, a)
+    side = fill_grid(after.actor, after.actor_there, scenes.size, scenes.present, w, scene, first, next_one)
     for a in range(agents):
         if before.alive[w, a]:
-            finite = math.isfinite(curvature[w, a]) and math.isfinite(acceleration[w, a])
-            _find_events(settings, scenes, ground, before, after, found, w, scene, a, finite)
+            finite = math.isfinite(turns[w, a]) and math.isfinite(pushes[w, a])
+            hit = first_hit(after.actor, scenes.size, w, scene, a, side, first, next_one)
+            _find_events(settings, scenes, ground, before, after, found, w, scene, a, finite, hit)
         else:
             _no_events(before, after, found, w, a)
 
 
 @nb.njit(cache=True, error_model="numpy", parallel=True)
 @no_type_check
-def advance(settings, scenes, ground, before, curvature, acceleration, after, found):
-    """Write `after` and `found` from `before`; arguments as prepared by `stepping.advance`."""
+def advance(settings, scenes, ground, before, turns, pushes, after, found):
+    """Write `after` and `found` from `before`; arguments as prepared by `stepping.advance`.
+
+    `turns` and `pushes` are curvatures and accelerations, or lateral and longitudinal jerks.
+    """
+    actors = before.actor.shape[1]
     for w in nb.prange(len(before.scene)):
-        _advance_world(settings, scenes, ground, before, curvature, acceleration, after, found, w)
+        first, next_one = np.empty(table_size(actors), np.int32), np.empty(actors, np.int32)
+        _advance_world(settings, scenes, ground, before, turns, pushes, after, found, w, first, next_one)

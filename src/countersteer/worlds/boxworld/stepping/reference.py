@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from countersteer.geometry import boxes
 from countersteer.geometry.poses import local_from_world, world_from_local
 from countersteer.scenarios.scenario import SignalState
-from countersteer.vehicles import bicycle
-from countersteer.vehicles.plans import Action
+from countersteer.vehicles import bicycle, jerk
+from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.boxworld.ground import GroundBank
 from countersteer.worlds.boxworld.paths import LEAD_RANGE, locate
 from countersteer.worlds.boxworld.scenes import SceneBank
@@ -25,7 +26,7 @@ from countersteer.worlds.boxworld.state import (
 )
 from countersteer.worlds.interface import Cause, Events
 
-__all__ = ["COMFORT", "advance", "find_events"]
+__all__ = ["COMFORT", "advance", "collisions", "find_events"]
 
 COMFORT = {
     "braking": -4.05,
@@ -39,11 +40,19 @@ COMFORT = {
 
 
 def advance(
-    spec: BoxWorldSpec, bank: SceneBank, ground: GroundBank, before: BoxWorldState, action: Action
+    spec: BoxWorldSpec,
+    bank: SceneBank,
+    ground: GroundBank,
+    before: BoxWorldState,
+    action: Action | JerkAction,
 ) -> tuple[BoxWorldState, Events]:
     """The state one tick later and what happened on the way; see `stepping.advance`."""
-    finite = action.curvature.isfinite() & action.acceleration.isfinite()
+    one, other = action.flatten().values()
+    finite = one.isfinite() & other.isfinite()
     action = action.map(lambda leaf: torch.where(finite, leaf, torch.zeros_like(leaf)))
+    if isinstance(action, JerkAction):
+        assert spec.jerk is not None
+        action = jerk.command(before.cars, action, spec.dt, spec.jerk, spec.vehicle.limits)
     moved = bicycle.step(before.cars, before.params, action, spec.dt, spec.vehicle.limits)
     cars = moved.where(before.alive, before.cars)
 
@@ -165,24 +174,10 @@ def find_events(
     agents = bank.path.shape[1]
     cars, size = state.cars, bank.size[state.scene]
     center, heading = state.actor[..., :2], state.actor[..., 2]
-    wide = (slice(None), slice(0, agents), None)
-    shape = (len(state.scene), agents, center.shape[1])
-
-    hit = boxes.overlap(
-        center[wide].expand(*shape, 2),
-        heading[wide].expand(shape),
-        size[..., :2][wide].expand(*shape, 2),
-        center[:, None].expand(*shape, 2),
-        heading[:, None].expand(shape),
-        size[..., :2][:, None].expand(*shape, 2),
+    collided_with = collisions(
+        center, heading, size[..., :2], state.actor_there & bank.present[state.scene], agents
     )
-    own = (
-        torch.arange(shape[2], device=state.scene.device)
-        == torch.arange(agents, device=state.scene.device)[:, None]
-    )
-    hit = hit & state.actor_there[:, None] & bank.present[state.scene][:, None] & ~own
-    collision = hit.any(-1)
-    collided_with = torch.where(collision, hit.float().argmax(-1), -1)
+    collision = collided_with >= 0
 
     corner = boxes.corners(center[:, :agents], heading[:, :agents], size[:, :agents, :2])
     scene = state.scene[:, None, None].expand(corner.shape[:-1])
@@ -243,6 +238,34 @@ def find_events(
         wrong_way=wrong_way & alive,
         uncomfortable=uncomfortable & alive,
     )
+
+
+def collisions(
+    center: Float[Tensor, "world actor 2"],
+    heading: Float[Tensor, "world actor"],
+    size: Float[Tensor, "world actor 2"],
+    there: Bool[Tensor, "world actor"],
+    agents: int,
+) -> Int[Tensor, "world agent"]:
+    """For each car, the first slots, the lowest slot of another actor whose box overlaps its own, or -1.
+
+    Every car is held against every actor; a box that is not at a finite pose overlaps nothing.
+    """
+    wide = (slice(None), slice(0, agents), None)
+    shape = (len(center), agents, center.shape[1])
+    hit = boxes.overlap(
+        center[wide].expand(*shape, 2),
+        heading[wide].expand(shape),
+        size[wide].expand(*shape, 2),
+        center[:, None].expand(*shape, 2),
+        heading[:, None].expand(shape),
+        size[:, None].expand(*shape, 2),
+    )
+    sound = center.isfinite().all(-1) & heading.isfinite()
+    slots = torch.arange(shape[2], device=center.device)
+    own = slots == slots[:agents, None]
+    hit = hit & (there & sound)[:, None] & sound[:, :agents, None] & ~own
+    return torch.where(hit.any(-1), hit.float().argmax(-1), -1)
 
 
 def _ran_light(bank: SceneBank, before: BoxWorldState, state: BoxWorldState) -> Tensor:

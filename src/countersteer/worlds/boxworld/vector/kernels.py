@@ -20,6 +20,7 @@ import numba as nb
 import numpy as np
 
 from countersteer.scenarios.scenario import SignalState
+from countersteer.worlds.boxworld.compiled import inner
 from countersteer.worlds.boxworld.vector.roads import RUN
 
 __all__ = ["fill_reach", "observe_cars"]
@@ -42,7 +43,7 @@ def _bits(x):
     return np.float32(x).view(np.int32)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 @no_type_check
 def _threshold(distance, count, wanted, low, high):
     """The largest of the `wanted` smallest, and how many places are left for those that equal it.
@@ -75,7 +76,7 @@ def _threshold(distance, count, wanted, low, high):
     return high, np.int32(0) if high == FAR else np.int32(wanted - below)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 @no_type_check
 def _collect(distance, count, threshold, ties, place, chosen):
     """Write the entries of `place` whose distance is below the threshold, in their order; how many they are."""
@@ -96,7 +97,7 @@ def _collect(distance, count, threshold, ties, place, chosen):
     return np.int64(found)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 @no_type_check
 def _within(x, y, radius, xs, ys, first, first0, rows, cols, side, begin, squared, place):
     """Buffer the squared distances and places of all points within `radius` of a place, and some more.
@@ -150,7 +151,7 @@ def _within(x, y, radius, xs, ys, first, first0, rows, cols, side, begin, square
     return np.int64(count)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 @no_type_check
 def _nearest_points(
     x, y, bank, first0, reach0, rows, cols, side, begin, wanted, squared, bits, place, chosen
@@ -216,7 +217,7 @@ def fill_reach(reach, points, first, rows, cols, side, wanted):
             reach[row * cols + col] = math.sqrt(largest)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 @no_type_check
 def _nearest_rows(x, y, planes, stride, count, own, wanted, squared, bits, place, chosen):
     """Write which of `count` things (plane x, plane y) are nearest, without number `own`; returns how many."""
@@ -242,7 +243,7 @@ def _nearest_rows(x, y, planes, stride, count, own, wanted, squared, bits, place
     return _collect(bits, count, threshold, ties, place, chosen)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 @no_type_check
 def _fetch(vector, at, slots, plane, plane0, chosen, found):
     """Write one field of the chosen things, zero in the other slots; returns where the next field begins."""
@@ -253,7 +254,7 @@ def _fetch(vector, at, slots, plane, plane0, chosen, found):
     return at + slots
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 @no_type_check
 def _turn(vector, at, slots, found, x, y, cos, sin):
     """Turn fields x and y, which stand at `at`, minus (x, y), into the frame of a heading."""
@@ -263,7 +264,7 @@ def _turn(vector, at, slots, found, x, y, cos, sin):
         vector[at + slots + k] = cos * dy - sin * dx
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 @no_type_check
 def _mark(vector, at, slots, found):
     """Write the field `valid`; returns where the next field begins."""
@@ -272,7 +273,7 @@ def _mark(vector, at, slots, found):
     return at + slots
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 @no_type_check
 def _place(vector, at, slots, planes, plane0, stride, chosen, found, x, y, cos, sin):
     """Write x, y, cosine and sine of the chosen things in the frame of a car; returns where the next field begins.
@@ -292,7 +293,7 @@ def _place(vector, at, slots, planes, plane0, stride, chosen, found, x, y, cos, 
     return end
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 @no_type_check
 def _stand_actors(world, poses, cos, sin, speeds, sizes, kinds, present, planes, seat):
     """Write the actors of a world that are there, in their order; returns how many.
@@ -321,7 +322,7 @@ def _stand_actors(world, poses, cos, sin, speeds, sizes, kinds, present, planes,
     return n
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 @no_type_check
 def _stand_lights(world, points, cos, sin, states, planes):
     """Write the lights of a world that are known: x, y, cosine, sine, stop, caution; returns how many."""
