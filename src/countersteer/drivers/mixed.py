@@ -14,6 +14,7 @@ from countersteer.drivers.interface import Decision, Driver
 from countersteer.drivers.policy import PolicyDriver
 from countersteer.experts.interface import Label
 from countersteer.policies.interface import PolicyOutput
+from countersteer.vehicles.plans import Action
 from countersteer.worlds.interface import Capability, World
 
 __all__ = ["Linear", "MixedDriver"]
@@ -68,5 +69,7 @@ class MixedDriver(Driver):
         turn = tick // max(round(self.hold / world.dt), 1)
         draw = noise.uniform(seed, world.drives(), turn, "mixed-driver", world.agents)
         policy_drove = draw >= self.expert_share.at(progress)
+        assert isinstance(by_policy.action, Action)
+        assert isinstance(by_expert.action, Action)
         action = by_policy.action.map(lambda p, e: torch.where(policy_drove, p, e), by_expert.action)
         return Decision(action, policy_drove), memory

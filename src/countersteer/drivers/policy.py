@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from countersteer.drivers.interface import Decision, Driver
+from countersteer.errors import UserError
 from countersteer.experts.interface import Label
 from countersteer.policies.interface import PolicyOutput
 from countersteer.vehicles.plans import PlanSpec
@@ -39,6 +40,13 @@ class PolicyDriver(Driver):
     ) -> tuple[Decision, Any]:
         """See `Driver.act`."""
         assert output is not None
+        if output.plan is None:
+            raise UserError(
+                "the policy has no plan to track",
+                got="choices only",
+                expected="a policy that plans",
+                fix="drive it with a ChoiceDriver",
+            )
         motion = world.motion()
         action = self.tracker.track(output.plan, self.plan, motion.speed, motion.curvature)
         return Decision(action, torch.ones_like(motion.speed, dtype=torch.bool)), memory

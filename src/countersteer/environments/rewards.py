@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,7 @@ from countersteer.worlds.interface import Cause, Events, Truth
 __all__ = ["Coefficients", "ProductReward", "ProgressReward", "Reward", "StyleReward"]
 
 
+@runtime_checkable
 class Reward(Protocol):
     """What a tick was worth to each car."""
 

@@ -89,6 +89,7 @@ def drive(
         turn = driving.tick()
         assert turn.observation is not None
         plan = turn.output.plan if turn.output is not None else turn.label.plan  # type: ignore[union-attr]
+        assert plan is not None
         in_world = world_from_local(
             plan.position, truth.position[..., None, :], truth.heading[..., None].expand(plan.heading.shape)
         )
@@ -164,6 +165,7 @@ def open_loop_error(
         answer = policy.act(policy.encode(turn.observation), memory)
         memory = answer.memory
         use = turn.label.valid & turn.alive
+        assert answer.plan is not None
         miss = (answer.plan.position - turn.label.plan.position).norm(dim=-1).mean(-1)
         total += float(miss[use].sum())
         count += float(use.sum())

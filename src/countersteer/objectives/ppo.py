@@ -156,35 +156,35 @@ class PPO(Objective):
 
     def prepare(self, rollout: Rollout) -> Choices:
         """Advantages of whole sequences; the last tick of each only says what the one before led to."""
-        if rollout.reward is None or rollout.choice is None or rollout.value is None:
+        reward, choice, value = rollout.reward, rollout.choice, rollout.value
+        log_prob, condition = rollout.log_prob, rollout.condition
+        if reward is None or choice is None or value is None or log_prob is None or condition is None:
             raise UserError(
                 "PPO needs rewards, choices and values, and this rollout lacks them",
                 expected="a rollout driven with a reward by a policy that chooses and has a value",
                 fix="use a ChoiceDriver and a policy with a critic",
             )
-        assert rollout.log_prob is not None
-        assert rollout.condition is not None
-        steps, last = rollout[:, :-1], rollout[:, -1]
+        steps = (slice(None), slice(0, -1))
         found = generalised_advantages(
-            steps.reward,
-            steps.value,
-            last.value,
-            steps.terminated,
-            steps.truncated,
+            reward[steps],
+            value[steps],
+            value[:, -1],
+            rollout.terminated[steps],
+            rollout.truncated[steps],
             discount=self.discount,
             trace=self.trace,
         )
         size = found.advantage.abs()
-        use = steps.alive & found.advantage.isfinite()
+        use = rollout.alive[steps] & found.advantage.isfinite()
         largest = torch.where(use, size, 0.0).max()
         use = use & (size >= self.filter * largest)
         kept = found.advantage[use]
         advantage = (kept - kept.mean()) / (kept.std(correction=0) + 1e-8)
         return Choices(
-            observation=steps.observation[use],
-            style=self.coefficients.normalised(steps.condition[use]),
-            choice=steps.choice[use],
-            log_prob=steps.log_prob[use],
+            observation=rollout.observation[steps][use],
+            style=self.coefficients.normalised(condition[steps][use]),
+            choice=choice[steps][use],
+            log_prob=log_prob[steps][use],
             advantage=advantage,
             target=found.target[use],
         )

@@ -171,7 +171,7 @@ def train(
                     _prepare(policy, rollout)
                 store.add(rollout)
                 outcomes = rollout.outcomes()
-                log.write(learner.step, {"frames": store.frames, **outcomes}, whole=True)
+                log.write(learner.step, {"frames": float(store.frames), **outcomes}, whole=True)
                 seconds = time.monotonic() - began
                 progress.collected(number, collection.rounds, store.frames, seconds, outcomes)
                 _save(learner, store, checkpoints, generator, time.monotonic() - started)

@@ -20,7 +20,7 @@ from torch import Tensor
 from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.scenario import Scenario
 from countersteer.tensors import TensorTree
-from countersteer.vehicles.plans import Action
+from countersteer.vehicles.plans import Action, JerkAction
 
 if TYPE_CHECKING:
     from countersteer.worlds.boxworld.vector import VectorSpec
@@ -331,8 +331,11 @@ class World(abc.ABC):
         """What each controlled car knows now, leading dimensions `[world agent]`."""
 
     @abc.abstractmethod
-    def step(self, action: Action) -> Events:
-        """Advance every drive by one tick. Ended drives stay as they are until they are reset."""
+    def step(self, action: Action | JerkAction) -> Events:
+        """Advance every drive by one tick. Ended drives stay as they are until they are reset.
+
+        A world may take actions only, and refuse jerks.
+        """
 
     @abc.abstractmethod
     def fork(self, rows: Int[Tensor, "row"], *, fresh_noise: bool = False) -> Self:

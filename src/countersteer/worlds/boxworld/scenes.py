@@ -16,8 +16,8 @@ from torch import Tensor
 
 from countersteer.errors import UserError
 from countersteer.geometry import polylines
-from countersteer.geometry.boxes import rear_axle_to_center
-from countersteer.scenarios.scenario import ActorKind, Scenario
+from countersteer.scenarios.routes import route_of_track
+from countersteer.scenarios.scenario import ActorKind, MapKind, Scenario
 from countersteer.tensors import TensorTree
 from countersteer.worlds.boxworld.ground import GroundBank, bake
 
@@ -93,19 +93,6 @@ def _fill(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return values[index]
 
 
-def _logged_path(position: np.ndarray, heading: np.ndarray, valid: np.ndarray, back: float) -> np.ndarray:
-    """Rear-axle way points of a recorded car, at least half a metre apart, run out straight for 60 m."""
-    keep = np.flatnonzero(valid)
-    rear = position[keep, :2] - back * np.stack([np.cos(heading[keep]), np.sin(heading[keep])], -1)
-    points = [rear[0]]
-    for point in rear[1:]:
-        if np.linalg.norm(point - points[-1]) >= 0.5:
-            points.append(point)
-    course = np.array([np.cos(heading[keep[-1]]), np.sin(heading[keep[-1]])])
-    points.extend(points[-1] + course * d for d in (20.0, 40.0, 60.0))
-    return np.stack(points)
-
-
 def _path(points: np.ndarray) -> np.ndarray:
     dense = polylines.resample(points, PATH_SPACING)
     # Equal spacing exactly, so that arc length is an index: the last piece is cut rather than stretched.
@@ -117,8 +104,8 @@ def _path(points: np.ndarray) -> np.ndarray:
     return np.concatenate([dense, course[:, None], bend[:, None]], 1)
 
 
-def _slots(scenario: Scenario, agents: int) -> list[int]:
-    """Track indices in slot order: ego, then vehicles that go furthest, then everybody else."""
+def _slots(scenario: Scenario, agents: int, fewest: int) -> list[int | None]:
+    """Track indices in slot order: ego, then vehicles that go furthest (None: an empty slot), then everybody else."""
     tracks = scenario.tracks
     travelled = np.zeros(len(tracks.ids))
     for k in range(len(tracks.ids)):
@@ -132,28 +119,32 @@ def _slots(scenario: Scenario, agents: int) -> list[int]:
         drivable[scenario.ego] = True
         travelled[scenario.ego] = np.inf
     chosen = [int(k) for k in np.argsort(-travelled, kind="stable") if drivable[k]][:agents]
-    if len(chosen) < agents:
+    if len(chosen) < fewest:
         raise UserError(
             f"scenario {scenario.id!r} has too few cars to control",
             got=f"{len(chosen)} vehicles that are there at the start and move"
             + ("" if scenario.ego is not None else " (the source names no ego)"),
-            expected=f"{agents}",
-            fix="lower `agents` or leave this scenario out",
+            expected=f"at least {fewest}",
+            fix="lower `agents` or `fewest`, or leave this scenario out",
         )
-    return chosen + [k for k in range(len(tracks.ids)) if k not in chosen]
+    empty = [None] * (agents - len(chosen))
+    return chosen + empty + [k for k in range(len(tracks.ids)) if k not in chosen]
 
 
-def build_bank(scenarios: Sequence[Scenario], agents: int, dt: float) -> tuple[SceneBank, GroundBank]:
+def build_bank(
+    scenarios: Sequence[Scenario], agents: int, dt: float, fewest: int | None = None
+) -> tuple[SceneBank, GroundBank]:
     """Bake scenarios for boxworld.
 
     Args:
         scenarios: At least one; each needs a road and a route (or `agents` vehicles with logged paths).
         agents: Cars to control in each.
         dt: Tick [s]; tracks are resampled to it.
+        fewest: See `BoxWorldSpec`.
     """
     if not scenarios:
         raise UserError("boxworld was given no scenarios", got=0, expected="at least one scenario")
-    rows = [_scene_arrays(scenario, agents, dt) for scenario in scenarios]
+    rows = [_scene_arrays(scenario, agents, dt, fewest or agents) for scenario in scenarios]
     names = rows[0].keys()
     packed: dict[str, Tensor] = {}
     for name in names:
@@ -192,8 +183,8 @@ def _ground_bank(scenarios: Sequence[Scenario]) -> GroundBank:
     return bank
 
 
-def _scene_arrays(scenario: Scenario, agents: int, dt: float) -> dict[str, np.ndarray]:
-    tracks, order = scenario.tracks, _slots(scenario, agents)
+def _scene_arrays(scenario: Scenario, agents: int, dt: float, fewest: int) -> dict[str, np.ndarray]:
+    tracks, order = scenario.tracks, _slots(scenario, agents, fewest)
     ticks = int(scenario.duration / dt + 1e-6) + 1
     times = np.arange(ticks) * dt
     nearest = np.clip(np.searchsorted(scenario.times, times - dt / 2), 0, len(scenario.times) - 1)
@@ -201,7 +192,8 @@ def _scene_arrays(scenario: Scenario, agents: int, dt: float) -> dict[str, np.nd
     pose = np.zeros((len(order), ticks, 3))
     speed = np.zeros((len(order), ticks))
     valid = np.zeros((len(order), ticks), bool)
-    for slot, k in enumerate(order):
+    used = [(slot, k) for slot, k in enumerate(order) if k is not None]
+    for slot, k in used:
         there = tracks.valid[k]
         position = _fill(tracks.position[k, :, :2].astype(np.float64), there)
         heading = np.unwrap(_fill(tracks.heading[k].astype(np.float64), there))
@@ -214,16 +206,28 @@ def _scene_arrays(scenario: Scenario, agents: int, dt: float) -> dict[str, np.nd
     steps = np.linalg.norm(np.diff(pose[..., :2], axis=1), axis=-1)
     arc = np.concatenate([np.zeros((len(order), 1)), np.cumsum(steps, 1)], 1)
     far = np.linalg.norm(pose[..., :2] - pose[:, :1, :2], axis=-1).max(1)
-    kind = tracks.kind[order]
-    movable = np.isin(kind, [ActorKind.VEHICLE, ActorKind.CYCLIST]) & (far > _MOVING)
+    of_track = [0 if k is None else k for k in order]
+    present = np.array([k is not None for k in order])
+    kind, size = tracks.kind[of_track], tracks.size[of_track]
+    movable = np.isin(kind, [ActorKind.VEHICLE, ActorKind.CYCLIST]) & (far > _MOVING) & present
 
     paths, cruise = [], []
+    lanes = [feature for feature in scenario.road.features if feature.kind == MapKind.LANE]
     for slot, k in enumerate(order[:agents]):
+        if k is None:
+            paths.append(np.zeros((2, 4)))
+            cruise.append(2.0)
+            continue
         if k == scenario.ego and scenario.route is not None:
             points = scenario.route
         else:
-            back = float(rear_axle_to_center(float(tracks.size[k, 0])))
-            points = _logged_path(tracks.position[k], tracks.heading[k], tracks.valid[k], back)
+            points, _ = route_of_track(
+                tracks.position[k, :, :2].astype(np.float64),
+                tracks.heading[k].astype(np.float64),
+                tracks.valid[k],
+                float(tracks.size[k, 0]),
+                lanes,
+            )
         paths.append(_path(np.asarray(points, np.float64)))
         cruise.append(max(float(speed[slot][valid[slot]].max(initial=0.0)), 2.0))
     longest = max(len(path) for path in paths)
@@ -244,10 +248,10 @@ def _scene_arrays(scenario: Scenario, agents: int, dt: float) -> dict[str, np.nd
         "top_speed": speed.max(1).astype(f32),
         "valid": valid,
         "arc": arc.astype(f32),
-        "size": tracks.size[order].astype(f32),
+        "size": size.astype(f32),
         "kind": kind.astype(np.int64),
         "movable": movable,
-        "present": np.ones(len(order), bool),
+        "present": present,
         "ticks": np.array(ticks, np.int64),
         "path": path.astype(f32),
         "path_length": np.array([(len(p) - 1) * PATH_SPACING for p in paths], f32),

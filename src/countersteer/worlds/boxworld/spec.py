@@ -33,6 +33,8 @@ class StartSpec:
         set_speed: Range of the set speed relative to the recorded cruise; the start speed scales along.
         command_share: Share of drives in which a lane change is asked for, where a lane is there.
         command_time: When, since the start [s].
+        goal: How far ahead along its path a car's goal lies [m], fewest and most; where the path is shorter,
+            and if None, it is the path's end.
     """
 
     lateral: float = 0.05
@@ -41,6 +43,7 @@ class StartSpec:
     set_speed: tuple[float, float] = (0.8, 1.0)
     command_share: float = 0.0
     command_time: tuple[float, float] = (0.5, 6.0)
+    goal: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class BoxWorldSpec(WorldSpec):
         cameras: Cameras of every controlled car; may be empty.
         dt: Tick [s].
         agents: Controlled cars in each drive.
+        fewest: Cars that a scene must have to control, at least 1; where there are fewer than `agents`, slots
+            stay empty, and such a car has never begun (`alive` is False). None: as many as `agents`.
         duration: Longest drive [s]; a scenario that ends earlier ends the drive.
         traffic: Model of everybody else; None replays the recording.
         vehicle: What the controlled cars are drawn from.
@@ -76,13 +81,17 @@ class BoxWorldSpec(WorldSpec):
         command_duration: How long a lane-change command stays on [s].
         lost_distance, lost_heading: Beyond this the drive ends as LOST [m, rad].
         terminate: Causes that end a drive; the others are only reported.
+        clear_ended: Whether cars whose drive has ended are taken off the road; else they stand where it ended.
         vector: What the privileged sensor "vector" says, float32 `[world agent feature]`; None for no such
             sensor.
+        vector_dropout: Shares of its lane points and of its edge points that are hidden at random each tick, so
+            that nobody learns single points by heart (Gigaflow, arXiv 2502.03349, hides half of each).
     """
 
     cameras: tuple[Camera, ...] = (Camera(),)
     dt: float = 0.1
     agents: int = 1
+    fewest: int | None = None
     duration: float = 15.0
     traffic: IDM | None = None
     vehicle: VehicleSpec = VehicleSpec()
@@ -94,7 +103,9 @@ class BoxWorldSpec(WorldSpec):
     lost_distance: float = 4.0
     lost_heading: float = 1.0
     terminate: tuple[Cause, ...] = (Cause.COLLISION, Cause.LOST, Cause.NUMERIC, Cause.GOAL)
+    clear_ended: bool = False
     vector: VectorSpec | None = None
+    vector_dropout: tuple[float, float] = (0.0, 0.0)
 
     capabilities = frozenset({Capability.TRUTH, Capability.FORK, Capability.LOG})
 

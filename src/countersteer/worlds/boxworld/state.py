@@ -30,7 +30,7 @@ class BoxWorldState(TensorTree):
         drive: Identity for noise.
         cars, params: Motion and build of the controlled cars.
         arc, lateral, heading_error: Cars relative to their paths.
-        start_arc: `arc` at the start [m].
+        goal_arc: Where along its path each car's goal lies [m].
         path_offset: Lateral offset of the path from its route [m]; changed by commands.
         command, command_tick: Command and the age at which it comes, -1 for never.
         set_speed: [m/s].
@@ -51,7 +51,7 @@ class BoxWorldState(TensorTree):
     arc: Float[Tensor, "world agent"]
     lateral: Float[Tensor, "world agent"]
     heading_error: Float[Tensor, "world agent"]
-    start_arc: Float[Tensor, "world agent"]
+    goal_arc: Float[Tensor, "world agent"]
     path_offset: Float[Tensor, "world agent"]
     command: Int[Tensor, "world agent"]
     command_tick: Int[Tensor, "world agent"]
@@ -83,14 +83,14 @@ class SceneRows(TensorTree):
         return cls(**{field.name: getattr(bank, field.name)[scene] for field in fields(cls)})
 
 
-def place_cars(bank: SceneBank, state: BoxWorldState) -> BoxWorldState:
-    """Write the controlled cars into the first actor slots."""
+def place_cars(bank: SceneBank, state: BoxWorldState, *, clear_ended: bool) -> BoxWorldState:
+    """Write the controlled cars into the first actor slots; with `clear_ended` only those still driving are there."""
     agents = bank.path.shape[1]
     size = bank.size[state.scene, :agents]
     ahead = torch.stack([boxes.rear_axle_to_center(size[..., 0]), torch.zeros_like(size[..., 0])], -1)
     center = world_from_local(ahead, state.cars.position, state.cars.heading)
     cars = torch.cat([center, state.cars.heading[..., None]], -1)
-    there = torch.ones_like(state.alive)
+    there = state.alive if clear_ended else torch.ones_like(state.alive)
     return state.replace(
         actor=torch.cat([cars, state.actor[:, agents:]], 1),
         actor_speed=torch.cat([state.cars.speed, state.actor_speed[:, agents:]], 1),

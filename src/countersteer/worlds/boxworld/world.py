@@ -95,7 +95,7 @@ class BoxWorld(World):
         self.cameras = spec.cameras
         self.scenarios = tuple(scenarios)
         self.device = torch.device(device)
-        bank, ground = build_bank(scenarios, spec.agents, spec.dt)
+        bank, ground = build_bank(scenarios, spec.agents, spec.dt, spec.fewest)
         self.bank, self.ground = bank.to(self.device), ground.to(self.device)
         self.painter = Painter(spec.looks, self.bank, seed)
         self.roads = None
@@ -203,21 +203,36 @@ class BoxWorld(World):
             arc=arc,
             lateral=lateral,
             heading_error=error,
-            start_arc=arc,
+            goal_arc=self._goals(starts.drive, scene, arc),
             path_offset=zero,
             command=starts.command,
             command_tick=starts.command_tick,
             set_speed=starts.set_speed,
             speed_history=starts.speed[..., None].expand(-1, -1, HISTORY).contiguous(),
             yaw_history=(starts.speed * bend)[..., None].expand(-1, -1, HISTORY).contiguous(),
-            alive=torch.ones_like(starts.speed, dtype=torch.bool),
+            alive=self._begins(scene, starts.tick),
             cause=torch.zeros_like(starts.command),
             actor=pose,
             actor_speed=bank.speed[scene[:, None], actors, starts.tick[:, None]],
             actor_arc=bank.arc[scene[:, None], actors, starts.tick[:, None]],
             actor_there=bank.valid[scene[:, None], actors, starts.tick[:, None]],
         )
-        return place_cars(self.bank, give_commands(self.bank, state))
+        return place_cars(self.bank, give_commands(self.bank, state), clear_ended=self.spec.clear_ended)
+
+    def _begins(self, scene: Tensor, tick: Tensor) -> Tensor:
+        """Cars that are there to be driven."""
+        slots = torch.arange(self.agents, device=self.device)[None]
+        if self.spec.fewest is None:
+            return self.bank.present[scene[:, None], slots]
+        return self.bank.valid[scene[:, None], slots, tick[:, None]]
+
+    def _goals(self, drive: Tensor, scene: Tensor, arc: Tensor) -> Tensor:
+        end = self.bank.path_length[scene]
+        if self.spec.start.goal is None:
+            return end
+        low, high = self.spec.start.goal
+        share = noise.uniform(self.seed, drive, torch.zeros_like(drive), "goal", self.agents)
+        return torch.minimum(arc + low + (high - low) * share, end)
 
     # --- paths ----------------------------------------------------------------------------------
 
@@ -300,7 +315,7 @@ class BoxWorld(World):
             lateral=state.lateral,
             heading_error=state.heading_error,
             set_speed=state.set_speed,
-            remaining=still.path_length - state.arc,
+            remaining=state.goal_arc - state.arc,
             route=self.path_at(state.arc[..., None] + self._route_ahead).position,
         )
         actors = vector.Actors(
@@ -311,7 +326,19 @@ class BoxWorld(World):
             present=state.actor_there & still.present,
         )
         lights = vector.Lights(still.stop_point, still.stop_heading, lights_now(bank, state))
-        return vector.observe(spec, self.roads, state.scene, ego, actors, lights)
+        seen = vector.observe(spec, self.roads, state.scene, ego, actors, lights)
+        return self._hide(seen, spec) if max(self.spec.vector_dropout) > 0.0 else seen
+
+    def _hide(self, seen: Tensor, spec: vector.VectorSpec) -> Tensor:
+        """Lane and edge points left out at random, each with all that is said of it."""
+        state = self.state
+        for name, share in zip(("lanes", "edges"), self.spec.vector_dropout, strict=True):
+            group = spec.layout[name]
+            draw = noise.uniform(self.seed, state.drive, state.age, f"hide-{name}", self.agents * group.slots)
+            kept = (draw >= share).unflatten(-1, (self.agents, 1, group.slots))
+            items = seen[..., group.start : group.stop].unflatten(-1, (len(group.fields), group.slots))
+            seen[..., group.start : group.stop] = (items * kept).flatten(-2)
+        return seen
 
     def _still(self) -> SceneRows:
         """What the scenes of the drives say that no tick changes; gathered anew where drives have begun."""
@@ -420,9 +447,8 @@ class BoxWorld(World):
         arc, offset, error, _ = locate(
             self.bank, state.scene, cars.position, cars.heading, state.path_offset, state.arc
         )
-        self.state = place_cars(
-            self.bank, state.replace(cars=cars, arc=arc, lateral=offset, heading_error=error)
-        )
+        moved = state.replace(cars=cars, arc=arc, lateral=offset, heading_error=error)
+        self.state = place_cars(self.bank, moved, clear_ended=self.spec.clear_ended)
 
     # --- copying --------------------------------------------------------------------------------
 

@@ -137,6 +137,7 @@ def _settings(spec: BoxWorldSpec, by_jerk: bool):
         lost_distance=float(spec.lost_distance),
         lost_heading=float(spec.lost_heading),
         terminate=sum(1 << int(cause) for cause in set(spec.terminate)),
+        clear_ended=int(spec.clear_ended),
     )
 
 

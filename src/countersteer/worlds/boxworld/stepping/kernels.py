@@ -66,6 +66,7 @@ class Settings(NamedTuple):
     lost_distance: float
     lost_heading: float
     terminate: int
+    clear_ended: int
 
 
 class Scenes(NamedTuple):
@@ -122,6 +123,7 @@ class State(NamedTuple):
     arc: ndarray
     lateral: ndarray
     heading_error: ndarray
+    goal_arc: ndarray
     path_offset: ndarray
     command: ndarray
     command_tick: ndarray
@@ -375,14 +377,14 @@ def _give_command(scenes, before, after, w, scene, a):
 
 @inner
 @no_type_check
-def _place_car(scenes, after, w, scene, a):
+def _place_car(scenes, after, w, scene, a, there):
     ahead = scenes.size[scene, a, 0] * F(REAR_AXLE_SHARE)
     heading = after.heading[w, a]
     after.actor[w, a, 0] = after.position[w, a, 0] + ahead * math.cos(heading)
     after.actor[w, a, 1] = after.position[w, a, 1] + ahead * math.sin(heading)
     after.actor[w, a, 2] = heading
     after.actor_speed[w, a] = after.speed[w, a]
-    after.actor_there[w, a] = True
+    after.actor_there[w, a] = there
 
 
 @inner
@@ -494,7 +496,7 @@ def _find_events(settings, scenes, ground, before, after, found, w, scene, a, fi
         origin = -after.path_offset[w, a]
     beyond = max(lateral - max(origin, F(0.0)), min(origin, F(0.0)) - lateral)
     lost = beyond > F(settings.lost_distance) or abs(after.heading_error[w, a]) > F(settings.lost_heading)
-    goal = after.arc[w, a] > scenes.path_length[scene, a] - F(5.0)
+    goal = after.arc[w, a] > before.goal_arc[w, a] - F(5.0)
     there = math.isfinite(after.position[w, a, 0]) and math.isfinite(after.position[w, a, 1])
     numeric = not (finite and there)
 
@@ -565,7 +567,7 @@ def _advance_world(settings, scenes, ground, before, turns, pushes, after, found
         after.speed_history[w, a, history - 1] = after.speed[w, a]
         after.yaw_history[w, a, history - 1] = after.speed[w, a] * after.curvature[w, a]
         _give_command(scenes, before, after, w, scene, a)
-        _place_car(scenes, after, w, scene, a)
+        _place_car(scenes, after, w, scene, a, before.alive[w, a] or not settings.clear_ended)
     side = fill_grid(after.actor, after.actor_there, scenes.size, scenes.present, w, scene, first, next_one)
     for a in range(agents):
         if before.alive[w, a]:

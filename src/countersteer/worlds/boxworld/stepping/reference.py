@@ -71,7 +71,7 @@ def advance(
         speed_history=torch.cat([before.speed_history[..., 1:], cars.speed[..., None]], -1),
         yaw_history=torch.cat([before.yaw_history[..., 1:], (cars.speed * cars.curvature)[..., None]], -1),
     )
-    state = place_cars(bank, give_commands(bank, state))
+    state = place_cars(bank, give_commands(bank, state), clear_ended=spec.clear_ended)
     events = find_events(spec, bank, ground, before, state, finite)
     state = state.replace(
         alive=before.alive & ~events.terminated & ~events.truncated,
@@ -206,7 +206,7 @@ def find_events(
     origin = torch.where(command_now(spec, state)[0], -state.path_offset, 0.0)
     beyond = torch.maximum(state.lateral - origin.clamp(min=0.0), origin.clamp(max=0.0) - state.lateral)
     lost = (beyond > spec.lost_distance) | (state.heading_error.abs() > spec.lost_heading)
-    goal = state.arc > bank.path_length[state.scene] - 5.0
+    goal = state.arc > state.goal_arc - 5.0
     numeric = ~finite | ~cars.position.isfinite().all(-1)
 
     cause = torch.zeros_like(state.cause)

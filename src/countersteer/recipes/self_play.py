@@ -1,0 +1,86 @@
+"""Self-play from pixels, after Gigapixel (arXiv 2606.19641): a teacher that sees everything, a student that sees pictures.
+
+    countersteer train self_play_teacher --out runs/teacher      an hour on two 2.5 GHz cores
+
+Every car of every world is driven by the same network. The teacher reads the vector observation and learns from
+rewards whose coefficients differ from car to car and are part of what it reads.
+"""
+
+from __future__ import annotations
+
+from countersteer.drivers.choice import ChoiceDriver
+from countersteer.environments.rewards import Coefficients, StyleReward
+from countersteer.objectives.ppo import PPO
+from countersteer.policies.teacher import TeacherSpec
+from countersteer.scenarios.procedural import RoadKind
+from countersteer.scenarios.sources import ProceduralRoads
+from countersteer.training.recipe import Collection, Learning, Recipe
+from countersteer.vehicles.bicycle import VehicleSpec
+from countersteer.vehicles.jerk import JerkSpec
+from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
+from countersteer.worlds.boxworld.vector import VectorSpec
+from countersteer.worlds.interface import Cause
+
+__all__ = ["roads", "self_play_teacher", "self_play_world"]
+
+_SEES = VectorSpec(cars=8, lanes=16, edges=16, lights=2, route=(2.5, 5.0, 10.0, 20.0, 40.0))
+
+
+def roads(count: int = 200, seed: int = 0) -> ProceduralRoads:
+    """Roads full of cars, four in ten of them intersections; sets of other seeds share none."""
+    return ProceduralRoads(
+        count=count,
+        seed=seed,
+        kinds=(RoadKind.GENTLE, RoadKind.TIGHT, RoadKind.S_CURVE, RoadKind.RAMP),
+        lanes=(1, 3),
+        traffic=(8, 14),
+        intersections=0.4,
+    )
+
+
+def self_play_world(agents: int = 12) -> BoxWorldSpec:
+    """A world in which every car is driven; each has a goal ahead on its path and leaves when it is there."""
+    return BoxWorldSpec(
+        cameras=(),
+        agents=agents,
+        fewest=2,
+        duration=20.0,
+        vehicle=VehicleSpec(
+            delay=(0.0, 0.0),
+            curvature_gain=(1.0, 1.0),
+            curvature_bias=(0.0, 0.0),
+            acceleration_gain=(1.0, 1.0),
+        ),
+        jerk=JerkSpec(),
+        start=StartSpec(lateral=0.2, heading=0.03, speed=0.1, set_speed=(0.8, 1.1), goal=(40.0, 110.0)),
+        lost_distance=6.0,
+        terminate=(Cause.COLLISION, Cause.OFF_ROAD, Cause.LOST, Cause.NUMERIC, Cause.GOAL),
+        clear_ended=True,
+        vector=_SEES,
+        vector_dropout=(0.3, 0.3),
+    )
+
+
+def self_play_teacher() -> Recipe:
+    """The privileged teacher: PPO in worlds where every car is itself."""
+    coefficients = Coefficients()
+    drives, agents, ticks, rounds = 64, 12, 65, 400
+    return Recipe(
+        name="self_play_teacher",
+        scenarios=roads(),
+        world=self_play_world(agents),
+        policy=TeacherSpec(vector=_SEES, coefficients=coefficients, item=32, hidden=192),
+        expert=None,
+        driver=ChoiceDriver(),
+        objective=PPO(reward=StyleReward(dt=0.1, coefficients=coefficients), coefficients=coefficients),
+        collection=Collection.even(rounds, rounds * drives * agents * ticks, drives, fewest_alive=0.3),
+        learning=Learning(
+            steps=rounds * 18,
+            sequences=128,
+            length=ticks,
+            learning_rate=5e-4,
+            weight_decay=0.0,
+            clip=0.5,
+            checkpoint_every=360,
+        ),
+    )
