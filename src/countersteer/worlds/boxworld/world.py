@@ -104,6 +104,7 @@ class BoxWorld(World):
             self.roads = roads.to(self.device)
         ahead = spec.vector.route if spec.vector is not None else ()
         self._route_ahead = torch.tensor(ahead, device=self.device)
+        self._targets_ahead = torch.tensor(TARGET_DISTANCES, device=self.device)
         self._rows: tuple[Tensor, SceneRows] | None = None
         self.state = self._begin(self._rest_starts())
 
@@ -324,8 +325,7 @@ class BoxWorld(World):
         active, age = command_now(self.spec, state)
         points = state.arc.new_zeros(*state.arc.shape, len(TARGET_DISTANCES), 2)
         if self.spec.target_points:
-            ahead = torch.tensor(TARGET_DISTANCES, device=self.device)
-            points = self.path_at(state.arc[..., None] + ahead).position
+            points = self.path_at(state.arc[..., None] + self._targets_ahead).position
             heading = state.cars.heading[..., None].expand(points.shape[:-1])
             points = local_from_world(points, state.cars.position[..., None, :], heading)
         return Intent(
@@ -365,7 +365,7 @@ class BoxWorld(World):
         points = self.path_at(state.arc[..., None] + front[..., None] + ahead)
         none = torch.full_like(front, math.inf)
 
-        def distance(position: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
+        def distance(position: Tensor, reach: Tensor | float) -> tuple[Tensor, Tensor]:
             """First path point [m past the bumper] within `reach` of each thing, and where it is."""
             gap = points.position[:, :, :, None] - position[:, None, None]
             along = (gap[..., 0] * points.heading.cos()[..., None]) + (
@@ -392,7 +392,7 @@ class BoxWorld(World):
 
         if bank.stop_point.shape[1] == 0:
             return lead_gap, lead_speed, none
-        gaps, _ = distance(bank.stop_point[state.scene], torch.tensor(2.0, device=self.device))
+        gaps, _ = distance(bank.stop_point[state.scene], 2.0)
         red = lights_now(self.bank, state) == SignalState.STOP
         return lead_gap, lead_speed, torch.where(red[:, None], gaps, math.inf).min(-1).values
 
