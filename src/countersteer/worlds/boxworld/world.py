@@ -393,7 +393,7 @@ class BoxWorld(World):
         if bank.stop_point.shape[1] == 0:
             return lead_gap, lead_speed, none
         gaps, _ = distance(bank.stop_point[state.scene], 2.0)
-        red = lights_now(self.bank, state) == SignalState.STOP
+        red = lights_now(self.bank, state) == int(SignalState.STOP)
         return lead_gap, lead_speed, torch.where(red[:, None], gaps, math.inf).min(-1).values
 
     # --- moving ---------------------------------------------------------------------------------
