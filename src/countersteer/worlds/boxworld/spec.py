@@ -13,6 +13,7 @@ from countersteer.scenarios.scenario import Scenario
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.jerk import JerkSpec
+from countersteer.worlds.boxworld.engine import Engine
 from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.interface import Capability, Cause, WorldSpec
 
@@ -78,6 +79,7 @@ class BoxWorldSpec(WorldSpec):
         terminate: Causes that end a drive; the others are only reported.
         vector: What the privileged sensor "vector" says, float32 `[world agent feature]`; None for no such
             sensor.
+        engine: What computes ticks and the vector.
     """
 
     cameras: tuple[Camera, ...] = (Camera(),)
@@ -95,6 +97,7 @@ class BoxWorldSpec(WorldSpec):
     lost_heading: float = 1.0
     terminate: tuple[Cause, ...] = (Cause.COLLISION, Cause.LOST, Cause.NUMERIC, Cause.GOAL)
     vector: VectorSpec | None = None
+    engine: Engine = Engine.AUTO
 
     capabilities = frozenset({Capability.TRUTH, Capability.FORK, Capability.LOG})
 

@@ -312,7 +312,7 @@ class BoxWorld(World):
             present=state.actor_there & still.present,
         )
         lights = vector.Lights(still.stop_point, still.stop_heading, lights_now(bank, state))
-        return vector.observe(spec, self.roads, state.scene, ego, actors, lights)
+        return vector.observe(spec, self.roads, state.scene, ego, actors, lights, self.spec.engine)
 
     def _still(self) -> SceneRows:
         """What the scenes of the drives say that no tick changes; gathered anew where drives have begun."""
