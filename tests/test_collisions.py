@@ -1,4 +1,4 @@
-"""Collisions by the grid against every pair."""
+"""The collision kernel against its reference."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def both(pose: np.ndarray, there: np.ndarray, size: np.ndarray, used: np.ndarray
 
 @given(st.integers(0, 10_000), st.integers(1, 90), st.floats(3.0, 120.0))
 @settings(max_examples=60, deadline=None)
-def test_the_grid_finds_what_every_pair_finds(seed: int, actors: int, extent: float):
+def test_the_kernel_finds_what_the_reference_finds(seed: int, actors: int, extent: float):
     fast, plain = both(*crowd(seed, 8, actors, extent), agents=min(actors, 7))
     # Boxes that touch to a rounding error may fall to either side.
     assert int((fast != plain).sum()) <= 1, (fast[fast != plain], plain[fast != plain])
@@ -64,7 +64,7 @@ def test_a_box_that_is_nowhere_hits_nobody():
             assert (fast[0] != 1).all()
 
 
-def test_far_from_the_origin_a_grid_is_as_good():
+def test_far_from_the_origin_it_is_as_good():
     pose, there, size, used = crowd(0, 4, 30, 10.0)
     pose[..., :2] *= np.float32(1e30)
     fast, plain = both(pose, there, size, used, 5)

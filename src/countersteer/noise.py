@@ -46,7 +46,8 @@ def uniform(
     """
     word = (seed ^ (zlib.crc32(consumer.encode()) << 20)) & ((1 << 64) - 1)
     signed = word - (1 << 64) if word >> 63 else word
-    key = torch.tensor(signed, dtype=torch.int64, device=drive.device)
+    # Filled in on the device: a tensor of the host's number would be a copy that waits.
+    key = torch.full((), signed, dtype=torch.int64, device=drive.device)
     state = _mix(_mix(_mix(key) ^ drive.long()) ^ tick.long())
     lanes = torch.arange(count, device=drive.device, dtype=torch.int64)
     bits = _mix(state[..., None] ^ _mix(lanes))

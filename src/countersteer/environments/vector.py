@@ -202,7 +202,7 @@ class DrivingVectorEnv(VectorEnv[Arrays, ndarray, ndarray]):
     def _begin(self, mask: Tensor) -> None:
         """Begin the next drives of these rows."""
         world = self.world
-        world.reset(mask, world.draw_starts(self._next_drive))
+        world.reset(mask, world.draw_starts(self._next_drive[mask]))
         self._next_drive = torch.where(mask, self._next_drive + world.batch, self._next_drive)
         self._terminated = self._terminated & ~mask[:, None]
         self._truncated = self._truncated & ~mask[:, None]

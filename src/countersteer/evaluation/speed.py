@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,19 +62,23 @@ class SpeedRow:
         return dataclasses.asdict(self)
 
 
-def with_cars(scenarios: Sequence[Scenario], cars: int) -> list[Scenario]:
-    """Those of the scenarios in which so many cars can be controlled."""
-    fit = []
+def with_cars(scenarios: Iterable[Scenario], cars: int, most: int | None = None) -> list[Scenario]:
+    """Those of the scenarios in which so many cars can be controlled, the first `most` of them."""
+    fit: list[Scenario] = []
+    tried = 0
     for scenario in scenarios:
+        tried += 1
         try:
             BoxWorldSpec(cameras=(), agents=cars).build([scenario], 1, 0)
         except UserError:
             continue
         fit.append(scenario)
+        if len(fit) == most:
+            break
     if not fit:
         raise UserError(
             f"no scene has {cars} cars to control",
-            got=f"{len(scenarios)} scenes",
+            got=f"{tried} scenes",
             fix="ask for fewer cars, or give other scenes",
         )
     return fit
@@ -82,11 +86,11 @@ def with_cars(scenarios: Sequence[Scenario], cars: int) -> list[Scenario]:
 
 def crossroads(count: int, cars: int) -> list[Scenario]:
     """Generated junctions with traffic in which `cars` can be controlled, at most `count`, always the same."""
-    tries = [
+    tries = (
         procedural_road(9_000_000 + seed, RoadKind.INTERSECTION, lanes=2, traffic=2 * cars + 8)
         for seed in range(3 * count)
-    ]
-    return with_cars(tries, cars)[:count]
+    )
+    return with_cars(tries, cars, count)
 
 
 def measure(

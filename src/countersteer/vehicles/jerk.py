@@ -47,10 +47,8 @@ class JerkSpec:
 
     def action(self, choice: Int[Tensor, "*batch"]) -> JerkAction:
         """The pair with this number, in [0, choices); the lateral jerk counts up first."""
-        longitudinal, lateral = (
-            torch.tensor(values, device=choice.device) for values in (self.longitudinal, self.lateral)
-        )
-        return JerkAction(longitudinal[choice // len(lateral)], lateral[choice % len(lateral)])
+        lateral = len(self.lateral)
+        return JerkAction(_pick(self.longitudinal, choice // lateral), _pick(self.lateral, choice % lateral))
 
 
 def command(state: VehicleState, action: JerkAction, dt: float, jerk: JerkSpec, limits: Limits) -> Action:
@@ -77,6 +75,14 @@ def command(state: VehicleState, action: JerkAction, dt: float, jerk: JerkSpec, 
     wanted = (lateral / (soon * soon)).clamp(-limits.curvature, limits.curvature)
     most = limits.curvature_rate * dt
     return Action(bend + (wanted - bend).clamp(-most, most), acceleration)
+
+
+def _pick(values: tuple[float, ...], index: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Entries of a short list, without a copy of the list from the host."""
+    picked = torch.full(index.shape, values[0], device=index.device)
+    for number, value in enumerate(values[1:], 1):
+        picked = torch.where(index == number, value, picked)
+    return picked
 
 
 def _add(

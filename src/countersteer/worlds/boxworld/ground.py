@@ -400,7 +400,8 @@ class GroundBank:
         tile_cols = (self.cell_shape[scene][..., 1] - 2) // TILE + 1
         tile = self.tile[self.tile_start[scene] + row // TILE * tile_cols + col // TILE].long()
         first = row % TILE * TILE_SIDE + col % TILE
-        around = torch.tensor([0, 1, TILE_SIDE, TILE_SIDE + 1], device=first.device)
+        corner = torch.arange(4, device=first.device)
+        around = corner // 2 * TILE_SIDE + corner % 2
         return self.cells[tile[..., None], first[..., None] + around]
 
     def edge_distance(

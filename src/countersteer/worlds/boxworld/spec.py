@@ -13,6 +13,7 @@ from countersteer.scenarios.scenario import Scenario
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.jerk import JerkSpec
+from countersteer.worlds.boxworld.engine import Engine
 from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.interface import Capability, Cause, WorldSpec
 
@@ -86,6 +87,7 @@ class BoxWorldSpec(WorldSpec):
             sensor.
         vector_dropout: Shares of its lane points and of its edge points that are hidden at random each tick, so
             that nobody learns single points by heart (Gigaflow, arXiv 2502.03349, hides half of each).
+        engine: What computes ticks and the vector.
     """
 
     cameras: tuple[Camera, ...] = (Camera(),)
@@ -106,6 +108,7 @@ class BoxWorldSpec(WorldSpec):
     clear_ended: bool = False
     vector: VectorSpec | None = None
     vector_dropout: tuple[float, float] = (0.0, 0.0)
+    engine: Engine = Engine.AUTO
 
     capabilities = frozenset({Capability.TRUTH, Capability.FORK, Capability.LOG})
 

@@ -103,8 +103,8 @@ def give_commands(bank: SceneBank, state: BoxWorldState) -> BoxWorldState:
     now = (state.command_tick >= 0) & (state.age[:, None] == state.command_tick)
     left = bank.left_offset[state.scene][:, None]
     right = bank.right_offset[state.scene][:, None]
-    target = torch.where(state.command == Command.LEFT, left, right)
-    given = now & (state.command != Command.FOLLOW) & ~target.isnan()
+    target = torch.where(state.command == int(Command.LEFT), left, right)
+    given = now & (state.command != int(Command.FOLLOW)) & ~target.isnan()
     offset = torch.where(given, target, state.path_offset)
     return state.replace(path_offset=offset, lateral=state.lateral + state.path_offset - offset)
 

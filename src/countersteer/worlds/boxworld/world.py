@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -17,11 +16,12 @@ from countersteer.errors import UserError
 from countersteer.geometry import boxes
 from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import local_from_world, world_from_local, wrap_angle
-from countersteer.scenarios.scenario import Scenario, SignalState
+from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles import bicycle
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.boxworld import vector
-from countersteer.worlds.boxworld.paths import LEAD_RANGE, locate, route_at
+from countersteer.worlds.boxworld.leads import look_ahead
+from countersteer.worlds.boxworld.paths import locate, route_at
 from countersteer.worlds.boxworld.rendering import Images, Outputs, render
 from countersteer.worlds.boxworld.scenes import build_bank
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
@@ -104,6 +104,7 @@ class BoxWorld(World):
             self.roads = roads.to(self.device)
         ahead = spec.vector.route if spec.vector is not None else ()
         self._route_ahead = torch.tensor(ahead, device=self.device)
+        self._targets_ahead = torch.tensor(TARGET_DISTANCES, device=self.device)
         self._rows: tuple[Tensor, SceneRows] | None = None
         self.state = self._begin(self._rest_starts())
 
@@ -326,7 +327,7 @@ class BoxWorld(World):
             present=state.actor_there & still.present,
         )
         lights = vector.Lights(still.stop_point, still.stop_heading, lights_now(bank, state))
-        seen = vector.observe(spec, self.roads, state.scene, ego, actors, lights)
+        seen = vector.observe(spec, self.roads, state.scene, ego, actors, lights, self.spec.engine)
         return self._hide(seen, spec) if max(self.spec.vector_dropout) > 0.0 else seen
 
     def _hide(self, seen: Tensor, spec: vector.VectorSpec) -> Tensor:
@@ -351,8 +352,7 @@ class BoxWorld(World):
         active, age = command_now(self.spec, state)
         points = state.arc.new_zeros(*state.arc.shape, len(TARGET_DISTANCES), 2)
         if self.spec.target_points:
-            ahead = torch.tensor(TARGET_DISTANCES, device=self.device)
-            points = self.path_at(state.arc[..., None] + ahead).position
+            points = self.path_at(state.arc[..., None] + self._targets_ahead).position
             heading = state.cars.heading[..., None].expand(points.shape[:-1])
             points = local_from_world(points, state.cars.position[..., None, :], heading)
         return Intent(
@@ -366,7 +366,7 @@ class BoxWorld(World):
     def truth(self) -> Truth:
         """See `World.truth`."""
         state, cars = self.state, self.state.cars
-        lead_gap, lead_speed, stop_gap = self._ahead(state)
+        lead_gap, lead_speed, stop_gap = look_ahead(self.bank, state, self.spec.engine)
         return Truth(
             position=cars.position,
             heading=cars.heading,
@@ -382,46 +382,6 @@ class BoxWorld(World):
             stop_gap=stop_gap,
             alive=state.alive,
         )
-
-    def _ahead(self, state: BoxWorldState) -> tuple[Tensor, Tensor, Tensor]:
-        """Gap and speed of the next actor on each car's path, and the gap to the next red light."""
-        bank, agents = self.bank, self.agents
-        length, width = (bank.size[state.scene, :agents, k] for k in (0, 1))
-        front = boxes.rear_axle_to_center(length) + length / 2
-        ahead = torch.arange(0.0, LEAD_RANGE, 2.0, device=self.device)
-        points = self.path_at(state.arc[..., None] + front[..., None] + ahead)
-        none = torch.full_like(front, math.inf)
-
-        def distance(position: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
-            """First path point [m past the bumper] within `reach` of each thing, and where it is."""
-            gap = points.position[:, :, :, None] - position[:, None, None]
-            along = (gap[..., 0] * points.heading.cos()[..., None]) + (
-                gap[..., 1] * points.heading.sin()[..., None]
-            )
-            across = gap.square().sum(-1) - along.square()
-            near = (along.abs() < 1.5) & (across.clamp(min=0).sqrt() < reach)
-            found = torch.where(near, ahead[:, None] - along, math.inf)
-            return found.min(2)
-
-        size = bank.size[state.scene]
-        reach = (width[:, :, None] + size[:, None, :, 1]) / 2 + 0.3
-        gaps, where = distance(state.actor[..., :2], reach[:, :, None])
-        own = (
-            torch.arange(size.shape[1], device=self.device)
-            == torch.arange(agents, device=self.device)[:, None]
-        )
-        gaps = torch.where(state.actor_there[:, None] & ~own, gaps - size[:, None, :, 0] / 2, math.inf)
-        lead_gap, lead = gaps.min(-1)
-        course = points.heading.gather(-1, where.gather(-1, lead[..., None])).squeeze(-1)
-        lead_heading = state.actor[..., 2].gather(1, lead)
-        lead_speed = (state.actor_speed.gather(1, lead) * (lead_heading - course).cos()).clamp(min=0.0)
-        lead_speed = torch.where(lead_gap.isinf(), torch.zeros_like(none), lead_speed)
-
-        if bank.stop_point.shape[1] == 0:
-            return lead_gap, lead_speed, none
-        gaps, _ = distance(bank.stop_point[state.scene], torch.tensor(2.0, device=self.device))
-        red = lights_now(self.bank, state) == SignalState.STOP
-        return lead_gap, lead_speed, torch.where(red[:, None], gaps, math.inf).min(-1).values
 
     # --- moving ---------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """One tick of the boxworld: vehicles, traffic, commands and events of every drive at once.
 
 On the CPU a numba kernel does it, elsewhere the batched PyTorch of `reference`, which is the specification
-and is differentiable.
+and is differentiable; `BoxWorldSpec.engine` can choose otherwise.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from countersteer.traffic.idm import IDM
 from countersteer.vehicles.bicycle import VehicleState
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction
+from countersteer.worlds.boxworld.engine import Engine, compiled
 from countersteer.worlds.boxworld.ground import GroundBank
 from countersteer.worlds.boxworld.scenes import SceneBank
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
@@ -56,8 +57,10 @@ def advance(
     # What turns the car and what drives it.
     turn, push = (action.lateral, action.longitudinal) if by_jerk else (action.curvature, action.acceleration)
     learned = torch.is_grad_enabled() and (turn.requires_grad or push.requires_grad)
-    if state.scene.device.type != "cpu" or learned:
-        return reference.advance(spec, bank, ground, state, action)
+    engine = spec.engine.on(state.scene.device, learned=learned)
+    if engine is not Engine.KERNEL:
+        run = compiled(reference.advance) if engine is Engine.COMPILED else reference.advance
+        return run(spec, bank, ground, state, action)
     from countersteer.worlds.boxworld.stepping import kernels
 
     cars, shape, actors = state.cars, state.alive.shape, state.actor_there.shape

@@ -21,7 +21,7 @@ from countersteer.worlds.boxworld.ground import DIRECTION_RESOLUTION, EDGE_STEP,
 from countersteer.worlds.boxworld.paths import LEAD_RANGE, WINDOW
 from countersteer.worlds.boxworld.paths_kernels import point_at, wrap
 from countersteer.worlds.boxworld.scenes import PATH_SPACING
-from countersteer.worlds.boxworld.stepping.collisions import fill_grid, first_hit, table_size
+from countersteer.worlds.boxworld.stepping.collisions import first_hit
 from countersteer.worlds.boxworld.stepping.reference import COMFORT
 from countersteer.worlds.interface import Cause, Command
 
@@ -539,7 +539,7 @@ def _no_events(before, after, found, w, a):
 
 @inner
 @no_type_check
-def _advance_world(settings, scenes, ground, before, turns, pushes, after, found, w, first, next_one):
+def _advance_world(settings, scenes, ground, before, turns, pushes, after, found, w):
     scene, agents = before.scene[w], before.speed.shape[1]
     running = False
     for a in range(agents):
@@ -568,11 +568,10 @@ def _advance_world(settings, scenes, ground, before, turns, pushes, after, found
         after.yaw_history[w, a, history - 1] = after.speed[w, a] * after.curvature[w, a]
         _give_command(scenes, before, after, w, scene, a)
         _place_car(scenes, after, w, scene, a, before.alive[w, a] or not settings.clear_ended)
-    side = fill_grid(after.actor, after.actor_there, scenes.size, scenes.present, w, scene, first, next_one)
     for a in range(agents):
         if before.alive[w, a]:
             finite = math.isfinite(turns[w, a]) and math.isfinite(pushes[w, a])
-            hit = first_hit(after.actor, scenes.size, w, scene, a, side, first, next_one)
+            hit = first_hit(after.actor, after.actor_there, scenes.size, scenes.present, w, scene, a)
             _find_events(settings, scenes, ground, before, after, found, w, scene, a, finite, hit)
         else:
             _no_events(before, after, found, w, a)
@@ -585,7 +584,5 @@ def advance(settings, scenes, ground, before, turns, pushes, after, found):
 
     `turns` and `pushes` are curvatures and accelerations, or lateral and longitudinal jerks.
     """
-    actors = before.actor.shape[1]
     for w in nb.prange(len(before.scene)):
-        first, next_one = np.empty(table_size(actors), np.int32), np.empty(actors, np.int32)
-        _advance_world(settings, scenes, ground, before, turns, pushes, after, found, w, first, next_one)
+        _advance_world(settings, scenes, ground, before, turns, pushes, after, found, w)

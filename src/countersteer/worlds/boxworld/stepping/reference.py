@@ -156,7 +156,7 @@ def _stop_at_lights(
     )
     aligned = (course[:, None] - state.actor[..., 2:]).cos() > 0.7
     distance = ahead[..., 0] - bank.size[state.scene][..., :1] / 2
-    red = (lights_now(bank, state) == SignalState.STOP)[:, None] & aligned
+    red = (lights_now(bank, state) == int(SignalState.STOP))[:, None] & aligned
     red = red & (ahead[..., 1].abs() < 2.0) & (distance > 0)
     to_light = torch.where(red, distance, math.inf).min(-1).values
     return torch.minimum(gap, to_light), torch.where(to_light < gap, torch.zeros_like(speed), speed)
@@ -223,7 +223,7 @@ def find_events(
         if name in spec.terminate:
             cause = torch.where(flag, int(name), cause)
     alive = before.alive
-    terminated = alive & (cause != Cause.NONE)
+    terminated = alive & (cause != int(Cause.NONE))
     over = (state.tick >= bank.ticks[state.scene] - 1) | (state.age >= round(spec.duration / spec.dt))
     truncated = alive & ~terminated & over[:, None]
     cause = torch.where(truncated, int(Cause.TIME), cause)
@@ -282,4 +282,4 @@ def _ran_light(bank: SceneBank, before: BoxWorldState, state: BoxWorldState) -> 
     was, now = past(before.cars), past(state.cars)
     aligned = (state.cars.heading[..., None] - course).cos() > 0.5
     crossed = (was[..., 0] < 0) & (now[..., 0] >= 0) & (now[..., 1].abs() < 2.0) & aligned
-    return (crossed & (lights_now(bank, before) == SignalState.STOP)[:, None]).any(-1)
+    return (crossed & (lights_now(bank, before) == int(SignalState.STOP))[:, None]).any(-1)

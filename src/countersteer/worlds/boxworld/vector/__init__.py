@@ -24,6 +24,7 @@ from torch import Tensor
 
 from countersteer.errors import UserError
 from countersteer.tensors import TensorTree
+from countersteer.worlds.boxworld.engine import Engine, compiled
 from countersteer.worlds.boxworld.vector.roads import RoadBank
 
 __all__ = ["Actors", "Ego", "Group", "Lights", "RoadBank", "VectorSpec", "observe"]
@@ -225,24 +226,33 @@ class Lights(TensorTree):
 
 
 def observe(
-    spec: VectorSpec, roads: RoadBank, scene: Int[Tensor, "world"], ego: Ego, actors: Actors, lights: Lights
+    spec: VectorSpec,
+    roads: RoadBank,
+    scene: Int[Tensor, "world"],
+    ego: Ego,
+    actors: Actors,
+    lights: Lights,
+    engine: Engine = Engine.AUTO,
 ) -> Float[Tensor, "world agent feature"]:
-    """The vector of every controlled car; no gradient on the CPU (`reference.observe` has one).
+    """The vector of every controlled car; no gradient from kernels (`reference.observe` has one).
 
     Args:
         spec: What is in it.
         roads: Packed for this spec.
         scene: Scene of each world, as numbered in `roads`.
         ego, actors, lights: The state of the worlds.
+        engine: What computes it.
 
     Raises:
         UserError: The parts are of different worlds, or the roads were packed for another spec.
     """
     _check(spec, roads, scene, ego, actors, lights)
-    if ego.position.device.type != "cpu":
+    engine = engine.on(ego.position.device)
+    if engine is not Engine.KERNEL:
         from countersteer.worlds.boxworld.vector import reference
 
-        return reference.observe(spec, roads, scene, ego, actors, lights)
+        run = compiled(reference.observe) if engine is Engine.COMPILED else reference.observe
+        return run(spec, roads, scene, ego, actors, lights)
     from countersteer.worlds.boxworld.vector import kernels
 
     worlds, agents = ego.heading.shape

@@ -104,10 +104,10 @@ def _actors(ego: Ego, actors: Actors, wanted: int, cos: Tensor, sin: Tensor) -> 
 
 
 def _lights(ego: Ego, lights: Lights, wanted: int, cos: Tensor, sin: Tensor) -> Tensor:
-    known = lights.state != SignalState.UNKNOWN
+    known = lights.state != int(SignalState.UNKNOWN)
     index, valid = _nearest(ego.position, lights.point, known[:, None], wanted)
     course = torch.stack([lights.heading.cos(), lights.heading.sin()], -1)
-    state = torch.stack([lights.state == SignalState.STOP, lights.state == SignalState.CAUTION], -1)
+    state = torch.stack([lights.state == int(SignalState.STOP), lights.state == int(SignalState.CAUTION)], -1)
     gap = _gather(lights.point, index) - ego.position[..., None, :]
     columns = torch.cat(
         [
