@@ -1,0 +1,417 @@
+"""Self-play: rewards with coefficients, choices, advantages, the teacher, and worlds where every car is driven."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from countersteer.drivers.choice import ChoiceDriver
+from countersteer.drivers.driving import Driving, roll_out
+from countersteer.environments.rewards import Coefficients, ProductReward, StyleReward
+from countersteer.errors import UserError
+from countersteer.objectives.ppo import PPO, generalised_advantages
+from countersteer.policies.interface import PolicyOutput
+from countersteer.policies.teacher import NoMemory, TeacherSpec
+from countersteer.recipes.self_play import roads, self_play_teacher, self_play_world
+from countersteer.tensors import TensorTree
+from countersteer.worlds.boxworld.vector import VectorSpec
+from countersteer.worlds.boxworld.world import BoxWorld
+from countersteer.worlds.interface import Cause, Events, Observation, SensorReading, Truth
+
+SMALL = VectorSpec(cars=4, lanes=6, edges=5, lights=2)
+
+
+def truth(**values: float) -> Truth:
+    """Truth of one car, all zero but what is given; the set speed is 10 m/s."""
+    fields = {field.name: torch.zeros(1, 1) for field in dataclasses.fields(Truth)}
+    fields |= {"position": torch.zeros(1, 1, 2), "alive": torch.ones(1, 1, dtype=torch.bool)}
+    fields["set_speed"] = torch.full((1, 1), 10.0)
+    return Truth(**(fields | {name: torch.full((1, 1), float(value)) for name, value in values.items()}))
+
+
+def events(cause: Cause = Cause.NONE, **flags: bool) -> Events:
+    """Events of one car."""
+    fields = {f.name: torch.zeros(1, 1, dtype=torch.bool) for f in dataclasses.fields(Events)}
+    fields |= {"cause": torch.full((1, 1), int(cause)), "collided_with": torch.full((1, 1), -1)}
+    fields["terminated"] = torch.full((1, 1), cause not in (Cause.NONE, Cause.TIME))
+    return Events(**(fields | {name: torch.full((1, 1), flag) for name, flag in flags.items()}))
+
+
+def coefficients(**values: float) -> Tensor:
+    """A condition, all zero but what is given."""
+    return torch.tensor([[[values.get(name, 0.0) for name in Coefficients.names()]]])
+
+
+# --- rewards ------------------------------------------------------------------------------------
+
+
+def test_each_coefficient_weighs_its_own_term():
+    reward = StyleReward(dt=0.1)
+    before, after = truth(arc=5.0), truth(arc=5.5, lateral=-0.4, speed=12.0, heading_error=math.pi / 3)
+    # Half of what the set speed asks for; 20 % too fast; 60 degrees off; each for a tenth of a second.
+    cases = {
+        "velocity": 2.0 * 0.5 * 0.1,
+        "lane_align": 2.0 * 0.5 * 0.1,
+        "lane_center": -2.0 * 0.4 * 0.1,
+        "timestep": -2.0 * 0.1,
+        "overspeed": -2.0 * 0.2 * 0.1,
+        "comfort": -2.0 * 0.1,
+        "reverse": -2.0 * 0.1,
+        "collision": -2.0,
+        "off_road": -2.0,
+        "traffic_light": -2.0,
+    }
+    wrong = events(collision=True, off_road=True, red_light=True, wrong_way=True, uncomfortable=True)
+    for name, expected in cases.items():
+        got = reward(wrong, before, after, coefficients(**{name: 2.0}))
+        assert got.item() == pytest.approx(expected, rel=1e-5), name
+
+
+@pytest.mark.parametrize("reward", [StyleReward(dt=0.1), ProductReward(dt=0.1)])
+def test_a_goal_counts_near_the_path_and_slow_enough(reward: StyleReward | ProductReward):
+    there, c = events(Cause.GOAL), coefficients(goal_radius=2.0, goal_speed=8.0)
+    assert reward(there, truth(), truth(lateral=1.9, speed=7.9), c).item() == pytest.approx(1.0)
+    assert reward(there, truth(), truth(lateral=2.1, speed=7.9), c).item() == 0.0
+    assert reward(there, truth(), truth(lateral=1.9, speed=8.1), c).item() == 0.0
+    assert reward(events(Cause.TIME), truth(), truth(), c).item() == 0.0
+
+
+def test_product_multiplies_penalties_and_pays_nothing_for_standing():
+    reward = ProductReward(dt=0.1)
+    c = coefficients(velocity=1.0, comfort=0.5, overspeed=0.25, lane_center=0.5)
+    clean = reward(events(), truth(), truth(arc=1.0, speed=10.0), c)
+    assert clean.item() == pytest.approx(0.1)
+    # Discomfort halves, 2 m/s too fast halves, 1 m beyond half a metre aside halves.
+    bad = reward(events(uncomfortable=True), truth(), truth(arc=1.0, speed=12.0, lateral=1.5), c)
+    assert bad.item() == pytest.approx(0.1 / 8)
+    assert reward(events(), truth(), truth(speed=0.0), c).item() == 0.0
+    assert reward(events(off_road=True), truth(), truth(arc=1.0), c).item() == 0.0
+
+
+def test_coefficients_are_drawn_within_their_ranges_and_normalised():
+    ranges = Coefficients(collision=(1.0, 1.0))
+    drawn = ranges.draw(3, torch.arange(500))
+    style = ranges.normalised(drawn)
+    assert style.shape == (500, 12)
+    assert style.abs().max() <= 1.0
+    assert (style[:, 0] == 0.0).all()  # a range that is a point
+    assert style[:, 1:].std(0).min() > 0.5
+    assert torch.equal(ranges.normalised(ranges.middle(2)), torch.zeros(2, 12))
+    assert torch.equal(drawn[17:18], ranges.draw(3, torch.tensor([17])))
+
+
+def test_a_reward_without_its_coefficients_and_ranges_that_are_none_are_refused():
+    with pytest.raises(UserError, match="coefficients of every car"):
+        StyleReward(dt=0.1)(events(), truth(), truth())
+    with pytest.raises(UserError, match="'comfort'"):
+        Coefficients(comfort=(0.2, 0.1))
+    with pytest.raises(UserError, match="'velocity'"):
+        Coefficients(velocity=(math.nan, 1.0))
+
+
+# --- advantages ---------------------------------------------------------------------------------
+
+
+def plain_advantages(
+    reward: Tensor, value: Tensor, last: Tensor, done: Tensor, cut: Tensor, discount: float, trace: float
+) -> Tensor:
+    """The sum of eq. 16, term by term."""
+    time = len(reward)
+    following = [*value[1:].tolist(), last.item()]
+    error = [
+        float(reward[t]) - float(value[t])
+        + discount * (0.0 if done[t] else float(value[t]) if cut[t] else following[t])
+        for t in range(time)
+    ]  # fmt: skip
+    advantages = []
+    for t in range(time):
+        total, weight = 0.0, 1.0
+        for k in range(t, time):
+            total += weight * error[k]
+            if done[k] or cut[k]:
+                break
+            weight *= discount * trace
+        advantages.append(total)
+    return torch.tensor(advantages)
+
+
+@given(st.integers(0, 10_000), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+@settings(max_examples=40, deadline=None)
+def test_advantages_are_the_discounted_sum_of_errors(seed: int, discount: float, trace: float):
+    generator = torch.Generator().manual_seed(seed)
+    reward, value = torch.randn(2, 12, generator=generator)
+    last = torch.randn((), generator=generator)
+    done, cut = torch.rand(2, 12, generator=generator) < 0.15
+    cut = cut & ~done
+    found = generalised_advantages(reward, value, last, done, cut, discount=discount, trace=trace)
+    expected = plain_advantages(reward, value, last, done, cut, discount, trace)
+    torch.testing.assert_close(found.advantage, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.target, expected + value, atol=1e-5, rtol=1e-5)
+
+
+def test_advantages_by_hand():
+    # Two steps, gamma 0.5, lambda 1: A_1 = 2 + 0.5 * 4 - 1 = 3; A_0 = 1 + 0.5 * 1 - 3 + 0.5 * 3 = 0.
+    off = torch.zeros(2, dtype=torch.bool)
+    found = generalised_advantages(
+        torch.tensor([1.0, 2.0]), torch.tensor([3.0, 1.0]), torch.tensor(4.0), off, off, discount=0.5, trace=1.0
+    )
+    assert found.advantage.tolist() == [0.0, 3.0]
+    assert found.target.tolist() == [3.0, 4.0]
+
+
+# --- the teacher --------------------------------------------------------------------------------
+
+
+def seen(vector: Tensor) -> Observation:
+    """An observation with nothing but a vector."""
+    reading = SensorReading(
+        vector, torch.zeros(vector.shape[:-1]), torch.ones(vector.shape[:-1], dtype=torch.bool)
+    )
+    return Observation({"vector": reading}, None, None)  # type: ignore[arg-type]
+
+
+def answer(vector: Tensor, condition: Tensor | None = None) -> PolicyOutput:
+    torch.manual_seed(0)
+    teacher = TeacherSpec(vector=SMALL, item=16, hidden=32).build().eval()
+    with torch.no_grad():
+        return teacher.act(teacher.encode(seen(vector)), NoMemory(), condition)
+
+
+def random_vector(count: int) -> Tensor:
+    vector = torch.randn(count, SMALL.size)
+    for name in ("actors", "lights", "lanes", "edges"):
+        group = SMALL.layout[name]
+        vector[:, group.stop - group.slots : group.stop] = (torch.rand(count, group.slots) < 0.7).float()
+    group = SMALL.layout["actors"]
+    kind = group.start + group.fields.index("kind") * group.slots
+    vector[:, kind : kind + group.slots] = torch.randint(4, (count, group.slots)).float()
+    return vector
+
+
+@pytest.mark.parametrize("name", ["actors", "lights", "lanes", "edges"])
+def test_the_order_of_things_does_not_matter_and_what_is_not_valid_is_not_seen(name: str):
+    vector = random_vector(8)
+    group = SMALL.layout[name]
+    items = vector[:, group.start : group.stop].unflatten(-1, (len(group.fields), group.slots))
+    shuffled, garbled = vector.clone(), vector.clone()
+    shuffled[:, group.start : group.stop] = items[..., torch.randperm(group.slots)].flatten(1)
+    noise = torch.where(items[:, -1:] == 0.0, torch.randn_like(items).round(), 0.0)
+    noise[:, -1] = 0.0
+    if "kind" in group.fields:
+        noise[:, group.fields.index("kind")] = 0.0
+    garbled[:, group.start : group.stop] = (items + noise).flatten(1)
+    plain = answer(vector)
+    for other in (answer(shuffled), answer(garbled)):
+        torch.testing.assert_close(other.logits, plain.logits, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(other.value, plain.value, atol=1e-5, rtol=1e-4)
+
+
+def test_the_style_is_read_and_its_default_is_the_middle():
+    vector = random_vector(3)
+    ranges = Coefficients()
+    plain, middle = answer(vector), answer(vector, ranges.middle(3))
+    assert torch.equal(plain.logits, middle.logits)  # type: ignore[arg-type]
+    other = answer(vector, ranges.draw(0, torch.arange(3)))
+    assert not torch.allclose(plain.value, other.value)  # type: ignore[arg-type]
+
+
+def test_a_teacher_without_its_sensor_is_refused():
+    teacher = TeacherSpec(vector=SMALL).build()
+    with pytest.raises(UserError, match="vector that the teacher was trained with"):
+        teacher.encode(seen(torch.zeros(2, 7)))
+
+
+# --- choices ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def world() -> BoxWorld:
+    return self_play_world(6).build(roads(4, seed=5).load(), 8, 0)
+
+
+class FixedOdds:
+    """A policy with the same odds everywhere."""
+
+    def __init__(self, logits: Tensor):
+        self.logits = logits
+
+    def initial_memory(self, batch: tuple[int, ...]) -> NoMemory:
+        return NoMemory()
+
+    def encode(self, observation: Observation) -> Tensor:
+        return observation.sensors["vector"].data
+
+    def act(self, features: Tensor, memory: TensorTree, condition: Tensor | None = None) -> PolicyOutput:
+        batch = features.shape[:-1]
+        return PolicyOutput(
+            None, memory, logits=self.logits.expand(*batch, -1), value=torch.zeros(batch)
+        )
+
+
+def test_choices_follow_the_odds(world: BoxWorld):
+    odds = torch.linspace(0.01, 1.0, 12)
+    odds = odds / odds.sum()
+    output = PolicyOutput(None, NoMemory(), logits=odds.log().expand(8, 6, -1))
+    driver, counts = ChoiceDriver(), torch.zeros(12)
+    for tick in range(400):
+        decision, _ = driver.act(output, None, world, None, torch.full((8,), tick), 0.0, 0)
+        assert decision.choice is not None
+        counts += torch.bincount(decision.choice.flatten(), minlength=12)
+        expected = odds.log()[decision.choice]
+        torch.testing.assert_close(decision.log_prob, expected)
+    # 19,200 draws: five standard deviations of each share.
+    share = counts / counts.sum()
+    assert ((share - odds).abs() < 5 * (odds * (1 - odds) / 19_200).sqrt()).all()
+    greedy, _ = ChoiceDriver(greedy=True).act(output, None, world, None, torch.zeros(8).long(), 0.0, 0)
+    assert (greedy.choice == 11).all()
+
+
+def test_a_policy_of_other_choices_is_refused(world: BoxWorld):
+    output = PolicyOutput(None, NoMemory(), logits=torch.zeros(8, 6, 5))
+    with pytest.raises(UserError, match="choose among"):
+        ChoiceDriver().act(output, None, world, None, torch.zeros(8).long(), 0.0, 0)
+
+
+# --- worlds -------------------------------------------------------------------------------------
+
+
+def test_scenes_with_fewer_cars_leave_slots_empty():
+    scenarios = roads(4, seed=5).load()
+    full = self_play_world(30).build(scenarios, 8, 0)
+    used = full.bank.present[:, :30].sum(1)
+    assert (used < 30).all()
+    assert (used >= 2).all()
+    assert (full.state.alive.sum(1) <= used[full.state.scene]).all()
+    empty = ~full.bank.present[full.state.scene, :30]
+    assert not (full.state.actor_there[:, :30] & empty).any()
+    with pytest.raises(UserError, match="too few cars"):
+        dataclasses.replace(self_play_world(30), fewest=None).build(scenarios, 8, 0)
+
+
+def test_goals_lie_ahead_and_cars_that_end_leave_the_road(world: BoxWorld):
+    starts = world.draw_starts(torch.arange(8))
+    world.reset(torch.ones(8, dtype=torch.bool), starts)
+    ahead = (world.state.goal_arc - world.state.arc)[world.state.alive]
+    assert (ahead <= 110.0 + 1e-3).all()
+    short = world.state.goal_arc >= world.bank.path_length[world.state.scene] - 1e-3
+    assert ((ahead >= 40.0 - 1e-3) | short[world.state.alive]).all()
+    driving = Driving(world, ChoiceDriver(), FixedOdds(torch.zeros(12)), None, 0)  # type: ignore[arg-type]
+    driving.begin(torch.ones(8, dtype=torch.bool), starts)
+    for _ in range(60):
+        was = world.state.alive
+        driving.tick()
+        there = world.state.actor_there[:, :6]
+        # A car is seen for the last time in the tick in which its drive ends.
+        assert torch.equal(there, was)
+    assert not world.state.alive.all()
+
+
+def test_hidden_points_are_hidden_whole_and_about_as_often_as_said(world: BoxWorld):
+    world.reset(torch.ones(8, dtype=torch.bool), world.draw_starts(torch.arange(8)))
+    spec = world.spec.vector
+    assert spec is not None
+    plain = dataclasses.replace(world.spec, vector_dropout=(0.0, 0.0)).build(world.scenarios, 8, 0)
+    plain.restore(world.save())
+    some, every = world.observe().sensors["vector"].data, plain.observe().sensors["vector"].data
+    for name in ("lanes", "edges"):
+        group = spec.layout[name]
+        parts = [v[..., group.start : group.stop].unflatten(-1, (-1, group.slots)) for v in (some, every)]
+        hidden = (parts[1][..., -1, :] == 1.0) & (parts[0][..., -1, :] == 0.0)
+        assert (parts[0].transpose(-1, -2)[hidden] == 0.0).all()
+        assert torch.equal(
+            parts[0].transpose(-1, -2)[~hidden], parts[1].transpose(-1, -2)[~hidden]
+        )
+        assert 0.2 < float(hidden.float().sum() / (parts[1][..., -1, :] == 1.0).sum()) < 0.4
+
+
+def test_worlds_begin_anew_when_few_are_left_and_their_last_tick_is_truncated(world: BoxWorld):
+    driving = Driving(
+        world, ChoiceDriver(), FixedOdds(torch.zeros(12)), None, 0, 1.0,  # type: ignore[arg-type]
+        StyleReward(dt=0.1), Coefficients(),
+    )  # fmt: skip
+    ticks = list(roll_out(driving, 120, first_drive=0, version=0, fewest_alive=0.5))
+    drive = torch.cat([tick.drive for tick in ticks]).unflatten(1, (8, 6))
+    alive = torch.cat([tick.alive for tick in ticks]).unflatten(1, (8, 6))
+    truncated = torch.cat([tick.truncated for tick in ticks]).unflatten(1, (8, 6))
+    terminated = torch.cat([tick.terminated for tick in ticks]).unflatten(1, (8, 6))
+    renewed = drive[1:, :, 0] != drive[:-1, :, 0]
+    assert renewed.any()
+    last = alive[:-1] & ~terminated[:-1]
+    assert torch.equal(truncated[:-1] & renewed[..., None], last & renewed[..., None])
+    reward = torch.cat([tick.reward for tick in ticks]).unflatten(1, (8, 6))
+    assert (reward[~alive] == 0.0).all()
+    assert reward.isfinite().all()
+
+
+# --- learning -----------------------------------------------------------------------------------
+
+
+def test_ppo_makes_what_paid_more_likely_and_ignores_drives_that_had_ended(world: BoxWorld):
+    objective = self_play_teacher().objective
+    assert isinstance(objective, PPO)
+    assert world.spec.vector is not None
+    torch.manual_seed(0)
+    teacher = TeacherSpec(vector=world.spec.vector, item=16, hidden=32).build()
+    driving = Driving(
+        world, ChoiceDriver(), teacher, None, 0, 1.0, objective.reward, objective.coefficients
+    )
+    rollout = [*roll_out(driving, 30, first_drive=0, version=0)]
+    whole = rollout[0].cat(rollout).map(lambda leaf: leaf.transpose(0, 1))
+    assert whole.choice is not None
+    # Pay for one choice, and spoil what must not count.
+    paid = whole.replace(
+        reward=torch.where(whole.alive, (whole.choice == 4).float(), math.nan),
+        value=torch.where(whole.alive, torch.zeros(whole.alive.shape), math.nan),
+    )
+    objective = dataclasses.replace(objective, discount=0.0)
+    batch = objective.prepare(paid)
+    assert batch.advantage.isfinite().all()
+    assert len(batch.choice) <= int(whole.alive[:, :-1].sum())
+    optimizer = torch.optim.Adam(teacher.parameters(), 3e-3)
+
+    def share() -> float:
+        with torch.no_grad():
+            logits, _ = teacher(teacher.encode(batch.observation), batch.style)
+        return float(logits.softmax(-1)[:, 4].mean())
+
+    before = share()
+    for _ in range(20):
+        losses = objective.losses({"policy": teacher}, batch)
+        optimizer.zero_grad()
+        losses.groups["policy"].backward()
+        optimizer.step()
+    # The clip holds the ratio near 1.2, and the entropy bonus a little below.
+    assert before * 1.1 < share() < before * 1.5
+
+
+def test_small_advantages_are_left_out():
+    objective = PPO(reward=StyleReward(dt=0.1), filter=0.5, discount=0.0)
+    size = torch.tensor([[1.0, -0.6, 0.4, -0.1, 0.0, 0.0]])
+    rollout_like = {
+        "reward": size,
+        "value": torch.zeros(1, 6),
+        "choice": torch.arange(6)[None],
+        "log_prob": torch.zeros(1, 6),
+        "condition": Coefficients().middle(1, 6),
+    }
+    off = torch.zeros(1, 6, dtype=torch.bool)
+    from countersteer.drivers.driving import Rollout
+    from countersteer.vehicles.plans import Action
+
+    zero = torch.zeros(1, 6, dtype=torch.long)
+    rollout = Rollout(
+        observation=seen(torch.zeros(1, 6, SMALL.size)),
+        label=None,
+        action=Action(torch.zeros(1, 6), torch.zeros(1, 6)),
+        policy_drove=~off, first=off, alive=~off, terminated=off, truncated=off, cause=zero,
+        confidence=torch.ones(1, 6), drive=zero, version=zero, **rollout_like,
+    )  # fmt: skip
+    batch = objective.prepare(rollout)
+    assert batch.choice.tolist() == [0, 1]
+    assert batch.advantage.tolist() == pytest.approx([1.0, -1.0])
