@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.traffic.idm import IDM
@@ -37,7 +38,7 @@ class Resident(TorchDispatchMode):
         kwargs = kwargs or {}
         if name in SYNCHRONISING or name.startswith(RANDOM):
             raise AssertionError(f"aten::{name} on the device")
-        tensors = [a for a in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor)]
+        tensors = [a for a in tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor)]
         if name in ("_to_copy", "copy_"):
             target = kwargs.get("device") or META
             there = {target.type, *(tensor.device.type for tensor in tensors)}

@@ -417,12 +417,12 @@ def begun(roads: list[Scenario], batch: int, first: int = 0, spec: BoxWorldSpec 
 
 
 def parts(world: BoxWorld, monkeypatch: pytest.MonkeyPatch) -> tuple:
-    """What the world hands to the observation."""
+    """What the world hands to the observation, but the engine."""
     from countersteer.worlds.boxworld import vector
 
     caught = []
     original = vector.observe
-    monkeypatch.setattr(vector, "observe", lambda *state: caught.append(state) or original(*state))
+    monkeypatch.setattr(vector, "observe", lambda *state: caught.append(state[:6]) or original(*state))
     world.observe()
     monkeypatch.undo()
     return caught[0]

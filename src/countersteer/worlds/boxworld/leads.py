@@ -38,7 +38,7 @@ def look_ahead(bank: SceneBank, state: BoxWorldState, engine: Engine = Engine.AU
         return look_ahead_reference(bank, state)
     from countersteer.worlds.boxworld import leads_kernels
 
-    outputs = tuple(torch.empty_like(state.arc) for _ in range(3))
+    outputs = torch.empty_like(state.arc), torch.empty_like(state.arc), torch.empty_like(state.arc)
     arrays = (state.scene, state.tick, state.arc, state.path_offset, state.actor, state.actor_speed)
     scenes = (bank.size, bank.path, bank.path_length, bank.stop_point, bank.light)
     leads_kernels.look_ahead(
