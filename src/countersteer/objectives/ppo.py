@@ -176,10 +176,11 @@ class PPO(Objective):
         )
         size = found.advantage.abs()
         use = rollout.alive[steps] & found.advantage.isfinite()
-        largest = torch.where(use, size, 0.0).max()
-        use = use & (size >= self.filter * largest)
-        kept = found.advantage[use]
-        advantage = (kept - kept.mean()) / (kept.std(correction=0) + 1e-8)
+        # Normalised by all steps, those that are then left out included, so that signs stay what they were.
+        counted = found.advantage[use]
+        middle, spread = counted.mean(), counted.std(correction=0)
+        use = use & (size >= self.filter * torch.where(use, size, 0.0).max())
+        advantage = (found.advantage[use] - middle) / (spread + 1e-8)
         return Choices(
             observation=rollout.observation[steps][use],
             style=self.coefficients.normalised(condition[steps][use]),
