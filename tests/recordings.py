@@ -7,9 +7,13 @@ flipped sign anywhere shows.
 
 from __future__ import annotations
 
+import json
 import struct
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from countersteer.scenarios.readers import wire
 
@@ -127,3 +131,126 @@ def tfrecord(*messages: bytes) -> bytes:
         data += length + struct.pack("<I", wire.masked_crc(length))
         data += message + struct.pack("<I", wire.masked_crc(message))
     return data
+
+
+# Argoverse 2 ------------------------------------------------------------------------------------------
+
+
+def argoverse_map() -> dict:
+    """One lane eastwards between y = -1.6 and 1.8 m, one back beside it, an area, a crossing."""
+
+    def line(y: float) -> list[dict]:
+        return [{"x": ORIGIN[0] - 10 + 20 * k, "y": ORIGIN[1] + y, "z": 9.2} for k in range(4)]
+
+    def lane(left: list[dict], right: list[dict], kind: str, marks: tuple[str, str]) -> dict:
+        return {
+            "lane_type": kind,
+            "left_lane_boundary": left,
+            "right_lane_boundary": right,
+            "left_lane_mark_type": marks[0],
+            "right_lane_mark_type": marks[1],
+        }
+
+    square = [
+        {"x": ORIGIN[0] + a, "y": ORIGIN[1] + b, "z": 9.2}
+        for a, b in ((-20, -5), (60, -5), (60, 9), (-20, 9), (-20, -5))
+    ]
+    return {
+        "lane_segments": {
+            "1": lane(line(1.8), line(-1.6), "VEHICLE", ("DOUBLE_SOLID_YELLOW", "SOLID_WHITE")),
+            "2": lane(line(1.8)[::-1], line(5.2)[::-1], "VEHICLE", ("DOUBLE_SOLID_YELLOW", "DASHED_WHITE")),
+            "3": lane(line(-1.6), line(-3.0), "BIKE", ("SOLID_WHITE", "NONE")),
+        },
+        "drivable_areas": {"1": {"area_boundary": square}},
+        "pedestrian_crossings": {"1": {"edge1": square[:2], "edge2": [square[3], square[2]]}},
+    }
+
+
+def argoverse_sensor(folder: Path, *, lever: float) -> Path:
+    """The story as a sensor log: boxes in the ego frame, whose origin is `lever` [m] behind the box centre."""
+    turn = ego_heading()
+    ahead = np.stack([np.cos(turn), np.sin(turn)], -1)
+    origin = ego_path() - lever * ahead + ORIGIN[:2]
+    stamps = 315_966_253_660_357_000 + (1e8 * np.arange(COUNT)).astype(np.int64)
+    # Twice as many poses as sweeps, unsorted, and the quaternion of either sign.
+    order = np.random.default_rng(0).permutation(2 * COUNT)
+    sign = np.where(np.arange(2 * COUNT) % 3 == 0, -1.0, 1.0)
+    poses = {
+        "timestamp_ns": np.concatenate([stamps, stamps + 49_000_000]),
+        "qw": sign * np.tile(np.cos(turn / 2), 2),
+        "qx": np.zeros(2 * COUNT),
+        "qy": np.zeros(2 * COUNT),
+        "qz": sign * np.tile(np.sin(turn / 2), 2),
+        "tx_m": np.tile(origin[:, 0], 2),
+        "ty_m": np.tile(origin[:, 1], 2),
+        "tz_m": np.full(2 * COUNT, 9.2 + 0.33),
+    }
+    rows: dict[str, list] = {"timestamp_ns": [], "track_uuid": [], "category": []}
+    numbers = []
+    still = np.tile(PARKED, (COUNT, 1))
+    actors = (
+        ("car", "REGULAR_VEHICLE", still, np.full(COUNT, 0.5), (4.5, 1.9, 1.5)),
+        ("walker", "PEDESTRIAN", walker_path(), np.full(COUNT, np.pi / 2), (0.7, 0.7, 1.7)),
+        ("cone", "CONSTRUCTION_CONE", still - 2.0, np.zeros(COUNT), (0.3, 0.3, 0.7)),
+        ("me", "EGO_VEHICLE", origin - ORIGIN[:2], turn, (4.877, 2.0, 1.473)),
+    )
+    for tick in range(COUNT):
+        for name, category, where, heading, size in actors:
+            if (name, tick) == ("walker", 3):
+                continue
+            apart = where[tick] + ORIGIN[:2] - origin[tick]
+            left = np.array([-ahead[tick, 1], ahead[tick, 0]])
+            relative = heading[tick] - turn[tick]
+            rows["timestamp_ns"].append(stamps[tick])
+            rows["track_uuid"].append(name)
+            rows["category"].append(category)
+            quaternion = (np.cos(relative / 2), 0.0, 0.0, np.sin(relative / 2))
+            numbers.append([*size, *quaternion, apart @ ahead[tick], apart @ left, size[2] / 2 - 0.33])
+    names = ("length_m", "width_m", "height_m", "qw", "qx", "qy", "qz", "tx_m", "ty_m", "tz_m")
+    columns = dict(zip(names, np.array(numbers).T, strict=True))
+    (folder / "map").mkdir(parents=True, exist_ok=True)
+    write_feather(folder / "annotations.feather", {**rows, **columns})
+    write_feather(folder / "city_SE3_egovehicle.feather", {k: v[order] for k, v in poses.items()})
+    (folder / "map" / "log_map_archive_a.json").write_text(json.dumps(argoverse_map()))
+    return folder
+
+
+def argoverse_motion(folder: Path, *, lever: float) -> Path:
+    """The story as a motion scenario; the position of `AV` is `lever` [m] behind its box centre."""
+    turn = ego_heading()
+    axle = ego_path() - lever * np.stack([np.cos(turn), np.sin(turn)], -1)
+    none = np.zeros((COUNT, 2))
+    walk = np.tile([0.0, 1.2], (COUNT, 1))
+    actors = (
+        ("8", "bus", np.tile(PARKED, (COUNT, 1)), np.zeros(COUNT), none),
+        ("AV", "vehicle", axle, turn, ego_velocity()),
+        ("9", "pedestrian", walker_path(), np.full(COUNT, np.pi / 2), walk),
+    )
+    rows: dict[str, list] = {"track_id": [], "object_type": [], "timestep": []}
+    numbers = []
+    for name, kind, where, heading, speed in actors:
+        for tick in range(COUNT):
+            if (name, tick) != ("9", 3):
+                rows["track_id"].append(name)
+                rows["object_type"].append(kind)
+                rows["timestep"].append(tick)
+                numbers.append([*(where[tick] + ORIGIN[:2]), heading[tick], *speed[tick]])
+    names = ("position_x", "position_y", "heading", "velocity_x", "velocity_y")
+    size = len(numbers)
+    columns = {
+        **rows,
+        **dict(zip(names, np.array(numbers).T, strict=True)),
+        "scenario_id": ["small"] * size,
+        "focal_track_id": ["9"] * size,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), folder / "scenario_small.parquet")
+    (folder / "log_map_archive_small.json").write_text(json.dumps(argoverse_map()))
+    return folder
+
+
+def write_feather(path: Path, columns: dict) -> None:
+    table = pa.table(columns)
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema, options=options) as writer:
+        writer.write_table(table)

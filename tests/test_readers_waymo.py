@@ -13,6 +13,7 @@ from countersteer.geometry.polylines import curvatures
 from countersteer.scenarios.readers import read, scan, wire
 from countersteer.scenarios.scenario import ActorKind, MapKind, SignalState
 from recordings import COUNT, PARKED, ego_path, field, tfrecord, waymo_message
+from test_readers_fuzz import answer, damaged
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -123,18 +124,20 @@ def test_damaged_messages_are_refused_or_read(tmp_path: Path):
     """Flips inside a message whose check sum is right: a scenario or a `UserError`, nothing else."""
     rng = np.random.default_rng(20)
     whole, answers = waymo_message(), set()
+    path = tmp_path / "a.tfrecord"
     for _ in range(150):
-        data = bytearray(whole)
-        for where in rng.integers(len(data), size=3):
-            data[where] ^= 1 << int(rng.integers(8))
-        data = data[: int(rng.integers(len(data)))] if rng.random() < 0.2 else data
-        path = write(tmp_path / "a.tfrecord", tfrecord(bytes(data)))
-        try:
-            drive = read(path)
-        except UserError as error:
-            assert path.name in str(error)
-            answers.add("refused")
-        else:
-            assert np.isfinite(drive.tracks.position).all()
-            answers.add("read")
+        path.write_bytes(tfrecord(damaged(whole, rng)))
+        answers.add(answer(read, path))
     assert answers == {"read", "refused"}
+
+
+def test_damaged_files_are_refused_or_read(tmp_path: Path):
+    """Flips anywhere in a file: the check sums find every one that matters."""
+    rng = np.random.default_rng(22)
+    whole = tfrecord(waymo_message())
+    path = tmp_path / "a.tfrecord"
+    for _ in range(60):
+        data = damaged(whole, rng)
+        path.write_bytes(data)
+        if data != whole and wire.is_tfrecord(path):
+            assert answer(read, path) == "refused"

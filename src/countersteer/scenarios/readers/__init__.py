@@ -9,7 +9,14 @@ from pathlib import Path
 
 from countersteer.errors import UserError
 from countersteer.scenarios import storage
-from countersteer.scenarios.readers import comma2k19, scenarionet, waymo_json, waymo_tfrecord
+from countersteer.scenarios.readers import (
+    argoverse2_motion,
+    argoverse2_sensor,
+    comma2k19,
+    scenarionet,
+    waymo_json,
+    waymo_tfrecord,
+)
 from countersteer.scenarios.readers.source import Reader, split_number
 from countersteer.scenarios.scenario import Scenario
 
@@ -23,6 +30,8 @@ READERS: tuple[Reader, ...] = (
     waymo_json.READER,
     waymo_tfrecord.READER,
     scenarionet.READER,
+    argoverse2_motion.READER,
+    argoverse2_sensor.READER,
 )
 
 
