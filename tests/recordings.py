@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -254,3 +255,93 @@ def write_feather(path: Path, columns: dict) -> None:
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema, options=options) as writer:
         writer.write_table(table)
+
+
+# Lyft Level 5 -----------------------------------------------------------------------------------------
+
+
+def blosc(
+    data: bytes, width: int, codec: str = "lz4_raw", *, block: int = 1 << 14, split: bool = False
+) -> bytes:
+    """`data` packed as Blosc (version 1) does it, shuffled in blocks; an empty codec stores it as it is."""
+    if not codec:
+        return struct.pack("<4BIII", 2, 1, 2, width, len(data), len(data), len(data) + 16) + data
+    blocks = []
+    for at in range(0, len(data), block):
+        piece = data[at : at + block]
+        count = len(piece) // width
+        shuffled = np.frombuffer(piece, np.uint8, count * width).reshape(count, width).T.tobytes()
+        shuffled += piece[count * width :]
+        parts = [shuffled]
+        if split and len(piece) == block:
+            parts = [shuffled[k * count : (k + 1) * count] for k in range(width)]
+        packed = b""
+        for part in parts:
+            small = zlib.compress(part) if codec == "zlib" else pa.compress(part, codec, asbytes=True)
+            small = part if len(small) >= len(part) else small
+            packed += struct.pack("<I", len(small)) + small
+        blocks.append(packed)
+    flags = 1 | (0 if split else 16) | {"lz4_raw": 1, "zlib": 3, "zstd": 4}[codec] << 5
+    starts = 16 + 4 * len(blocks) + np.cumsum([0, *(len(part) for part in blocks[:-1])])
+    body = struct.pack(f"<{len(blocks)}I", *starts) + b"".join(blocks)
+    return struct.pack("<4BIII", 2, 1, flags, width, len(data), block, len(body) + 16) + body
+
+
+def write_zarr(folder: Path, values: np.ndarray, chunk: int, codec: str | None = "lz4_raw") -> None:
+    """A zarr v2 array of records; a codec of None means no compressor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = values.dtype.names or ()
+    header = {
+        "zarr_format": 2,
+        "shape": [len(values)],
+        "chunks": [chunk],
+        "dtype": [[n, values.dtype[n].base.str, list(values.dtype[n].shape)] for n in names],
+        "compressor": None if codec is None else {"id": "blosc", "cname": "lz4", "shuffle": 1},
+        "order": "C",
+        "filters": None,
+        "fill_value": None,
+    }
+    (folder / ".zarray").write_text(json.dumps(header))
+    for number in range(-(-len(values) // chunk)):
+        piece = np.zeros(chunk, values.dtype)
+        part = values[number * chunk : (number + 1) * chunk]
+        piece[: len(part)] = part
+        data = piece.tobytes()
+        packed = data if codec is None else blosc(data, min(values.itemsize, 255), codec)
+        (folder / str(number)).write_bytes(packed)
+
+
+def lyft(folder: Path, *, scenes: int = 1, codec: str | None = "lz4_raw") -> Path:
+    """The story as a zarr group, once a scene; what nobody knows stands beside it."""
+    labels = ["PERCEPTION_LABEL_NOT_SET", "PERCEPTION_LABEL_UNKNOWN", "PERCEPTION_LABEL_CAR"]
+    labels.append("PERCEPTION_LABEL_PEDESTRIAN")
+    two = ("<i8", (2,))
+    poses = [("ego_translation", "<f8", (3,)), ("ego_rotation", "<f8", (3, 3))]
+    frame = np.zeros(scenes * COUNT, [("timestamp", "<i8"), ("agent_index_interval", *two), *poses])
+    scene = np.zeros(scenes, [("frame_index_interval", *two), ("host", "<U16"), ("start_time", "<i8")])
+    columns = [("centroid", "<f8", (2,)), ("extent", "<f4", (3,)), ("yaw", "<f4"), ("velocity", "<f4", (2,))]
+    columns += [("track_id", "<u8"), ("label_probabilities", "<f4", (len(labels),))]
+    turn, agents = ego_heading(), []
+    for number in range(scenes):
+        scene[number] = ((number * COUNT, (number + 1) * COUNT), f"host-a{number}", 7)
+        for tick in range(COUNT):
+            start = len(agents)
+            where: list[tuple] = [(1, PARKED, 0.5, (0, 0), 2), (3, PARKED + 3, 0.0, (0, 0), 1)]
+            if tick != 3:
+                speed = (0, 1.2 if tick else 0)
+                where.append((2, walker_path()[tick], np.pi / 2, speed, 3))
+            for name, point, yaw, speed, label in where:
+                share = np.eye(len(labels))[label]
+                size = (4.5, 1.9, 1.5) if name == 1 else (0.7, 0.7, 1.7)
+                agents.append((point + ORIGIN[:2], size, yaw, speed, name, share))
+            c, s = np.cos(turn[tick]), np.sin(turn[tick])
+            rotation = [[c, -s, 0], [s, c, 0], [0, 0, 1]]
+            place = [*(ego_path()[tick] + ORIGIN[:2]), 9.2]
+            stamp = 1_571_846_881_502_692_276 + int(1e8) * tick
+            frame[number * COUNT + tick] = (stamp, (start, len(agents)), place, rotation)
+    write_zarr(folder / "scenes", scene, 1000, codec)
+    write_zarr(folder / "frames", frame, 40, codec)
+    write_zarr(folder / "agents", np.array(agents, columns), 50, codec)
+    (folder / ".zgroup").write_text('{"zarr_format": 2}')
+    (folder / ".zattrs").write_text(json.dumps({"labels": labels}))
+    return folder

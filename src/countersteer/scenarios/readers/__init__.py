@@ -13,6 +13,7 @@ from countersteer.scenarios.readers import (
     argoverse2_motion,
     argoverse2_sensor,
     comma2k19,
+    lyft5,
     scenarionet,
     waymo_json,
     waymo_tfrecord,
@@ -32,6 +33,7 @@ READERS: tuple[Reader, ...] = (
     scenarionet.READER,
     argoverse2_motion.READER,
     argoverse2_sensor.READER,
+    lyft5.READER,
 )
 
 
