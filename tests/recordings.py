@@ -345,3 +345,21 @@ def lyft(folder: Path, *, scenes: int = 1, codec: str | None = "lz4_raw") -> Pat
     (folder / ".zgroup").write_text('{"zarr_format": 2}')
     (folder / ".zattrs").write_text(json.dumps({"labels": labels}))
     return folder
+
+
+# KITTI ------------------------------------------------------------------------------------------------
+
+
+def kitti_poses(*, ahead: float, height: float) -> str:
+    """The story's ego as poses of a camera `ahead` [m] of the box centre and `height` [m] above the ground."""
+    lines = []
+    first = None
+    for turn, where in zip(ego_heading(), ego_path(), strict=True):
+        forward = np.array([np.cos(turn), np.sin(turn), 0.0])
+        right = np.array([np.sin(turn), -np.cos(turn), 0.0])
+        pose = np.eye(4)
+        pose[:3, :3] = np.stack([right, [0.0, 0.0, -1.0], forward], -1)
+        pose[:3, 3] = [*where, height] + ahead * forward
+        first = np.linalg.inv(pose) if first is None else first
+        lines.append(" ".join(f"{value:.9e}" for value in (first @ pose)[:3].ravel()))
+    return "\n".join(lines) + "\n"

@@ -13,6 +13,7 @@ from countersteer.scenarios.readers import (
     argoverse2_motion,
     argoverse2_sensor,
     comma2k19,
+    kitti_poses,
     lyft5,
     scenarionet,
     waymo_json,
@@ -34,6 +35,7 @@ READERS: tuple[Reader, ...] = (
     argoverse2_motion.READER,
     argoverse2_sensor.READER,
     lyft5.READER,
+    kitti_poses.READER,
 )
 
 
