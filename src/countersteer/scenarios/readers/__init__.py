@@ -14,6 +14,7 @@ from countersteer.scenarios.readers import (
     argoverse2_sensor,
     comma2k19,
     kitti_poses,
+    log123d,
     lyft5,
     scenarionet,
     waymo_json,
@@ -36,6 +37,7 @@ READERS: tuple[Reader, ...] = (
     argoverse2_sensor.READER,
     lyft5.READER,
     kitti_poses.READER,
+    log123d.READER,
 )
 
 

@@ -23,7 +23,7 @@ from countersteer.scenarios.readers.assembly import lane_width_of_area
 from countersteer.scenarios.readers.source import MAX_BYTES, Field, read_bytes
 from countersteer.scenarios.scenario import MapFeature, MapKind
 
-__all__ = ["AXLE_HEIGHT", "CAR_SIZE", "LICENCE", "Table", "read_map", "read_table"]
+__all__ = ["AXLE_HEIGHT", "CAR_SIZE", "LICENCE", "MARKS", "Table", "read_map", "read_table"]
 
 LICENCE = "CC BY-NC-SA 4.0 with the Argoverse terms of use"
 
@@ -34,7 +34,7 @@ AXLE_HEIGHT = 0.33
 """Height of the ego frame's origin, the middle of the rear axle, above the ground [m]; measured on the data
 set's ground raster (0.24 to 0.38 m in three logs)."""
 
-_MARKS = {
+MARKS = {
     "DASHED_WHITE": MapKind.LINE_DASHED_WHITE,
     "DOUBLE_DASH_WHITE": MapKind.LINE_DASHED_WHITE,
     "DASH_SOLID_WHITE": MapKind.LINE_DASHED_WHITE,
@@ -171,7 +171,7 @@ def read_map(path: Path, notes: list[str]) -> tuple[list[MapFeature], bytes]:
         left, right = (_points(lane[f"{side}_lane_boundary"]) for side in ("left", "right"))
         for side, line in (("left", left), ("right", right)):
             stated = lane.get(f"{side}_lane_mark_type")
-            kind = _MARKS.get(stated.text()) if stated else None
+            kind = MARKS.get(stated.text()) if stated else None
             # Neighbours state the line between them twice, oncoming ones in opposite order.
             there = tuple(map(tuple, np.round(line[:, :2], 2).tolist()))
             if kind is None or len(line) < 2 or there in painted or there[::-1] in painted:
