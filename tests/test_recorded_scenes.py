@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,8 @@ from countersteer.worlds.boxworld.spec import BoxWorldSpec
 from countersteer.worlds.interface import Cause
 
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
-FOLDERS = ("womd_json", "womd_scenarionet", "nuscenes_scenarionet")
 SCENES = Path(__file__).parents[2] / "shared" / "data" / "scenarios"
-FILES = [file for folder in FOLDERS if SCENES.is_dir() for file in scan(SCENES / folder)]
+FILES = scan(SCENES) if SCENES.is_dir() else []
 
 
 def distances_to_log(scenario: Scenario, tracker: Tracker) -> np.ndarray:
@@ -54,8 +54,19 @@ def test_the_bundled_minute_is_driven_to_its_end(tracker, record_property):
 
 
 @pytest.mark.skipif(not FILES, reason=f"recorded scenes are not here: {SCENES}")
-def test_all_thirteen_scenes_are_there():
-    assert len(FILES) == 13
+def test_all_twenty_scenes_are_there():
+    """Eight of Waymo in three forms, seven of nuScenes, four of Argoverse 2 in two forms, one of Lyft."""
+    assert len(FILES) == 20
+    found = Counter(file.relative_to(SCENES).parts[0] for file in FILES)
+    assert found == {
+        "argoverse2_motion": 1,
+        "argoverse2_sensor": 3,
+        "lyft_l5_single_scene": 1,
+        "nuscenes_scenarionet": 7,
+        "womd_json": 5,
+        "womd_scenarionet": 1,
+        "womd_tfrecord": 2,
+    }
 
 
 @pytest.mark.skipif(not FILES, reason=f"recorded scenes are not here: {SCENES}")

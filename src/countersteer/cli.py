@@ -513,14 +513,14 @@ def _data_import(known: argparse.Namespace) -> int:
     if found == [known.path] or (not found and not known.path.is_dir()):
         print(f"wrote {storage.save(read(known.path), known.out)}")
         return 0
-    failed = written = 0
+    failed = written = count = 0
     for drive in import_drives(known.path, known.out):
-        count = f"[{drive.number}/{drive.count}]"
+        count, place = drive.count, f"[{drive.number}/{drive.count}]"
         if drive.outcome is Outcome.FAILED:
             failed += 1
-            print(f"{count} error: {drive.error}", file=sys.stderr, flush=True)
+            print(f"{place} error: {drive.error}", file=sys.stderr, flush=True)
         else:
             written += drive.outcome is Outcome.WRITTEN
-            print(f"{count} {drive.outcome.value} {drive.folder} ({drive.seconds:.1f} s)", flush=True)
-    print(f"{written} written, {drive.count - written - failed} there already, {failed} failed")
+            print(f"{place} {drive.outcome.value} {drive.folder} ({drive.seconds:.1f} s)", flush=True)
+    print(f"{written} written, {count - written - failed} there already, {failed} failed")
     return 2 if failed else 0

@@ -10,6 +10,7 @@ References: tensorflow.org/tutorials/load_data/tfrecord, protobuf.dev/programmin
 
 from __future__ import annotations
 
+import functools
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -23,25 +24,27 @@ __all__ = ["Message", "WireError", "crc32c", "is_tfrecord", "masked_crc", "recor
 
 _HEADER, _FOOTER = 12, 4
 _LARGEST_RECORD = 1 << 30  # [bytes]
+_DOUBLE, _FLOAT = struct.Struct("<d").unpack, struct.Struct("<f").unpack
 
 
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return tuple(table)
-
-
-_CRC_TABLE = _crc_table()
+@functools.cache
+def _crc_table() -> list[int]:
+    """What two bytes do to the CRC: two steps of the byte-wise algorithm at a time halve its time."""
+    crc = np.arange(1 << 16, dtype=np.uint32)
+    for _ in range(16):
+        crc = (crc >> np.uint32(1)) ^ np.where(crc & np.uint32(1), np.uint32(0x82F63B78), np.uint32(0))
+    return crc.tolist()
 
 
 def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli) of some bytes; about 0.1 s a megabyte."""
-    crc, table = 0xFFFFFFFF, _CRC_TABLE
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    """CRC-32C (Castagnoli) of some bytes; about 0.05 s a megabyte."""
+    crc, table = 0xFFFFFFFF, _crc_table()
+    for pair in np.frombuffer(data, "<u2", len(data) // 2).tolist():
+        crc = table[(crc ^ pair) & 0xFFFF] ^ (crc >> 16)
+    if len(data) % 2:
+        crc ^= data[-1]
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
     return crc ^ 0xFFFFFFFF
 
 
@@ -232,12 +235,13 @@ class Message:
 
     def real(self, number: int) -> float:
         """A float or double."""
-        found = self._bytes(number)
-        if not found:
+        values = self._fields.get(number)
+        if not values:
             return 0.0
-        if len(found[-1]) not in (4, 8):
+        data = values[-1]
+        if isinstance(data, int) or len(data) not in (4, 8):
             raise WireError(f"field {number} is not a float or double")
-        return struct.unpack("<d" if len(found[-1]) == 8 else "<f", found[-1])[0]
+        return (_DOUBLE if len(data) == 8 else _FLOAT)(data)[0]
 
     def reals(self, number: int) -> ndarray:
         """A repeated double, packed or not, as float64 [n]."""
