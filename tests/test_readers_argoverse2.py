@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from recordings import (
     walker_path,
     write_feather,
 )
+from test_readers import course_agreement, oncoming_on_the_left, scene
 from test_readers_fuzz import answer, damaged
 
 LEVER = rear_axle_to_center(4.877)
@@ -179,3 +181,41 @@ def test_wrong_maps_are_named(tmp_path: Path, content: object):
     (folder / "map" / "log_map_archive_a.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"log_map_archive_a.json"):
         sensor.READER.read(folder)
+
+
+REAL = [
+    "argoverse2_motion/0a1e6f0a-1817-4a98-b02e-db8c9327d151",
+    "argoverse2_sensor/3bffdcff-c3a7-38b6-a0f2-64196d130958",
+    "argoverse2_sensor/7fab2350-7eaf-3b7e-a39d-6937a4c1bede",
+    "argoverse2_sensor/adcf7d18-0510-35b0-a2fa-b4cea13a6d76",
+]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_scenes_are_not_mirrored(name: str):
+    """In America oncoming lanes lie to the left; moving cars point where they go, mirrored ones would not."""
+    drive = scene(name)
+    assert oncoming_on_the_left(drive.road) > 0.9
+    assert course_agreement(drive.tracks) > 0.96
+    flip = np.array([1.0, -1.0, 1.0])
+    wrong = dataclasses.replace(drive.tracks, position=drive.tracks.position * flip)
+    assert course_agreement(wrong) < 0.9
+    lanes = np.concatenate([f.points[:, :2] for f in drive.road.of_kind(MapKind.LANE)])
+    assert drive.route is not None
+    near = np.linalg.norm(drive.route[:, None] - lanes, axis=-1).min(1)
+    assert np.median(near) < 1.5, "the route follows a lane"
+
+
+@pytest.mark.parametrize("name", REAL[1:])
+def test_real_parked_cars_stand_still(name: str):
+    """Many cars of a log stand, within the noise of far boxes; seen from a car that drives and turns, they do so only in the right frame."""
+    drive = scene(name)
+    tracks = drive.tracks
+    spans = [
+        np.ptp(tracks.position[k, tracks.valid[k], :2], axis=0).max()
+        for k in np.flatnonzero(tracks.kind == ActorKind.VEHICLE)
+        if k != drive.ego and tracks.valid[k].sum() > 50
+    ]
+    assert np.mean(np.array(spans) < 1.5) > 0.4
+    ground = tracks.position[..., 2] - tracks.size[:, None, 2] / 2
+    assert np.abs(np.median(ground[tracks.valid])) < 3.0

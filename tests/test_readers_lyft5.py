@@ -14,6 +14,7 @@ from countersteer.scenarios.readers import read, scan
 from countersteer.scenarios.readers.zarr_array import ZarrArray, blosc_decode
 from countersteer.scenarios.scenario import ActorKind
 from recordings import COUNT, PARKED, blosc, ego_heading, ego_path, lyft
+from test_readers import scene
 from test_readers_fuzz import answer, damaged
 
 
@@ -92,3 +93,17 @@ def test_damaged_files_are_refused_or_read(tmp_path: Path):
         scan(tmp_path)
         path.write_bytes(whole)
     assert answers == {"read", "refused"}
+
+
+def test_a_real_scene_is_not_mirrored():
+    """Cars that drive point where they go; the perception's headings flip for some frames, hence the median."""
+    drive = scene("lyft_l5_single_scene/single_scene.zarr")
+    tracks = drive.tracks
+    assert drive.times[-1] == pytest.approx(24.7, abs=0.05)
+    moved = np.diff(tracks.position[..., :2], axis=1)
+    driving = tracks.valid[:, 1:] & tracks.valid[:, :-1] & (np.linalg.norm(moved, axis=-1) > 0.5)
+    course = np.arctan2(moved[..., 1], moved[..., 0])
+    assert np.median(np.cos(course - tracks.heading[:, :-1])[driving]) > 0.999
+    assert np.median(np.cos(-course - tracks.heading[:, :-1])[driving]) < 0.5
+    assert drive.ego == 0
+    assert (np.cos(course - tracks.heading[:, :-1])[0] > 0.99).all(), "the ego points where it goes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from countersteer.geometry.polylines import curvatures
 from countersteer.scenarios.readers import read, scan, wire
 from countersteer.scenarios.scenario import ActorKind, MapKind, SignalState
 from recordings import COUNT, PARKED, ego_path, field, tfrecord, waymo_message
+from test_readers import course_agreement, oncoming_on_the_left, scene, velocity_gap
 from test_readers_fuzz import answer, damaged
 
 
@@ -141,3 +143,38 @@ def test_damaged_files_are_refused_or_read(tmp_path: Path):
         path.write_bytes(data)
         if data != whole and wire.is_tfrecord(path):
             assert answer(read, path) == "refused"
+
+
+NAMES = ["motion_data_one_scenario", "womd_scenario_input"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_real_scenes_are_not_mirrored(name: str):
+    """In America oncoming lanes lie to the left; moving cars point where they go, mirrored ones would not."""
+    drive = scene(f"womd_tfrecord/{name}.tfrecord")
+    assert oncoming_on_the_left(drive.road) > 0.9
+    assert course_agreement(drive.tracks) > 0.97
+    assert velocity_gap(drive.tracks, drive.times) < 0.1
+    flip = np.array([1.0, -1.0, 1.0])
+    wrong = dataclasses.replace(drive.tracks, position=drive.tracks.position * flip)
+    assert course_agreement(wrong) < 0.9
+    assert 3.0 < drive.lane_width < 5.0
+
+
+def test_real_lights_hold_the_ego():
+    """Twelve lights; the ego, which stands, waits at a red one of its lane."""
+    drive = scene("womd_tfrecord/motion_data_one_scenario.tfrecord")
+    assert len(drive.signals.lane) == 12
+    assert drive.ego is not None
+    assert drive.route is not None
+    lanes = {feature.id: feature for feature in drive.road.of_kind(MapKind.LANE)}
+    assert set(drive.signals.lane) <= set(lanes)
+    front = drive.tracks.position[drive.ego, 0, :2]
+    ahead = drive.signals.stop_point[:, :2] - front
+    turn = drive.tracks.heading[drive.ego, 0]
+    forward = ahead @ np.array([np.cos(turn), np.sin(turn)])
+    left = ahead @ np.array([-np.sin(turn), np.cos(turn)])
+    mine = (forward > 0) & (forward < 10) & (np.abs(left) < 1.8)
+    assert mine.any()
+    assert (drive.signals.state[mine, 0] == SignalState.STOP).all()
+    assert np.cos(drive.signals.heading[mine] - turn) == pytest.approx(1.0, abs=0.02)
