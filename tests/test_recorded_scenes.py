@@ -30,7 +30,9 @@ FIRST = {file.relative_to(SCENES).parts[0]: file for file in reversed(FILES)}.va
 CASES = [pytest.param(file, marks=() if file in FIRST else pytest.mark.slow) for file in FILES]
 
 # This log stops amid a turn of 7 m radius, and pure pursuit steers for a point that lies beyond its end.
-ENDS_IN_A_TURN = {("7fab2350-7eaf-3b7e-a39d-6937a4c1bede", PurePursuit): 0.7}
+ENDS_IN_A_TURN: dict[tuple[str, type[Tracker]], float] = {
+    ("7fab2350-7eaf-3b7e-a39d-6937a4c1bede", PurePursuit): 0.7
+}
 
 
 def distances_to_log(scenario: Scenario, tracker: Tracker) -> np.ndarray:
