@@ -565,6 +565,14 @@ def test_unknown_files_list_the_formats(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_a_number_behind_one_drive_is_refused(tmp_path: Path) -> None:
+    """`file#0` names a drive in a file of many; a name that has a # itself is read as it is."""
+    path = write_json(tmp_path / "a.json", small_json())
+    with pytest.raises(UserError, match=r"a.json is one drive"):
+        read(tmp_path / "a.json#0")
+    assert read(path.rename(tmp_path / "b#0")).id == "small"
+
+
 def test_scan_finds_every_drive_by_content(tmp_path: Path) -> None:
     """`scan` finds drives of all formats whatever their names, and nothing else."""
     a = write_json(tmp_path / "a.txt", small_json())

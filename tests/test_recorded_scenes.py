@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,16 @@ from countersteer.worlds.boxworld.spec import BoxWorldSpec
 from countersteer.worlds.interface import Cause
 
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
-FOLDERS = ("womd_json", "womd_scenarionet", "nuscenes_scenarionet")
 SCENES = Path(__file__).parents[2] / "shared" / "data" / "scenarios"
-FILES = [file for folder in FOLDERS if SCENES.is_dir() for file in scan(SCENES / folder)]
+FILES = scan(SCENES) if SCENES.is_dir() else []
+# The first of each form is driven in every test run, the others in the slow ones: ten seconds each.
+FIRST = {file.relative_to(SCENES).parts[0]: file for file in reversed(FILES)}.values()
+CASES = [pytest.param(file, marks=() if file in FIRST else pytest.mark.slow) for file in FILES]
+
+# This log stops amid a turn of 7 m radius, and pure pursuit steers for a point that lies beyond its end.
+ENDS_IN_A_TURN: dict[tuple[str, type[Tracker]], float] = {
+    ("7fab2350-7eaf-3b7e-a39d-6937a4c1bede", PurePursuit): 0.7
+}
 
 
 def distances_to_log(scenario: Scenario, tracker: Tracker) -> np.ndarray:
@@ -54,12 +62,23 @@ def test_the_bundled_minute_is_driven_to_its_end(tracker, record_property):
 
 
 @pytest.mark.skipif(not FILES, reason=f"recorded scenes are not here: {SCENES}")
-def test_all_thirteen_scenes_are_there():
-    assert len(FILES) == 13
+def test_all_twenty_scenes_are_there():
+    """Eight of Waymo in three forms, seven of nuScenes, four of Argoverse 2 in two forms, one of Lyft."""
+    assert len(FILES) == 20
+    found = Counter(file.relative_to(SCENES).parts[0] for file in FILES)
+    assert found == {
+        "argoverse2_motion": 1,
+        "argoverse2_sensor": 3,
+        "lyft_l5_single_scene": 1,
+        "nuscenes_scenarionet": 7,
+        "womd_json": 5,
+        "womd_scenarionet": 1,
+        "womd_tfrecord": 2,
+    }
 
 
 @pytest.mark.skipif(not FILES, reason=f"recorded scenes are not here: {SCENES}")
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".gz"))
+@pytest.mark.parametrize("file", CASES, ids=lambda file: file.name.removesuffix(".gz"))
 def test_a_real_scene_is_drawn_and_driven_to_its_end(file, record_property):
     scenario = read(file)
     picture = draw_scenario(scenario)
@@ -68,5 +87,5 @@ def test_a_real_scene_is_drawn_and_driven_to_its_end(file, record_property):
         apart = distances_to_log(scenario, tracker)
         name = f"{type(tracker).__name__}: m from the log at its end, and at most"
         record_property(name, f"{apart[-1]:.3f}, {apart.max():.3f}")
-        assert apart[-1] < 0.5
+        assert apart[-1] < ENDS_IN_A_TURN.get((scenario.id, type(tracker)), 0.5)
         assert apart.max() < 1.0

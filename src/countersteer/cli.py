@@ -152,9 +152,11 @@ def _parser() -> argparse.ArgumentParser:
     inspected.add_argument("--out", type=Path, help="picture (default: NAME.png here)")
     inspected.add_argument("--json", type=Path)
     inspected.set_defaults(data_run=_data_inspect)
-    imported = parts.add_parser("import", help="convert a scenario into our own form")
-    imported.add_argument("path", type=Path)
-    imported.add_argument("--out", type=Path, required=True)
+    imported = parts.add_parser("import", help="convert scenarios into our own form; repeated, it goes on")
+    imported.add_argument("path", type=Path, help="a drive, or a file or folder of many")
+    imported.add_argument(
+        "--out", type=Path, required=True, help="new folder; for many drives, the folder of their folders"
+    )
     imported.set_defaults(data_run=_data_import)
     return parser
 
@@ -503,20 +505,22 @@ def _data_inspect(known: argparse.Namespace) -> int:
 
 def _data_import(known: argparse.Namespace) -> int:
     from countersteer.scenarios import storage
+    from countersteer.scenarios.importing import Outcome, import_drives
     from countersteer.scenarios.readers import read, scan
 
-    if known.path.is_dir() and scan(known.path) != [known.path]:
-        paths = scan(known.path)
-        if not paths:
-            raise UserError(f"nothing that we can read lies under {known.path}", fix="see docs/formats.md")
-        failed = 0
-        for path in paths:
-            try:
-                scenario = read(path)
-                print(f"wrote {storage.save(scenario, known.out / scenario.id)}")
-            except UserError as error:  # the others are converted all the same
-                failed += 1
-                print(f"error: {error}", file=sys.stderr)
-        return 2 if failed else 0
-    print(f"wrote {storage.save(read(known.path), known.out)}")
-    return 0
+    # A single drive goes to the folder that is named, of many each gets a folder below it.
+    found = scan(known.path) if known.path.exists() else []
+    if found == [known.path] or (not found and not known.path.is_dir()):
+        print(f"wrote {storage.save(read(known.path), known.out)}")
+        return 0
+    failed = written = count = 0
+    for drive in import_drives(known.path, known.out):
+        count, place = drive.count, f"[{drive.number}/{drive.count}]"
+        if drive.outcome is Outcome.FAILED:
+            failed += 1
+            print(f"{place} error: {drive.error}", file=sys.stderr, flush=True)
+        else:
+            written += drive.outcome is Outcome.WRITTEN
+            print(f"{place} {drive.outcome.value} {drive.folder} ({drive.seconds:.1f} s)", flush=True)
+    print(f"{written} written, {count - written - failed} there already, {failed} failed")
+    return 2 if failed else 0

@@ -9,8 +9,18 @@ from pathlib import Path
 
 from countersteer.errors import UserError
 from countersteer.scenarios import storage
-from countersteer.scenarios.readers import comma2k19, scenarionet, waymo_json
-from countersteer.scenarios.readers.source import Reader
+from countersteer.scenarios.readers import (
+    argoverse2_motion,
+    argoverse2_sensor,
+    comma2k19,
+    kitti_poses,
+    log123d,
+    lyft5,
+    scenarionet,
+    waymo_json,
+    waymo_tfrecord,
+)
+from countersteer.scenarios.readers.source import Reader, split_number
 from countersteer.scenarios.scenario import Scenario
 
 __all__ = ["READERS", "Reader", "read", "scan"]
@@ -21,21 +31,30 @@ READERS: tuple[Reader, ...] = (
     ),
     comma2k19.READER,
     waymo_json.READER,
+    waymo_tfrecord.READER,
     scenarionet.READER,
+    argoverse2_motion.READER,
+    argoverse2_sensor.READER,
+    lyft5.READER,
+    kitti_poses.READER,
+    log123d.READER,
 )
 
 
 def read(path: str | Path) -> Scenario:
-    """The scenario in a file or folder of any known format.
+    """The scenario in a file or folder of any known format; `file#3` is drive 3 (from 0) of a file with many.
 
     Raises:
         UserError: Nothing is there, no format matches, or what is there is damaged or cannot be true.
     """
     path = Path(path)
-    if not _exists(path):
+    file = path if _exists(path) else split_number(path)[0]
+    if not _exists(file):
         raise UserError(f"{path} does not exist", fix="check the path")
     for reader in READERS:
-        if reader.matches(path):
+        if reader.matches(file):
+            if file != path and reader.drives is Reader.drives:
+                raise UserError(f"{path}: {file.name} is one drive", expected=f"the path {file}")
             return reader.read(path)
     kind = "folder" if path.is_dir() else "file"
     raise UserError(
@@ -47,12 +66,19 @@ def read(path: str | Path) -> Scenario:
 
 
 def scan(folder: str | Path) -> list[Path]:
-    """All paths at or below `folder` that some reader matches, sorted; a match is not searched further."""
+    """Paths of all drives at or below `folder`, sorted; each can be given to `read`.
+
+    A match is not searched further. Files and folders whose name begins with a dot are left out.
+    """
     folder = Path(folder)
     if not _exists(folder):
         raise UserError(f"{folder} does not exist", fix="check the path")
-    if any(reader.matches(folder) for reader in READERS):
-        return [folder]
+    for reader in READERS:
+        if reader.matches(folder):
+            try:
+                return reader.drives(folder)
+            except UserError:
+                return [folder]  # reading it says what is wrong
     if not folder.is_dir():
         return []
     try:
@@ -63,6 +89,7 @@ def scan(folder: str | Path) -> list[Path]:
     return [
         found
         for path in inside
+        if not path.name.startswith(".")
         if path.is_file() or (path.is_dir() and not path.is_symlink())
         for found in scan(path)
     ]

@@ -214,7 +214,7 @@ def assemble(
         first = int(tracks.valid[ego].argmax())
         home = tracks.position[ego, first]
         ground = float(home[2] - tracks.size[ego, 2] / 2)
-    shift = np.round([home[0], home[1], ground])
+    shift = np.round([home[0], home[1], ground]) + 0.0  # no negative zeros in the note
 
     valid = tracks.valid[..., None]
     tracks = dataclasses.replace(

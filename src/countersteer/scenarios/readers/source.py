@@ -19,7 +19,17 @@ from numpy import ndarray
 from countersteer.errors import UserError
 from countersteer.scenarios.scenario import Scenario
 
-__all__ = ["MAX_BYTES", "Field", "Reader", "fingerprint", "head", "read_bytes"]
+__all__ = [
+    "MAX_BYTES",
+    "Field",
+    "Reader",
+    "choose",
+    "fingerprint",
+    "head",
+    "numbered",
+    "read_bytes",
+    "split_number",
+]
 
 MAX_BYTES = 1 << 30
 """Largest file, after decompression, that is read [bytes]; recorded scenes have a few million."""
@@ -38,12 +48,43 @@ class Reader:
         looks_like: What a file or folder of it looks like, for the message when nothing matches.
         matches: Whether a path holds this format, by its content; never raises.
         read: The scenario at a path; raises `UserError` and nothing else for whatever is there.
+        drives: The path of each drive in a file or folder of this format. A file with one drive is that
+            path itself; in a file with many, drive `n` (from 0) has the path `file#n`, which `read` takes.
+            Raises `UserError` where the file is too damaged to count.
     """
 
     name: str
     looks_like: str
     matches: Callable[[Path], bool]
     read: Callable[[Path], Scenario]
+    drives: Callable[[Path], list[Path]] = lambda path: [path]
+
+
+def numbered(path: Path, count: int) -> list[Path]:
+    """Paths of the drives in a file of `count`: the file itself where there is one, else `file#0`, `file#1` ..."""
+    return [path] if count == 1 else [path.with_name(f"{path.name}#{n}") for n in range(count)]
+
+
+def split_number(path: Path) -> tuple[Path, int | None]:
+    """The file of `file#3` and its 3; a path that exists under its whole name has no number."""
+    name, mark, number = path.name.rpartition("#")
+    if not (mark and name and number.isascii() and number.isdigit() and len(number) < 10) or path.exists():
+        return path, None
+    return path.with_name(name), int(number)
+
+
+def choose(path: Path, number: int | None, count: int, unit: str) -> int:
+    """Which of the `count` drives of a file to read, where `path` names number `number` or none."""
+    if number is None and count == 1:
+        return 0
+    if number is None or number >= count:
+        raise UserError(
+            f"{path} holds {count} {unit}" if number is None else f"{path}: there is no {unit} {number}",
+            got="no number" if number is None else number,
+            expected=f"a number from 0 to {count - 1} behind the name: {split_number(path)[0].name}#0",
+            fix="`countersteer data list` names them; `countersteer data import` converts all of a file",
+        )
+    return number
 
 
 def _inflate(path: Path, limit: int, *, strict: bool) -> bytes:

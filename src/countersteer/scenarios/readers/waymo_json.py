@@ -29,7 +29,7 @@ from countersteer.scenarios.scenario import (
     Tracks,
 )
 
-__all__ = ["READER"]
+__all__ = ["LICENCE", "READER", "ROAD_LINES"]
 
 LICENCE = "Waymo Dataset License Agreement for Non-Commercial Use"
 INTERVAL = 0.1  # the files state no times [s]
@@ -48,7 +48,7 @@ _ROADS = {
     "driveway": MapKind.DRIVEWAY,
     "stop_sign": MapKind.STOP_SIGN,
 }
-_LINES = {
+ROAD_LINES = {
     6: MapKind.LINE_DASHED_WHITE,
     7: MapKind.LINE_SOLID_WHITE,
     8: MapKind.LINE_SOLID_WHITE,  # double
@@ -207,8 +207,8 @@ def _features(roads: Field, notes: list[str]) -> list[MapFeature]:
             bikes += 1
             continue
         if kind == MapKind.LINE_SOLID_WHITE:
-            plain += code not in _LINES
-            kind = _LINES.get(code, kind) if code is not None else kind
+            plain += code not in ROAD_LINES
+            kind = ROAD_LINES.get(code, kind) if code is not None else kind
         geometry = road["geometry"]
         # Some writers give a single point as a bare object.
         points = _points(
