@@ -16,7 +16,8 @@ import numpy as np
 
 from countersteer.evaluation.statistics import paired_permutation_test
 from countersteer.evaluation.suites import lane_change, lane_keeping, run_suite
-from countersteer.training.run import load_policy, load_recipe
+from countersteer.policies.storage import load_policy
+from countersteer.training.run import load_recipe
 
 RECIPES = ("clone", "perturb", "on_policy")
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from countersteer.errors import UserError
-from countersteer.training import checkpoint
-from countersteer.training.checkpoint import CheckpointFolder, flatten_state, load, save, unflatten_state
+from countersteer.storage import checkpoint
+from countersteer.storage.checkpoint import CheckpointFolder, flatten_state, load, save, unflatten_state
 
 
 def tensors_of_all_kinds() -> dict[str, Tensor]:
@@ -251,7 +251,7 @@ def test_foreign_files_in_the_folder_are_left_alone(tmp_path: Path):
 KILLS = """
 import os, random, signal, sys, time
 import torch
-from countersteer.training.checkpoint import CheckpointFolder
+from countersteer.storage.checkpoint import CheckpointFolder
 
 torch.set_num_threads(1)
 folder, draw = CheckpointFolder(sys.argv[1]), random.Random(11)
@@ -276,7 +276,7 @@ folder.save(found.step + 1, {"w": torch.zeros(1)}, {})
 DEATHS = """
 import os, sys
 import torch
-from countersteer.training import checkpoint
+from countersteer.storage import checkpoint
 
 folder = checkpoint.CheckpointFolder(sys.argv[1])
 folder.save(0, {"w": torch.full((50_000,), 0.0)}, {"step": 0})

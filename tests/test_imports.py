@@ -22,7 +22,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "countersteer"
 
 # From the bottom up: a module may import its own part and those before it.
 ORDER = (
-    *("errors", "tensors", "noise"),
+    *("errors", "tensors", "noise", "storage"),
     "geometry",
     "scenarios",
     *("vehicles", "traffic"),
@@ -130,7 +130,7 @@ def test_the_checker_catches_a_wrong_import(module: str, source: str):
     ("module", "source"),
     [
         ("countersteer.worlds.boxworld.state", "from .. import interface\nfrom ...geometry import boxes"),
-        ("countersteer.evaluation.suites", "from countersteer.training.checkpoint import load"),
+        ("countersteer.evaluation.suites", "from countersteer.storage.checkpoint import load"),
         ("countersteer.objectives.ppo", "from countersteer.drivers.interface import Decision"),
         ("countersteer.cli", "from countersteer import __version__, recipes\nimport numpy, os.path"),
         ("countersteer.tensors", "from countersteer.errors import UserError"),

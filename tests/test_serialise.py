@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
-from countersteer.training.serialise import differences, from_json, to_json
+from countersteer.storage.serialise import differences, from_json, to_json
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.interface import Capability, Command
 
@@ -114,9 +114,9 @@ def test_a_class_inside_a_function_is_refused():
         "os:system",
         f"{__name__}:Leaf",  # this module, when nobody passed it
         "countersteerfake:Camera",
-        "countersteer.training.serialise:importlib.machinery.ModuleSpec",  # led out through an import
-        "countersteer.training.serialise:Path",
-        "countersteer.training.serialise:to_json",
+        "countersteer.storage.serialise:importlib.machinery.ModuleSpec",  # led out through an import
+        "countersteer.storage.serialise:Path",
+        "countersteer.storage.serialise:to_json",
         "countersteer.worlds.interface:Camera",  # defined elsewhere: one name for each type
         "countersteer.errors:UserError",  # neither dataclass nor enum
         "countersteer.no_such_module:Camera",

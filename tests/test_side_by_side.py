@@ -14,7 +14,7 @@ import torch
 
 import tiny_recipe
 from countersteer.errors import UserError
-from countersteer.training import checkpoint
+from countersteer.storage import checkpoint
 from countersteer.training.run import Progress, train
 from countersteer.training.side_by_side import Run, train_side_by_side
 

@@ -15,7 +15,7 @@ import torch
 import tiny_recipe
 from countersteer import cli
 from countersteer.errors import UserError
-from countersteer.training import checkpoint
+from countersteer.storage import checkpoint
 from countersteer.training.run import Progress, train
 
 HERE = Path(__file__).parent

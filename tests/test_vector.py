@@ -24,7 +24,7 @@ from countersteer.objectives.imitation import Batch, mirror_half
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.readers import read, scan
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, SignalState
-from countersteer.training.serialise import from_json, to_json
+from countersteer.storage.serialise import from_json, to_json
 from countersteer.training.store import RolloutStore
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.boxworld.spec import BoxWorldSpec

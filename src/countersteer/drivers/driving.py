@@ -60,6 +60,7 @@ class Driving:
         progress: Of training, in [0, 1].
         reward: What each tick is worth; nobody asks if it is None.
         coefficients: What each car is asked for, once a drive; None asks for the policy's own default.
+        sensors: What is observed; None for every sensor of the world.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Driving:
         progress: float = 1.0,
         reward: Reward | None = None,
         coefficients: Coefficients | None = None,
+        sensors: tuple[str, ...] | None = None,
     ):
         if driver.uses_policy and policy is None:
             raise ValueError(f"{type(driver).__name__} needs a policy")
@@ -80,7 +82,7 @@ class Driving:
         self.world, self.driver, self.expert = world, driver, expert
         self.policy = policy if driver.uses_policy else None
         self.seed, self.progress = seed, progress
-        self.reward, self.coefficients = reward, coefficients
+        self.reward, self.coefficients, self.sensors = reward, coefficients, sensors
         self.condition: Tensor | None = None
         self.truth: Truth | None = None
         self.driver_memory: Any = driver.initial_memory(world)
@@ -115,7 +117,7 @@ class Driving:
     def tick(self, *, keep: bool = True) -> Tick:
         """Advance every drive by one tick; what nobody needs is left out of a tick that is not to be kept."""
         world = self.world
-        observation = world.observe() if keep or self.policy is not None else None
+        observation = world.observe(self.sensors) if keep or self.policy is not None else None
         asked = self.expert is not None and (keep or self.driver.uses_expert)
         label = self.expert.label(world) if asked else None  # pyright: ignore[reportOptionalMemberAccess]
         output = None

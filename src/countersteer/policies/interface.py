@@ -78,6 +78,13 @@ class PolicySpec(abc.ABC):
     stride: int
     vector: VectorSpec | None = None
 
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """Names of the sensors it reads."""
+        return tuple(camera.name for camera in self.cameras) + (
+            ("vector",) if self.vector is not None else ()
+        )
+
     @abc.abstractmethod
     def build(self) -> Policy:
         """A policy with freshly drawn weights (torch's global generator)."""

@@ -31,9 +31,10 @@ from countersteer.evaluation.suites import (
     recorded_from,
     run_suite,
 )
+from countersteer.policies.storage import load_policy
 from countersteer.scenarios.sources import ProceduralRoads
 from countersteer.training.recipe import Recipe
-from countersteer.training.run import Progress, load_policy, load_recipe
+from countersteer.training.run import Progress, load_recipe
 from countersteer.training.side_by_side import Run, train_side_by_side
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
 

@@ -1,27 +1,39 @@
 """Self-play from pixels, after Gigapixel (arXiv 2606.19641): a teacher that sees everything, a student that sees pictures.
 
     countersteer train self_play_teacher --out runs/teacher      an hour on two 2.5 GHz cores
+    countersteer train self_play --out runs/student --expert.teacher runs/teacher
 
 Every car of every world is driven by the same network. The teacher reads the vector observation and learns from
-rewards whose coefficients differ from car to car and are part of what it reads.
+rewards whose coefficients differ from car to car and are part of what it reads. The student sees pictures; it
+drives more and more of the cars itself, and learns at every state from where the teacher would go from there.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 from countersteer.drivers.choice import ChoiceDriver
+from countersteer.drivers.expert import ExpertDriver
+from countersteer.drivers.mixed import Linear, MixedDriver
+from countersteer.drivers.policy import PolicyDriver
 from countersteer.environments.rewards import Coefficients, StyleReward
+from countersteer.experts.teacher import ForkedTeacher
+from countersteer.geometry.cameras import Camera
+from countersteer.objectives.imitation import Imitation
 from countersteer.objectives.ppo import PPO
+from countersteer.policies.planner import PlannerSpec
 from countersteer.policies.teacher import TeacherSpec
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.scenarios.sources import ProceduralRoads
 from countersteer.training.recipe import Collection, Learning, Recipe
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.jerk import JerkSpec
+from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.interface import Cause
 
-__all__ = ["roads", "self_play_teacher", "self_play_world"]
+__all__ = ["roads", "self_play", "self_play_clone", "self_play_teacher", "self_play_world"]
 
 _SEES = VectorSpec(cars=8, lanes=16, edges=16, lights=2, route=(2.5, 5.0, 10.0, 20.0, 40.0))
 
@@ -83,4 +95,40 @@ def self_play_teacher() -> Recipe:
             clip=0.5,
             checkpoint_every=360,
         ),
+    )
+
+
+_PLAN = PlanSpec(points=8, interval=0.5)
+_CAMERA = Camera(width=128, height=64)
+
+
+def self_play(teacher: str = "runs/teacher") -> Recipe:
+    """The student: DAgger in worlds where every car is the student, or the teacher while it is young."""
+    world = dataclasses.replace(
+        self_play_world(agents=8), cameras=(_CAMERA,), target_points=True, vector_dropout=(0.0, 0.0)
+    )
+    tracker = PolicyDriver(plan=_PLAN)
+    return Recipe(
+        name="self_play",
+        scenarios=roads(),
+        world=world,
+        policy=PlannerSpec(cameras=(_CAMERA,), plan=_PLAN, target_points=3),
+        expert=ForkedTeacher(teacher, _PLAN),
+        driver=MixedDriver(
+            ExpertDriver(plan=_PLAN), tracker, expert_share=Linear(1.0, 0.0, (0.0, 0.8)), hold=2.0
+        ),
+        objective=Imitation(mirror=False),
+        collection=Collection(rounds=6, frames=84_000, drives=24),
+        learning=Learning(steps=4_000),
+    )
+
+
+def self_play_clone(teacher: str = "runs/teacher") -> Recipe:
+    """Behaviour cloning of the teacher on the teacher's own drives, with the budget of `self_play`."""
+    recipe = self_play(teacher)
+    return dataclasses.replace(
+        recipe,
+        name="self_play_clone",
+        driver=ExpertDriver(plan=_PLAN),
+        collection=dataclasses.replace(recipe.collection, rounds=1),
     )

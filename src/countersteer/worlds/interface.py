@@ -8,7 +8,7 @@ fork taken earlier stays what it was.
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Self
@@ -327,8 +327,12 @@ class World(abc.ABC):
         """The starts that this world's own settings give to drives of these identities."""
 
     @abc.abstractmethod
-    def observe(self) -> Observation:
-        """What each controlled car knows now, leading dimensions `[world agent]`."""
+    def observe(self, sensors: Collection[str] | None = None) -> Observation:
+        """What each controlled car knows now, leading dimensions `[world agent]`.
+
+        Args:
+            sensors: Names of those that are read; None reads all.
+        """
 
     @abc.abstractmethod
     def step(self, action: Action | JerkAction) -> Events:

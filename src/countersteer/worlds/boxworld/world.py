@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Self
 
 import numpy as np
@@ -266,26 +266,28 @@ class BoxWorld(World):
 
     # --- looking --------------------------------------------------------------------------------
 
-    def observe(self) -> Observation:
+    def observe(self, sensors: Collection[str] | None = None) -> Observation:
         """See `World.observe`."""
         state = self.state
         time = (state.age * self.dt)[:, None].expand(-1, self.agents)
-        sensors = {}
+        readings = {}
         for camera in self.cameras:
+            if sensors is not None and camera.name not in sensors:
+                continue
             rgb = self.images(camera).rgb
             assert rgb is not None
             frames = rgb.unflatten(0, (self.batch, self.agents))
-            sensors[camera.name] = SensorReading(frames, time, torch.ones_like(state.alive))
-        if self.spec.vector is not None:
+            readings[camera.name] = SensorReading(frames, time, torch.ones_like(state.alive))
+        if self.spec.vector is not None and (sensors is None or "vector" in sensors):
             seen = self._vector(self.spec.vector)
-            sensors["vector"] = SensorReading(seen, time, torch.ones_like(state.alive))
+            readings["vector"] = SensorReading(seen, time, torch.ones_like(state.alive))
         back = torch.arange(HISTORY - 1, -1, -1, device=self.device)
         motion = EgoMotion(
             state.speed_history,
             state.yaw_history,
             (state.age[:, None, None] >= back).expand(-1, self.agents, -1),
         )
-        return Observation(sensors, motion, self._intent())
+        return Observation(readings, motion, self._intent())
 
     def images(self, camera: Camera, outputs: Outputs = Outputs()) -> Images:
         """RGB, depth, class or instance images of one camera of every car, `world * agent` of them."""

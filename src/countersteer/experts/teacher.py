@@ -1,0 +1,115 @@
+"""A label by a privileged teacher: what would become of every car if the teacher drove all of them from here on.
+
+The world is forked, the teacher drives the copy for as long as a plan reaches, and where each car comes to is its
+plan (forked targets, Gigapixel arXiv 2606.19641, section 3.2). The copy is dropped.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from countersteer.errors import UserError
+from countersteer.experts.interface import Expert, Label
+from countersteer.geometry.poses import local_from_world, wrap_angle
+from countersteer.policies.interface import Policy
+from countersteer.policies.storage import load_policy
+from countersteer.policies.teacher import Teacher
+from countersteer.vehicles.plans import Plan, PlanSpec
+from countersteer.worlds.interface import Capability, Cause, World
+
+__all__ = ["ForkedTeacher"]
+
+
+@dataclass(frozen=True)
+class ForkedTeacher(Expert):
+    """Plans that a teacher would drive, one for each car of a world.
+
+    A label is valid where the car drives to the end of the plan without a failure, its goal reached or not.
+    A car that reaches its goal goes straight on from there, at the speed it came with.
+
+    Attributes:
+        teacher: Run folder or policy file of the teacher.
+        plan: Times of the plans, multiples of the world's tick.
+    """
+
+    teacher: str
+    plan: PlanSpec = PlanSpec()  # pyright: ignore[reportIncompatibleVariableOverride]
+    needs = frozenset({Capability.TRUTH, Capability.FORK})
+
+    def label(self, world: World) -> Label:
+        """See `Expert.label`."""
+        return drive_ahead(_load(Path(self.teacher)), world, self.plan)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path: Path) -> Teacher:
+    policy, _ = load_policy(path)
+    if not isinstance(policy, Teacher):
+        raise UserError(
+            f"{path} is no teacher",
+            got=type(policy).__name__,
+            expected="a policy trained by a recipe with a TeacherSpec, such as self_play_teacher",
+            fix="give the run of a teacher",
+        )
+    return policy.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def drive_ahead(
+    teacher: Policy, world: World, spec: PlanSpec, condition: Float[Tensor, "world agent k"] | None = None
+) -> Label:
+    """Let a teacher drive every car of a copy of a world; where they come to are their plans.
+
+    Args:
+        teacher: Answers with choices; takes the likeliest.
+        world: Is forked, not changed.
+        spec: Times of the plans.
+        condition: What each car is asked for; None for the teacher's default.
+    """
+    if not isinstance(teacher, Teacher):
+        raise UserError("only a teacher can label", got=type(teacher).__name__, expected="Teacher")
+    twin = world.fork(torch.arange(world.batch))
+    begin = twin.truth()
+    memory = teacher.initial_memory((twin.batch, twin.agents))
+    every = spec.interval / twin.dt
+    if abs(every - round(every)) > 1e-6:
+        raise UserError(
+            "the plan's times do not fall on ticks of the world",
+            got=f"every {spec.interval} s in ticks of {twin.dt} s",
+            expected="a multiple of the tick",
+            fix="choose another interval for the plan",
+        )
+    failed = ~begin.alive
+    arrived = torch.zeros_like(failed)
+    since = torch.zeros_like(begin.speed)
+    positions, headings, speeds = [], [], []
+    for tick in range(round(every) * spec.points):
+        seen = teacher.encode(twin.observe(("vector",)))
+        answer = teacher.act(seen, memory, condition)
+        assert answer.logits is not None
+        events = twin.step(teacher.spec.jerk.action(answer.logits.argmax(-1)))
+        reached = events.terminated & (events.cause == Cause.GOAL)
+        failed = failed | (events.terminated & ~reached)
+        # Where the recording is over, so is what is known of the others; the car goes on as it was.
+        arrived = arrived | reached | events.truncated
+        if (tick + 1) % round(every) == 0:
+            now = twin.truth()
+            ahead = torch.stack([now.heading.cos(), now.heading.sin()], -1)
+            positions.append(now.position + (since * now.speed)[..., None] * ahead)
+            headings.append(now.heading)
+            speeds.append(now.speed)
+        since = torch.where(arrived, since + twin.dt, since)
+    position, heading, speed = torch.stack(positions, -2), torch.stack(headings, -1), torch.stack(speeds, -1)
+    local = local_from_world(
+        position,
+        begin.position[..., None, :].expand_as(position),
+        begin.heading[..., None].expand_as(heading),
+    )
+    plan = Plan(local, wrap_angle(heading - begin.heading[..., None]), speed)
+    return Label(plan, ~failed)
