@@ -1,0 +1,127 @@
+"""Simple polygons and rectangles in the plane: containment, distance, overlap (numpy, double precision).
+
+A polygon is its vertices `[n 2]` in order, either way round, not closed by a repeated vertex. Points
+exactly on a border belong to one side or the other, as rounding has it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+
+from countersteer.geometry import boxes
+
+__all__ = [
+    "contains",
+    "distance",
+    "distance_to_segments",
+    "overlap",
+    "rectangle",
+    "rectangle_distance",
+    "side_distance",
+]
+
+
+def contains(polygon: Float[ndarray, "n 2"], points: Float[ndarray, "*batch 2"]) -> Bool[ndarray, "*batch"]:
+    """Whether each point lies in the polygon, by the even-odd rule."""
+    x, y = points[..., 0, None], points[..., 1, None]
+    start, end = polygon, np.roll(polygon, -1, axis=0)
+    straddles = (start[:, 1] > y) != (end[:, 1] > y)
+    rise = end[:, 1] - start[:, 1]
+    crossing = start[:, 0] + (y - start[:, 1]) * (end[:, 0] - start[:, 0]) / np.where(rise == 0.0, 1.0, rise)
+    return (straddles & (x < crossing)).sum(-1) % 2 == 1
+
+
+def distance_to_segments(
+    start: Float[ndarray, "n 2"], end: Float[ndarray, "n 2"], points: Float[ndarray, "*batch 2"]
+) -> Float[ndarray, "*batch n"]:
+    """Distance from each point to each segment [m]."""
+    along = end - start
+    length2 = np.maximum((along**2).sum(-1), 1e-18)
+    relative = points[..., None, :] - start
+    t = np.clip((relative * along).sum(-1) / length2, 0.0, 1.0)
+    return np.linalg.norm(relative - t[..., None] * along, axis=-1)
+
+
+def distance(polygon: Float[ndarray, "n 2"], points: Float[ndarray, "*batch 2"]) -> Float[ndarray, "*batch"]:
+    """Distance from each point to the polygon [m], 0 inside it."""
+    border = distance_to_segments(polygon, np.roll(polygon, -1, axis=0), points).min(-1)
+    return np.where(contains(polygon, points), 0.0, border)
+
+
+def side_distance(
+    line: Float[ndarray, "n 2"], points: Float[ndarray, "*batch 2"]
+) -> Float[ndarray, "*batch"]:
+    """Signed distance from each point to a polyline [m]: negative on its left, positive on its right.
+
+    Where two segments are equally close (the point lies in the wedge of a vertex), the side is that of
+    the segment it is farther aside of, which is right for convex and concave corners alike.
+    """
+    start, end = line[:-1], line[1:]
+    along = (end - start) / np.maximum(np.linalg.norm(end - start, axis=-1, keepdims=True), 1e-12)
+    gaps = distance_to_segments(start, end, points)
+    relative = points[..., None, :] - start
+    right = along[:, 1] * relative[..., 0] - along[:, 0] * relative[..., 1]
+    nearest = gaps.min(-1, keepdims=True)
+    tied = gaps <= nearest + 1e-9
+    best = np.where(tied, np.abs(right), -1.0).argmax(-1)
+    side = np.take_along_axis(right, best[..., None], -1)[..., 0]
+    return np.where(side < 0.0, -nearest[..., 0], nearest[..., 0])
+
+
+def overlap(a: Float[ndarray, "n 2"], b: Float[ndarray, "m 2"]) -> bool:
+    """Whether two polygons share any point of their insides."""
+    if contains(a, b).any() or contains(b, a).any():
+        return True
+    # No vertex lies in the other, so they overlap only if two edges cross.
+    p, r = a[:, None], (np.roll(a, -1, axis=0) - a)[:, None]
+    q, s = b[None], (np.roll(b, -1, axis=0) - b)[None]
+
+    def cross(u: ndarray, v: ndarray) -> ndarray:
+        return u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
+
+    before, after = cross(r, q - p), cross(r, q + s - p)
+    near, far = cross(s, p - q), cross(s, p + r - q)
+    return bool(((before * after < 0) & (near * far < 0)).any())
+
+
+def rectangle(
+    center: Float[ndarray, "*batch 2"], heading: Float[ndarray, "*batch"], size: Float[ndarray, "*#batch 2"]
+) -> Float[ndarray, "*batch 4 2"]:
+    """Corners front-left, rear-left, rear-right, front-right [m], as `geometry.boxes.corners` orders them."""
+    # One definition of a box for worlds (torch) and scores (numpy).
+    place, turn = torch.from_numpy(np.asarray(center)), torch.from_numpy(np.asarray(heading))
+    sides = torch.tensor(np.asarray(size)).expand(place.shape)
+    return boxes.corners(place, turn, sides).numpy()
+
+
+def rectangle_distance(
+    a: Float[ndarray, "*batch 4 2"], b: Float[ndarray, "*batch 4 2"]
+) -> Float[ndarray, "*batch"]:
+    """Signed distance between two rectangles [m]: the gap, or minus the depth of their overlap.
+
+    The depth is the smallest shift that would part them; for convex shapes it lies along the normal of
+    an edge, so four axes suffice.
+    """
+    gaps = []
+    for corners in (a, b):
+        for edge in (corners[..., 0, :] - corners[..., 1, :], corners[..., 0, :] - corners[..., 3, :]):
+            length = np.maximum(np.linalg.norm(edge, axis=-1, keepdims=True), 1e-12)
+            axis = (edge / length)[..., None, :]
+            on_a, on_b = (a * axis).sum(-1), (b * axis).sum(-1)
+            gaps.append(np.maximum(on_b.min(-1) - on_a.max(-1), on_a.min(-1) - on_b.max(-1)))
+    separation = np.max(np.stack(gaps, -1), -1)
+
+    def reach(corners: ndarray, other: ndarray) -> ndarray:
+        start, end = other, np.roll(other, -1, axis=-2)
+        along = end - start
+        length2 = np.maximum((along**2).sum(-1), 1e-18)
+        relative = corners[..., :, None, :] - start[..., None, :, :]
+        t = np.clip((relative * along[..., None, :, :]).sum(-1) / length2[..., None, :], 0.0, 1.0)
+        return np.asarray(
+            np.linalg.norm(relative - t[..., None] * along[..., None, :, :], axis=-1).min((-1, -2))
+        )
+
+    return np.where(separation > 0.0, np.minimum(reach(a, b), reach(b, a)), separation)

@@ -1,0 +1,167 @@
+"""Numbers that the references of the scores give, beside what ours give; docs/scores.md is made from them.
+
+Run as a program, this rewrites the table of that page.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from countersteer.evaluation.metrics import comfort, navsim, navsim_vehicle
+from countersteer.evaluation.metrics.drive import Motion
+from drives import moving, steady
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "scores.md"
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Vector:
+    """One number, or one array, of a reference.
+
+    Attributes:
+        score: Row of the page that it belongs to.
+        name: What it is.
+        source: "published" (by the reference's own tests), "run" (the reference was executed) or "hand".
+        expected: The reference's.
+        ours: Ours.
+        digits: Half a unit in the last place that the reference states, 0 if it states all of them.
+    """
+
+    score: str
+    name: str
+    source: str
+    expected: object
+    ours: object
+    digits: float = 0.0
+
+    @property
+    def difference(self) -> float:
+        """Largest absolute difference."""
+        expected, ours = np.asarray(self.expected, float), np.asarray(self.ours, float)
+        assert expected.shape == ours.shape, f"{self.name}: {expected.shape} and {ours.shape}"
+        return float(np.abs(expected - ours).max())
+
+    @property
+    def matches(self) -> bool:
+        """Whether they agree within 1e-6, or as far as the reference's digits go."""
+        return self.difference <= max(TOLERANCE, self.digits)
+
+
+_T = np.arange(41) * 0.1
+
+
+def _still(**channels: np.ndarray) -> Motion:
+    return moving(steady(41, 0.1, speed=0.0), **channels)
+
+
+def _forward(values: np.ndarray) -> np.ndarray:
+    return np.stack([values, np.zeros_like(values)], -1)
+
+
+def _comfort() -> Iterator[Vector]:
+    def signals(**channels: np.ndarray) -> comfort.ComfortSignals:
+        return comfort.filtered_signals(_still(**channels), 0.1, 1.461)
+
+    def broken(s: comfort.ComfortSignals) -> list[bool]:
+        names = [f.note for f in comfort.violations(s)]
+        return [f.name.replace("_", " ") in names for f in dataclasses.fields(comfort.ComfortBounds)]
+
+    def row(name: str, source: str, expected: object, ours: object, digits: float = 0.0) -> Vector:
+        return Vector("Comfort", name, source, expected, ours, digits)
+
+    none, lon, lon_jerk, yaw = np.zeros(6), np.eye(6)[0], np.eye(6)[3], np.eye(6)[5]
+    yield row("a 2.39: none broken", "run", none, broken(signals(acceleration=_forward(np.full(41, 2.39)))))
+    yield row("a 2.41: longitudinal", "run", lon, broken(signals(acceleration=_forward(np.full(41, 2.41)))))
+    step = signals(acceleration=_forward(np.where(_T >= 2.0 - 1e-9, 2.0, 0.0)))
+    smooth = [-0.1875, 0.0, 0.4375, 1.0, 1.5625, 2.0, 2.1875, 2.0]
+    yield row("step: smoothed", "run", smooth, step.longitudinal_acceleration[16:24])
+    peak = int(step.longitudinal_jerk.argmax())
+    yield row("step: jerk peak and its sample", "run", [2.00892857, 19], [step.longitudinal_jerk[peak], peak])
+    yield row("step: none broken", "run", none, broken(step))
+    sine = signals(acceleration=_forward(2 * np.sin(np.pi * _T)))
+    largest = [sine.longitudinal_acceleration.max(), np.abs(sine.longitudinal_jerk).max()]
+    yield row("sine: smoothed and jerk", "run", [1.96125145, 5.82560043], largest)
+    yield row("sine: longitudinal jerk broken", "run", lon_jerk, broken(sine))
+    yield row("heading 0.9 t: none broken", "run", none, broken(signals(heading=0.9 * _T)))
+    yield row("heading 1.0 t: yaw rate broken", "run", yaw, broken(signals(heading=1.0 * _T)))
+    wave = signals(heading=0.3 * np.sin(0.5 * np.pi * _T))
+    yield row(
+        "heading sine", "run", [0.48727092, 0.73350264], [wave.yaw_rate.max(), wave.yaw_acceleration.max()]
+    )
+
+
+def _navsim() -> Iterator[Vector]:
+    half = {"no_collision": 1.0, "drivable_area": 1.0, "progress": 0.8, "time_to_collision": 1.0}
+    yield Vector(
+        "EPDMS",
+        "EP .8, LK 0",
+        "hand",
+        0.8125,
+        navsim.epdms(
+            navsim.EpdmsParts(
+                **half,
+                driving_direction=1.0,
+                traffic_light=1.0,
+                lane_keeping=0.0,
+                history_comfort=1.0,
+                extended_comfort=1.0,
+            )
+        ),
+    )
+    yield Vector("PDMS", "EP .8", "hand", 0.916667, navsim.pdms(navsim.PdmsParts(**half, comfort=1.0)), 5e-7)
+
+    starts = np.array([[0.0, 0.0], [0.3, 0.1], [1.0, 0.0], [-0.5, 0.5]])
+    near = navsim.follow_up_weights(np.array([0.2, 0.0]), starts)
+    yield Vector("EPDMS two-stage", "near", "run", [0.457633, 0.505763, 0.022784, 0.013819], near)
+    far = navsim.follow_up_weights(np.array([50.0, 0.0]), starts)
+    yield Vector("EPDMS two-stage", "far: uniform", "run", [0.25] * 4, far)
+
+    t, zero = np.arange(36) * 0.1, np.zeros(36)
+
+    def motion(acceleration: np.ndarray = zero, heading: np.ndarray = zero) -> Motion:
+        return moving(steady(36, 0.1, speed=0.0), acceleration=_forward(acceleration), heading=heading)
+
+    pairs = {
+        "a 1 and 1.69": (1.0, motion(zero + 1), motion(zero + 1.69)),
+        "a 1 and 1.71": (0.0, motion(zero + 1), motion(zero + 1.71)),
+        "heading slopes .09 apart": (1.0, motion(heading=0.2 * t), motion(heading=0.29 * t)),
+        "heading slopes .11 apart": (0.0, motion(heading=0.2 * t), motion(heading=0.31 * t)),
+        "acceleration slopes .4 apart": (1.0, motion(3 + 0.1 * (t - 1.75)), motion(3 + 0.5 * (t - 1.75))),
+        "acceleration slopes .6 apart": (0.0, motion(3 + 0.1 * (t - 1.75)), motion(3 + 0.7 * (t - 1.75))),
+    }
+    for name, (expected, one, other) in pairs.items():
+        ours, _ = navsim.extended_comfort(one, other, 0.1)
+        yield Vector("EPDMS extended comfort", name, "run", expected, ours)
+
+    state = navsim_vehicle.BicycleState(speed=10.0)
+    expected = [
+        (1.0, 0, 0, 10.033333, 0.333333, 0.006667, 0.021654),
+        (2.003333, 0, 0.002165, 10.088889, 0.555556, 0.013333, 0.043550),
+        (3.012220, 0.002185, 0.006520, 10.159259, 0.703704, 0.020000, 0.065786),
+    ]
+    for k, row in enumerate(expected):
+        state = navsim_vehicle.step(state, 1.0, 0.1, 0.1)
+        ours = [
+            *(state.x, state.y, state.heading, state.speed),
+            *(state.acceleration, state.steering, state.yaw_rate),
+        ]
+        yield Vector("NAVSIM bicycle", f"step {k + 1}", "run", row, ours, 5e-7)
+
+
+def vectors() -> list[Vector]:
+    """Every vector that is checked."""
+    return [*_comfort(), *_navsim()]
+
+
+if __name__ == "__main__":
+    for v in vectors():
+        print(f"{v.score:24} {v.name:40} {v.source:10} {v.difference:.2e} {'ok' if v.matches else 'DIFFERS'}")

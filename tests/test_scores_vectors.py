@@ -1,0 +1,19 @@
+"""Every number that a score's reference gives is met."""
+
+from __future__ import annotations
+
+import pytest
+
+from score_vectors import Vector, vectors
+
+ALL = vectors()
+
+
+@pytest.mark.parametrize("vector", ALL, ids=[f"{v.score}: {v.name}" for v in ALL])
+def test_ours_equals_the_reference(vector: Vector):
+    assert vector.matches, f"expected {vector.expected}, got {vector.ours}"
+
+
+def test_a_wrong_number_would_be_noticed():
+    assert not Vector("any", "off", "hand", 1.0, 1.0 + 2e-6).matches
+    assert Vector("any", "rounded", "hand", 0.667, 2 / 3, 5e-4).matches
