@@ -17,6 +17,7 @@ __all__ = [
     "contains",
     "distance",
     "distance_to_segments",
+    "line_distance",
     "overlap",
     "rectangle",
     "rectangle_distance",
@@ -76,15 +77,34 @@ def overlap(a: Float[ndarray, "n 2"], b: Float[ndarray, "m 2"]) -> bool:
     if contains(a, b).any() or contains(b, a).any():
         return True
     # No vertex lies in the other, so they overlap only if two edges cross.
-    p, r = a[:, None], (np.roll(a, -1, axis=0) - a)[:, None]
-    q, s = b[None], (np.roll(b, -1, axis=0) - b)[None]
+    return bool(_cross(a, np.roll(a, -1, axis=0), b, np.roll(b, -1, axis=0)).any())
 
-    def cross(u: ndarray, v: ndarray) -> ndarray:
+
+def _cross(
+    start_a: Float[ndarray, "n 2"],
+    end_a: Float[ndarray, "n 2"],
+    start_b: Float[ndarray, "m 2"],
+    end_b: Float[ndarray, "m 2"],
+) -> Bool[ndarray, "n m"]:
+    """Which segments cross, each at a point within both."""
+    p, r = start_a[:, None], (end_a - start_a)[:, None]
+    q, s = start_b[None], (end_b - start_b)[None]
+
+    def turn(u: ndarray, v: ndarray) -> ndarray:
         return u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
 
-    before, after = cross(r, q - p), cross(r, q + s - p)
-    near, far = cross(s, p - q), cross(s, p + r - q)
-    return bool(((before * after < 0) & (near * far < 0)).any())
+    before, after = turn(r, q - p), turn(r, q + s - p)
+    near, far = turn(s, p - q), turn(s, p + r - q)
+    return (before * after < 0) & (near * far < 0)
+
+
+def line_distance(polygon: Float[ndarray, "n 2"], line: Float[ndarray, "m 2"]) -> float:
+    """Distance between a polygon and a polyline [m], 0 where they meet."""
+    starts, ends = polygon, np.roll(polygon, -1, axis=0)
+    if contains(polygon, line).any() or _cross(starts, ends, line[:-1], line[1:]).any():
+        return 0.0
+    to_border = distance_to_segments(starts, ends, line).min()
+    return float(min(to_border, distance_to_segments(line[:-1], line[1:], polygon).min()))
 
 
 def rectangle(

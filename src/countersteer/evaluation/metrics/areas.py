@@ -32,6 +32,12 @@ def distance_outside(
     return np.stack([polygons.distance(area, points) for area in areas], -1).min(-1)
 
 
+def _in_any(
+    areas: tuple[Float[ndarray, "_ 2"], ...], points: Float[ndarray, "*batch 2"]
+) -> Bool[ndarray, "*batch"]:
+    return np.asarray(contained(areas, points).any(-1))
+
+
 @dataclass(frozen=True)
 class EgoAreas:
     """Where the ego was at each time (NAVSIM's ego areas).
@@ -53,7 +59,7 @@ class EgoAreas:
     @property
     def off_drivable(self) -> Bool[ndarray, "time"]:
         """Any corner off the drivable ground."""
-        return self.outside.any(1)
+        return np.asarray(self.outside.any(1))
 
     @property
     def exposed(self) -> Bool[ndarray, "time"]:
@@ -72,11 +78,11 @@ def ego_areas(drive: Drive) -> EgoAreas:
     in_lane = contained(tuple(lane.area for lane in road.lanes), corners)
     on_route = tuple(lane.area for lane in road.lanes if lane.on_route)
     return EgoAreas(
-        outside=~contained(road.drivable, corners).any(-1),
+        outside=~_in_any(road.drivable, corners),
         straddling=(in_lane.any(1).sum(-1) > 1) & ~in_lane.all(1).any(-1),
-        off_route=~contained(on_route, drive.center).any(-1),
-        center_in_intersection=contained(road.intersections, drive.center).any(-1),
-        axle_in_intersection=contained(road.intersections, drive.ego.position).any(-1),
+        off_route=~_in_any(on_route, drive.center),
+        center_in_intersection=_in_any(road.intersections, drive.center),
+        axle_in_intersection=_in_any(road.intersections, drive.ego.position),
     )
 
 

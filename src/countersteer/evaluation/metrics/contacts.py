@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from countersteer.evaluation.metrics.drive import Drive
-from countersteer.geometry import boxes, poses
+from countersteer.geometry import boxes, polygons, poses
 from countersteer.scenarios.scenario import ActorKind
 
 __all__ = [
@@ -21,12 +21,14 @@ __all__ = [
     "STANDING",
     "Contact",
     "ContactKind",
+    "RoundedGaps",
     "at_fault",
     "bearing",
     "boxes_touch",
     "classify",
     "first_contacts",
     "front_bumper_touches",
+    "rounded_gaps",
     "standing",
     "touching",
 ]
@@ -163,3 +165,54 @@ def first_contacts(drive: Drive, kind_at: Callable[[int, int], ContactKind] | No
     kind_at = kind_at or (lambda tick, actor: classify(drive, tick, actor))
     firsts = sorted((int(hits[:, actor].argmax()), int(actor)) for actor in np.flatnonzero(hits.any(0)))
     return [Contact(tick, actor, kind_at(tick, actor)) for tick, actor in firsts]
+
+
+@dataclass(frozen=True)
+class RoundedGaps:
+    """Signed distance to each actor [m], negative where they overlap; inf where the actor is not valid.
+
+    Attributes:
+        box: Of the ego's box.
+        front, rear: Of its front and rear edge.
+    """
+
+    box: Float[ndarray, "time actor"]
+    front: Float[ndarray, "time actor"]
+    rear: Float[ndarray, "time actor"]
+
+
+def rounded_gaps(drive: Drive, *, scale: float = 1.0, roundness: float = 0.0) -> RoundedGaps:
+    """Distances between boxes with rounded corners.
+
+    A box with corners of radius r is its inner rectangle, r smaller on every side, grown by r all round; so
+    the gap between two is that of their inner rectangles less both radii.
+
+    Args:
+        drive: The drive.
+        scale: Factor on the size of every box.
+        roundness: Corner radius over half the shorter side, in [0, 1].
+    """
+    tracks = drive.actors
+    shape = tracks.valid.T.shape
+    size = np.array(drive.size) * scale
+    sizes = tracks.size[:, :2] * scale
+    radius, radii = roundness * size.min() / 2, roundness * sizes.min(-1) / 2
+    heading = np.broadcast_to(drive.ego.heading[:, None], shape)
+    center = np.broadcast_to(drive.center[:, None], (*shape, 2))
+    others = polygons.rectangle(
+        np.nan_to_num(tracks.position[..., :2].transpose(1, 0, 2)),
+        np.nan_to_num(tracks.heading.T),
+        np.broadcast_to(sizes - 2 * radii[:, None], (*shape, 2)),
+    )
+
+    def gap(ahead: float, sides: ndarray, own: float) -> ndarray:
+        way = np.stack([np.cos(heading), np.sin(heading)], -1)
+        mine = polygons.rectangle(center + ahead * way, heading, np.broadcast_to(sides, (*shape, 2)))
+        return np.where(tracks.valid.T, polygons.rectangle_distance(mine, others) - own - radii, np.inf)
+
+    edge = np.array([0.0, size[1]])
+    return RoundedGaps(
+        box=gap(0.0, size - 2 * radius, radius),
+        front=gap(size[0] / 2, edge, 0.0),
+        rear=gap(-size[0] / 2, edge, 0.0),
+    )
