@@ -15,7 +15,19 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from countersteer.evaluation.metrics import comfort, navsim, navsim_vehicle
+from countersteer.evaluation.metrics import (
+    alpasim,
+    carla,
+    comfort,
+    hugsim,
+    navsim,
+    navsim_vehicle,
+    nuplan,
+    rad,
+    rater_feedback,
+)
+from countersteer.evaluation.metrics import realism as realism_metric
+from countersteer.evaluation.metrics.carla import Infractions, Leaderboard
 from countersteer.evaluation.metrics.drive import Motion
 from drives import moving, steady
 
@@ -157,9 +169,132 @@ def _navsim() -> Iterator[Vector]:
         yield Vector("NAVSIM bicycle", f"step {k + 1}", "run", row, ours, 5e-7)
 
 
+def _carla() -> Iterator[Vector]:
+    crash = Infractions(vehicle_collisions=1, red_lights=1)
+    slow = Infractions(minimum_speed=(0.6,))
+    rows = [
+        ("RC 80, a car and a red light, 2.0", 0.8, crash, Leaderboard.V2_0, 33.6, 0.0),
+        ("RC 80, a car and a red light, 2.1", 0.8, crash, Leaderboard.V2_1, 38.095238, 5e-7),
+        ("RC 100, minimum speed 60 %, 2.0", 1.0, slow, Leaderboard.V2_0, 88.0, 0.0),
+        ("RC 100, minimum speed 60 %, 2.1", 1.0, slow, Leaderboard.V2_1, 86.206897, 5e-7),
+    ]
+    for name, completion, infractions, edition, expected, digits in rows:
+        ours = carla.driving_score(completion, infractions, edition)
+        yield Vector("CARLA driving score", name, "hand", expected, ours, digits)
+
+
+def _hugsim() -> Iterator[Vector]:
+    plan = hugsim.PlanParts(1.0, 1.0, 0.0, 1.0)
+    yield Vector("HD-Score", "TTC 0", "hand", 0.285714, hugsim.plan_score(plan), 5e-7)
+    ours = hugsim.hd_score(hugsim.HdParts(0.5, (plan,)))
+    yield Vector("HD-Score", "TTC 0, Rc 0.5", "hand", 0.142857, ours, 5e-7)
+
+
+def _alpasim() -> Iterator[Vector]:
+    rows = [
+        ("progress .4", alpasim.SceneParts(0.4, 10.0, False, False), 0.5),
+        ("progress 0 of 4.9 m", alpasim.SceneParts(0.0, 4.9, False, False), 1.0),
+        ("progress .8, 11 m from the path", alpasim.SceneParts(0.8, 10.0, False, False), 1.0),
+        ("collision", alpasim.SceneParts(0.8, 10.0, True, False), 0.0),
+        ("off road", alpasim.SceneParts(0.8, 10.0, False, True), 0.0),
+    ]
+    for name, parts, expected in rows:
+        yield Vector("AlpaSim scene score", name, "published", expected, alpasim.scene_score(parts))
+
+
+def _nuplan() -> Iterator[Vector]:
+    yield Vector("nuPlan closed loop", "one object hit", "hand", 0.5, nuplan.collision_score(0, 0, 1))
+    yield Vector("nuPlan closed loop", "two objects hit", "hand", 0.0, nuplan.collision_score(0, 0, 2))
+
+
+def _realism() -> Iterator[Vector]:
+    def row(name: str, source: str, expected: object, ours: object, digits: float = 0.0) -> Vector:
+        return Vector("WOSAC realism", name, source, expected, ours, digits)
+
+    steps = realism_metric.central_difference(np.array([0.0, 0.5, 1.5, 2.0, 3.5]), pad=-1.0)
+    yield row("central difference", "published", [-1.0, 0.75, 0.75, 1.0, -1.0], steps)
+    valid = realism_metric.central_validity(np.array([True, False, True, True, False]), pad=True)
+    yield row("central validity", "published", [1, 1, 0, 0, 1], valid)
+
+    unit = realism_metric.Histogram(0.0, 1.0, 10, 0.0)
+    same = np.array([[0.05], [0.15], [0.25]])
+    ours = np.exp(realism_metric.histogram_log_likelihood(same, same, unit))
+    yield row("simulated as logged", "published", np.ones((3, 1)), ours)
+
+    flags = np.array([[True, False, False, False]])
+    ours = np.exp(realism_metric.bernoulli_log_likelihood(np.array([True]), flags))
+    yield row("one of four", "hand", [0.250125], ours, 5e-7)
+    never = np.exp(realism_metric.bernoulli_log_likelihood(np.array([True]), np.zeros((1, 32), bool)))
+    yield row("none of 32", "hand", [0.001 / 32.002], never)
+
+    speed = realism_metric.Histogram(0.0, 25.0, 10)
+    logs = realism_metric.histogram_log_likelihood(
+        np.array([[0.3, 2.7, 9.0]]), np.array([[0.2, 0.4, 2.0, 2.6, 3.1, 7.4]]), speed
+    )
+    yield row("speeds: bins", "hand", [[0.442857, 0.3, 0.014286]], np.exp(logs), 5e-7)
+    ours = realism_metric.likelihood(logs, np.ones((1, 3), bool))
+    yield row("speeds: likelihood", "hand", 0.123812, ours, 5e-7)
+    for year, weights in ((2025, realism_metric.WEIGHTS_2025), (2024, realism_metric.WEIGHTS_2024)):
+        ones = realism_metric.RealismParts(*[1.0] * 10)
+        yield row(f"weights of {year} sum to 1", "published", 1.0, realism_metric.realism(ones, weights))
+
+
+def _rater_feedback() -> Iterator[Vector]:
+    def row(name: str, expected: object, ours: object) -> Vector:
+        return Vector("Rater feedback score", name, "published", expected, ours)
+
+    still = np.zeros((2, 20, 2))
+    half, tens = np.full(2, 0.5), np.full(3, 10.0)
+    score = rater_feedback.score_rater_feedback(still, half, [np.zeros((20, 2))] * 3, tens, 0.0)
+    yield row("nobody moves", 10.0, score.value)
+    score = rater_feedback.score_rater_feedback(still, half, [np.zeros((19, 2))] * 2, tens[:2], 0.0)
+    yield row("nobody moves, short and few", 10.0, score.value)
+
+    # The reference's grid: one straight trajectory rated 1, plans off by -2 to 2 half widths each way.
+    path = np.stack([np.arange(1.0, 6.0), np.zeros(5)], -1)
+    shifts = np.linspace(-2.0, 2.0, 9)
+
+    def grid(speed: float, decay: float, floor: float) -> np.ndarray:
+        region = rater_feedback.trust_region(speed)
+        scores = np.zeros((9, 9))
+        for i, along in enumerate(shifts):
+            for j, aside in enumerate(shifts):
+                plan = path.copy()
+                plan[[2, 4], 0] += along * region.longitudinal
+                plan[[2, 4], 1] -= aside * region.lateral
+                one = np.ones(1)
+                scores[i, j] = rater_feedback.score_rater_feedback(
+                    plan[None], one, [path], one, speed, frequency=1, decay=decay, floor=floor
+                ).value
+        return scores
+
+    ring = np.maximum(*np.meshgrid(*[[4, 3, 2, 1, 0, 1, 2, 3, 4]] * 2))
+    printed = np.array([1.0, 1.0, 1.0, 0.5477, 0.3])[ring]
+    yield dataclasses.replace(row("grid as printed, decay 0.3", printed, grid(6.2, 0.3, 0.0)), digits=5e-5)
+    for decay in (0.1, 0.2, 0.3):
+        for floor in (0.0, 0.4):
+            borders = [grid(speed, decay, floor)[:, 0] for speed in (0.0, 1.4, 6.2, 11.0, 22.0)]
+            expected = np.full((5, 9), max(decay, floor))
+            yield row(f"grid's border, decay {decay}, floor {floor}", expected, borders)
+
+
+def _rad() -> Iterator[Vector]:
+    def clip(end: rad.ClipEnd) -> rad.ClipParts:
+        return rad.ClipParts(end, 0, 0.0, 0.0, 0.0)
+
+    ends = [rad.ClipEnd.DYNAMIC_COLLISION] * 2 + [rad.ClipEnd.STATIC_COLLISION] + [rad.ClipEnd.TIME] * 7
+    yield Vector(
+        "RAD ratios", "three of ten clips collide", "hand", 0.3, rad.ratios([clip(e) for e in ends]).collision
+    )
+
+
 def vectors() -> list[Vector]:
     """Every vector that is checked."""
-    return [*_comfort(), *_navsim()]
+    groups = (
+        *(_comfort, _navsim, _nuplan, _carla, _alpasim),
+        *(_hugsim, _rater_feedback, _realism, _rad),
+    )
+    return [vector for group in groups for vector in group()]
 
 
 if __name__ == "__main__":

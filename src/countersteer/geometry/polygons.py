@@ -112,8 +112,8 @@ def rectangle(
 ) -> Float[ndarray, "*batch 4 2"]:
     """Corners front-left, rear-left, rear-right, front-right [m], as `geometry.boxes.corners` orders them."""
     # One definition of a box for worlds (torch) and scores (numpy).
-    place, turn = torch.from_numpy(np.asarray(center)), torch.from_numpy(np.asarray(heading))
-    sides = torch.tensor(np.asarray(size)).expand(place.shape)
+    place, turn = torch.tensor(center), torch.tensor(heading)
+    sides = torch.tensor(size).expand(place.shape)
     return boxes.corners(place, turn, sides).numpy()
 
 

@@ -131,7 +131,7 @@ def score_rater_feedback(
     rated = np.asarray(ratings, float)[:_TRAJECTORIES, None]
     worth = rated * decay ** np.maximum(distances - 1.0, 0.0)
     scores = worth.max(1).mean(-1)
-    trusted = (distances <= 1.0).all(-1).any(-1)
+    trusted = np.asarray((distances <= 1.0).all(-1).any(-1))
     scores = np.where(trusted, scores, np.maximum(scores, floor))
     parts = RaterParts(scores, worth.argmax(1), trusted)
     found = tuple(

@@ -333,6 +333,6 @@ def score_realism(
         log = (flag(logged) & here).any(-1)
         rolled = np.stack([(flag(one) & here).any(-1) for one in rollouts], -1)
         logs = bernoulli_log_likelihood(log, rolled)
-        values[name] = keep(name, logs[:, None], here.any(-1, keepdims=True))
+        values[name] = keep(name, logs[:, None], np.asarray(here.any(-1, keepdims=True)))
     parts = RealismParts(**values)
     return Score(realism(parts, weights), parts, tuple(found))
