@@ -67,7 +67,7 @@ def straight(
         road=ROAD,
         route=ROUTE,
     )
-    return dataclasses.replace(drive, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(drive, **changes)
 
 
 def actor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -103,7 +104,7 @@ def test_motion_from_poses_on_a_circle():
         ({"red_lights": (RedLight(box(0, 1, 0, 1), np.zeros(3, bool)),)}, "light and the times"),
     ],
 )
-def test_a_record_that_cannot_be_scored_is_refused(changes: dict[str, object], says: str):
+def test_a_record_that_cannot_be_scored_is_refused(changes: dict[str, Any], says: str):
     with pytest.raises(UserError, match=says):
         straight(**changes)
 
@@ -222,7 +223,7 @@ def test_a_series_too_short_for_the_filter_is_refused():
 
 
 def test_a_bound_itself_is_uncomfortable_but_for_hugsim():
-    signals = comfort.ComfortSignals(*([np.zeros(3)] * 5), np.full(3, 0.95))
+    signals = comfort.ComfortSignals(*[np.zeros(3)] * 5, yaw_rate=np.full(3, 0.95))
     assert [f.note for f in comfort.violations(signals)] == ["yaw rate"]
     assert comfort.violations(signals, inclusive=True) == ()
 
@@ -248,6 +249,7 @@ def test_displacement_of_two_plans():
 def test_plans_beyond_the_recording_do_not_count():
     expert = steady(41, 0.1)
     drive = straight(expert=expert, plans=plans([[1, 3], [0, 1]], expert))
+    assert drive.plans is not None
     late = dataclasses.replace(drive.plans, tick=np.array([0, 30]))
     assert displacement.score_plans(dataclasses.replace(drive, plans=late)).parts.plans == 1
     none = dataclasses.replace(drive.plans, tick=np.array([30, 35]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -30,7 +31,7 @@ def rate(
     ratings: list[float],
     trajectories: list[np.ndarray],
     speed: float = 11.0,
-    **constants: float,
+    **constants: Any,
 ):
     return score_rater_feedback(
         plan[None], np.ones(1), trajectories, np.array(ratings, float), speed, **constants
