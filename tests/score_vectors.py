@@ -297,6 +297,98 @@ def vectors() -> list[Vector]:
     return [vector for group in groups for vector in group()]
 
 
+ROWS = {
+    "PDMS": ("NC DAC (5 TTC + 5 EP + 2 C) / 12", "navsim v1.1", "navsim.score_pdms"),
+    "EPDMS": (
+        "NC DAC DDC TLC (5 EP + 5 TTC + 2 LK + 2 HC + 2 EC) / 16, human filter",
+        "navsim 0a380a9",
+        "navsim.score_epdms",
+    ),
+    "EPDMS two-stage": (
+        "mean over two frames of S1 Σ w S2, w ~ exp(-d²/0.2 m²)",
+        "navsim 0a380a9",
+        "navsim.pseudo_simulation",
+    ),
+    "EPDMS extended comfort": (
+        "rms difference of two plans 0.5 s apart within four bounds",
+        "navsim 0a380a9",
+        "navsim.extended_comfort",
+    ),
+    "NAVSIM bicycle": ("what drives a plan before it is scored", "navsim 0a380a9", "navsim_vehicle.step"),
+    "Comfort": ("six bounds on smoothed signals", "navsim 0a380a9, nuplan-devkit e924167", "comfort"),
+    "nuPlan closed loop": (
+        "NC DAC MP DDC (5 EP + 5 TTC + 4 SL + 2 C) / 16",
+        "nuplan-devkit e924167",
+        "nuplan.score_closed_loop",
+    ),
+    "nuPlan open loop": (
+        "miss rate (ADE + FDE + 2 AHE + 2 FHE) / 6 at 3, 5, 8 s",
+        "nuplan-devkit e924167",
+        "nuplan.score_open_loop",
+    ),
+    "CARLA driving score": (
+        "completion × penalty: a product (1.0, 2.0) or 1 / (1 + sum) (2.1)",
+        "leaderboard-1.0, -2.0, -2.1",
+        "carla.score_driving",
+    ),
+    "Bench2Drive": (
+        "2.0's score without minimum speed; success, efficiency, comfortness",
+        "Bench2Drive 7ec25d1",
+        "bench2drive",
+    ),
+    "AlpaSim scene score": (
+        "min(progress / 0.8, 1), 0 for a collision at fault or off road",
+        "alpasim 3032e0c",
+        "alpasim.score_scene",
+    ),
+    "HD-Score": ("Rc × mean of NC DAC (5 TTC + 2 COM) / 7 of each plan", "HUGSIM 62c690d", "hugsim.score_hd"),
+    "Rater feedback score": (
+        "best rating near the plan at 3 and 5 s, at least 4 outside",
+        "waymo-open-dataset 99a4cb3",
+        "rater_feedback.score_rater_feedback",
+    ),
+    "WOSAC realism": (
+        "mean by weight of ten likelihoods of the log under 32 rollouts",
+        "waymo-open-dataset 99a4cb3, weights of 2025 and 2024",
+        "realism.score_realism",
+    ),
+    "RAD ratios": ("shares of clips that end in each way; ADD; jerk", "arXiv 2502.13144", "rad.ratios"),
+    "Displacement": (
+        "ADE, FDE, minADE, miss rate; L2 at and up to a horizon",
+        "by definition",
+        "displacement",
+    ),
+}
+_START, _END = "<!-- vectors: made by tests/score_vectors.py -->", "<!-- end -->"
+
+
+def table() -> str:
+    """The table of docs/scores.md."""
+    lines = [
+        "| score | what it is | reference | code | vectors met | largest difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    everything = vectors()
+    assert {v.score for v in everything} <= set(ROWS), "a vector belongs to no row"
+    for name, (what, reference, code) in ROWS.items():
+        mine = [v for v in everything if v.score == name]
+        met, largest = sum(v.matches for v in mine), max((v.difference for v in mine), default=0.0)
+        # Below 1e-12 is rounding of the machine, and differs between machines.
+        difference = "-" if not mine else "0" if largest < 1e-12 else f"{largest:.0e}"
+        count = f"{met} of {len(mine)}" if mine else "-"
+        lines.append(f"| {name} | {what} | {reference} | `{code}` | {count} | {difference} |")
+    return "\n".join(lines)
+
+
+def page_with(rows: str, page: str) -> str:
+    """The page with its table replaced."""
+    before, rest = page.split(_START)
+    _, after = rest.split(_END)
+    return f"{before}{_START}\n\n{rows}\n\n{_END}{after}"
+
+
 if __name__ == "__main__":
     for v in vectors():
         print(f"{v.score:24} {v.name:40} {v.source:10} {v.difference:.2e} {'ok' if v.matches else 'DIFFERS'}")
+    PAGE.write_text(page_with(table(), PAGE.read_text()))
+    print(f"wrote the table of {PAGE}")

@@ -234,7 +234,9 @@ def test_a_further_infraction_never_helps(
 ):
     more = list(counts)
     more[which] += 1
-    few, many = Infractions(*counts), Infractions(*more, minimum_speed=(slow,))
+    names = [f.name for f in dataclasses.fields(Infractions)][:7]
+    few = dataclasses.replace(Infractions(), **dict(zip(names, counts, strict=True)))
+    many = dataclasses.replace(few, **dict(zip(names, more, strict=True)), minimum_speed=(slow,))
     score = carla.driving_score(completion, few, edition)
     assert carla.driving_score(completion, many, edition) <= score + 1e-12
     assert 0.0 <= score <= 100.0

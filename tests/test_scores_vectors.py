@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from score_vectors import Vector, vectors
+from score_vectors import PAGE, Vector, page_with, table, vectors
 
 ALL = vectors()
 
@@ -17,3 +17,8 @@ def test_ours_equals_the_reference(vector: Vector):
 def test_a_wrong_number_would_be_noticed():
     assert not Vector("any", "off", "hand", 1.0, 1.0 + 2e-6).matches
     assert Vector("any", "rounded", "hand", 0.667, 2 / 3, 5e-4).matches
+
+
+def test_the_page_says_what_the_vectors_say():
+    page = PAGE.read_text()
+    assert page_with(table(), page) == page, "run `python tests/score_vectors.py`"
