@@ -115,6 +115,24 @@ def test_time_to_collision_of_a_near_miss():
     assert (finding.tick, finding.value) == (0, pytest.approx(0.9))
 
 
+def test_version_1_looks_beyond_the_end():
+    # Gap 10.2 - 2 s between the boxes: gone at s = 5.1. A drive of 4.5 s ends with 1.2 m; the look-ahead of
+    # 0.9 s from 4.3 s on would see it, which is only asked if others are known until 5.4 s.
+    whole = actor(straight(count=55), x=15.2, vx=8.0)
+    rows = {name: getattr(whole.actors, name) for name in ("position", "heading", "velocity", "valid")}
+    first, later = (
+        dataclasses.replace(whole.actors, **{name: values[:, part] for name, values in rows.items()})
+        for part in (slice(0, 46), slice(46, 55))
+    )
+    drive = dataclasses.replace(straight(count=46), actors=first)
+    assert navsim.score_pdms(drive).parts.time_to_collision == 1.0
+    score = navsim.score_pdms(drive, later=later)
+    assert score.parts.time_to_collision == 0.0
+    assert [f.tick for f in score.findings if f.part == "time_to_collision"] == [43]
+    with pytest.raises(UserError, match="same actors"):
+        navsim.score_pdms(straight(count=46), later=later)
+
+
 def test_a_standing_ego_has_no_time_to_collision():
     assert navsim.score_pdms(actor(straight(speed=0.0), x=-6.2, vx=5.0)).parts.time_to_collision == 1.0
 
@@ -160,6 +178,17 @@ def test_history_comfort_looks_back():
     assert score.parts.history_comfort == 0.0
     assert all(f.tick is not None and f.tick < 4 for f in score.findings)
     assert navsim.score_pdms(straight(history=hard)).parts.comfort == 1.0
+
+
+def test_version_1_hardly_sees_a_jerk():
+    # An acceleration of 2 sin(pi t) breaks the bound of 4.13 m/s^3 in windows of 1.5 s; one parabola through
+    # two whole periods is nearly flat.
+    drive = straight()
+    shaken = np.stack([2 * np.sin(np.pi * drive.times), np.zeros(41)], -1)
+    drive = dataclasses.replace(drive, ego=moving(drive.ego, acceleration=shaken), history=steady(15, 0.1))
+    assert navsim.score_pdms(drive).parts.comfort == 1.0
+    score = navsim.score_epdms(drive)
+    assert "longitudinal jerk" in {f.note for f in score.findings if f.part == "history_comfort"}
 
 
 def test_the_human_filter_forgives_only_zeros():

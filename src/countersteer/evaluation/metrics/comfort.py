@@ -2,7 +2,8 @@
 
 | benchmark | smoothing | derivative |
 |---|---|---|
-| nuPlan, NAVSIM | Savitzky-Golay over 8 samples, order 2 | over 15 samples (jerk), 5 (yaw) |
+| nuPlan, NAVSIM v2 | Savitzky-Golay over 8 samples, order 2 | over 15 samples (jerk), 5 (yaw) |
+| NAVSIM v1 | the same, at the rear axle | one parabola through the whole plan (jerk), 5 (yaw) |
 | Bench2Drive | over 7 samples, order 2 | over 7 samples |
 | HUGSIM | none | plain differences |
 
@@ -173,7 +174,7 @@ def center_acceleration(motion: Motion, ahead: float) -> Float[ndarray, "time 2"
     return motion.acceleration + np.stack([shift, np.zeros_like(shift)], -1)
 
 
-def filtered_signals(motion: Motion, dt: float, ahead: float) -> ComfortSignals:
+def filtered_signals(motion: Motion, dt: float, ahead: float, *, jerk_window: int = 15) -> ComfortSignals:
     """What nuPlan and NAVSIM bound.
 
     `nuplan/planning/metrics/utils/state_extractors.py` and NAVSIM's `pdm_comfort_metrics.py`; the yaw
@@ -183,6 +184,7 @@ def filtered_signals(motion: Motion, dt: float, ahead: float) -> ComfortSignals:
         motion: How the car moved.
         dt: Interval [s]; the windows are meant for 0.1.
         ahead: Rear axle to the box's centre [m].
+        jerk_window: Samples that a jerk is fitted to.
     """
     forward, left = center_acceleration(motion, ahead).T
     heading = unwrap(motion.heading)
@@ -191,7 +193,7 @@ def filtered_signals(motion: Motion, dt: float, ahead: float) -> ComfortSignals:
         return np.round(savitzky_golay(values, 8, 2), 8)
 
     def slope(values: ndarray) -> ndarray:
-        return np.round(savitzky_golay(values, 15, 2, derivative=1, dt=dt), 8)
+        return np.round(savitzky_golay(values, jerk_window, 2, derivative=1, dt=dt), 8)
 
     forward = smooth(forward)
     return ComfortSignals(

@@ -8,7 +8,8 @@ Peculiarities of the reference that scores under its name share:
 
 - An actor that overlaps the ego at the first tick counts; nothing is forgiven at the start.
 - Whether an actor stands is read from its speed where it first appears, not where it is touched.
-- The longitudinal acceleration at the box's centre is shifted wrongly (`comfort.center_acceleration`).
+- v2 shifts the longitudinal acceleration to the box's centre wrongly (`comfort.center_acceleration`); v1 does
+  not shift it, but fits jerks to the whole plan at once, so that hardly any is too high.
 - The human filter makes a sub-score 1 where the human scores exactly 0, never where he scores 0.5.
 """
 
@@ -18,7 +19,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from countersteer.errors import UserError
@@ -27,7 +28,7 @@ from countersteer.evaluation.metrics.areas import EgoAreas, ego_areas, intrusion
 from countersteer.evaluation.metrics.drive import Drive, Motion
 from countersteer.evaluation.metrics.evidence import Finding, Score
 from countersteer.geometry import polygons, polylines
-from countersteer.scenarios.scenario import ActorKind
+from countersteer.scenarios.scenario import ActorKind, Tracks
 
 __all__ = [
     "EpdmsParts",
@@ -192,10 +193,10 @@ def _drivable_area(areas: EgoAreas) -> tuple[float, list[Finding]]:
     ]
 
 
-def _driving_direction(drive: Drive, areas: EgoAreas) -> tuple[float, list[Finding]]:
-    """Distance driven off the route's lanes and outside intersections within 1 s: < 2 m is 1, < 6 m is 0.5."""
+def _driving_direction(drive: Drive, counts: Bool[ndarray, "time"]) -> tuple[float, list[Finding]]:
+    """Distance driven where it counts within 1 s: < 2 m is 1, < 6 m is 0.5."""
     moved = np.concatenate([[0.0], np.linalg.norm(np.diff(drive.center, axis=0), axis=1)])
-    moved[~areas.off_route | areas.center_in_intersection] = 0.0
+    moved[~counts] = 0.0
     window = round(1.0 / drive.dt)
     within = np.array([moved[max(0, tick - window) : tick + 1].sum() for tick in range(len(moved))])
     tick = int(within.argmax())
@@ -206,9 +207,12 @@ def _driving_direction(drive: Drive, areas: EgoAreas) -> tuple[float, list[Findi
     ]
 
 
-def _time_to_collision(drive: Drive, areas: EgoAreas) -> tuple[float, list[Finding]]:
+def _time_to_collision(
+    drive: Drive, areas: EgoAreas, later: Tracks | None = None
+) -> tuple[float, list[Finding]]:
     """Would the ego, going straight on for up to 0.9 s, hit where others really will be?"""
-    tracks, count = drive.actors, len(drive.times)
+    tracks = drive.actors if later is None else _joined(drive.actors, later)
+    known = tracks.valid.shape[1]
     valid = tracks.valid.T
     course = np.stack([np.cos(drive.ego.heading), np.sin(drive.ego.heading)], -1)
     speed = drive.ego.speed
@@ -216,7 +220,7 @@ def _time_to_collision(drive: Drive, areas: EgoAreas) -> tuple[float, list[Findi
     actors = np.arange(len(tracks.ids))
     size, heading = np.array([drive.size]), drive.ego.heading
     gone: set[int] = set()
-    for tick in range(count - _TTC_LOOK[-1]):
+    for tick in range(min(len(drive.times), known - _TTC_LOOK[-1])):
         if speed[tick] < _CREEPING:
             continue
         for look in _TTC_LOOK:
@@ -242,6 +246,18 @@ def _time_to_collision(drive: Drive, areas: EgoAreas) -> tuple[float, list[Findi
     return 1.0, []
 
 
+def _joined(tracks: Tracks, later: Tracks) -> Tracks:
+    if later.ids != tracks.ids:
+        raise UserError(
+            "what follows a drive must be about the same actors",
+            got=f"{len(later.ids)} actors",
+            expected=f"the {len(tracks.ids)} of the drive, in its order",
+        )
+    series = ("position", "heading", "velocity", "valid")
+    whole = {name: np.concatenate([getattr(tracks, name), getattr(later, name)], 1) for name in series}
+    return dataclasses.replace(tracks, **whole)
+
+
 def _lane_keeping(drive: Drive, areas: EgoAreas) -> tuple[float, list[Finding]]:
     """More than 0.5 m from the centre line for 20 counted ticks on end; ticks in intersections do not count."""
     drive.needs(route=drive.route)
@@ -264,17 +280,16 @@ def _traffic_light(drive: Drive) -> tuple[float, list[Finding]]:
     return 0.0, [Finding("traffic_light", int(inside.argmax()), note="on ground behind a red light")]
 
 
-def _comfort(motion: Motion, drive: Drive, part: str, shift: int = 0) -> tuple[float, list[Finding]]:
-    found = comfort.violations(comfort.filtered_signals(motion, drive.dt, drive.ahead), part=part)
-    shifted = [dataclasses.replace(f, tick=f.tick - shift if f.tick is not None else None) for f in found]
-    return (0.0 if found else 1.0), shifted
-
-
 def _history_comfort(drive: Drive) -> tuple[float, list[Finding]]:
     """Comfort of what was driven before and the plan together; 1 without a history. A tick below 0 lies before."""
     if drive.history is None:
         return 1.0, []
-    return _comfort(drive.history.then(drive.ego), drive, "history_comfort", shift=len(drive.history.heading))
+    signals = comfort.filtered_signals(drive.history.then(drive.ego), drive.dt, drive.ahead)
+    before = len(drive.history.heading)
+    found = comfort.violations(signals, part="history_comfort")
+    return float(not found), [
+        dataclasses.replace(f, tick=f.tick - before) for f in found if f.tick is not None
+    ]
 
 
 def _meters(drive: Drive) -> float:
@@ -302,33 +317,43 @@ def _progress_v1(drive: Drive) -> Progress:
 def _progress(drive: Drive) -> Progress:
     areas = ego_areas(drive)
     multiplier = _no_collision(drive, areas)[0] * _drivable_area(areas)[0] * _traffic_light(drive)[0]
-    return Progress(_meters(drive), multiplier * _driving_direction(drive, areas)[0])
+    direction, _ = _driving_direction(drive, areas.off_route & ~areas.center_in_intersection)
+    return Progress(_meters(drive), multiplier * direction)
 
 
-def score_pdms(drive: Drive, reference: Drive | None = None) -> Score[PdmsParts]:
+def score_pdms(
+    drive: Drive, reference: Drive | None = None, *, later: Tracks | None = None
+) -> Score[PdmsParts]:
     """PDMS of a drive.
+
+    v1 asks for the time to collision at every tick, and knows where others are up to a second after the
+    drive; v2 asks only where the look-ahead fits into the drive. Without `later` this does as v2.
 
     Args:
         drive: 4 s at 10 Hz, with map, route and the other road users.
         reference: PDM-Closed in the same scene, for progress; None to compare the drive with itself.
+        later: Where the same actors are at the nine or more ticks after the drive.
 
     Raises:
-        UserError: If the drive has no route or another rate.
+        UserError: If the drive has no route or another rate, or `later` is about others.
     """
     _check(drive)
     areas = ego_areas(drive)
     no_collision, a = _no_collision(drive, areas)
     drivable_area, b = _drivable_area(areas)
-    time_to_collision, c = _time_to_collision(drive, areas)
-    comfortable, d = _comfort(drive.ego, drive, "comfort")
-    direction, e = _driving_direction(drive, areas)
+    time_to_collision, c = _time_to_collision(drive, areas, later)
+    # v1 takes accelerations at the rear axle, and jerks from one parabola through the whole plan.
+    signals = comfort.filtered_signals(drive.ego, drive.dt, ahead=0.0, jerk_window=len(drive.times))
+    d = comfort.violations(signals)
+    # v1 counts intersections too; its weight is 0, so nobody noticed.
+    direction, e = _driving_direction(drive, areas.off_route)
     agent = Progress(_meters(drive), no_collision * drivable_area)
     parts = PdmsParts(
         no_collision=no_collision,
         drivable_area=drivable_area,
         time_to_collision=time_to_collision,
         progress=progress_share_v1(agent, None if reference is None else _progress_v1(reference)),
-        comfort=comfortable,
+        comfort=float(not d),
         driving_direction=direction,
     )
     f = [] if parts.progress == 1.0 else [Finding("progress", None, value=agent.meters, note="metres made")]
@@ -372,7 +397,7 @@ def _epdms_parts(drive: Drive, reference: Drive | None) -> tuple[EpdmsParts, tup
     areas = ego_areas(drive)
     no_collision, a = _no_collision(drive, areas)
     drivable_area, b = _drivable_area(areas)
-    direction, c = _driving_direction(drive, areas)
+    direction, c = _driving_direction(drive, areas.off_route & ~areas.center_in_intersection)
     light, d = _traffic_light(drive)
     time_to_collision, e = _time_to_collision(drive, areas)
     keeping, f = _lane_keeping(drive, areas)
