@@ -1,9 +1,9 @@
-"""Comfort: the bounds that nuPlan set, and the four ways benchmarks derive what they bound.
+"""Comfort: the bounds that nuPlan set, and the ways in which benchmarks derive what they bound.
 
 | benchmark | smoothing | derivative |
 |---|---|---|
 | nuPlan, NAVSIM v2 | Savitzky-Golay over 8 samples, order 2 | over 15 samples (jerk), 5 (yaw) |
-| NAVSIM v1 | the same, at the rear axle | one parabola through the whole plan (jerk), 5 (yaw) |
+| NAVSIM v1 | one parabola through the whole plan | the same (jerk), 5 samples (yaw) |
 | Bench2Drive | over 7 samples, order 2 | over 7 samples |
 | HUGSIM | none | plain differences |
 
@@ -174,7 +174,7 @@ def center_acceleration(motion: Motion, ahead: float) -> Float[ndarray, "time 2"
     return motion.acceleration + np.stack([shift, np.zeros_like(shift)], -1)
 
 
-def filtered_signals(motion: Motion, dt: float, ahead: float, *, jerk_window: int = 15) -> ComfortSignals:
+def filtered_signals(motion: Motion, dt: float, ahead: float, *, whole: bool = False) -> ComfortSignals:
     """What nuPlan and NAVSIM bound.
 
     `nuplan/planning/metrics/utils/state_extractors.py` and NAVSIM's `pdm_comfort_metrics.py`; the yaw
@@ -184,23 +184,23 @@ def filtered_signals(motion: Motion, dt: float, ahead: float, *, jerk_window: in
         motion: How the car moved.
         dt: Interval [s]; the windows are meant for 0.1.
         ahead: Rear axle to the box's centre [m].
-        jerk_window: Samples that a jerk is fitted to.
+        whole: As NAVSIM v1 does: accelerations and jerks from one parabola through the whole series.
     """
     forward, left = center_acceleration(motion, ahead).T
     heading = unwrap(motion.heading)
+    short, long = (len(heading), len(heading)) if whole else (8, 15)
 
-    def smooth(values: ndarray) -> ndarray:
-        return np.round(savitzky_golay(values, 8, 2), 8)
+    def smooth(values: ndarray, window: int) -> ndarray:
+        return np.round(savitzky_golay(values, window, 2), 8)
 
     def slope(values: ndarray) -> ndarray:
-        return np.round(savitzky_golay(values, jerk_window, 2, derivative=1, dt=dt), 8)
+        return np.round(savitzky_golay(values, long, 2, derivative=1, dt=dt), 8)
 
-    forward = smooth(forward)
     return ComfortSignals(
-        longitudinal_acceleration=forward,
-        lateral_acceleration=smooth(left),
+        longitudinal_acceleration=smooth(forward, short),
+        lateral_acceleration=smooth(left, short),
         jerk_magnitude=slope(acceleration_magnitude(motion)),
-        longitudinal_jerk=slope(forward),
+        longitudinal_jerk=slope(smooth(forward, 8)),
         yaw_acceleration=np.round(savitzky_golay(heading, 5, 3, derivative=2, dt=dt), 8),
         yaw_rate=np.round(savitzky_golay(heading, 5, 2, derivative=1, dt=dt), 8),
     )

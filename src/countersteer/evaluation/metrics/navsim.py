@@ -9,7 +9,8 @@ Peculiarities of the reference that scores under its name share:
 - An actor that overlaps the ego at the first tick counts; nothing is forgiven at the start.
 - Whether an actor stands is read from its speed where it first appears, not where it is touched.
 - v2 shifts the longitudinal acceleration to the box's centre wrongly (`comfort.center_acceleration`); v1 does
-  not shift it, but fits jerks to the whole plan at once, so that hardly any is too high.
+  not shift it, but fits one
+  parabola to the whole plan, which smooths nearly every acceleration and jerk away.
 - The human filter makes a sub-score 1 where the human scores exactly 0, never where he scores 0.5.
 """
 
@@ -342,8 +343,8 @@ def score_pdms(
     no_collision, a = _no_collision(drive, areas)
     drivable_area, b = _drivable_area(areas)
     time_to_collision, c = _time_to_collision(drive, areas, later)
-    # v1 takes accelerations at the rear axle, and jerks from one parabola through the whole plan.
-    signals = comfort.filtered_signals(drive.ego, drive.dt, ahead=0.0, jerk_window=len(drive.times))
+    # v1 looks at the rear axle, and fits one parabola to the whole plan.
+    signals = comfort.filtered_signals(drive.ego, drive.dt, ahead=0.0, whole=True)
     d = comfort.violations(signals)
     # v1 counts intersections too; its weight is 0, so nobody noticed.
     direction, e = _driving_direction(drive, areas.off_route)
