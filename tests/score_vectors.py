@@ -6,6 +6,7 @@ Run as a program, this rewrites the table of that page.
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -359,7 +360,9 @@ ROWS = {
         "displacement",
     ),
 }
-_START, _END = "<!-- vectors: made by tests/score_vectors.py -->", "<!-- end -->"
+_VECTORS = "<!-- vectors: made by tests/score_vectors.py -->"
+_PARITY = "<!-- parity: made by tests/score_vectors.py from results/score_parity.json -->"
+_END = "<!-- end -->"
 
 
 def table() -> str:
@@ -380,15 +383,30 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def page_with(rows: str, page: str) -> str:
-    """The page with its table replaced."""
-    before, rest = page.split(_START)
-    _, after = rest.split(_END)
-    return f"{before}{_START}\n\n{rows}\n\n{_END}{after}"
+def parity() -> str:
+    """The table of what `benchmarks/score_parity.py` found."""
+    rows = json.loads((PAGE.parents[1] / "results" / "score_parity.json").read_text())
+    lines = [
+        "| score | reference, run | scenes | of them below the best score | that differ |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        numbers = f"{row['cases']} | {row['below_one']} | {row['differing']}"
+        lines.append(f"| {row['score']} | {row['reference']} | {numbers} |")
+    return "\n".join(lines)
+
+
+def rewritten(page: str) -> str:
+    """The page with its tables replaced."""
+    for start, rows in ((_VECTORS, table()), (_PARITY, parity())):
+        before, rest = page.split(start)
+        _, after = rest.split(_END, 1)
+        page = f"{before}{start}\n\n{rows}\n\n{_END}{after}"
+    return page
 
 
 if __name__ == "__main__":
     for v in vectors():
         print(f"{v.score:24} {v.name:40} {v.source:10} {v.difference:.2e} {'ok' if v.matches else 'DIFFERS'}")
-    PAGE.write_text(page_with(table(), PAGE.read_text()))
-    print(f"wrote the table of {PAGE}")
+    PAGE.write_text(rewritten(PAGE.read_text()))
+    print(f"wrote the tables of {PAGE}")
