@@ -225,21 +225,21 @@ def _time_to_collision(
         if speed[tick] < _CREEPING:
             continue
         for look in _TTC_LOOK:
-            later = tick + look
+            then = tick + look
             ahead = drive.center[tick] + course[tick] * speed[tick] * look * drive.dt
             shape = (len(actors), 2)
-            hits = valid[later] & contacts.boxes_touch(
+            hits = valid[then] & contacts.boxes_touch(
                 np.broadcast_to(ahead, shape),
                 np.full(len(actors), heading[tick]),
                 np.broadcast_to(size, shape),
-                np.nan_to_num(tracks.position[:, later, :2]),
-                np.nan_to_num(tracks.heading[:, later]),
+                np.nan_to_num(tracks.position[:, then, :2]),
+                np.nan_to_num(tracks.heading[:, then]),
                 tracks.size[:, :2],
             )
             for actor in actors[hits]:
                 if int(actor) in gone:
                     continue
-                bearing = contacts.bearing(drive, tick, tracks.position[actor, later, :2])
+                bearing = contacts.bearing(drive, tick, tracks.position[actor, then, :2])
                 if bearing < contacts.AHEAD or (lateral_counts[tick] and bearing <= contacts.BEHIND):
                     seconds = look * drive.dt
                     return 0.0, [Finding("time_to_collision", tick, (int(actor),), seconds, "seconds left")]
