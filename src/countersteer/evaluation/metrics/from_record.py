@@ -1,0 +1,175 @@
+"""Our evaluation's records as drives that scores can read."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from countersteer.errors import UserError
+from countersteer.evaluation.metrics.drive import Drive, Lane, Motion, Plans, RedLight, Road
+from countersteer.evaluation.records import DriveRecord
+from countersteer.geometry import polygons, polylines
+from countersteer.scenarios.scenario import MapKind, RoadMap, Scenario, SignalState, Tracks
+
+__all__ = ["drive_of_record", "road_of_map"]
+
+_SIGNAL_DEPTH = 5.0
+"""How much of the lane behind a stop point counts as closed by its light [m]."""
+
+
+def road_of_map(
+    road: RoadMap, route: Float[ndarray, "n 2"] | None = None, *, lane_width: float = 3.6
+) -> Road:
+    """A map as scores read it.
+
+    A lane's area is its polygon where the map has one of the same id, else a ribbon of its width. Drivable are the
+    map's drivable areas, or, where it has none, all lanes and driveways. Edges are turned so that the lanes lie
+    on their left. Maps say nothing about intersections, so there are none.
+
+    Args:
+        road: The map.
+        route: A lane that it runs through, in the lane's direction, is on the route; None: all are.
+        lane_width: For lanes that state none [m].
+    """
+    areas = {f.id: f.points[:, :2] for f in road.of_kind(MapKind.LANE_AREA)}
+    lanes = []
+    for feature in road.of_kind(MapKind.LANE):
+        line = feature.points[:, :2]
+        if len(line) < 2:
+            continue
+        half = (feature.width or lane_width) / 2
+        ribbon = np.concatenate([polylines.offset(line, -half), polylines.offset(line, half)[::-1]])
+        area = areas.get(feature.id, ribbon)
+        used = route is None or _runs_through(route, area, line)
+        lanes.append(Lane(feature.id, area, line, used, speed_limit=feature.speed_limit))
+    ground = [f.points[:, :2] for f in road.of_kind(MapKind.DRIVABLE_AREA)]
+    if not ground:
+        ground = [lane.area for lane in lanes] + [f.points[:, :2] for f in road.of_kind(MapKind.DRIVEWAY)]
+    edges = [f.points[:, :2] for f in road.of_kind(MapKind.ROAD_EDGE) if len(f.points) > 1]
+    middles = np.concatenate([lane.center_line for lane in lanes]) if lanes else np.zeros((0, 2))
+    return Road(tuple(ground), tuple(lanes), (), tuple(_facing(edge, middles) for edge in edges))
+
+
+def _runs_through(route: ndarray, area: ndarray, line: ndarray) -> bool:
+    inside = polygons.contains(area, route)
+    if not inside.any():
+        return False
+    s, _ = polylines.project(line, route[inside])
+    return len(s) < 2 or bool(s[-1] > s[0])
+
+
+def _facing(edge: ndarray, middles: ndarray) -> ndarray:
+    if not len(middles):
+        return edge
+    gaps = np.linalg.norm(middles - edge[len(edge) // 2], axis=-1)
+    return edge if polygons.side_distance(edge, middles[gaps.argmin()]) < 0 else edge[::-1].copy()
+
+
+def _actors(record: DriveRecord, last: int) -> Tracks:
+    rows = record.actors[:last, 1:].transpose(1, 0, 2)  # [actor time 7]; the car itself is actor 0
+    valid = rows[..., 6] >= 0
+    first = valid.argmax(1)
+    picked = rows[np.arange(len(rows)), first]
+    velocity = np.zeros((*valid.shape, 2))
+    for actor, seen in enumerate(valid):
+        # Differences only between neighbours that were both seen.
+        ticks = np.flatnonzero(seen)
+        for run in np.split(ticks, np.flatnonzero(np.diff(ticks) > 1) + 1):
+            if len(run) > 1:
+                velocity[actor, run] = np.gradient(rows[actor, run, :2], record.times[run], axis=0)
+    return Tracks(
+        ids=tuple(f"actor-{k + 1}" for k in range(len(rows))),
+        kind=np.maximum(picked[:, 6], 0).astype(np.int64),
+        position=np.concatenate([rows[..., :2], rows[..., 5:6] / 2], -1),
+        heading=rows[..., 2].copy(),
+        velocity=velocity,
+        size=picked[:, 3:6].copy(),
+        valid=valid,
+    )
+
+
+def _expert(scenario: Scenario, times: ndarray) -> Motion | None:
+    if scenario.ego is None or not scenario.tracks.valid[scenario.ego].all():
+        return None
+    if times[-1] > scenario.times[-1] + 1e-6:
+        return None
+    tracks = scenario.tracks
+    heading = np.unwrap(tracks.heading[scenario.ego])
+    ahead = Drive.usual_ahead(float(tracks.size[scenario.ego, 0]))
+    axle = tracks.position[scenario.ego, :, :2] - ahead * np.stack([np.cos(heading), np.sin(heading)], -1)
+    place = np.stack([np.interp(times, scenario.times, axle[:, axis]) for axis in (0, 1)], -1)
+    return Motion.from_poses(times, place, np.interp(times, scenario.times, heading))
+
+
+def _red_lights(scenario: Scenario, times: ndarray) -> tuple[RedLight, ...]:
+    signals = scenario.signals
+    at = np.clip(np.searchsorted(scenario.times, times + 1e-6, side="right") - 1, 0, len(scenario.times) - 1)
+    lights = []
+    for k in range(len(signals.lane)):
+        heading = signals.heading[k]
+        middle = signals.stop_point[k, :2] + _SIGNAL_DEPTH / 2 * np.array([np.cos(heading), np.sin(heading)])
+        area = polygons.rectangle(middle, np.array(heading), np.array([_SIGNAL_DEPTH, scenario.lane_width]))
+        lights.append(RedLight(area, signals.state[k, at] == SignalState.STOP))
+    return tuple(lights)
+
+
+def drive_of_record(record: DriveRecord, *, plan_times: Float[ndarray, "point"] | None = None) -> Drive:
+    """What a record shows, until the drive ended.
+
+    Lateral acceleration is speed squared times curvature; others' velocities are differences of where they were. A
+    light closes its lane for 5 m behind its stop point. The expert is the scenario's recorded ego,
+    where it was recorded throughout.
+
+    Args:
+        record: A drive that began at the start of its scenario.
+        plan_times: When the points of its plans are meant for, after the plan [s]; None to leave plans out.
+
+    Raises:
+        UserError: If the drive ended within two ticks, or the plans have other points.
+    """
+    last = int(record.alive.sum())
+    if last < 2:
+        raise UserError(
+            "a drive that ended at once cannot be scored",
+            got=f"{last} ticks",
+            expected="at least two ticks before it ended",
+        )
+    times = record.times[:last]
+    speed, curvature, heading = record.speed[:last], record.curvature[:last], record.heading[:last]
+    yaw_rate = speed * curvature
+    ego = Motion(
+        position=record.position[:last],
+        heading=heading,
+        velocity=np.stack([speed, np.zeros(last)], -1),
+        acceleration=np.stack([record.acceleration[:last], speed * yaw_rate], -1),
+        yaw_rate=yaw_rate,
+        yaw_acceleration=np.gradient(yaw_rate, times),
+    )
+    plans = None
+    if plan_times is not None:
+        if len(plan_times) != record.plan.shape[1]:
+            raise UserError(
+                "a plan's points and their times differ in number",
+                got=f"{len(plan_times)} times",
+                expected=f"{record.plan.shape[1]}",
+            )
+        planned = record.plan[:last]
+        steps = np.diff(planned, axis=1, prepend=record.position[:last, None])
+        course = np.arctan2(steps[..., 1], steps[..., 0])
+        # A plan that does not move has no course; the car's heading stands in.
+        course = np.where(np.linalg.norm(steps, axis=-1) > 1e-3, course, heading[:, None])
+        plans = Plans(np.arange(last), plan_times, planned, course)
+    scenario = record.scenario
+    return Drive(
+        times=times,
+        ego=ego,
+        size=record.size,
+        ahead=Drive.usual_ahead(record.size[0]),
+        actors=_actors(record, last),
+        road=road_of_map(scenario.road, record.path, lane_width=scenario.lane_width),
+        route=record.path,
+        red_lights=_red_lights(scenario, times),
+        plans=plans,
+        expert=_expert(scenario, times),
+    )
