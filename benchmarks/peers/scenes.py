@@ -17,7 +17,7 @@ from countersteer.vehicles.plans import Action
 from countersteer.worlds.boxworld.ground import GroundBank
 from countersteer.worlds.boxworld.rendering import Appearance, Boxes, Views, default_appearance, render
 from countersteer.worlds.boxworld.rendering.appearance import looks_of
-from countersteer.worlds.boxworld.rendering.kernels import NOISE_SIZE, noise_table
+from countersteer.worlds.boxworld.rendering.constants import NOISE_SIZE, noise_table
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
 
 TEXEL = 0.125

@@ -327,10 +327,10 @@ class GroundBank:
     Attributes:
         cells: Codes paint, phase, kind, edge of the cells of a tile, row by row. Tile 0 belongs to no scene:
             it is what lies outside the rasters, far from paint and road.
-        tile: Which tile each place of each scene holds, `tile_rows * tile_cols` a scene, row by row.
+        tile: Which tile each place of each scene holds, `tile_rows * tile_cols` a scene, row by row; entry 0 is
+            outside (tile 0).
         tile_start: First entry of each scene in `tile`.
-        cell_shape: Rows and columns of each scene's raster; tiles cover all corners [i, j] that have
-            neighbours [i + 1, j + 1], so there are (cols - 2) // TILE + 1 in a row.
+        cell_shape: Rows and columns of each scene's raster; there are (cols - 1) // TILE + 1 tiles in a row.
         origin: [m, world].
         resolution: [m].
         direction_bits: Direction masks of every scene; entry 0 is outside (no lane).
@@ -351,7 +351,8 @@ class GroundBank:
     @classmethod
     def pack(cls, grounds: Iterable[Ground]) -> Self:
         """The bank of these grounds, in this order; each may be forgotten once the next is asked for."""
-        cells, places, bits = [np.tile(_NOTHING, (1, TILE_SIDE**2, 1))], [], [np.zeros(1, np.uint8)]
+        cells, places = [np.tile(_NOTHING, (1, TILE_SIDE**2, 1))], [np.zeros(1, np.int32)]
+        bits = [np.zeros(1, np.uint8)]
         shapes, coarse, origins, resolutions = [], [], [], []
         kept = 1
         for ground in grounds:
@@ -365,12 +366,12 @@ class GroundBank:
             coarse.append(ground.directions.shape)
             origins.append(ground.origin)
             resolutions.append(ground.resolution)
-        if not places:
+        if not shapes:
             raise UserError("a ground bank was given no grounds", got=0, expected="at least one ground")
         return cls(
             cells=torch.from_numpy(np.concatenate(cells)),
             tile=torch.from_numpy(np.concatenate(places)),
-            tile_start=torch.tensor(np.cumsum([0, *map(len, places[:-1])])),
+            tile_start=torch.tensor(np.cumsum([len(part) for part in places[:-1]])),
             cell_shape=torch.tensor(shapes),
             origin=torch.tensor(np.stack(origins), dtype=torch.float64),
             resolution=torch.tensor(resolutions, dtype=torch.float64),
@@ -397,7 +398,7 @@ class GroundBank:
             scene: Which scene each cell is in.
             row, col: From 0 to two less than the rows and columns of the scene.
         """
-        tile_cols = (self.cell_shape[scene][..., 1] - 2) // TILE + 1
+        tile_cols = (self.cell_shape[scene][..., 1] - 1) // TILE + 1
         tile = self.tile[self.tile_start[scene] + row // TILE * tile_cols + col // TILE].long()
         first = row % TILE * TILE_SIDE + col % TILE
         corner = torch.arange(4, device=first.device)
@@ -449,7 +450,7 @@ class GroundBank:
 
 def _cut(codes: UInt8[ndarray, "rows cols 4"]) -> UInt8[ndarray, "tile 289 4"]:
     """Tiles of a raster as `GroundBank` keeps them, all of them, row by row."""
-    rows, cols = ((size - 2) // TILE + 1 for size in codes.shape[:2])
+    rows, cols = ((size - 1) // TILE + 1 for size in codes.shape[:2])
     whole = np.tile(_NOTHING, (rows * TILE + 1, cols * TILE + 1, 1))
     whole[: codes.shape[0], : codes.shape[1]] = codes
     step = whole.strides

@@ -30,6 +30,7 @@ from countersteer.worlds.boxworld.rendering.appearance import (
     looks_of,
     random_appearance,
 )
+from countersteer.worlds.boxworld.rendering.constants import noise_table
 from countersteer.worlds.boxworld.rendering.decals import decal_table
 
 __all__ = [
@@ -202,7 +203,7 @@ def render(
         _array(looks_of(appearance), np.float32),
         _array(appearance.colours, np.float32),
         decal_table(),
-        kernels.noise_table(),
+        noise_table(),
         width,
         height,
         rgb.reshape(len(rgb), rgb.shape[1], 3 * rgb.shape[2]),

@@ -16,7 +16,10 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-__all__ = ["load", "on_stack", "widest_vectors"]
+__all__ = ["LANES", "load", "on_stack", "widest_vectors"]
+
+LANES = 16
+"""Numbers of 32 bits in the widest vector of a processor; shorter vectors take several turns."""
 
 
 def on_stack(count: int, dtype: type) -> Callable[[], Any]:

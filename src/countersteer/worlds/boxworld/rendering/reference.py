@@ -2,7 +2,7 @@
 
 A ray p + t d leaves every pixel centre, d having length one along the optical axis, so that t is the depth.
 Boxes are hit by the slab method where the ray enters them (Kay and Kajiya 1986); the ground is z = 0. Nothing
-here shares code with `kernels` but the constants and the noise.
+here shares code with the kernels but the constants and the noise.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from countersteer.worlds.boxworld.ground import (
     GroundBank,
 )
 from countersteer.worlds.boxworld.rendering import Appearance, Boxes, Images, PixelClass, Views
-from countersteer.worlds.boxworld.rendering.decals import decals_on
-from countersteer.worlds.boxworld.rendering.kernels import (
+from countersteer.worlds.boxworld.rendering.constants import (
     COARSE_NOISE,
     FAR_GROUND,
     FINE_NOISE,
@@ -41,6 +40,7 @@ from countersteer.worlds.boxworld.rendering.kernels import (
     SINKS,
     noise_table,
 )
+from countersteer.worlds.boxworld.rendering.decals import decals_on
 
 __all__ = ["render"]
 
@@ -226,10 +226,13 @@ def _ground(
     slope = np.stack([(1 - t) * (e01 - e00) + t * (e11 - e10), (1 - s) * (e10 - e00) + s * (e11 - e01)], -1)
     slope = slope * EDGE_STEP / cell
     footprint = sum(np.abs((slope * move).sum(-1)) for move in moves)
-    road = np.where(inside, np.clip(0.5 + edge / np.maximum(footprint, MIN_FOOTPRINT), 0, 1), 0.0)
+    own = (share[:, 1] >= 0.5) * 2 + (share[:, 0] >= 0.5)
+    own_edge = np.choose(own, [e00, e01, e10, e11]) - 128
+    # A saturated code says only that the border is not near, however large the footprint.
+    covered = np.clip(0.5 + edge / np.maximum(footprint, MIN_FOOTPRINT), 0, 1)
+    road = np.where(inside, np.where(np.abs(own_edge) < 127, covered, own_edge > 0), 0.0)
 
     # Paint: of the point's own cell; where markings crowd, the most of the four around.
-    own = (share[:, 1] >= 0.5) * 2 + (share[:, 0] >= 0.5)
     crowded = np.choose(own, [q[:, 1] for q in quad]) & CROWDED > 0
     white, yellow = np.zeros(len(at)), np.zeros(len(at))
     for k, code in enumerate(quad):
@@ -240,7 +243,7 @@ def _ground(
         white = np.maximum(white, np.where(is_yellow, 0.0, paint))
 
     # Texture in two octaves, each fading before its features get smaller than a pixel.
-    extent = sum(np.abs(move).sum(-1) for move in moves)
+    extent = away / focal * (1 + away / position[2])
     noise = noise_table().reshape(NOISE_SIZE, NOISE_SIZE)
     texture = np.zeros(len(at))
     for density, weight, fade in ((FINE_NOISE, 0.4, 1.0), (COARSE_NOISE, 0.6, 0.125)):

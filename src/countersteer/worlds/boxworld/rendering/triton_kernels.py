@@ -25,9 +25,10 @@ from torch import Tensor
 
 from countersteer.worlds.boxworld import ground
 from countersteer.worlds.boxworld.ground import GroundBank
-from countersteer.worlds.boxworld.rendering import Appearance, Boxes, Images, Outputs, Views, kernels
+from countersteer.worlds.boxworld.rendering import Appearance, Boxes, Images, Outputs, Views, constants
 from countersteer.worlds.boxworld.rendering.appearance import looks_of
 from countersteer.worlds.boxworld.rendering.decals import COLUMNS, decal_table
+from countersteer.worlds.boxworld.rendering.decals import DECALS as MOST_DECALS
 
 __all__ = ["draw_images"]
 
@@ -37,14 +38,14 @@ BOXES = 32
 """Boxes that are placed together."""
 
 # Triton compiles only those globals in that are marked so.
-NEAR_PLANE = tl.constexpr(kernels.NEAR_PLANE)
-NEAREST = tl.constexpr(1.0 / kernels.NEAR_PLANE)
-FAR_GROUND = tl.constexpr(kernels.FAR_GROUND)
-SINKS = tl.constexpr(kernels.SINKS)
-SHADOW_REACH = tl.constexpr(kernels.SHADOW_REACH)
-SHADOW_DEPTH = tl.constexpr(kernels.SHADOW_DEPTH)
-NOISE_SIZE = tl.constexpr(kernels.NOISE_SIZE)
-FINE_NOISE, COARSE_NOISE = tl.constexpr(kernels.FINE_NOISE), tl.constexpr(kernels.COARSE_NOISE)
+NEAR_PLANE = tl.constexpr(constants.NEAR_PLANE)
+NEAREST = tl.constexpr(1.0 / constants.NEAR_PLANE)
+FAR_GROUND = tl.constexpr(constants.FAR_GROUND)
+SINKS = tl.constexpr(constants.SINKS)
+SHADOW_REACH = tl.constexpr(constants.SHADOW_REACH)
+SHADOW_DEPTH = tl.constexpr(constants.SHADOW_DEPTH)
+NOISE_SIZE = tl.constexpr(constants.NOISE_SIZE)
+FINE_NOISE, COARSE_NOISE = tl.constexpr(constants.FINE_NOISE), tl.constexpr(constants.COARSE_NOISE)
 MIN_FOOTPRINT = tl.constexpr(1e-3)
 INFINITE = tl.constexpr(math.inf)
 HUGE = tl.constexpr(1e30)
@@ -52,18 +53,18 @@ HUGE = tl.constexpr(1e30)
 COUNTS = ("scenes", "worlds", "slots", "shades", "height", "blocks", "blocks_across")
 """Arguments whose values (1, or a multiple of 16) are not worth a compilation of their own."""
 
-LOOKS = tl.constexpr(kernels.PAINT + 1)
-SKY, HORIZON = tl.constexpr(kernels.SKY), tl.constexpr(kernels.HORIZON)
-TERRAIN, ROAD = tl.constexpr(kernels.TERRAIN), tl.constexpr(kernels.ROAD)
-WHITE, YELLOW_PAINT = tl.constexpr(kernels.WHITE), tl.constexpr(kernels.YELLOW_PAINT)
-LIGHT, AMBIENT = tl.constexpr(kernels.LIGHT), tl.constexpr(kernels.AMBIENT)
-TERRAIN_TEXTURE, ROAD_TEXTURE = tl.constexpr(kernels.TERRAIN_TEXTURE), tl.constexpr(kernels.ROAD_TEXTURE)
-OFFSET, VISIBILITY = tl.constexpr(kernels.OFFSET), tl.constexpr(kernels.VISIBILITY)
-PAINT = tl.constexpr(kernels.PAINT)
-DECALS, DECAL_COLUMNS = tl.constexpr(kernels.DECALS), tl.constexpr(COLUMNS)
-K_TERRAIN, K_ROAD = tl.constexpr(kernels.K_TERRAIN), tl.constexpr(kernels.K_ROAD)
-K_MARKING, K_VEHICLE = tl.constexpr(kernels.K_MARKING), tl.constexpr(kernels.K_VEHICLE)
-K_SIGNAL = tl.constexpr(kernels.K_SIGNAL)
+LOOKS = tl.constexpr(constants.PAINT + 1)
+SKY, HORIZON = tl.constexpr(constants.SKY), tl.constexpr(constants.HORIZON)
+TERRAIN, ROAD = tl.constexpr(constants.TERRAIN), tl.constexpr(constants.ROAD)
+WHITE, YELLOW_PAINT = tl.constexpr(constants.WHITE), tl.constexpr(constants.YELLOW_PAINT)
+LIGHT, AMBIENT = tl.constexpr(constants.LIGHT), tl.constexpr(constants.AMBIENT)
+TERRAIN_TEXTURE, ROAD_TEXTURE = tl.constexpr(constants.TERRAIN_TEXTURE), tl.constexpr(constants.ROAD_TEXTURE)
+OFFSET, VISIBILITY = tl.constexpr(constants.OFFSET), tl.constexpr(constants.VISIBILITY)
+PAINT = tl.constexpr(constants.PAINT)
+DECALS, DECAL_COLUMNS = tl.constexpr(MOST_DECALS), tl.constexpr(COLUMNS)
+K_TERRAIN, K_ROAD = tl.constexpr(constants.K_TERRAIN), tl.constexpr(constants.K_ROAD)
+K_MARKING, K_VEHICLE = tl.constexpr(constants.K_MARKING), tl.constexpr(constants.K_VEHICLE)
+K_SIGNAL = tl.constexpr(constants.K_SIGNAL)
 
 TILE, TILE_SIDE = tl.constexpr(ground.TILE), tl.constexpr(ground.TILE_SIDE)
 CROWDED, YELLOW = tl.constexpr(ground.CROWDED), tl.constexpr(ground.YELLOW)
@@ -82,7 +83,8 @@ RAY_X, RAY_Y, RAY_S = tl.constexpr(0), tl.constexpr(3), tl.constexpr(6)  # world
 GOOD, PER_HEIGHT = tl.constexpr(9), tl.constexpr(10)  # PER_HEIGHT is 0 for cameras below the ground
 EYE = tl.constexpr(11)  # camera from the raster's corner [m]
 COARSE, FINE = tl.constexpr(13), tl.constexpr(15)  # where the camera stands in the two textures [texel]
-VIEW_COLUMNS = tl.constexpr(17)
+PER_FOCAL = tl.constexpr(17)
+VIEW_COLUMNS = tl.constexpr(18)
 # Columns of a placed box.
 RECTANGLE, SHADOW = (
     tl.constexpr(0),
@@ -97,7 +99,7 @@ BOX_COLUMNS = tl.constexpr(35)
 
 @functools.cache
 def _noise(device: torch.device) -> Tensor:
-    return torch.from_numpy(kernels.noise_table()).to(device)
+    return torch.from_numpy(constants.noise_table()).to(device)
 
 
 @functools.cache
@@ -236,6 +238,7 @@ def _place(
 
     view = placed_view + n * VIEW_COLUMNS
     tl.store(view + GOOD, tl.where(good, 1.0, 0.0))
+    tl.store(view + PER_FOCAL, per_focal)
     tl.store(view + RAY_X, tl.where(good, r00 * per_focal, 0.0))
     tl.store(view + RAY_X + 1, tl.where(good, r01 * per_focal, 0.0))
     tl.store(view + RAY_X + 2, tl.where(good, r02, 0.0))
@@ -536,7 +539,7 @@ def _draw_block(
             i = tl.minimum(tl.maximum(at_x - 0.5, 0.0), (cols - 2).to(tl.float32)).to(tl.int32)
             j = tl.minimum(tl.maximum(at_y - 0.5, 0.0), (rows - 2).to(tl.float32)).to(tl.int32)
             share_x, share_y = at_x - 0.5 - i.to(tl.float32), at_y - 0.5 - j.to(tl.float32)
-            place = tl.load(tile_start + scene) + j // TILE * ((cols - 2) // TILE + 1) + i // TILE
+            place = tl.load(tile_start + scene) + j // TILE * ((cols - 1) // TILE + 1) + i // TILE
             corner = tl.load(tile + place, mask=on_ground, other=0).to(tl.int64) * (TILE_SIDE * TILE_SIDE)
             corner += j % TILE * TILE_SIDE + i % TILE
             w00 = tl.load(cells + corner, mask=on_ground, other=0)
@@ -553,11 +556,15 @@ def _draw_block(
             slope_x = (e01 - e00 + t * ((e11 - e10) - (e01 - e00))) * (EDGE_STEP / cell)
             slope_y = (e_high - e_low) * (EDGE_STEP / cell)
             footprint = tl.abs(slope_x * pu_x + slope_y * pu_y) + tl.abs(slope_x * pv_x + slope_y * pv_y)
-            road = tl.where(inside, _unit(0.5 + edge / tl.maximum(footprint, MIN_FOOTPRINT)), 0.0)
-
-            # Paint: of the point's own cell; where markings crowd, the most of the four around.
+            road = _unit(0.5 + edge / tl.maximum(footprint, MIN_FOOTPRINT))
             on_right, on_top = share_x >= 0.5, share_y >= 0.5
             own = tl.where(on_top, tl.where(on_right, w11, w10), tl.where(on_right, w01, w00))
+            # A saturated code says only that the border is not near, however large the footprint.
+            own_edge = ((own >> 24) & 0xFF) - 128
+            road = tl.where(tl.abs(own_edge) < 127, road, tl.where(own_edge > 0, 1.0, 0.0))
+            road = tl.where(inside, road, 0.0)
+
+            # Paint: of the point's own cell; where markings crowd, the most of the four around.
             off_x = (share_x - tl.where(on_right, 1.0, 0.0)) * cell
             off_y = (share_y - tl.where(on_top, 1.0, 0.0)) * cell
             paint = _paint_share(own, off_x, off_y, pu_x, pu_y, pv_x, pv_y)
@@ -579,7 +586,7 @@ def _draw_block(
             kind = tl.where(on_ground, surface, kind)
             if RGB:
                 # Texture in two octaves, each fading before its features get smaller than a pixel.
-                extent = tl.abs(pu_x) + tl.abs(pu_y) + tl.abs(pv_x) + tl.abs(pv_y)
+                extent = away * tl.load(view + PER_FOCAL) * (1.0 + away * per_height)
                 i = tl.floor(x_at * FINE_NOISE + tl.load(view + FINE)).to(tl.int32) & (NOISE_SIZE - 1)
                 j = tl.floor(y_at * FINE_NOISE + tl.load(view + FINE + 1)).to(tl.int32) & (NOISE_SIZE - 1)
                 texture = 0.4 * _unit(1.5 - extent) * tl.load(noise + j * NOISE_SIZE + i)

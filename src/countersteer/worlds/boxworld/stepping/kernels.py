@@ -399,7 +399,7 @@ def _edge_distance(ground, scene, x, y):
     u, v = _clip(u - 0.5, 0.0, cols - 1.0), _clip(v - 0.5, 0.0, rows - 1.0)
     col, row = min(int(u), cols - 2), min(int(v), rows - 2)
     share_x, share_y = F(u - col), F(v - row)
-    tile_cols = (cols - 2) // TILE + 1
+    tile_cols = (cols - 1) // TILE + 1
     tile = ground.tile[ground.tile_start[scene] + row // TILE * tile_cols + col // TILE]
     first = row % TILE * TILE_SIDE + col % TILE
     cells = ground.cells[tile]
