@@ -40,18 +40,23 @@ class MixedDriver(Driver):
     """Each car is driven by the expert or the policy, drawn anew every `hold` seconds.
 
     Attributes:
-        expert, policy: Who takes turns.
+        expert: Who drives in the expert's place: its plan is tracked, or a teacher drives itself.
+        policy: Who takes turns with it.
         expert_share: Probability of the expert, over training.
         hold: How long a draw lasts [s]; switching at every tick would hide the policy's drift.
     """
 
-    expert: ExpertDriver = ExpertDriver()
+    expert: Driver = ExpertDriver()
     policy: PolicyDriver = PolicyDriver()
     expert_share: Linear = Linear()
     hold: float = 4.0
     needs = frozenset({Capability.TRUTH})
     uses_policy = True
-    uses_expert = True
+
+    @property
+    def uses_expert(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether who drives in the expert's place needs its labels."""
+        return self.expert.uses_expert
 
     def act(
         self,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -17,13 +16,12 @@ from torch import Tensor
 from countersteer.errors import UserError
 from countersteer.experts.interface import Expert, Label
 from countersteer.geometry.poses import local_from_world, wrap_angle
-from countersteer.policies.interface import Policy
 from countersteer.policies.storage import load_policy
 from countersteer.policies.teacher import Teacher
 from countersteer.vehicles.plans import Plan, PlanSpec
 from countersteer.worlds.interface import Capability, Cause, World
 
-__all__ = ["ForkedTeacher"]
+__all__ = ["ForkedTeacher", "drive_ahead", "load_teacher"]
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,16 @@ class ForkedTeacher(Expert):
 
     def label(self, world: World) -> Label:
         """See `Expert.label`."""
-        return drive_ahead(_load(Path(self.teacher)), world, self.plan)
+        return drive_ahead(load_teacher(self.teacher), world, self.plan)
 
 
 @functools.lru_cache(maxsize=4)
-def _load(path: Path) -> Teacher:
+def load_teacher(path: str) -> Teacher:
+    """The teacher of a run folder or policy file; read once in a process.
+
+    Raises:
+        UserError: There is none, or it is another kind of policy.
+    """
     policy, _ = load_policy(path)
     if not isinstance(policy, Teacher):
         raise UserError(
@@ -62,7 +65,7 @@ def _load(path: Path) -> Teacher:
 
 @torch.no_grad()
 def drive_ahead(
-    teacher: Policy, world: World, spec: PlanSpec, condition: Float[Tensor, "world agent k"] | None = None
+    teacher: Teacher, world: World, spec: PlanSpec, condition: Float[Tensor, "world agent k"] | None = None
 ) -> Label:
     """Let a teacher drive every car of a copy of a world; where they come to are their plans.
 
@@ -72,8 +75,6 @@ def drive_ahead(
         spec: Times of the plans.
         condition: What each car is asked for; None for the teacher's default.
     """
-    if not isinstance(teacher, Teacher):
-        raise UserError("only a teacher can label", got=type(teacher).__name__, expected="Teacher")
     twin = world.fork(torch.arange(world.batch))
     begin = twin.truth()
     memory = teacher.initial_memory((twin.batch, twin.agents))

@@ -13,9 +13,9 @@ from __future__ import annotations
 import dataclasses
 
 from countersteer.drivers.choice import ChoiceDriver
-from countersteer.drivers.expert import ExpertDriver
 from countersteer.drivers.mixed import Linear, MixedDriver
 from countersteer.drivers.policy import PolicyDriver
+from countersteer.drivers.teacher import TeacherDriver
 from countersteer.environments.rewards import Coefficients, StyleReward
 from countersteer.experts.teacher import ForkedTeacher
 from countersteer.geometry.cameras import Camera
@@ -115,7 +115,7 @@ def self_play(teacher: str = "runs/teacher") -> Recipe:
         policy=PlannerSpec(cameras=(_CAMERA,), plan=_PLAN, target_points=3),
         expert=ForkedTeacher(teacher, _PLAN),
         driver=MixedDriver(
-            ExpertDriver(plan=_PLAN), tracker, expert_share=Linear(1.0, 0.0, (0.0, 0.8)), hold=2.0
+            TeacherDriver(teacher), tracker, expert_share=Linear(1.0, 0.0, (0.0, 0.8)), hold=2.0
         ),
         objective=Imitation(mirror=False),
         collection=Collection(rounds=6, frames=84_000, drives=24),
@@ -129,6 +129,6 @@ def self_play_clone(teacher: str = "runs/teacher") -> Recipe:
     return dataclasses.replace(
         recipe,
         name="self_play_clone",
-        driver=ExpertDriver(plan=_PLAN),
+        driver=TeacherDriver(teacher),
         collection=dataclasses.replace(recipe.collection, rounds=1),
     )

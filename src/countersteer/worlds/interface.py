@@ -53,6 +53,7 @@ class Capability(Enum):
     LOG = "log"  # a recorded future to return to
     PLAN_LABEL = "plan_label"  # the world itself labels with a plan
     GRADIENT = "gradient"  # answers are differentiable in the action
+    JERK = "jerk"  # takes jerks as actions
 
 
 class CapabilityError(Exception):
@@ -340,6 +341,10 @@ class World(abc.ABC):
 
         A world may take actions only, and refuse jerks.
         """
+
+    def command(self, action: JerkAction) -> Action:
+        """What these jerks make of the commands given last, of worlds that can be driven by jerk."""
+        raise CapabilityError(self, Capability.JERK)
 
     @abc.abstractmethod
     def fork(self, rows: Int[Tensor, "row"], *, fresh_noise: bool = False) -> Self:

@@ -110,7 +110,7 @@ class BoxWorldSpec(WorldSpec):
     vector_dropout: tuple[float, float] = (0.0, 0.0)
     engine: Engine = Engine.AUTO
 
-    capabilities = frozenset({Capability.TRUTH, Capability.FORK, Capability.LOG})
+    capabilities = frozenset({Capability.TRUTH, Capability.FORK, Capability.LOG, Capability.JERK})
 
     def build(
         self, scenarios: Sequence[Scenario], batch: int, seed: int, device: torch.device | str = "cpu"

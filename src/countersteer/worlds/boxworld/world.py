@@ -17,7 +17,7 @@ from countersteer.geometry import boxes
 from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import local_from_world, world_from_local, wrap_angle
 from countersteer.scenarios.scenario import Scenario
-from countersteer.vehicles import bicycle
+from countersteer.vehicles import bicycle, jerk
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.boxworld import vector
 from countersteer.worlds.boxworld.leads import look_ahead
@@ -36,6 +36,8 @@ from countersteer.worlds.boxworld.state import (
 from countersteer.worlds.boxworld.stepping import advance
 from countersteer.worlds.boxworld.views import Painter
 from countersteer.worlds.interface import (
+    Capability,
+    CapabilityError,
     Command,
     EgoMotion,
     Events,
@@ -386,6 +388,12 @@ class BoxWorld(World):
         )
 
     # --- moving ---------------------------------------------------------------------------------
+
+    def command(self, action: JerkAction) -> Action:
+        """See `World.command`."""
+        if self.spec.jerk is None:
+            raise CapabilityError(self, Capability.JERK)
+        return jerk.command(self.state.cars, action, self.dt, self.spec.jerk, self.spec.vehicle.limits)
 
     def step(self, action: Action | JerkAction) -> Events:
         """See `World.step`; a world with `BoxWorldSpec.jerk` can be driven by jerk too."""
