@@ -11,13 +11,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 import numpy as np
 from numpy import ndarray
 
 from countersteer.errors import UserError
-from countersteer.scenarios.scenario import Scenario
 
 __all__ = ["MAX_BYTES", "Field", "Reader", "fingerprint", "head", "read_bytes"]
 
@@ -29,21 +28,24 @@ _GZIP = b"\x1f\x8b"
 _LARGEST = 1e7  # beyond any coordinate in metres, speed or size that a drive can have
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
-class Reader:
-    """One format.
+class Reader(Generic[T]):
+    """One format of a `T` (a scenario, a camera log).
 
     Attributes:
         name: Name of the format.
         looks_like: What a file or folder of it looks like, for the message when nothing matches.
         matches: Whether a path holds this format, by its content; never raises.
-        read: The scenario at a path; raises `UserError` and nothing else for whatever is there.
+        read: What is at a path; raises `UserError` and nothing else for whatever is there.
     """
 
     name: str
     looks_like: str
     matches: Callable[[Path], bool]
-    read: Callable[[Path], Scenario]
+    read: Callable[[Path], T]
 
 
 def _inflate(path: Path, limit: int, *, strict: bool) -> bytes:
