@@ -8,13 +8,17 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
-__all__ = ["MEASURED", "PRIOR", "DepthMap", "fill_from_the_far_side", "grey", "sky"]
+__all__ = ["MEASURED", "PRIOR", "DepthMap", "close_holes", "grey", "sky"]
 
 MEASURED = 0.5
 """Confidence above which a depth was measured and confirmed; below it was concluded from its neighbours."""
 
 PRIOR = 0.3
 """Confidence of depth that is an assumption: a hole closed, the ground where nothing was seen."""
+
+
+LOOKS_ALIKE = 20.0
+"""Differences of luminance that differ by less than this do not say what a pixel belongs to [of 255]."""
 
 
 @dataclass(frozen=True)
@@ -54,30 +58,39 @@ def grey(picture: UInt8[ndarray, "height width 3"]) -> UInt8[ndarray, "height wi
     return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
 
 
-def fill_from_the_far_side(
+def close_holes(
     inverse: Float[ndarray, "height width"],
     known: Bool[ndarray, "height width"],
     at_least: Float[ndarray, "height width"],
+    picture: UInt8[ndarray, "height width"],
 ) -> Float[ndarray, "height width"]:
-    """Close holes with the farther of the nearest known depths to the left and right.
+    """Close holes with one of the nearest known depths to the left and right.
 
-    What is hidden from one of two views is background. Nothing is put below the ground.
+    What is hidden from one of two views is background, so the farther one is taken, unless the pixel looks
+    much more like the other. What is known to be sky lends its depth to nothing else. Nothing is put below the ground.
 
     Args:
-        inverse: Inverse depth [1/m], meaningless where not known.
+        inverse: Inverse depth [1/m], meaningless where not known; exactly 0 is sky.
         known: Where it is known.
         at_least: Inverse depth of the ground, 0 above its horizon [1/m].
+        picture: Luminance.
     """
     width = inverse.shape[1]
     column = np.arange(width)
     left = np.maximum.accumulate(np.where(known, column, -1), 1)
     right = np.minimum.accumulate(np.where(known, column, width)[:, ::-1], 1)[:, ::-1]
-    none = np.inf
-    from_left = np.where(left >= 0, np.take_along_axis(inverse, np.maximum(left, 0), 1), none)
-    from_right = np.where(right < width, np.take_along_axis(inverse, np.minimum(right, width - 1), 1), none)
-    far = np.minimum(from_left, from_right)
-    far = np.where(np.isfinite(far), far, 0.0)
-    return np.where(known, inverse, np.maximum(far, at_least)).astype(np.float32)
+    value = picture.astype(np.float32)
+    sides = []
+    for index, there in ((np.maximum(left, 0), left >= 0), (np.minimum(right, width - 1), right < width)):
+        depth = np.take_along_axis(inverse, index, 1)
+        unlike = np.abs(np.take_along_axis(value, index, 1) - value)
+        # A side that is not there, or is sky, is out of the question as long as the other one is not.
+        sides.append((depth, unlike, there & (depth > 0)))
+    (a, unlike_a, fit_a), (b, unlike_b, fit_b) = sides
+    take_a = np.where(np.abs(unlike_a - unlike_b) > LOOKS_ALIKE, unlike_a < unlike_b, a < b)
+    take_a = np.where(fit_a == fit_b, take_a, fit_a)
+    filled = np.where(fit_a | fit_b, np.where(take_a, a, b), 0.0)
+    return np.where(known, inverse, np.maximum(filled, at_least)).astype(np.float32)
 
 
 def sky(

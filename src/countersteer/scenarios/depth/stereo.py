@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Intrinsics
-from countersteer.scenarios.depth.depth_map import PRIOR, DepthMap, fill_from_the_far_side, grey, sky
+from countersteer.scenarios.depth.depth_map import PRIOR, DepthMap, close_holes, grey, sky
 from countersteer.scenarios.depth.ground import GroundPlane, pixel_rays
 
 __all__ = ["StereoPair", "fit_ground", "stereo_depth"]
@@ -84,7 +84,7 @@ def stereo_depth(
         inverse[flat] = road[flat]
         heaven = sky(first, road) & (inverse < 6.0 / scale)
         inverse[heaven], known[heaven], confidence[heaven] = 0.0, True, 1.0
-    filled = fill_from_the_far_side(inverse, known, floor)
+    filled = close_holes(inverse, known, floor, first)
     filled = cv2.medianBlur(filled, 5)
     return DepthMap(np.maximum(filled, 0.0), confidence)
 

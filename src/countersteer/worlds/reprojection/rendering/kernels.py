@@ -20,6 +20,7 @@ __all__ = [
     "SAME_SURFACE",
     "SAME_SURFACE_FLOOR",
     "WIDEST_CRACK",
+    "BRUSH",
     "draw_views",
 ]
 
@@ -35,6 +36,8 @@ SAME_SURFACE_FLOOR = 0.002
 """... or by less than this [1/m], where depth is a guess anyway."""
 WIDEST_CRACK = 4
 """Gaps within one surface up to this width are closed with its own depth [px]."""
+BRUSH = 4
+"""Pixels of the background that a painted row takes its colour from."""
 PAINTED, NOTHING = -1, -2  # see rendering
 
 
@@ -193,7 +196,7 @@ def _colour(picture, m, nearest, number, rgb, inverse, source):
 @nb.njit(cache=True, error_model="numpy")
 @no_type_check
 def _paint(rgb, inverse, source):
-    """Paint in what nobody saw: the background beside a hole, mirrored at its edge."""
+    """Paint in what nobody saw: the colour of the background beside a hole, running into the row above."""
     height, width = inverse.shape
     first = -1
     for y in range(height):
@@ -211,15 +214,21 @@ def _paint(rgb, inverse, source):
                     source[y] = PAINTED
                 break
             from_left = end == width or (x > 0 and inverse[y, x - 1] <= inverse[y, end])
+            red, green, blue, count = 0, 0, 0, 0
+            for k in range(BRUSH):
+                at = x - 1 - k if from_left else end + k
+                if at < 0 or at >= width or source[y, at] == NOTHING:
+                    break
+                red, green, blue = red + rgb[y, at, 0], green + rgb[y, at, 1], blue + rgb[y, at, 2]
+                count += 1
+            red, green, blue = red // count, green // count, blue // count
             for k in range(x, end):
-                if from_left:
-                    at = max(2 * x - 1 - k, 0)
+                if y > 0 and source[y - 1, k] == PAINTED:
+                    rgb[y, k, 0] = (red + 3 * rgb[y - 1, k, 0] + 2) >> 2
+                    rgb[y, k, 1] = (green + 3 * rgb[y - 1, k, 1] + 2) >> 2
+                    rgb[y, k, 2] = (blue + 3 * rgb[y - 1, k, 2] + 2) >> 2
                 else:
-                    at = 2 * end - 1 - k
-                    if at >= width or source[y, at] == NOTHING:
-                        at = end
-                for channel in range(3):
-                    rgb[y, k, channel] = rgb[y, at, channel]
+                    rgb[y, k, 0], rgb[y, k, 1], rgb[y, k, 2] = red, green, blue
                 source[y, k] = PAINTED
             x = end
         if first < 0 and source[y, 0] != NOTHING:
