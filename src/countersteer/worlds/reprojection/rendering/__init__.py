@@ -34,20 +34,39 @@ NOTHING = -2
 
 @dataclass(frozen=True)
 class FrameBank(TensorTree):
-    """Recorded frames of one size with their depths, ready to be looked at from elsewhere: 7 bytes a pixel.
+    """Recorded frames of one size with their depths, ready to be looked at from elsewhere: 8 bytes a pixel.
 
     Attributes:
-        rgb: The pictures of pinhole cameras.
+        texels: The pictures of pinhole cameras, red + 256 green + 65536 blue.
         inverse_depth: One over the distance along the optical axis [1/m]; 0 is infinitely far, and what is
             negative or NaN is not known and is not drawn.
         pinhole: fx, fy, cx, cy of each frame's camera [px], pixel centres at +0.5.
         world_from_camera: Where it was taken.
     """
 
-    rgb: UInt8[Tensor, "frame height width 3"]
+    texels: Int[Tensor, "frame height width"]
     inverse_depth: Float[Tensor, "frame height width"]
     pinhole: Float[Tensor, "frame 4"]
     world_from_camera: Float[Tensor, "frame 4 4"]
+
+    @staticmethod
+    def of(
+        rgb: UInt8[Tensor, "frame height width 3"],
+        inverse_depth: Float[Tensor, "frame height width"],
+        camera: Intrinsics,
+        world_from_camera: Float[Tensor, "frame 4 4"],
+    ) -> FrameBank:
+        """Frames of one camera."""
+        channels = rgb.to(torch.int32)
+        texels = channels[..., 0] + (channels[..., 1] << 8) + (channels[..., 2] << 16)
+        numbers = torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy], dtype=torch.float64)
+        pinhole = numbers.expand(len(rgb), 4)
+        return FrameBank(texels, inverse_depth.float().contiguous(), pinhole, world_from_camera)
+
+    @property
+    def rgb(self) -> UInt8[Tensor, "frame height width 3"]:
+        """The pictures."""
+        return torch.stack([(self.texels >> shift) & 255 for shift in (0, 8, 16)], -1).to(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -154,7 +173,7 @@ def render(bank: FrameBank, views: Views, *, paint: bool = True) -> DepartedView
     inverse = np.empty((count, height, width), np.float32)
     source = np.empty((count, height, width), np.int8)
     kernels.draw_views(
-        bank.rgb.numpy(),
+        bank.texels.numpy(),
         bank.inverse_depth.numpy(),
         frames,
         there.astype(np.float32),
@@ -175,11 +194,14 @@ def _check(bank: FrameBank, views: Views) -> None:
         raise UserError(f"a departed view cannot be drawn: {what}", got=got, expected=expected, fix=fix)
 
     frames = views.frames
-    if views.width < 1 or views.height < 1 or 0 in bank.inverse_depth.shape:
-        fail("there are no pixels", f"{views.width}x{views.height}", "positive sizes", "check the camera")
-    if frames.numel() and (int(frames.min()) < -1 or int(frames.max()) >= len(bank.rgb)):
+    if views.width < 1 or views.height < 1:
+        fail("it has no pixels", f"{views.width}x{views.height}", "positive sizes", "check the camera")
+    if len(bank.texels) and min(bank.texels.shape[1:]) < 2:
+        got = f"{bank.texels.shape[2]}x{bank.texels.shape[1]}"
+        fail("the frames are too small", got, "at least 2x2", "store larger frames")
+    if frames.numel() and (int(frames.min()) < -1 or int(frames.max()) >= len(bank.texels)):
         got = f"{int(frames.min())} to {int(frames.max())}"
-        fail("a frame is not in the bank", got, f"-1 to {len(bank.rgb) - 1}", "name frames of the bank")
+        fail("a frame is not in the bank", got, f"-1 to {len(bank.texels) - 1}", "name frames of the bank")
     if frames.shape[1] > 127:
         fail("too many frames for one view", frames.shape[1], "at most 127", "choose the nearest")
     for name, pinhole in (("frame", bank.pinhole), ("view", views.pinhole)):
@@ -188,5 +210,5 @@ def _check(bank: FrameBank, views: Views) -> None:
     for name, pose in (("frame", bank.world_from_camera), ("view", views.world_from_camera)):
         if not bool(pose.isfinite().all()):
             fail(f"the pose of a {name} is not finite", "NaN or infinity", "finite numbers", "check the pose")
-    if bank.rgb.device.type != "cpu" or views.frames.device.type != "cpu":
-        fail("its tensors do not lie on the CPU", bank.rgb.device, "cpu", "move them with .to('cpu')")
+    if bank.texels.device.type != "cpu" or views.frames.device.type != "cpu":
+        fail("its tensors do not lie on the CPU", bank.texels.device, "cpu", "move them with .to('cpu')")

@@ -12,6 +12,8 @@ from typing import no_type_check
 import numba as nb
 import numpy as np
 
+from countersteer.worlds.boxworld.rendering.machine import load, on_stack, widest_vectors
+
 __all__ = [
     "LARGEST_FOOTPRINT",
     "NEAREST",
@@ -41,6 +43,12 @@ BRUSH = 4
 PAINTED, NOTHING = -1, -2  # see rendering
 
 
+PIECE = 64
+"""Pixels of a row that go through the passes together."""
+_numbers, _places = on_stack(PIECE + 1, np.float32), on_stack(PIECE + 1, np.int32)
+_bytes = on_stack(3 * PIECE, np.uint8)
+
+
 @nb.njit(inline="always", error_model="numpy")
 @no_type_check
 def _same(a, b):
@@ -49,79 +57,81 @@ def _same(a, b):
 
 @nb.njit(cache=True, error_model="numpy")
 @no_type_check
-def _project(inverse, m, magnified, row, xs, ys, qs, hx, hy):
-    """Where the pixels of a row go, their inverse depths there, and half their sizes."""
-    y = F(row) + F(0.5)
-    ax, bx = m[0, 0], m[0, 1] * y + m[0, 2]
-    ay, by = m[1, 0], m[1, 1] * y + m[1, 2]
-    az, bz = m[2, 0], m[2, 1] * y + m[2, 2]
-    sx, sy, sz = m[0, 3], m[1, 3], m[2, 3]
-    half_x, half_y = F(0.5) * magnified[0], F(0.5) * magnified[1]
-    for u in range(len(inverse)):
-        q = inverse[u]
-        x = F(u) + F(0.5)
-        p = az * x + bz + q * sz
-        nearer = F(1.0) / p
-        there = q * nearer
-        seen = (p > F(1e-6)) & (q >= F(0.0)) & (there <= F(NEAREST))
-        xs[u] = (ax * x + bx + q * sx) * nearer
-        ys[u] = (ay * x + by + q * sy) * nearer
-        qs[u] = there if seen else F(-1.0)
-        hx[u] = max(half_x * nearer, F(0.5))
-        hy[u] = max(half_y * nearer, F(0.5))
-
-
-@nb.njit(cache=True, error_model="numpy")
-@no_type_check
-def _footprints(inverse, above, xs, ys, qs, hx, hy, ys_above, qs_above, width, height, left, right, top, bottom):
-    """Pixels that each point covers; a surface that the view stretches reaches to its last pixel and row."""
-    largest, w, h = F(LARGEST_FOOTPRINT), F(width), F(height)
-    for u in range(len(inverse)):
-        before = max(u - 1, 0)
-        x, y, q = xs[u], ys[u], qs[u]
-        same_x = (qs[before] >= F(0.0)) & _same(inverse[u], inverse[before])
-        same_y = (qs_above[u] >= F(0.0)) & _same(inverse[u], above[u])
-        reach_x = max(hx[u], x - xs[before] - hx[u]) if same_x else hx[u]
-        reach_y = max(hy[u], y - ys_above[u] - hy[u]) if same_y else hy[u]
-        reach_x, reach_y = min(reach_x, largest), min(reach_y, largest)
-        wide, high = min(hx[u], largest), min(hy[u], largest)
-        # Pixels whose centres lie inside; an empty range where the point is not seen.
-        x0, x1 = np.ceil(x - reach_x - F(0.5)), np.ceil(x + wide - F(0.5))
-        y0, y1 = np.ceil(y - reach_y - F(0.5)), np.ceil(y + high - F(0.5))
-        x1 = x1 if q >= F(0.0) else F(0.0)
-        left[u], right[u] = np.int32(min(max(x0, F(0.0)), w)), np.int32(min(max(x1, F(0.0)), w))
-        top[u], bottom[u] = np.int32(min(max(y0, F(0.0)), h)), np.int32(min(max(y1, F(0.0)), h))
-
-
-@nb.njit(cache=True, error_model="numpy")
-@no_type_check
 def _splat(inverse, m, magnified, nearest):
     """Throw the depths of a frame into the depth buffer of a view; the nearest wins."""
+    widest_vectors()
     height, width = inverse.shape
     view_height, view_width = nearest.shape
-    numbers = np.empty((7, width), np.float32)
-    cells = np.empty((4, width), np.int32)
-    xs, ys, qs, hx, hy = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
-    ys_above, qs_above = numbers[5], numbers[6]
-    left, right, top, bottom = cells[0], cells[1], cells[2], cells[3]
-    nearest[:] = F(-1.0)
-    qs_above[:] = F(-1.0)
-    ys_above[:] = F(0.0)
+    largest, w, h = F(LARGEST_FOOTPRINT), F(view_width), F(view_height)
+    flat, stride = nearest.reshape(-1), np.uintp(view_width)
+    flat[:] = F(-1.0)
+    # Place 0 of each buffer is the pixel before the piece.
+    xs, ys, qs, us, ups = _numbers(), _numbers(), _numbers(), _numbers(), _numbers()
+    hx, hy, ya, qa = _numbers(), _numbers(), _numbers(), _numbers()
+    left, right, top, bottom = _places(), _places(), _places(), _places()
+    ys_above, qs_above = np.zeros(width, np.float32), np.full(width, F(-1.0))
+    sx, sy, sz = m[0, 3], m[1, 3], m[2, 3]
+    half_x, half_y = F(0.5) * magnified[0], F(0.5) * magnified[1]
     for row in range(height):
-        _project(inverse[row], m, magnified, row, xs, ys, qs, hx, hy)
-        above = inverse[max(row - 1, 0)]
-        _footprints(
-            inverse[row], above, xs, ys, qs, hx, hy, ys_above, qs_above,
-            view_width, view_height, left, right, top, bottom,
-        )  # fmt: skip
-        for u in range(width):
-            x0, x1, y0, y1, q = left[u], right[u], top[u], bottom[u], qs[u]
-            for y in range(y0, y1):
-                for x in range(x0, x1):
-                    if q > nearest[y, x]:
-                        nearest[y, x] = q
-        ys_above[:] = ys
-        qs_above[:] = qs
+        v = F(row) + F(0.5)
+        ax, bx = m[0, 0], m[0, 1] * v + m[0, 2]
+        ay, by = m[1, 0], m[1, 1] * v + m[1, 2]
+        az, bz = m[2, 0], m[2, 1] * v + m[2, 2]
+        line, above = inverse[row], inverse[max(row - 1, 0)]
+        xs[0], qs[0], us[0] = F(0.0), F(-1.0), F(-1.0)
+        for start in range(0, width, PIECE):
+            count = min(PIECE, width - start)
+            for k in range(count):
+                us[k + 1] = line[np.uintp(start) + np.uintp(k)]
+                ups[k + 1] = above[np.uintp(start) + np.uintp(k)]
+                ya[k] = ys_above[np.uintp(start) + np.uintp(k)]
+                qa[k] = qs_above[np.uintp(start) + np.uintp(k)]
+            # Where the pixels go, their inverse depths there, and half their sizes.
+            for k in range(PIECE):
+                q = us[k + 1]
+                u = F(np.int32(start + k)) + F(0.5)
+                p = az * u + bz + q * sz
+                seen = (p > F(1e-6)) & (q >= F(0.0))
+                nearer = F(1.0) / (p if seen else F(1.0))  # no NaN may reach a place
+                there = q * nearer
+                xs[k + 1] = (ax * u + bx + q * sx) * nearer if seen else F(0.0)
+                ys[k + 1] = (ay * u + by + q * sy) * nearer if seen else F(0.0)
+                seen &= there <= F(NEAREST)
+                qs[k + 1] = there if seen else F(-1.0)
+                hx[k + 1] = min(max(half_x * nearer, F(0.5)), largest)
+                hy[k + 1] = min(max(half_y * nearer, F(0.5)), largest)
+            # Pixels whose centres they cover; a surface that the view stretches reaches to its last pixel and row.
+            for k in range(PIECE):
+                x, y, q, here = xs[k + 1], ys[k + 1], qs[k + 1], us[k + 1]
+                wide, high, before, up = hx[k + 1], hy[k + 1], us[k], ups[k + 1]
+                same_x = (qs[k] >= F(0.0)) & _same(here, before)
+                same_y = (qa[k] >= F(0.0)) & _same(here, up)
+                gap_x, gap_y = x - xs[k] - wide, y - ya[k] - high
+                reach_x = min(max(wide, gap_x), largest) if same_x else wide
+                reach_y = min(max(high, gap_y), largest) if same_y else high
+                x0, x1 = np.ceil(x - reach_x - F(0.5)), np.ceil(x + wide - F(0.5))
+                y0, y1 = np.ceil(y - reach_y - F(0.5)), np.ceil(y + high - F(0.5))
+                x1 = x1 if q >= F(0.0) else F(0.0)
+                left[k], right[k] = np.int32(min(max(x0, F(0.0)), w)), np.int32(min(max(x1, F(0.0)), w))
+                top[k], bottom[k] = np.int32(min(max(y0, F(0.0)), h)), np.int32(min(max(y1, F(0.0)), h))
+            for k in range(count):
+                ys_above[np.uintp(start) + np.uintp(k)] = ys[k + 1]
+                qs_above[np.uintp(start) + np.uintp(k)] = qs[k + 1]
+            for k in range(count):
+                wide, high, q = right[k] - left[k], bottom[k] - top[k], qs[k + 1]
+                if wide <= 0 or high <= 0:
+                    continue
+                at = np.uintp(top[k]) * stride + np.uintp(left[k])
+                if wide == 1 and high == 1:
+                    if q > flat[at]:
+                        flat[at] = q
+                    continue
+                for _ in range(high):
+                    for x in range(wide):
+                        if q > flat[at + np.uintp(x)]:
+                            flat[at + np.uintp(x)] = q
+                    at += stride
+            xs[0], qs[0], us[0] = xs[count], qs[count], us[count]
 
 
 @nb.njit(cache=True, error_model="numpy")
@@ -152,45 +162,90 @@ def _close_cracks(nearest):
 
 @nb.njit(inline="always", error_model="numpy")
 @no_type_check
-def _spread(picture, y, x):
-    """A pixel with room for a multiplication by 256 between its channels."""
-    pixel = picture[y, x]
-    return np.uint64(pixel[0]) | (np.uint64(pixel[1]) << np.uint64(16)) | (np.uint64(pixel[2]) << np.uint64(32))
+def _blend(a, b, c, d, shift, along, down):
+    """One channel between four texels."""
+    a, b = F(np.int32(a >> shift) & np.int32(255)), F(np.int32(b >> shift) & np.int32(255))
+    c, d = F(np.int32(c >> shift) & np.int32(255)), F(np.int32(d >> shift) & np.int32(255))
+    upper, lower = a + (b - a) * along, c + (d - c) * along
+    return np.int32(upper + (lower - upper) * down + F(0.5))
 
 
 @nb.njit(cache=True, error_model="numpy")
 @no_type_check
-def _colour(picture, m, nearest, number, rgb, inverse, source):
-    """Sample colours of a frame for all pixels of the view that have none yet."""
+def _colour(texels, rows, columns, m, nearest, number, first, rgb, inverse, source):
+    """Sample colours of a frame, bilinearly, for all pixels of the view that have none yet.
+
+    The `first` frame of a view also writes what it does not see: black, depth -1, NOTHING.
+    """
+    widest_vectors()
     height, width = nearest.shape
-    rows, columns = picture.shape[:2]
-    keep, half = np.uint64(0x00FF00FF00FF), np.uint64(0x008000800080)
+    qs, fa, fb = _numbers(), _numbers(), _numbers()
+    at = _places()
+    w00, w01, w10, w11 = _places(), _places(), _places(), _places()
+    red, green, blue, colours = _places(), _places(), _places(), _bytes()
+    largest_a, largest_b = F(columns - 1), F(rows - 1)
+    last_a, last_b = np.int32(columns - 2), np.int32(rows - 2)
+    stride = np.int32(columns)
+    one = np.int32(1)
     for y in range(height):
         v = F(y) + F(0.5)
-        for x in range(width):
-            q = nearest[y, x]
-            if q < F(0.0) or source[y, x] >= 0:
+        ax, bx = m[0, 0], m[0, 1] * v + m[0, 2]
+        ay, by = m[1, 0], m[1, 1] * v + m[1, 2]
+        az, bz = m[2, 0], m[2, 1] * v + m[2, 2]
+        sx, sy, sz = m[0, 3], m[1, 3], m[2, 3]
+        for start in range(0, width, PIECE):
+            count = min(PIECE, width - start)
+            for k in range(count):
+                qs[k] = nearest[np.uintp(y), np.uintp(start) + np.uintp(k)]
+            if not first:
+                wanted = False
+                for k in range(count):
+                    wanted |= (qs[k] >= F(0.0)) & (source[np.uintp(y), np.uintp(start) + np.uintp(k)] < 0)
+                if not wanted:
+                    continue
+            for k in range(count, PIECE):
+                qs[k] = F(0.0)
+            for k in range(PIECE):
+                u = F(np.int32(start + k)) + F(0.5)
+                q = qs[k]
+                p = F(1.0) / (az * u + bz + q * sz)
+                a = (ax * u + bx + q * sx) * p - F(0.5)
+                b = (ay * u + by + q * sy) * p - F(0.5)
+                a = min(max(a, F(0.0)), largest_a) if a == a else F(0.0)
+                b = min(max(b, F(0.0)), largest_b) if b == b else F(0.0)
+                column, row = min(np.int32(a), last_a), min(np.int32(b), last_b)
+                fa[k], fb[k] = a - F(column), b - F(row)
+                at[k] = row * stride + column
+            for k in range(PIECE):
+                w00[k] = load(texels, at[k])
+                w01[k] = load(texels, np.int32(at[k] + one))
+                w10[k] = load(texels, np.int32(at[k] + stride))
+                w11[k] = load(texels, np.int32(at[k] + stride + one))
+            for k in range(PIECE):
+                red[k] = _blend(w00[k], w01[k], w10[k], w11[k], 0, fa[k], fb[k])
+                green[k] = _blend(w00[k], w01[k], w10[k], w11[k], 8, fa[k], fb[k])
+                blue[k] = _blend(w00[k], w01[k], w10[k], w11[k], 16, fa[k], fb[k])
+            if first:  # nothing stands there yet, so that no pixel has to be asked
+                for k in range(PIECE):
+                    seen = qs[k] >= F(0.0)
+                    colours[3 * k] = np.uint8(red[k]) if seen else np.uint8(0)
+                    colours[3 * k + 1] = np.uint8(green[k]) if seen else np.uint8(0)
+                    colours[3 * k + 2] = np.uint8(blue[k]) if seen else np.uint8(0)
+                for k in range(3 * count):
+                    rgb[np.uintp(y), np.uintp(3 * start) + np.uintp(k)] = colours[k]
+                for k in range(count):
+                    x = np.uintp(start) + np.uintp(k)
+                    inverse[np.uintp(y), x] = qs[k]
+                    source[np.uintp(y), x] = np.int8(number) if qs[k] >= F(0.0) else np.int8(NOTHING)
                 continue
-            u = F(x) + F(0.5)
-            p = F(1.0) / (m[2, 0] * u + m[2, 1] * v + m[2, 2] + q * m[2, 3])
-            a = (m[0, 0] * u + m[0, 1] * v + m[0, 2] + q * m[0, 3]) * p - F(0.5)
-            b = (m[1, 0] * u + m[1, 1] * v + m[1, 2] + q * m[1, 3]) * p - F(0.5)
-            a = min(max(a, F(0.0)), F(columns - 1))
-            b = min(max(b, F(0.0)), F(rows - 1))
-            column, row = np.int32(a), np.int32(b)
-            wa = np.uint64(np.int32((a - F(column)) * F(256.0) + F(0.5)))
-            wb = np.uint64(np.int32((b - F(row)) * F(256.0) + F(0.5)))
-            right, below = min(column + 1, columns - 1), min(row + 1, rows - 1)
-            va, vb = np.uint64(256) - wa, np.uint64(256) - wb
-            upper = _spread(picture, row, column) * va + _spread(picture, row, right) * wa + half
-            lower = _spread(picture, below, column) * va + _spread(picture, below, right) * wa + half
-            upper, lower = (upper >> np.uint64(8)) & keep, (lower >> np.uint64(8)) & keep
-            mixed = (upper * vb + lower * wb + half) >> np.uint64(8)
-            rgb[y, x, 0] = np.uint8(mixed & np.uint64(255))
-            rgb[y, x, 1] = np.uint8((mixed >> np.uint64(16)) & np.uint64(255))
-            rgb[y, x, 2] = np.uint8((mixed >> np.uint64(32)) & np.uint64(255))
-            inverse[y, x] = q
-            source[y, x] = number
+            for k in range(count):
+                x = np.uintp(start) + np.uintp(k)
+                if qs[k] >= F(0.0) and source[np.uintp(y), x] < 0:
+                    rgb[np.uintp(y), np.uintp(3) * x] = red[k]
+                    rgb[np.uintp(y), np.uintp(3) * x + np.uintp(1)] = green[k]
+                    rgb[np.uintp(y), np.uintp(3) * x + np.uintp(2)] = blue[k]
+                    inverse[np.uintp(y), x] = qs[k]
+                    source[np.uintp(y), x] = number
 
 
 @nb.njit(cache=True, error_model="numpy")
@@ -240,25 +295,26 @@ def _paint(rgb, inverse, source):
 
 @nb.njit(cache=True, parallel=True, error_model="numpy")
 @no_type_check
-def draw_views(pictures, inverses, frames, there, back, magnified, paint, rgb, inverse, source):
+def draw_views(texels, inverses, frames, there, back, magnified, paint, rgb, inverse, source):
     """All views; arguments as in `rendering.render`."""
     count, sources = frames.shape
     height, width = inverse.shape[1:]
     for view in nb.prange(count):
-        rgb[view] = np.uint8(0)
-        inverse[view] = F(-1.0)
-        source[view] = NOTHING
         nearest = np.empty((height, width), np.float32)
+        first, empty = True, 1
         for number in range(sources):
             frame = frames[view, number]
-            if frame < 0:
+            if frame < 0 or empty == 0:
                 continue
             _splat(inverses[frame], there[view, number], magnified[view, number], nearest)
             empty = _close_cracks(nearest)
+            rows, columns = texels.shape[1:]
             _colour(
-                pictures[frame], back[view, number], nearest, number, rgb[view], inverse[view], source[view]
-            )
-            if empty == 0:
-                break
-        if paint:
+                texels[frame].reshape(-1), rows, columns, back[view, number], nearest, number, first,
+                rgb[view].reshape(height, 3 * width), inverse[view], source[view],
+            )  # fmt: skip
+            first = False
+        if first:
+            rgb[view], inverse[view], source[view] = np.uint8(0), F(-1.0), NOTHING
+        elif paint:
             _paint(rgb[view], inverse[view], source[view])
