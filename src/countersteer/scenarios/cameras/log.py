@@ -90,6 +90,21 @@ class RecordedCamera:
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
             fail("the mounting is no rotation", "a matrix that stretches or mirrors", "a rotation")
 
+    def calibrated(self) -> Intrinsics:
+        """The intrinsics of a camera without distortion.
+
+        Raises:
+            UserError: Nobody calibrated it, or its lens still has distortion.
+        """
+        if self.intrinsics is None or self.distortion is not None:
+            raise UserError(
+                f"camera {self.name!r} of {self.frames.path} cannot be rendered from yet",
+                got="no calibration" if self.intrinsics is None else "pictures that a lens has bent",
+                expected="a calibrated pinhole camera",
+                fix="give its calibration" if self.intrinsics is None else "take `CameraLog.pinhole`",
+            )
+        return self.intrinsics
+
     def pinhole(self) -> RecordedCamera:
         """The same camera with the distortion of its lens taken out of every frame as it is read."""
         if self.distortion is None:
@@ -160,6 +175,10 @@ class CameraLog:
             expected=did_you_mean(name, [camera.name for camera in self.cameras]),
             fix="name a camera of the rig",
         )
+
+    def pinhole(self) -> CameraLog:
+        """The same log with the distortion of every lens taken out as frames are read."""
+        return dataclasses.replace(self, cameras=tuple(camera.pinhole() for camera in self.cameras))
 
     def world_from_camera(self, name: str, frames: object = None) -> Float[ndarray, "frame 4 4"]:
         """Pose of a camera at each of its frames, or at those of these numbers.

@@ -6,18 +6,23 @@ depth, because it is affine on planes, zero at the sky, and as precise as the pi
 
 from countersteer.scenarios.depth.depth_map import DepthMap, sky
 from countersteer.scenarios.depth.ground import GroundPlane, ground_depth, ground_of_log
+from countersteer.scenarios.depth.of_log import DepthSource, depth_of_frame, sources_of, stereo_partner
 from countersteer.scenarios.depth.stereo import StereoPair, stereo_depth
 from countersteer.scenarios.depth.sweep import Neighbour, SweepSettings, plane_sweep_depth
 
 __all__ = [
     "DepthMap",
+    "DepthSource",
     "GroundPlane",
     "Neighbour",
     "StereoPair",
     "SweepSettings",
+    "depth_of_frame",
     "ground_depth",
     "ground_of_log",
     "plane_sweep_depth",
     "sky",
+    "sources_of",
     "stereo_depth",
+    "stereo_partner",
 ]

@@ -65,7 +65,7 @@ def depth_of_frame(
 
     Args:
         log: The recording; its cameras have to be calibrated.
-        camera: Name of one, whose lens has no distortion (`RecordedCamera.pinhole`).
+        camera: Name of one, whose lens has no distortion (`CameraLog.pinhole`).
         frame: Number of the frame.
         source: Where depth comes from; None for the best there is.
         reach: Frames before and after that a plane sweep may look at, at least 2.
@@ -74,13 +74,7 @@ def depth_of_frame(
         UserError: The camera has no calibration, or the log does not offer the source.
     """
     recorded = log.camera(camera)
-    if recorded.intrinsics is None or recorded.distortion is not None:
-        raise UserError(
-            f"camera {camera!r} of {log.provenance.path} cannot have depth yet",
-            got="no calibration" if recorded.intrinsics is None else "a distorted picture",
-            expected="a calibrated pinhole camera",
-            fix="calibrate it" if recorded.intrinsics is None else "take `RecordedCamera.pinhole`",
-        )
+    intrinsics = recorded.calibrated()
     offered = sources_of(log, camera)
     if source is not None and source not in offered:
         raise UserError(
@@ -104,5 +98,5 @@ def depth_of_frame(
             Neighbour(recorded.frames[number], inverse(pose) @ poses[0])
             for number, pose in zip(near, poses[1:], strict=True)
         ]
-        return plane_sweep_depth(picture, neighbours, recorded.intrinsics, ground)
-    return ground_depth(recorded.intrinsics, ground)
+        return plane_sweep_depth(picture, neighbours, intrinsics, ground)
+    return ground_depth(intrinsics, ground)
