@@ -58,7 +58,7 @@ class Realism:
         around_correlation, around_valid_share: With the frame `ahead` beyond the target as second source,
             which a world that replays a recording has too. None where the recording is too short.
         right_camera_correlation: Of the left picture warped to the right camera, with depth by plane sweep.
-        right_camera_slope: Shift of corners in that view over their shift in the recorded right picture, by
+        right_camera_slope: Shift of corners of the road in that view over their shift in the recorded right picture, by
             least squares. None where there is no right camera.
     """
 
@@ -247,7 +247,7 @@ def _right_camera(
         picture, target = drawn.rgb[0].numpy(), _at(right.frames[start], seen_by)
         correlations.append(_correlation(picture, target, drawn.source[0].numpy() >= 0))
         ground = ground_of_log(log, camera, start).inverse_depth(seen_by)
-        shifts.append(_corner_shifts(bank.rgb[0].numpy(), target, picture, ground, partner[1].baseline * seen_by.fx))
+        shifts.append(_corner_shifts(bank.rgb[0].numpy(), target, picture, ground, seen_by, partner[1].baseline))
         if show is not None:
             show("right_camera", start, picture, target)
     shift = np.concatenate(shifts)
@@ -261,21 +261,24 @@ def _corner_shifts(
     recorded: UInt8[ndarray, "height width 3"],
     drawn: UInt8[ndarray, "height width 3"],
     ground: Float[ndarray, "height width"],
-    scale: float,
+    seen_by: Intrinsics,
+    baseline: float,
 ) -> Float[ndarray, "corner 2"]:
-    """How far corners on the ground move from this picture to the recorded one and to the drawn one [px].
+    """How far corners on the road, 6 to 20 m ahead and within 4 m to either side, move from this picture to the recorded one and to the drawn one [px].
 
     Lucas and Kanade's tracker, there and back; corners that do not come back are left out.
     """
     import cv2
 
     first = grey(here)
-    where = ((ground > 1 / 20) & (ground < 1 / 6)).astype(np.uint8) * 255
+    across = np.abs(np.arange(ground.shape[1]) + 0.5 - seen_by.cx) / seen_by.fx
+    road = (ground > 1 / 20) & (ground < 1 / 6) & (across < 4.0 * ground)
+    where = road.astype(np.uint8) * 255
     corners = cv2.goodFeaturesToTrack(first, 150, 0.02, 9, mask=where)
     if corners is None:
         return np.zeros((0, 2))
     column, row = corners[:, 0].astype(int).T
-    guess = np.stack([-scale * ground[row, column], np.zeros(len(row))], -1)[:, None].astype(np.float32)
+    guess = np.stack([-seen_by.fx * baseline * ground[row, column], np.zeros(len(row))], -1)[:, None].astype(np.float32)
     found, kept = [], np.ones(len(row), bool)
     for picture in (grey(recorded), grey(drawn)):
         settings: dict[str, Any] = {"winSize": (21, 21), "maxLevel": 1, "flags": cv2.OPTFLOW_USE_INITIAL_FLOW}

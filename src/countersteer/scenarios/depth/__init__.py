@@ -6,12 +6,15 @@ depth, because it is affine on planes, zero at the sky, and as precise as the pi
 
 from countersteer.scenarios.depth.depth_map import DepthMap, sky
 from countersteer.scenarios.depth.ground import GroundPlane, ground_depth, ground_of_log
+from countersteer.scenarios.depth.lidar import lidar_depth, project_points
+from countersteer.scenarios.depth.network import DepthNetwork, network_depth
 from countersteer.scenarios.depth.of_log import DepthSource, depth_of_frame, sources_of, stereo_partner
 from countersteer.scenarios.depth.stereo import StereoPair, stereo_depth
 from countersteer.scenarios.depth.sweep import Neighbour, SweepSettings, plane_sweep_depth
 
 __all__ = [
     "DepthMap",
+    "DepthNetwork",
     "DepthSource",
     "GroundPlane",
     "Neighbour",
@@ -20,7 +23,10 @@ __all__ = [
     "depth_of_frame",
     "ground_depth",
     "ground_of_log",
+    "lidar_depth",
+    "network_depth",
     "plane_sweep_depth",
+    "project_points",
     "sky",
     "sources_of",
     "stereo_depth",

@@ -10,7 +10,9 @@ from countersteer.errors import UserError
 from countersteer.geometry.rigid import inverse
 from countersteer.scenarios.cameras.log import CameraLog, RecordedCamera
 from countersteer.scenarios.depth.depth_map import DepthMap
-from countersteer.scenarios.depth.ground import ground_depth, ground_of_log
+from countersteer.geometry.cameras import Intrinsics
+from countersteer.scenarios.depth.ground import GroundPlane, ground_depth, ground_of_log
+from countersteer.scenarios.depth.lidar import lidar_depth
 from countersteer.scenarios.depth.stereo import StereoPair, stereo_depth
 from countersteer.scenarios.depth.sweep import Neighbour, plane_sweep_depth
 
@@ -21,6 +23,7 @@ class DepthSource(Enum):
     """Where depth comes from, the most precise first."""
 
     STEREO = "stereo"
+    LIDAR = "lidar"
     SWEEP = "sweep"
     GROUND = "ground"
 
@@ -53,6 +56,8 @@ def sources_of(log: CameraLog, camera: str) -> tuple[DepthSource, ...]:
     found = []
     if stereo_partner(log, camera) is not None:
         found.append(DepthSource.STEREO)
+    if log.lidar is not None and log.poses is not None and len(log.lidar.times):
+        found.append(DepthSource.LIDAR)
     if log.poses is not None and len(log.camera(camera).times) > 1:
         found.append(DepthSource.SWEEP)
     return (*found, DepthSource.GROUND)
@@ -68,7 +73,7 @@ def depth_of_frame(
         camera: Name of one, whose lens has no distortion (`CameraLog.pinhole`).
         frame: Number of the frame.
         source: Where depth comes from; None for the best there is.
-        reach: Frames before and after that a plane sweep may look at, at least 2.
+        reach: Frames before and after that a plane sweep may look at, at least 1.
 
     Raises:
         UserError: The camera has no calibration, or the log does not offer the source.
@@ -90,8 +95,10 @@ def depth_of_frame(
         assert partner is not None
         right, pair = partner
         return stereo_depth(picture, right.frames[frame], pair, ground)
+    if source is DepthSource.LIDAR:
+        return _by_lidar(log, recorded, frame, intrinsics, ground)
     if source is DepthSource.SWEEP:
-        near = [frame + k for k in (-reach, 1 - reach, reach - 1, reach)]
+        near = [frame + k for k in range(-reach, reach + 1) if k]
         near = [number for number in near if 0 <= number < len(recorded.frames)]
         poses = log.world_from_camera(camera, np.array([frame, *near]))
         neighbours = [
@@ -100,3 +107,17 @@ def depth_of_frame(
         ]
         return plane_sweep_depth(picture, neighbours, intrinsics, ground)
     return ground_depth(intrinsics, ground)
+
+
+def _by_lidar(
+    log: CameraLog, camera: RecordedCamera, frame: int, intrinsics: Intrinsics, ground: GroundPlane
+) -> DepthMap:
+    """The sweep nearest in time, carried to the time of the picture by the poses."""
+    assert log.lidar is not None
+    assert log.poses is not None
+    now = camera.times[frame]
+    sweep = int(np.abs(log.lidar.times - now).argmin())
+    then = np.clip(log.lidar.times[sweep], log.poses.times[0], log.poses.times[-1])
+    here, there = log.poses.at(np.array([now, then]))
+    camera_from_points = inverse(here @ camera.ego_from_camera) @ there @ log.lidar.ego_from_lidar
+    return lidar_depth(camera.frames[frame], log.lidar.read(sweep), camera_from_points, intrinsics, ground)
