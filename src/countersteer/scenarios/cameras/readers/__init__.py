@@ -9,12 +9,29 @@ from pathlib import Path
 
 from countersteer.errors import UserError
 from countersteer.scenarios.cameras.log import CameraLog
-from countersteer.scenarios.cameras.readers import kitti_odometry
+from countersteer.scenarios.cameras.readers import (
+    comma2k19,
+    ddad,
+    kitti_odometry,
+    kitti_raw,
+    nuscenes,
+    plain,
+    radiate,
+)
 from countersteer.scenarios.readers.source import Reader
 
 __all__ = ["READERS", "read"]
 
-READERS: tuple[Reader[CameraLog], ...] = (kitti_odometry.READER,)
+READERS: tuple[Reader[CameraLog], ...] = (
+    plain.READER,
+    kitti_odometry.READER,
+    kitti_raw.READER,
+    radiate.READER,
+    ddad.READER,
+    nuscenes.READER,
+    comma2k19.READER,
+    plain.BARE_VIDEO,
+)
 
 
 def read(path: str | Path) -> CameraLog:

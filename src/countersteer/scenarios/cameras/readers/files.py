@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -10,7 +14,7 @@ from numpy import ndarray
 
 from countersteer.scenarios.readers.source import Field
 
-__all__ = ["numbers_of_text", "pictures_in"]
+__all__ = ["PackedSweeps", "inside", "json_of", "numbers_of_text", "pictures_in"]
 
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
@@ -58,3 +62,54 @@ def pictures_in(folder: Path) -> list[Path]:
         return (int(digits) if digits else 0, file.name)
 
     return sorted(files, key=order)
+
+
+def json_of(path: Path, data: bytes) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        UserError: It is not JSON.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        Field(path, "", None).fail("is not JSON", got=str(error)[:120], expected="a whole JSON file")
+
+
+class PackedSweeps:
+    """Sweeps of points stored as `NNN.npz` with `xyz_5mm`: int16 in steps of 5 mm, scanner's axes.
+
+    Attributes:
+        numbers: Of the sweeps there are, from their names, increasing.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._files = sorted((int(file.stem), file) for file in folder.glob("*.npz") if file.stem.isdigit())
+        self.numbers = [number for number, _ in self._files]
+
+    def __call__(self, place: int) -> Float[ndarray, "n 3"]:
+        """Points [m] of the sweep at a place in `numbers`."""
+        file = self._files[place][1]
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                packed = stored["xyz_5mm"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            Field(file, "xyz_5mm", None).fail("cannot be read", got=str(error)[:120], expected="an npz file")
+        if packed.ndim != 2 or packed.shape[1] != 3:
+            Field(file, "xyz_5mm", packed).fail("has the wrong shape", expected="n x 3")
+        return packed.astype(np.float64) * 0.005
+
+
+def inside(folder: Path, field: Field, name: str) -> Path:
+    """A file or folder that a recording names, which has to lie inside it and exist."""
+    try:
+        path = (folder / name).resolve()
+        there = path.exists()
+    except (OSError, ValueError):
+        field.fail("names no file", got=name[:80], expected="a path inside the recording")
+    if not path.is_relative_to(folder.resolve()):
+        field.fail("leads out of the recording", got=name[:80], expected="a path inside it")
+    if not there:
+        field.fail("names a file that is not there", got=str(path), expected="an existing file")
+    return path
