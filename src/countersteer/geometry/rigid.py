@@ -55,7 +55,7 @@ def rotation_angle(rotation: Float[ndarray, "*batch 3 3"]) -> Float[ndarray, "*b
         ],
         -1,
     )
-    return np.arctan2(np.linalg.norm(skew, axis=-1), np.trace(rotation, axis1=-2, axis2=-1) - 1.0)
+    return np.asarray(np.arctan2(np.linalg.norm(skew, axis=-1), np.trace(rotation, axis1=-2, axis2=-1) - 1.0))
 
 
 def matrix_from_quaternion(quaternion: Float[ndarray, "*batch 4"]) -> Float[ndarray, "*batch 3 3"]:

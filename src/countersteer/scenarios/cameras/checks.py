@@ -245,14 +245,15 @@ def _motion(poses: Poses) -> list[Finding]:
         f"up to {speed.max():.1f} m/s, {change.max():.0f} m/s^2 and {(spin / step).max():.1f} rad/s between neighbours",
     )  # fmt: skip
     moving = speed > 1.0
-    if np.linalg.norm(position - position[0], axis=1).max() < 0.5 and (speed < max(STANDING, 0.3)).mean() > 0.9:
-        detail = f"the furthest pose is {np.linalg.norm(position - position[0], axis=1).max():.2f} m from the first"
-        return found + _found(Problem.NO_MOTION, "poses", times[:1], np.ones(1, bool), detail)
     if not moving.any():
-        longest = float(np.linalg.norm(position - position[0], axis=1).max())
-        if longest < 0.002 * (times[-1] - times[0]) * 10 + 0.2:
-            detail = f"the whole path is {longest:.3g} 'm' long; the car stands, or the unit may be km"
-            found += _found(Problem.UNITS_POSE, "poses", times[:1], np.ones(1, bool), detail)
+        reach = float(np.linalg.norm(position - position[0], axis=1).max())
+        whole, turned = np.ones(1, bool), float(spin.sum())
+        if turned > 0.3 and reach < 0.5 * turned:  # no car turns on the spot
+            detail = f"the car turns by {turned:.2f} rad within {reach:.3g} 'm'; the unit may be km"
+            return found + _found(Problem.UNITS_POSE, "poses", times[:1], whole, detail)
+        if float(np.median(speed)) < STANDING and reach < 1.0:
+            detail = f"the furthest pose is {reach:.3g} m from the first, or the unit is km"
+            found += _found(Problem.NO_MOTION, "poses", times[:1], whole, detail)
         return found
     course = velocity[moving] / speed[moving, None]
     along = (course * poses.world_from_ego[:-1, :3, 0][moving]).sum(1)

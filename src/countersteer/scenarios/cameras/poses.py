@@ -47,7 +47,7 @@ class Poses:
     def covers(self, times: Any) -> Bool[ndarray, "*time"]:
         """Whether times [s] lie within the recording (a microsecond of rounding allowed)."""
         times = np.asarray(times, np.float64)
-        return (times >= self.times[0] - 1e-6) & (times <= self.times[-1] + 1e-6)
+        return np.asarray((times >= self.times[0] - 1e-6) & (times <= self.times[-1] + 1e-6))
 
     def at(self, times: Any) -> Float[ndarray, "*time 4 4"]:
         """`world_from_ego` at times [s]; exactly the recorded pose at a recorded time.
@@ -56,10 +56,11 @@ class Poses:
             UserError: A time lies outside the recording; `covers` tells beforehand.
         """
         times = np.asarray(times, np.float64)
-        if not self.covers(times).all():
+        bare = np.atleast_1d(times)[~np.atleast_1d(self.covers(times))]
+        if len(bare):
             raise UserError(
                 "there is no pose at that time",
-                got=f"{times[~self.covers(times)].flat[0]:.3f} s",
+                got=f"{bare[0]:.3f} s",
                 expected=f"{self.times[0]:.3f} to {self.times[-1]:.3f} s",
                 fix="ask only for times that `Poses.covers`",
             )

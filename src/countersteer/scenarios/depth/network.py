@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -16,6 +16,7 @@ from countersteer.scenarios.depth.ground import GroundPlane, pixel_rays
 __all__ = ["DepthNetwork", "network_depth"]
 
 
+@runtime_checkable
 class DepthNetwork(Protocol):
     """A network for depth from one picture; no weights come with this package."""
 

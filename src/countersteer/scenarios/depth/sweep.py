@@ -23,6 +23,7 @@ __all__ = ["Neighbour", "SweepSettings", "plane_sweep_depth"]
 
 _WORST = 1.2  # cost of a pixel that nobody can compare
 _ROAD_REACH, _ROAD_HALF_WIDTH = 25.0, 2.5  # where the road is looked for [m]
+_ROAD_SNAP = 0.008  # inverse depths so close to the road's are the road [1/m]
 _USUAL = np.array([0.008, 0.006, 0.03])  # errors of pitch and roll [rad], and of height [share]
 _PULL = 0.005  # cost of a usual error
 _BLUR = 3  # window over which costs are averaged first [px]
@@ -109,14 +110,13 @@ def plane_sweep_depth(
         if sides:
             best = np.minimum.reduce([np.mean(side, axis=0, dtype=np.float32) for side in sides.values()])
             cost[:, :, plane] = cv2.blur(best, (_BLUR, _BLUR))
-    at = (road - levels[0]) / step  # the road in steps of planes
-    seen, plane = at > 1, np.arange(settings.planes, dtype=np.float32)
-    cost += np.where(seen[..., None] & (plane < at[..., None] - 1.5), np.float32(0.5), np.float32(0))
-    cost -= np.where(seen[..., None] & (np.abs(plane - at[..., None]) < 0.8), np.float32(0.08), np.float32(0))
+    seen, above = (road > levels[0] + step)[..., None], levels.astype(np.float32) - road[..., None]
+    cost += np.where(seen & (above < -_ROAD_SNAP), np.float32(0.5), np.float32(0))
+    cost -= np.where(seen & (np.abs(above) < _ROAD_SNAP / 2), np.float32(0.08), np.float32(0))
     place, margin = sweep_kernels.aggregate(cost, np.float32(_SMALL), np.float32(_LARGE))
     inverse = (levels[0] + np.clip(place, 0, settings.planes - 1) * step).astype(np.float32)
     inverse = cv2.medianBlur(inverse, 5)
-    flat = (road > 1 / 40) & (np.abs(inverse - road) < 1.5 * step)
+    flat = (road > 1 / 40) & (np.abs(inverse - road) < _ROAD_SNAP)
     inverse[flat] = road[flat]
     sure = (margin > 0.05) & bool(used)
     confidence = np.where(sure, np.clip(0.5 + margin, 0.0, 1.0), PRIOR).astype(np.float32)
