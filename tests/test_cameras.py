@@ -173,7 +173,9 @@ class Blank(Frames):
         return np.full((120, 160, 3), number % 200, np.uint8)
 
 
-def log_of(times: np.ndarray, poses: np.ndarray | None = None, pose_times: np.ndarray | None = None) -> CameraLog:
+def log_of(
+    times: np.ndarray, poses: np.ndarray | None = None, pose_times: np.ndarray | None = None
+) -> CameraLog:
     pinhole = Intrinsics(160, 120, 120.0, 120.0, 80.0, 60.0)
     pose_times = times if pose_times is None else pose_times
     poses = circle(pose_times) if poses is None else poses
@@ -292,7 +294,9 @@ def test_distortion_is_taken_out():
     flat = camera.pinhole()
     assert flat.distortion is None
     light = flat.frames[0][..., 0].astype(float)
-    at = (light[..., None] * np.stack(np.meshgrid(np.arange(200) + 0.5, np.arange(150) + 0.5), -1)).sum((0, 1))
+    at = (light[..., None] * np.stack(np.meshgrid(np.arange(200) + 0.5, np.arange(150) + 0.5), -1)).sum(
+        (0, 1)
+    )
     straight = project_points(point * 5, pinhole)[0][0]
     assert at / light.sum() == pytest.approx(straight, abs=0.3)
     assert np.linalg.norm(straight - bent) > 3
@@ -302,16 +306,19 @@ def test_distortion_is_taken_out():
 
 
 def test_kitti_odometry_turns_right_and_has_its_right_camera_on_the_right(shared_data: Path):
-    mono, stereo = read(shared_data / "kitti_odometry_00_mono"), read(shared_data / "kitti_odometry_06_stereo")
+    mono, stereo = (
+        read(shared_data / "kitti_odometry_00_mono"),
+        read(shared_data / "kitti_odometry_06_stereo"),
+    )
     assert mono.poses is not None
     first, last = mono.poses.world_from_ego[[0, -1]]
     assert last[0, 3] > 80, "forward"
     assert last[1, 3] < -10, "to the right"
     assert math.atan2(last[1, 0], last[0, 0]) < -1.2
     assert np.allclose(first, np.eye(4), atol=1e-6)
-    assert stereo.camera("image_1").ego_from_camera[:3, 3] - stereo.camera("image_0").ego_from_camera[:3, 3] == (
-        pytest.approx([0.0, -0.5372, 0.0], abs=1e-3)
-    )
+    assert stereo.camera("image_1").ego_from_camera[:3, 3] - stereo.camera("image_0").ego_from_camera[
+        :3, 3
+    ] == (pytest.approx([0.0, -0.5372, 0.0], abs=1e-3))
     assert stereo.camera("image_0").calibrated().cx == pytest.approx(601.8873 + 0.5)
     for log in (mono, stereo):
         assert check(log).findings == ()
@@ -354,7 +361,9 @@ def edge_agreement(log: CameraLog, camera: str, frame: int, mirror: bool = False
         ("ddad_test_scene/scene_02", "CAMERA_05"),
     ],
 )
-def test_the_laser_falls_on_the_edges_of_the_picture(shared_data: Path, folder: str, camera: str, record_property):
+def test_the_laser_falls_on_the_edges_of_the_picture(
+    shared_data: Path, folder: str, camera: str, record_property
+):
     log = read(shared_data / folder)
     right, wrong = edge_agreement(log, camera, 0), edge_agreement(log, camera, 0, mirror=True)
     record_property("steepness at jumps of depth, and mirrored", f"{right:.2f}, {wrong:.2f}")
@@ -381,7 +390,8 @@ def test_cameras_called_left_look_and_sit_left(shared_data: Path, folder: str, l
 
 
 @pytest.mark.parametrize(
-    ("folder", "slowest", "fastest"), [("ddad_test_scene/scene_02", 1.0, 2.0), ("nuscenes_sample_scene0061", 2.0, 12.0)]
+    ("folder", "slowest", "fastest"),
+    [("ddad_test_scene/scene_02", 1.0, 2.0), ("nuscenes_sample_scene0061", 2.0, 12.0)],
 )
 def test_between_pictures_and_sweep_the_car_drives_forward(shared_data: Path, folder, slowest, fastest):
     """The poses come from two kinds of sensors with times and mountings of their own, which have to agree."""
@@ -430,7 +440,9 @@ def test_a_comma2k19_segment_with_its_video(tmp_path: Path, shared_data: Path):
 def test_a_device_that_looks_down_is_turned_up():
     # Seen from a device that looks down and right, the car goes up and left.
     rotation = comma2k19.ego_from_device(np.array([1.0, -0.05, -0.06]))
-    assert rotation @ np.array([1.0, -0.05, -0.06]) == pytest.approx([np.linalg.norm([1.0, -0.05, -0.06]), 0, 0])
+    assert rotation @ np.array([1.0, -0.05, -0.06]) == pytest.approx(
+        [np.linalg.norm([1.0, -0.05, -0.06]), 0, 0]
+    )
     forward = rotation @ [1.0, 0.0, 0.0]
     assert forward[1] < 0
     assert forward[2] < 0
@@ -457,8 +469,12 @@ def test_a_recording_of_ones_own(tmp_path: Path):
     assert check(log).findings == ()
     assert log.poses is not None
     assert np.allclose(log.poses.world_from_ego, circle(EVEN), atol=1e-6)
-    assert log.cameras[0].ego_from_camera[2, 2] == pytest.approx(-math.sin(0.1)), "a positive pitch looks down"
-    assert np.allclose(log.world_from_camera("front", np.array([5])), circle(EVEN)[5] @ log.cameras[0].ego_from_camera)
+    assert log.cameras[0].ego_from_camera[2, 2] == pytest.approx(-math.sin(0.1)), (
+        "a positive pitch looks down"
+    )
+    assert np.allclose(
+        log.world_from_camera("front", np.array([5])), circle(EVEN)[5] @ log.cameras[0].ego_from_camera
+    )
     with pytest.raises(UserError, match="no camera 'frnt'"):
         log.camera("frnt")
 
@@ -480,7 +496,9 @@ def test_a_wrong_rig_is_refused_and_named(tmp_path: Path, changes, says):
         read(rig(tmp_path / "mine", circle(EVEN), **changes))
 
 
-@pytest.mark.parametrize("damage", ["", "1,2,3\n", "a,b,c,d,e,f,g,h\n", "0,0,0,0,1,0,0,nan\n", "0,0,0,0,5,0,0,0\n"])
+@pytest.mark.parametrize(
+    "damage", ["", "1,2,3\n", "a,b,c,d,e,f,g,h\n", "0,0,0,0,1,0,0,nan\n", "0,0,0,0,5,0,0,0\n"]
+)
 def test_a_wrong_table_of_poses_is_refused_and_named(tmp_path: Path, damage: str):
     folder = rig(tmp_path / "mine", circle(EVEN))
     (folder / "poses.csv").write_text("time_s,x_m,y_m,z_m,qw,qx,qy,qz\n" + damage)

@@ -53,7 +53,9 @@ def test_the_kernel_does_what_the_specification_says(seed: int, paint: bool):
     bank = bank_of([street(rng) for _ in range(3)], poses)
     frames = torch.tensor([[0, 1, -1], [-1, 2, 0], [1, -1, 2], [-1, -1, -1]])
     departed = np.stack([drawn_pose(rng, 1.2, 0.15) for _ in range(4)])
-    seen_at = Intrinsics(int(rng.integers(2, 90)), int(rng.integers(2, 60)), rng.uniform(20, 60), 41.0, 30.0, 17.0)
+    seen_at = Intrinsics(
+        int(rng.integers(2, 90)), int(rng.integers(2, 60)), rng.uniform(20, 60), 41.0, 30.0, 17.0
+    )
     views = Views.of(seen_at, torch.from_numpy(departed), frames)
     fast, plain = render(bank, views, paint=paint), reference.render(bank, views, paint=paint)
     # A place that lies on the edge of a pixel rounds either way in 32 bits, and what is painted beside it follows.
@@ -75,7 +77,9 @@ def test_from_the_recorded_pose_the_picture_comes_out_bit_by_bit():
     picture, inverse = street(rng)
     pose = transform(ego_from_camera(0.02, 0.1, 2.0), np.array([5123.0, -1807.0, 31.0]))[None]
     bank = bank_of([(picture, inverse)], pose)
-    drawn = render(bank, Views.of(CAMERA, torch.from_numpy(pose), torch.zeros(1, 1, dtype=torch.long)), paint=False)
+    drawn = render(
+        bank, Views.of(CAMERA, torch.from_numpy(pose), torch.zeros(1, 1, dtype=torch.long)), paint=False
+    )
     known = torch.from_numpy(inverse >= 0)
     assert (drawn.source[0] >= 0)[known].all()
     assert torch.equal(drawn.rgb[0][known], bank.rgb[0][known])
@@ -87,7 +91,12 @@ def test_from_the_recorded_pose_the_picture_comes_out_bit_by_bit():
     [
         ((0.0, 1.0, 0.0), (0.0, 0.0, 0.0), 20.0, 0.0),  # to the left: what is 10 m ahead goes right by f / 10
         ((0.0, 0.0, 1.0), (0.0, 0.0, 0.0), 0.0, 20.0),  # up: it goes down
-        ((0.0, 0.0, 0.0), (0.0, 0.0, 0.05), 200 * math.tan(0.05), 0.0),  # yaw to the left: everything goes right
+        (
+            (0.0, 0.0, 0.0),
+            (0.0, 0.0, 0.05),
+            200 * math.tan(0.05),
+            0.0,
+        ),  # yaw to the left: everything goes right
         ((0.0, 0.0, 0.0), (0.0, 0.05, 0.0), 0.0, -200 * math.tan(0.05)),  # pitch down: everything goes up
     ],
 )
@@ -99,7 +108,9 @@ def test_signs_of_a_departure(move, turn, column, row):
     departed = transform(ego_from_camera(*turn), LOOK[:3, 3] + np.array(move))[None]
     views = Views.of(camera, torch.from_numpy(departed), torch.zeros(1, 1, dtype=torch.long))
     light = render(bank, views).rgb[0, ..., 0].double().numpy()
-    at = (light[..., None] * np.stack(np.meshgrid(np.arange(200) + 0.5, np.arange(100) + 0.5), -1)).sum((0, 1))
+    at = (light[..., None] * np.stack(np.meshgrid(np.arange(200) + 0.5, np.arange(100) + 0.5), -1)).sum(
+        (0, 1)
+    )
     assert at / light.sum() == pytest.approx([100 + column, 50 + row], abs=0.2)
 
 

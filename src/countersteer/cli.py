@@ -139,12 +139,18 @@ def _parser() -> argparse.ArgumentParser:
         "realism", _realism, "Measure how real the views of a recorded drive from other poses are."
     )
     realism.add_argument("log", type=Path, help="camera log: a folder or file that docs/formats.md names")
-    realism.add_argument("--ahead", type=int, default=5, help="warp so many frames ahead (default %(default)s)")
+    realism.add_argument(
+        "--ahead", type=int, default=5, help="warp so many frames ahead (default %(default)s)"
+    )
     realism.add_argument("--camera", help="default: the first of the rig")
     realism.add_argument("--depth", choices=_DEPTHS, help="default: the most precise that the log offers")
     realism.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: as recorded")
-    realism.add_argument("--pairs", type=int, default=200, help="measure at most so many (default %(default)s)")
-    realism.add_argument("--pictures", type=Path, help="folder for a few views beside what was recorded there")
+    realism.add_argument(
+        "--pairs", type=int, default=200, help="measure at most so many (default %(default)s)"
+    )
+    realism.add_argument(
+        "--pictures", type=Path, help="folder for a few views beside what was recorded there"
+    )
     realism.add_argument("--json", type=Path)
 
     for reads in (drive, evaluate, compare, report):
@@ -433,8 +439,7 @@ def _bench(known: argparse.Namespace) -> int:
         around = [2 * math.pi * k / known.cameras for k in range(known.cameras)]
         rigs.append(
             tuple(
-                Camera(name=f"camera{k}", width=width, height=height, yaw=yaw)
-                for k, yaw in enumerate(around)
+                Camera(name=f"camera{k}", width=width, height=height, yaw=yaw) for k, yaw in enumerate(around)
             )
         )
     if known.scenes is not None:

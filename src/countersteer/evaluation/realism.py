@@ -115,11 +115,15 @@ def measure_realism(
     recorded = log.camera(camera)
     recorded.calibrated()
     if ahead < 4:
-        raise UserError("the frames of a pair are too close", got=ahead, expected="at least 4 frames", fix="--ahead 5")
+        raise UserError(
+            "the frames of a pair are too close", got=ahead, expected="at least 4 frames", fix="--ahead 5"
+        )
     source = depth or sources_of(log, camera)[0]
     poses = log.world_from_camera(camera)
     count = len(recorded.frames)
-    moved = np.linalg.norm(poses[ahead:, :3, 3] - poses[:-ahead, :3, 3], axis=1) if count > ahead else np.zeros(0)
+    moved = (
+        np.linalg.norm(poses[ahead:, :3, 3] - poses[:-ahead, :3, 3], axis=1) if count > ahead else np.zeros(0)
+    )
     starts = np.flatnonzero(moved > MOVED)
     if not len(starts):
         raise UserError(
@@ -219,7 +223,9 @@ def _at(picture: UInt8[ndarray, "height width 3"], seen_by: Intrinsics) -> UInt8
 
 
 def _correlation(
-    a: UInt8[ndarray, "height width 3"], b: UInt8[ndarray, "height width 3"], where: Bool[ndarray, "height width"]
+    a: UInt8[ndarray, "height width 3"],
+    b: UInt8[ndarray, "height width 3"],
+    where: Bool[ndarray, "height width"],
 ) -> float:
     """Pearson's, of luminance."""
     if where.sum() < 2:
@@ -247,7 +253,9 @@ def _right_camera(
         picture, target = drawn.rgb[0].numpy(), _at(right.frames[start], seen_by)
         correlations.append(_correlation(picture, target, drawn.source[0].numpy() >= 0))
         ground = ground_of_log(log, camera, start).inverse_depth(seen_by)
-        shifts.append(_corner_shifts(bank.rgb[0].numpy(), target, picture, ground, seen_by, partner[1].baseline))
+        shifts.append(
+            _corner_shifts(bank.rgb[0].numpy(), target, picture, ground, seen_by, partner[1].baseline)
+        )
         if show is not None:
             show("right_camera", start, picture, target)
     shift = np.concatenate(shifts)
@@ -278,13 +286,17 @@ def _corner_shifts(
     if corners is None:
         return np.zeros((0, 2))
     column, row = corners[:, 0].astype(int).T
-    guess = np.stack([-seen_by.fx * baseline * ground[row, column], np.zeros(len(row))], -1)[:, None].astype(np.float32)
+    guess = np.stack([-seen_by.fx * baseline * ground[row, column], np.zeros(len(row))], -1)[:, None].astype(
+        np.float32
+    )
     found, kept = [], np.ones(len(row), bool)
     for picture in (grey(recorded), grey(drawn)):
         settings: dict[str, Any] = {"winSize": (21, 21), "maxLevel": 1, "flags": cv2.OPTFLOW_USE_INITIAL_FLOW}
         there, good, _ = cv2.calcOpticalFlowPyrLK(first, picture, corners, corners + guess, **settings)
         back, again, _ = cv2.calcOpticalFlowPyrLK(picture, first, there, corners.copy(), **settings)
-        kept &= (good[:, 0] == 1) & (again[:, 0] == 1) & (np.linalg.norm((back - corners)[:, 0], axis=1) < 0.5)
+        kept &= (
+            (good[:, 0] == 1) & (again[:, 0] == 1) & (np.linalg.norm((back - corners)[:, 0], axis=1) < 0.5)
+        )
         found.append((there - corners)[:, 0])
     kept &= np.abs(found[0][:, 1]) < 1.5  # the cameras are level
     return np.stack([found[0][kept, 0], found[1][kept, 0]], -1).astype(np.float64)

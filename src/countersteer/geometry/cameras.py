@@ -81,9 +81,7 @@ class Camera:
     @property
     def intrinsics(self) -> Intrinsics:
         """The same camera as a pinhole model: square pixels, the optical axis through the middle."""
-        return Intrinsics(
-            self.width, self.height, self.focal, self.focal, self.width / 2, self.height / 2
-        )
+        return Intrinsics(self.width, self.height, self.focal, self.focal, self.width / 2, self.height / 2)
 
 
 @dataclass(frozen=True)

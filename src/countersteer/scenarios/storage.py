@@ -316,9 +316,7 @@ def _scenario(header: dict[str, Any], tables: dict[str, dict[str, Any]]) -> Scen
         ),
         route_offsets=tuple(float(value) for value in header["route_offsets_m"]),
         lane_width=float(header["lane_width_m"]),
-        cameras=None
-        if cameras is None
-        else Recording(_text(cameras["path"]), float(cameras["start_s"])),
+        cameras=None if cameras is None else Recording(_text(cameras["path"]), float(cameras["start_s"])),
     )
 
 

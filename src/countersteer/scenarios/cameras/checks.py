@@ -124,7 +124,9 @@ def check(log: CameraLog, *, pictures: bool = False) -> LogReport:
     return LogReport(log.provenance.path, tuple(findings))
 
 
-def _found(problem: Problem, where: str, times: ndarray, at: Bool[ndarray, "n"], detail: str) -> list[Finding]:
+def _found(
+    problem: Problem, where: str, times: ndarray, at: Bool[ndarray, "n"], detail: str
+) -> list[Finding]:
     if not at.any():
         return []
     first = tuple(float(time) for time in times[at][:10])
@@ -143,7 +145,12 @@ def _times(camera: RecordedCamera) -> list[Finding]:
         return found + _found(Problem.DUPLICATE, name, times[1:], same, "most frames share a time")
     if not 1 / 500 < usual < 5.0:
         guess = next(
-            (unit for unit, factor in (("ms", 1e3), ("us", 1e6), ("ns", 1e9)) if 1 / 500 < usual / factor < 5), "?"
+            (
+                unit
+                for unit, factor in (("ms", 1e3), ("us", 1e6), ("ns", 1e9))
+                if 1 / 500 < usual / factor < 5
+            ),
+            "?",
         )
         everywhere = np.ones(1, bool)
         found += _found(

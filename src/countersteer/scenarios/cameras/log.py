@@ -116,7 +116,9 @@ class RecordedCamera:
         # OpenCV's pixel centres lie at whole numbers.
         matrix = old.matrix - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
         coefficients, size = np.array(self.distortion.coefficients), (old.width, old.height)
-        undistort = cv2.fisheye.initUndistortRectifyMap if self.distortion.fisheye else cv2.initUndistortRectifyMap
+        undistort = (
+            cv2.fisheye.initUndistortRectifyMap if self.distortion.fisheye else cv2.initUndistortRectifyMap
+        )
         map_x, map_y = undistort(matrix, coefficients, np.eye(3), matrix, size, cv2.CV_32FC1)
         return dataclasses.replace(self, frames=UndistortedFrames(self.frames, map_x, map_y), distortion=None)
 

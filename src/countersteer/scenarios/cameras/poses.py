@@ -42,7 +42,9 @@ class Poses:
             self._fail("a rotation is none", got, "orthonormal, right-handed matrices")
 
     def _fail(self, what: str, got: object, expected: object) -> None:
-        raise UserError(f"poses of a camera log: {what}", got=got, expected=expected, fix="check the pose file")
+        raise UserError(
+            f"poses of a camera log: {what}", got=got, expected=expected, fix="check the pose file"
+        )
 
     def covers(self, times: Any) -> Bool[ndarray, "*time"]:
         """Whether times [s] lie within the recording (a microsecond of rounding allowed)."""

@@ -31,7 +31,9 @@ def project_points(
     """
     ahead = points[points[:, 2] > NEAREST_POINT]
     depth = ahead[:, 2]
-    pixel = np.stack([camera.fx * ahead[:, 0] / depth + camera.cx, camera.fy * ahead[:, 1] / depth + camera.cy], -1)
+    pixel = np.stack(
+        [camera.fx * ahead[:, 0] / depth + camera.cx, camera.fy * ahead[:, 1] / depth + camera.cy], -1
+    )
     inside = (pixel >= 0).all(1) & (pixel[:, 0] < camera.width) & (pixel[:, 1] < camera.height)
     return pixel[inside], depth[inside]
 

@@ -7,10 +7,10 @@ from enum import Enum
 import numpy as np
 
 from countersteer.errors import UserError
+from countersteer.geometry.cameras import Intrinsics
 from countersteer.geometry.rigid import inverse
 from countersteer.scenarios.cameras.log import CameraLog, RecordedCamera
 from countersteer.scenarios.depth.depth_map import DepthMap
-from countersteer.geometry.cameras import Intrinsics
 from countersteer.scenarios.depth.ground import GroundPlane, ground_depth, ground_of_log
 from countersteer.scenarios.depth.lidar import lidar_depth
 from countersteer.scenarios.depth.stereo import StereoPair, stereo_depth

@@ -101,7 +101,11 @@ def plane_sweep_depth(
             shift = np.outer(pose[:3, 3], [0.0, 0.0, inverse])
             homography = k @ (pose[:3, :3] + shift) @ k_inverse
             warped = cv2.warpPerspective(
-                other, homography, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=99.0
+                other,
+                homography,
+                (width, height),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderValue=99.0,
             )
             difference = np.minimum(np.abs(warped - here), _WORST)
             difference[warped > 50] = _WORST

@@ -81,7 +81,12 @@ def aggregate_reference(
             for step in range(len(volume)):
                 wide = np.pad(last, ((0, 0), (1, 1)), constant_values=np.inf)
                 lowest = last.min(-1, keepdims=True)
-                ways = [last, wide[:, :-2] + small, wide[:, 2:] + small, np.broadcast_to(lowest + large, last.shape)]
+                ways = [
+                    last,
+                    wide[:, :-2] + small,
+                    wide[:, 2:] + small,
+                    np.broadcast_to(lowest + large, last.shape),
+                ]
                 last = volume[step] + np.min(ways, axis=0) - lowest
                 paths[step] = last
             total += np.moveaxis(paths[::turn], 0, axis)

@@ -45,7 +45,9 @@ def _pose(field: Field) -> Float[ndarray, "4 4"]:
     rotation, shift = field["rotation"], field["translation"]
     quaternion = np.array([rotation[name].number() for name in ("qw", "qx", "qy", "qz")])
     if abs(np.linalg.norm(quaternion) - 1) > 1e-3:
-        rotation.fail("is not a rotation", got=f"length {np.linalg.norm(quaternion):.3g}", expected="a unit quaternion")
+        rotation.fail(
+            "is not a rotation", got=f"length {np.linalg.norm(quaternion):.3g}", expected="a unit quaternion"
+        )
     return transform(
         matrix_from_quaternion(quaternion), np.array([shift[name].number() for name in ("x", "y", "z")])
     )
@@ -87,7 +89,10 @@ def _read(path: Path) -> CameraLog:
             calibrations[key] = {
                 name.text(): (intrinsics, extrinsics)
                 for name, intrinsics, extrinsics in zip(
-                    table["names"].entries(), table["intrinsics"].entries(), table["extrinsics"].entries(), strict=False
+                    table["names"].entries(),
+                    table["intrinsics"].entries(),
+                    table["extrinsics"].entries(),
+                    strict=False,
                 )
             }
         for name in sample["datum_keys"].entries():
@@ -132,7 +137,9 @@ def _read(path: Path) -> CameraLog:
         path.name,
         tuple(cameras),
         Poses(np.array(stamps), world) if stamps else None,
-        Provenance("DGP", str(path), "CC BY-NC-SA 4.0", fingerprint(*read), ("moved to the origin by whole metres",)),
+        Provenance(
+            "DGP", str(path), "CC BY-NC-SA 4.0", fingerprint(*read), ("moved to the origin by whole metres",)
+        ),
         lidar,
     )
 

@@ -71,7 +71,9 @@ def _projections(path: Path, data: bytes) -> dict[int, ndarray]:
         field = Field(path, f"P{camera}", None)
         row = numbers_of_text(path, f"P{camera}", values.encode(), 12)
         if len(row) != 1 or row[0, 0] <= 0 or row[0, 5] <= 0:
-            field.fail("is not a projection", got=values.strip()[:60], expected="12 numbers, focal lengths above 0")
+            field.fail(
+                "is not a projection", got=values.strip()[:60], expected="12 numbers, focal lengths above 0"
+            )
         rows[camera] = row[0].reshape(3, 4)
     return rows
 
@@ -109,7 +111,11 @@ def _read(path: Path) -> CameraLog:
         shift = center - camera_of_projection(projections[0], 1, 1)[1]
         cameras.append(
             RecordedCamera(
-                f"image_{number}", frames, times[: len(files)], intrinsics, mounting @ transform(np.eye(3), shift)
+                f"image_{number}",
+                frames,
+                times[: len(files)],
+                intrinsics,
+                mounting @ transform(np.eye(3), shift),
             )
         )
     if len(times) != count:

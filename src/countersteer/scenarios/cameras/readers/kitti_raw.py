@@ -9,7 +9,6 @@ Reference: Geiger, Lenz, Stiller and Urtasun, "Vision meets robotics", IJRR 2013
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np

@@ -79,7 +79,9 @@ def _read(path: Path) -> CameraLog:
                 camera["timestamp"].fail("is not a time", expected="seconds")
             mounting = _matrix(camera["cam2ego"])
             picture = inside(path, camera["img_path"], camera["img_path"].text())
-            rows.setdefault(name, []).append((float(time), picture, camera["cam2img"].numbers(3, 3), mounting))
+            rows.setdefault(name, []).append(
+                (float(time), picture, camera["cam2img"].numbers(3, 3), mounting)
+            )
             ego.setdefault(
                 float(time),
                 world_from_ego @ lidar_mounting @ inverse(_matrix(camera["lidar2cam"])) @ inverse(mounting),

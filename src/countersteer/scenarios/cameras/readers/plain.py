@@ -63,7 +63,9 @@ def _camera(path: Path, field: Field) -> RecordedCamera:
     distortion = None
     if bend is not None:
         distortion = Distortion(tuple(bend.numbers(None).tolist()), bool(fisheye and fisheye.value))
-    angles = [angle.number() if angle else 0.0 for angle in map(field.get, ("roll_rad", "pitch_rad", "yaw_rad"))]
+    angles = [
+        angle.number() if angle else 0.0 for angle in map(field.get, ("roll_rad", "pitch_rad", "yaw_rad"))
+    ]
     return RecordedCamera(
         field["name"].text(),
         frames,
@@ -86,7 +88,9 @@ def _read(path: Path) -> CameraLog:
         names, _, rest = pose_bytes.partition(b"\n")
         if names.decode("ascii", errors="replace").strip().split(",") != _COLUMNS:
             Field(table, "line 1", None).fail(
-                "does not name the columns", got=names[:80].decode(errors="replace"), expected=",".join(_COLUMNS)
+                "does not name the columns",
+                got=names[:80].decode(errors="replace"),
+                expected=",".join(_COLUMNS),
             )
         rows = numbers_of_text(table, "poses", rest, len(_COLUMNS))
         if (np.abs(np.linalg.norm(rows[:, 4:], axis=1) - 1) > 1e-2).any():
@@ -110,10 +114,18 @@ def _matches_video(path: Path) -> bool:
 def _read_video(path: Path) -> CameraLog:
     frames = VideoFile(path)
     times = np.arange(len(frames)) / 20.0 if frames.times is None else frames.times - frames.times[0]
-    notes = () if frames.times is not None else ("the stream has no time stamps: frames are taken to be 0.05 s apart",)
-    camera = RecordedCamera("front", frames, times, None, transform(ego_from_camera(0.0, 0.0, 0.0), [0.0, 0.0, 1.4]))
+    notes = (
+        ()
+        if frames.times is not None
+        else ("the stream has no time stamps: frames are taken to be 0.05 s apart",)
+    )
+    camera = RecordedCamera(
+        "front", frames, times, None, transform(ego_from_camera(0.0, 0.0, 0.0), [0.0, 0.0, 1.4])
+    )
     size = str(path.stat().st_size).encode()
-    return CameraLog(path.stem, (camera,), None, Provenance("video", str(path), "unknown", fingerprint(size), notes))
+    return CameraLog(
+        path.stem, (camera,), None, Provenance("video", str(path), "unknown", fingerprint(size), notes)
+    )
 
 
 READER = Reader("rig", "a folder with rig.json", _matches, _read)

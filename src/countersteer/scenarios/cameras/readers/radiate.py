@@ -52,7 +52,9 @@ def _stamps(path: Path) -> dict[int, float]:
         if words:
             found[int(words[1])] = float(words[2])
         elif line.strip():
-            Field(path, "times", None).fail("has a line that is none", got=line[:60], expected="Frame: N Time: T")
+            Field(path, "times", None).fail(
+                "has a line that is none", got=line[:60], expected="Frame: N Time: T"
+            )
     return found
 
 
@@ -69,15 +71,24 @@ def _sections(path: Path, data: bytes) -> dict[str, dict[str, ndarray]]:
     return found
 
 
-def _value(path: Path, sections: dict[str, dict[str, ndarray]], section: str, key: str, count: int) -> ndarray:
+def _value(
+    path: Path, sections: dict[str, dict[str, ndarray]], section: str, key: str, count: int
+) -> ndarray:
     value = sections.get(section, {}).get(key)
     if value is None or len(value) != count:
-        Field(path, f"{section}.{key}", value).fail("is missing or has the wrong length", expected=f"{count} numbers")
+        Field(path, f"{section}.{key}", value).fail(
+            "is missing or has the wrong length", expected=f"{count} numbers"
+        )
     return value
 
 
 def _camera(
-    path: Path, name: str, section: str, sections: dict[str, dict[str, ndarray]], start: float, mounting: ndarray
+    path: Path,
+    name: str,
+    section: str,
+    sections: dict[str, dict[str, ndarray]],
+    start: float,
+    mounting: ndarray,
 ) -> RecordedCamera:
     stamps = _stamps(path / f"{name}.txt")
     files = [file for file in pictures_in(path / name) if file.stem.isdigit() and int(file.stem) in stamps]
@@ -142,7 +153,9 @@ def _read(path: Path) -> CameraLog:
 def _sweep_times(numbers: list[int], stamps: dict[int, float]) -> Float[ndarray, "sweep"]:
     """Listed times, and 0.1 s steps from the first of them where the list begins late."""
     first = min(stamps, default=0)
-    return np.array([stamps.get(number, stamps.get(first, 0.0) + 0.1 * (number - first)) for number in numbers])
+    return np.array(
+        [stamps.get(number, stamps.get(first, 0.0) + 0.1 * (number - first)) for number in numbers]
+    )
 
 
 READER = Reader("radiate", "a folder with zed_left/ and zed_left.txt", _matches, _read)

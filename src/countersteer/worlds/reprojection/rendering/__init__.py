@@ -206,7 +206,9 @@ def _check(bank: FrameBank, views: Views) -> None:
         fail("too many frames for one view", frames.shape[1], "at most 127", "choose the nearest")
     for name, pinhole in (("frame", bank.pinhole), ("view", views.pinhole)):
         if not bool((pinhole[:, :2] > 0).all()) or not bool(pinhole.isfinite().all()):
-            fail(f"a {name} has no focal length", "0, negative or NaN", "positive numbers", "check its camera")
+            fail(
+                f"a {name} has no focal length", "0, negative or NaN", "positive numbers", "check its camera"
+            )
     for name, pose in (("frame", bank.world_from_camera), ("view", views.world_from_camera)):
         if not bool(pose.isfinite().all()):
             fail(f"the pose of a {name} is not finite", "NaN or infinity", "finite numbers", "check the pose")

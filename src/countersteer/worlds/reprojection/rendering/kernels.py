@@ -150,7 +150,7 @@ def _close_cracks(nearest):
             end = x
             while end < width and line[end] < F(0.0):
                 end += 1
-            if 0 < x and end < width and end - x <= WIDEST_CRACK and _same(line[x - 1], line[end]):
+            if x > 0 and end < width and end - x <= WIDEST_CRACK and _same(line[x - 1], line[end]):
                 step = (line[end] - line[x - 1]) / F(end - x + 1)
                 for k in range(x, end):
                     line[k] = line[x - 1] + step * F(k - x + 1)

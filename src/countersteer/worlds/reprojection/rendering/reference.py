@@ -88,7 +88,9 @@ def _depths(inverse: ndarray, m: ndarray, ratio: list[float], shape: tuple[int, 
             if (row - 1, column) in places and _same(q, inverse[row - 1, column]):
                 reach_y = min(max(high, y - places[row - 1, column][1] - high), LARGEST_FOOTPRINT)
             for v in range(max(math.ceil(y - reach_y - 0.5), 0), min(math.ceil(y + high - 0.5), shape[0])):
-                for u in range(max(math.ceil(x - reach_x - 0.5), 0), min(math.ceil(x + wide - 0.5), shape[1])):
+                for u in range(
+                    max(math.ceil(x - reach_x - 0.5), 0), min(math.ceil(x + wide - 0.5), shape[1])
+                ):
                     nearest[v, u] = max(nearest[v, u], q / p[2])
     return nearest
 
@@ -102,7 +104,12 @@ def _gaps(empty: ndarray) -> list[tuple[int, int]]:
 def _close_cracks(nearest: ndarray) -> None:
     for line in nearest:
         for start, end in _gaps(line < 0):
-            if start > 0 and end < len(line) and end - start <= WIDEST_CRACK and _same(line[start - 1], line[end]):
+            if (
+                start > 0
+                and end < len(line)
+                and end - start <= WIDEST_CRACK
+                and _same(line[start - 1], line[end])
+            ):
                 line[start - 1 : end + 1] = np.linspace(line[start - 1], line[end], end - start + 2)
 
 
