@@ -30,7 +30,7 @@ from countersteer.scenarios.depth import (
 )
 from countersteer.scenarios.depth.depth_map import grey
 from countersteer.worlds.reprojection.bank import frame_bank
-from countersteer.worlds.reprojection.rendering import DepartedViews, Views, render
+from countersteer.worlds.reprojection.rendering import DepartedViews, FrameBank, Views, render
 
 __all__ = ["Realism", "measure_realism"]
 
@@ -141,13 +141,9 @@ def measure_realism(
         there = [number for number in frames if 0 <= number < count]
         bank, seen_by = frame_bank(log, camera, there, depths, size)
         target = _at(recorded.frames[start + ahead], seen_by)
-        places = {number: place for place, number in enumerate(there)}
+        pose = torch.from_numpy(poses[start + ahead][None])
 
-        def view(*chosen: int) -> DepartedViews:
-            numbers = torch.tensor([[places[number] for number in chosen]])
-            return render(bank, Views.of(seen_by, torch.from_numpy(poses[start + ahead][None]), numbers))
-
-        alone = view(start)
+        alone = _drawn(bank, seen_by, pose, [0])
         seen, picture = alone.source[0].numpy() >= 0, alone.rgb[0].numpy()
         still = bank.rgb[0].numpy()
         values = {
@@ -157,8 +153,8 @@ def measure_realism(
             "painted": _correlation(picture, target, np.ones_like(seen)),
         }
         for name, second in (("history", start - ahead), ("around", start + 2 * ahead)):
-            if second in places:
-                both = view(start, second)
+            if second in there:
+                both = _drawn(bank, seen_by, pose, [0, there.index(second)])
                 filled = both.source[0].numpy() >= 0
                 values[name] = _correlation(both.rgb[0].numpy(), target, filled)
                 values[name + "_valid"] = filled.mean()
@@ -197,6 +193,12 @@ def measure_realism(
         right_camera_correlation=None if right is None else right[0],
         right_camera_slope=None if right is None else right[1],
     )
+
+
+def _drawn(
+    bank: FrameBank, through: Intrinsics, pose: Float[torch.Tensor, "1 4 4"], frames: list[int]
+) -> DepartedViews:
+    return render(bank, Views.of(through, pose, torch.tensor([frames])))
 
 
 def _kept(depth: Callable[[int], DepthMap], room: int = 24) -> Callable[[int], DepthMap]:
@@ -249,7 +251,7 @@ def _right_camera(
         assert right.intrinsics is not None
         through = right.intrinsics.resized(seen_by.width, seen_by.height)
         pose = torch.from_numpy(log.world_from_camera(right.name, np.array([start])))
-        drawn = render(bank, Views.of(through, pose, torch.zeros(1, 1, dtype=torch.long)))
+        drawn = _drawn(bank, through, pose, [0])
         picture, target = drawn.rgb[0].numpy(), _at(right.frames[start], seen_by)
         correlations.append(_correlation(picture, target, drawn.source[0].numpy() >= 0))
         ground = ground_of_log(log, camera, start).inverse_depth(seen_by)
