@@ -57,13 +57,17 @@ def main() -> None:
             render(bank, views, paint=paint)
             best = min(best, time.process_time() - start)
         found[name] = {"frames_per_s": len(rows) / best, "seen_share": float(drawn.seen_share().mean())}
-        print(f"{name:20} {len(rows) / best:8.0f} frames/s a core, {found[name]['seen_share']:.3f} of the pixels seen")
+        print(
+            f"{name:20} {len(rows) / best:8.0f} frames/s a core, {found[name]['seen_share']:.3f} of the pixels seen"
+        )
     one = Views.of(seen_by, poses[:1], rows[:1, None])
     start = time.process_time()
     reference.render(bank, one)
     plain = time.process_time() - start
     found["reference"] = {"frames_per_s": 1 / plain}
-    print(f"{'plain reference':20} {1 / plain:8.2f} frames/s: {found['holes painted']['frames_per_s'] * plain:.0f} times slower")
+    print(
+        f"{'plain reference':20} {1 / plain:8.2f} frames/s: {found['holes painted']['frames_per_s'] * plain:.0f} times slower"
+    )
     if known.json is not None:
         known.json.write_text(json.dumps({"log": log.id, "size": known.size, **found}, indent=1))
 
