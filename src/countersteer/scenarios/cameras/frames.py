@@ -179,7 +179,8 @@ class VideoFile(Frames):
             self._seek(key)
         try:
             while True:
-                at, frame = next(self._decoder)
+                decoder: Any = self._decoder
+                at, frame = next(decoder)
                 self._next = at + 1
                 if at >= number:
                     break

@@ -67,6 +67,7 @@ def network_depth(
         )
     places = np.stack([answer[ahead], np.ones(int(ahead.sum()))], -1)
     target, agree = road[ahead].astype(np.float64), np.ones(int(ahead.sum()), bool)
+    scale, offset = 0.0, 0.0
     for _ in range(3):
         scale, offset = np.linalg.lstsq(places[agree], target[agree], rcond=None)[0]
         error = np.abs(places @ [scale, offset] - target)

@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.geometry.rigid import inverse, matrix_from_quaternion, transform
-from countersteer.scenarios.cameras.frames import VideoFile
+from countersteer.scenarios.cameras.frames import Frames, VideoFile
 from countersteer.scenarios.cameras.log import CameraLog, RecordedCamera
 from countersteer.scenarios.cameras.poses import Poses
 from countersteer.scenarios.readers.comma2k19 import (
@@ -122,15 +122,19 @@ def _read(path: Path) -> CameraLog:
     )  # fmt: skip
 
 
-class _First(VideoFile):
+class _First(Frames):
     """The first frames of a video."""
 
-    def __init__(self, video: VideoFile, count: int):
-        self.__dict__.update(video.__dict__)
-        self._shown = count
+    def __init__(self, video: Frames, count: int):
+        self._video, self._shown = video, count
+        self.path, self.width, self.height = video.path, video.width, video.height
 
     def __len__(self) -> int:
         return self._shown
+
+    def __getitem__(self, number: int) -> UInt8[ndarray, "height width 3"]:
+        self._check(number)
+        return self._video[number]
 
 
 READER = Reader(
