@@ -23,6 +23,7 @@ __all__ = ["main"]
 _RECIPES = ("clone", "perturb", "on_policy", "blind")
 _SUITES = ("lane_keeping", "lane_change", "recorded")
 _STAGES = ("state", "render", "full")
+_DEPTHS = ("stereo", "lidar", "sweep", "ground")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -133,6 +134,24 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--device", default="cpu")
     bench.add_argument("--seconds", type=float, default=3.0, help="for each row (default %(default)s)")
     bench.add_argument("--json", type=Path)
+
+    realism = command(
+        "realism", _realism, "Measure how real the views of a recorded drive from other poses are."
+    )
+    realism.add_argument("log", type=Path, help="camera log: a folder or file that docs/formats.md names")
+    realism.add_argument(
+        "--ahead", type=int, default=5, help="warp so many frames ahead (default %(default)s)"
+    )
+    realism.add_argument("--camera", help="default: the first of the rig")
+    realism.add_argument("--depth", choices=_DEPTHS, help="default: the most precise that the log offers")
+    realism.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: as recorded")
+    realism.add_argument(
+        "--pairs", type=int, default=200, help="measure at most so many (default %(default)s)"
+    )
+    realism.add_argument(
+        "--pictures", type=Path, help="folder for a few views beside what was recorded there"
+    )
+    realism.add_argument("--json", type=Path)
 
     for reads in (drive, evaluate, compare, report):
         reads.add_argument(
@@ -399,6 +418,13 @@ def _drive(known: argparse.Namespace) -> int:
 # --- speed --------------------------------------------------------------------------------------
 
 
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise UserError("a size is not WIDTHxHEIGHT", got=text, expected="for example 128x64")
+    return int(width), int(height)
+
+
 def _bench(known: argparse.Namespace) -> int:
     import math
 
@@ -411,14 +437,11 @@ def _bench(known: argparse.Namespace) -> int:
     check_device(known.device)
     rigs = []
     for size in known.sizes:
-        width, _, height = size.partition("x")
-        if not (width.isdigit() and height.isdigit()):
-            raise UserError("a size is not WIDTHxHEIGHT", got=size, expected="for example 128x64")
+        width, height = _size(size)
         around = [2 * math.pi * k / known.cameras for k in range(known.cameras)]
         rigs.append(
             tuple(
-                Camera(name=f"camera{k}", width=int(width), height=int(height), yaw=yaw)
-                for k, yaw in enumerate(around)
+                Camera(name=f"camera{k}", width=width, height=height, yaw=yaw) for k, yaw in enumerate(around)
             )
         )
     if known.scenes is not None:
@@ -443,6 +466,49 @@ def _bench(known: argparse.Namespace) -> int:
     console.print_speed(rows)
     _write_json(known.json, [row.to_json() for row in rows])
     return 0
+
+
+# --- recordings ---------------------------------------------------------------------------------
+
+
+def _realism(known: argparse.Namespace) -> int:
+    from countersteer import console
+    from countersteer.evaluation.realism import measure_realism
+    from countersteer.scenarios.cameras import check, read
+    from countersteer.scenarios.depth import DepthSource
+
+    if known.pairs < 1:
+        raise UserError("there is nothing to measure without a pair", got=known.pairs, expected="at least 1")
+    log = read(known.log)
+    for finding in check(log).findings:
+        console.say(f"warning: {finding}")
+    measured = measure_realism(
+        log,
+        camera=known.camera,
+        ahead=known.ahead,
+        pairs=known.pairs,
+        size=None if known.size is None else _size(known.size),
+        depth=None if known.depth is None else DepthSource(known.depth),
+        show=None if known.pictures is None else _keep_pictures(known.pictures),
+    )
+    for name, value in measured.to_json().items():
+        print(f"{name:25} {value:.3f}" if isinstance(value, float) else f"{name:25} {value}")
+    _write_json(known.json, measured.to_json())
+    return 0
+
+
+def _keep_pictures(folder: Path) -> Callable[[str, int, Any, Any], None]:
+    """Writes every tenth view above what was recorded there."""
+    import cv2
+    import numpy as np
+
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def keep(name: str, frame: int, view: Any, recorded: Any) -> None:
+        if frame % 10 == 0:
+            cv2.imwrite(str(folder / f"{name}_{frame:06}.jpg"), np.vstack([view, recorded])[..., ::-1])
+
+    return keep
 
 
 # --- data ---------------------------------------------------------------------------------------

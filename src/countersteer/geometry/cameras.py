@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from countersteer.errors import UserError
 
-__all__ = ["Camera", "ego_from_camera"]
+__all__ = ["Camera", "Intrinsics", "ego_from_camera"]
 
 
 def ego_from_camera(roll: float, pitch: float, yaw: float) -> Float[ndarray, "3 3"]:
@@ -77,3 +77,50 @@ class Camera:
     def rotation(self) -> Float[ndarray, "3 3"]:
         """`ego_from_camera` of the mounting."""
         return ego_from_camera(self.roll, self.pitch, self.yaw)
+
+    @property
+    def intrinsics(self) -> Intrinsics:
+        """The same camera as a pinhole model: square pixels, the optical axis through the middle."""
+        return Intrinsics(self.width, self.height, self.focal, self.focal, self.width / 2, self.height / 2)
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """The pinhole model of a calibrated camera.
+
+    Attributes:
+        width, height: Image size [px].
+        fx, fy: Focal lengths [px], above 0.
+        cx, cy: Where the optical axis meets the picture [px], pixel centres at +0.5. Most calibrations put
+            pixel centres at whole numbers; their readers add the half.
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1 or not (self.fx > 0 and self.fy > 0):
+            raise UserError(
+                "a pinhole camera has an impossible calibration",
+                got=f"{self.width}x{self.height} px, focal lengths {self.fx} and {self.fy} px",
+                expected="positive sizes and focal lengths",
+                fix="check the calibration",
+            )
+
+    @property
+    def matrix(self) -> Float[ndarray, "3 3"]:
+        """K: takes a point in camera axes to homogeneous pixels."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+    def resized(self, width: int, height: int) -> Intrinsics:
+        """The camera of the same picture at another size."""
+        x, y = width / self.width, height / self.height
+        return Intrinsics(width, height, self.fx * x, self.fy * y, self.cx * x, self.cy * y)
+
+    def cropped(self, left: int, top: int, width: int, height: int) -> Intrinsics:
+        """The camera of a part of the picture, from column `left` and row `top` on."""
+        return Intrinsics(width, height, self.fx, self.fy, self.cx - left, self.cy - top)

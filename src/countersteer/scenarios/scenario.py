@@ -19,10 +19,10 @@ from countersteer.errors import UserError
 
 __all__ = [
     "ActorKind",
-    "CameraLog",
     "MapFeature",
     "MapKind",
     "Provenance",
+    "Recording",
     "RoadMap",
     "Scenario",
     "SignalState",
@@ -157,16 +157,16 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class CameraLog:
-    """Frames recorded on a drive; filled by readers of formats that carry pictures (a later release).
+class Recording:
+    """Where the frames of a drive lie; `countersteer.scenarios.cameras.read` opens them.
 
     Attributes:
-        path: Video file or image folder.
-        times: Time of each frame [s, scenario time].
+        path: Of the camera log.
+        start: Time in the log at which the scenario begins [s].
     """
 
     path: str
-    times: Float[ndarray, "frame"]
+    start: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Scenario:
     provenance: Provenance
     route_offsets: tuple[float, ...] = (0.0,)
     lane_width: float = 3.6
-    cameras: CameraLog | None = field(default=None)
+    cameras: Recording | None = field(default=None)
 
     def __post_init__(self) -> None:
         def fail(what: str, got: object, expected: object) -> None:
@@ -247,9 +247,15 @@ class Scenario:
             **{k: getattr(self.tracks, k)[:, keep] for k in ("position", "heading", "velocity", "valid")},
         )
         signals = dataclasses.replace(self.signals, state=self.signals.state[:, keep])
-        times = self.times[keep] - self.times[keep][0]
+        begin = float(self.times[keep][0])
+        cameras = self.cameras and Recording(self.cameras.path, self.cameras.start + begin)
         return dataclasses.replace(
-            self, id=f"{self.id}@{start:g}-{end:g}", times=times, tracks=tracks, signals=signals, cameras=None
+            self,
+            id=f"{self.id}@{start:g}-{end:g}",
+            times=self.times[keep] - begin,
+            tracks=tracks,
+            signals=signals,
+            cameras=cameras,
         )
 
     def fingerprint(self) -> str:

@@ -21,10 +21,10 @@ from numpy import ndarray
 from countersteer.errors import UserError
 from countersteer.scenarios.scenario import (
     ActorKind,
-    CameraLog,
     MapFeature,
     MapKind,
     Provenance,
+    Recording,
     RoadMap,
     Scenario,
     Signals,
@@ -147,7 +147,7 @@ def _header(scenario: Scenario) -> dict[str, Any]:
         "has_route": scenario.route is not None,
         "lane_width_m": scenario.lane_width,
         "route_offsets_m": list(scenario.route_offsets),
-        "cameras": None if cameras is None else {"path": cameras.path, "times_s": cameras.times.tolist()},
+        "cameras": None if cameras is None else {"path": cameras.path, "start_s": cameras.start},
         "provenance": dataclasses.asdict(scenario.provenance),
     }
 
@@ -316,9 +316,7 @@ def _scenario(header: dict[str, Any], tables: dict[str, dict[str, Any]]) -> Scen
         ),
         route_offsets=tuple(float(value) for value in header["route_offsets_m"]),
         lane_width=float(header["lane_width_m"]),
-        cameras=None
-        if cameras is None
-        else CameraLog(_text(cameras["path"]), np.array(cameras["times_s"], float)),
+        cameras=None if cameras is None else Recording(_text(cameras["path"]), float(cameras["start_s"])),
     )
 
 

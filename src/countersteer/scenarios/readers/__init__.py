@@ -25,7 +25,7 @@ from countersteer.scenarios.scenario import Scenario
 
 __all__ = ["READERS", "Reader", "read", "scan"]
 
-READERS: tuple[Reader, ...] = (
+READERS: tuple[Reader[Scenario], ...] = (
     Reader(
         "countersteer", "a folder written by countersteer (with scenario.json)", storage.matches, storage.load
     ),

@@ -28,7 +28,15 @@ from countersteer.scenarios.readers.assembly import assemble, check_times
 from countersteer.scenarios.readers.source import Field, Reader, fingerprint, read_bytes
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
 
-__all__ = ["CAR_SIZE", "DEVICE_AHEAD_OF_REAR_AXLE", "DEVICE_HEIGHT", "READER", "east_north_up"]
+__all__ = [
+    "CAR_SIZE",
+    "DEVICE_AHEAD_OF_REAR_AXLE",
+    "DEVICE_HEIGHT",
+    "READER",
+    "east_north_up",
+    "find_array",
+    "read_array",
+]
 
 CAR_SIZE = (4.6, 1.85, 1.5)
 """Length, width and height of the recording car [m]; assumed, the format states none."""
@@ -43,7 +51,7 @@ _LARGEST_MOUNT_ANGLE = 0.2  # a device turned further than this would not see th
 _SLOW = 3.0  # below this speed the course says little about the heading [m/s]
 
 
-def _find(folder: Path, name: str) -> Path | None:
+def find_array(folder: Path, name: str) -> Path | None:
     """The file of an array, with or without its ending."""
     for path in (folder / f"{name}.npy", folder / name):
         if path.is_file():
@@ -53,14 +61,14 @@ def _find(folder: Path, name: str) -> Path | None:
 
 def _matches(path: Path) -> bool:
     try:
-        return path.is_dir() and _find(path / "global_pose", "frame_positions") is not None
+        return path.is_dir() and find_array(path / "global_pose", "frame_positions") is not None
     except OSError:
         return False
 
 
-def _array(folder: Path, name: str, *shape: int | None) -> tuple[ndarray, bytes]:
+def read_array(folder: Path, name: str, *shape: int | None) -> tuple[ndarray, bytes]:
     """A numpy array of finite numbers, and the bytes of its file."""
-    path = _find(folder, name)
+    path = find_array(folder, name)
     field = Field(folder, name, None)
     if path is None:
         field.fail("is missing", got="no such file", expected=f"{name} or {name}.npy")
@@ -124,11 +132,11 @@ def _forward(quaternion: ndarray) -> ndarray:
 
 def _read(path: Path) -> Scenario:
     pose = path / "global_pose"
-    times, time_bytes = _array(pose, "frame_times", None)
+    times, time_bytes = read_array(pose, "frame_times", None)
     count = len(times)
-    ecef, position_bytes = _array(pose, "frame_positions", count, 3)
-    ecef_velocity, velocity_bytes = _array(pose, "frame_velocities", count, 3)
-    quaternion, orientation_bytes = _array(pose, "frame_orientations", count, 4)
+    ecef, position_bytes = read_array(pose, "frame_positions", count, 3)
+    ecef_velocity, velocity_bytes = read_array(pose, "frame_velocities", count, 3)
+    quaternion, orientation_bytes = read_array(pose, "frame_orientations", count, 4)
     check_times(path, times)
     if not (np.linalg.norm(ecef, axis=1) > 6.2e6).all():
         Field(path, "global_pose/frame_positions", ecef).fail(
@@ -215,15 +223,15 @@ def _mount_angle(path: Path, heading: ndarray, velocity: ndarray, yaw_rate: ndar
 def _compare_with_wheels(path: Path, times: ndarray, velocity: ndarray) -> list[str]:
     """A note on how well pose and wheel speed agree, where the segment has wheel speeds."""
     folder = path / "processed_log" / "CAN" / "speed"
-    if _find(folder, "t") is None or _find(folder, "value") is None:
+    if find_array(folder, "t") is None or find_array(folder, "value") is None:
         return []
-    stamps, _ = _array(folder, "t", None)
+    stamps, _ = read_array(folder, "t", None)
     extent = len(stamps)
     raw = Field(folder, "value", None)
     try:
-        speed = _array(folder, "value", extent)[0]
+        speed = read_array(folder, "value", extent)[0]
     except Exception:
-        speed = _array(folder, "value", extent, 1)[0][:, 0]
+        speed = read_array(folder, "value", extent, 1)[0][:, 0]
     if not extent or not np.all(np.diff(stamps) > 0):
         raw.fail("has times that do not increase", got=f"{extent} times", expected="increasing times")
     gap = np.linalg.norm(velocity, axis=1) - np.interp(times, stamps, speed)

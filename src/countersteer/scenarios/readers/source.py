@@ -11,13 +11,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 import numpy as np
 from numpy import ndarray
 
 from countersteer.errors import UserError
-from countersteer.scenarios.scenario import Scenario
 
 __all__ = [
     "MAX_BYTES",
@@ -39,15 +38,18 @@ _GZIP = b"\x1f\x8b"
 _LARGEST = 1e7  # beyond any coordinate in metres, speed or size that a drive can have
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
-class Reader:
-    """One format.
+class Reader(Generic[T]):
+    """One format of a `T` (a scenario, a camera log).
 
     Attributes:
         name: Name of the format.
         looks_like: What a file or folder of it looks like, for the message when nothing matches.
         matches: Whether a path holds this format, by its content; never raises.
-        read: The scenario at a path; raises `UserError` and nothing else for whatever is there.
+        read: What is at a path; raises `UserError` and nothing else for whatever is there.
         drives: The path of each drive in a file or folder of this format. A file with one drive is that
             path itself; in a file with many, drive `n` (from 0) has the path `file#n`, which `read` takes.
             Raises `UserError` where the file is too damaged to count.
@@ -56,7 +58,7 @@ class Reader:
     name: str
     looks_like: str
     matches: Callable[[Path], bool]
-    read: Callable[[Path], Scenario]
+    read: Callable[[Path], T]
     drives: Callable[[Path], list[Path]] = lambda path: [path]
 
 

@@ -1,0 +1,304 @@
+"""How real the views of a reprojected recording are, measured against what was recorded there.
+
+Two tests in which the truth is known. *Ahead*: a frame is warped to the pose of a later one, and compared with
+that one, which neither the picture nor the depth has seen. *Right camera*: the frame of the left camera is
+warped to the right one's place, with depth that never saw the right one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from numpy import ndarray
+
+from countersteer.errors import UserError
+from countersteer.geometry.cameras import Intrinsics
+from countersteer.scenarios.cameras.log import CameraLog
+from countersteer.scenarios.depth import (
+    DepthMap,
+    DepthSource,
+    depth_of_frame,
+    ground_of_log,
+    sources_of,
+    stereo_partner,
+)
+from countersteer.scenarios.depth.depth_map import grey
+from countersteer.worlds.reprojection.bank import frame_bank
+from countersteer.worlds.reprojection.rendering import DepartedViews, FrameBank, Views, render
+
+__all__ = ["Realism", "measure_realism"]
+
+MOVED = 0.3
+"""Pairs between which the camera moved less are left out: they test nothing [m]."""
+
+Show = Callable[[str, int, UInt8[ndarray, "height width 3"], UInt8[ndarray, "height width 3"]], None]
+"""Gets the name of a test, the frame, the view, and what was recorded there."""
+
+
+@dataclass(frozen=True)
+class Realism:
+    """Results. Correlations are of luminance over the pixels that a frame saw; medians over the pairs.
+
+    Attributes:
+        log, camera, depth, width, height: What was measured.
+        ahead: Frames between the two of a pair.
+        pairs: How many were measured.
+        ahead_correlation: Of the view with the frame recorded there.
+        ahead_correlation_p10: Its 10th percentile.
+        static_correlation: Of the unmoved frame with the later one over the same pixels.
+        valid_share: Share of the view that the frame saw.
+        painted_correlation: Over all pixels, painted ones included.
+        history_correlation, history_valid_share: With a second source, the frame `ahead` earlier.
+        around_correlation, around_valid_share: With the frame `ahead` beyond the target as second source,
+            which a world that replays a recording has too. None where the recording is too short.
+        right_camera_correlation: Of the left picture warped to the right camera, with depth by plane sweep.
+        right_camera_slope: Shift of corners of the road in that view over their shift in the recorded right picture, by
+            least squares. None where there is no right camera.
+    """
+
+    log: str
+    camera: str
+    depth: str
+    width: int
+    height: int
+    ahead: int
+    pairs: int
+    ahead_correlation: float
+    ahead_correlation_p10: float
+    static_correlation: float
+    valid_share: float
+    painted_correlation: float
+    history_correlation: float | None
+    history_valid_share: float | None
+    around_correlation: float | None
+    around_valid_share: float | None
+    right_camera_correlation: float | None
+    right_camera_slope: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, absent tests left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def measure_realism(
+    log: CameraLog,
+    *,
+    camera: str | None = None,
+    ahead: int = 5,
+    pairs: int = 200,
+    size: tuple[int, int] | None = None,
+    depth: DepthSource | None = None,
+    show: Show | None = None,
+) -> Realism:
+    """Measure a recording.
+
+    Args:
+        log: With calibrated cameras and poses.
+        camera: Name; None for the first.
+        ahead: Frames between the two of a pair, at least 4, so that a plane sweep does not see the target.
+        pairs: Measure at most so many, evenly spread.
+        size: Width and height of the pictures [px]; None for the recording's own.
+        depth: Where depth comes from; None for the best.
+        show: Called with every view and what was recorded there.
+
+    Raises:
+        UserError: The recording has no poses or calibration, is too short, or the car stands.
+    """
+    log = log.pinhole()
+    camera = camera or log.cameras[0].name
+    recorded = log.camera(camera)
+    recorded.calibrated()
+    if ahead < 4:
+        raise UserError(
+            "the frames of a pair are too close", got=ahead, expected="at least 4 frames", fix="--ahead 5"
+        )
+    source = depth or sources_of(log, camera)[0]
+    poses = log.world_from_camera(camera)
+    count = len(recorded.frames)
+    moved = (
+        np.linalg.norm(poses[ahead:, :3, 3] - poses[:-ahead, :3, 3], axis=1) if count > ahead else np.zeros(0)
+    )
+    starts = np.flatnonzero(moved > MOVED)
+    if not len(starts):
+        raise UserError(
+            f"{log.provenance.path}: the camera does not move enough to measure anything",
+            got=f"{count} frames, at most {moved.max(initial=0.0):.2f} m in {ahead} frames",
+            expected=f"more than {ahead} frames and {MOVED:g} m",
+            fix="choose another part, or a larger --ahead",
+        )
+    starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(pairs, len(starts))).round().astype(int))]
+    depths = _kept(lambda number: depth_of_frame(log, camera, number, source))
+    rows: dict[str, list[float]] = {}
+    seen_by = None
+    for start in starts.tolist():
+        frames = [start, start - ahead, start + 2 * ahead]
+        there = [number for number in frames if 0 <= number < count]
+        bank, seen_by = frame_bank(log, camera, there, depths, size)
+        target = _at(recorded.frames[start + ahead], seen_by)
+        pose = torch.from_numpy(poses[start + ahead][None])
+
+        alone = _drawn(bank, seen_by, pose, [0])
+        seen, picture = alone.source[0].numpy() >= 0, alone.rgb[0].numpy()
+        still = bank.rgb[0].numpy()
+        values = {
+            "ahead": _correlation(picture, target, seen),
+            "static": _correlation(still, target, seen),
+            "valid": seen.mean(),
+            "painted": _correlation(picture, target, np.ones_like(seen)),
+        }
+        for name, second in (("history", start - ahead), ("around", start + 2 * ahead)):
+            if second in there:
+                both = _drawn(bank, seen_by, pose, [0, there.index(second)])
+                filled = both.source[0].numpy() >= 0
+                values[name] = _correlation(both.rgb[0].numpy(), target, filled)
+                values[name + "_valid"] = filled.mean()
+                if show is not None:
+                    show(name, start, both.rgb[0].numpy(), target)
+        for name, value in values.items():
+            rows.setdefault(name, []).append(float(value))
+        if show is not None:
+            show("ahead", start, picture, target)
+    assert seen_by is not None
+    right = _right_camera(log, camera, starts.tolist(), size, show)
+
+    def middle(name: str) -> float:
+        return float(np.median(rows[name]))
+
+    def optional(name: str) -> float | None:
+        return middle(name) if name in rows else None
+
+    return Realism(
+        log=log.id,
+        camera=camera,
+        depth=source.value,
+        width=seen_by.width,
+        height=seen_by.height,
+        ahead=ahead,
+        pairs=len(starts),
+        ahead_correlation=middle("ahead"),
+        ahead_correlation_p10=float(np.percentile(rows["ahead"], 10)),
+        static_correlation=middle("static"),
+        valid_share=middle("valid"),
+        painted_correlation=middle("painted"),
+        history_correlation=optional("history"),
+        history_valid_share=optional("history_valid"),
+        around_correlation=optional("around"),
+        around_valid_share=optional("around_valid"),
+        right_camera_correlation=None if right is None else right[0],
+        right_camera_slope=None if right is None else right[1],
+    )
+
+
+def _drawn(
+    bank: FrameBank, through: Intrinsics, pose: Float[torch.Tensor, "1 4 4"], frames: list[int]
+) -> DepartedViews:
+    return render(bank, Views.of(through, pose, torch.tensor([frames])))
+
+
+def _kept(depth: Callable[[int], DepthMap], room: int = 24) -> Callable[[int], DepthMap]:
+    """The function, keeping its latest answers: neighbouring pairs share frames."""
+    found: OrderedDict[int, DepthMap] = OrderedDict()
+
+    def ask(number: int) -> DepthMap:
+        if number not in found:
+            found[number] = depth(number)
+            while len(found) > room:
+                found.popitem(last=False)
+        found.move_to_end(number)
+        return found[number]
+
+    return ask
+
+
+def _at(picture: UInt8[ndarray, "height width 3"], seen_by: Intrinsics) -> UInt8[ndarray, "h w 3"]:
+    import cv2
+
+    if picture.shape[:2] == (seen_by.height, seen_by.width):
+        return picture
+    return cv2.resize(picture, (seen_by.width, seen_by.height), interpolation=cv2.INTER_AREA)
+
+
+def _correlation(
+    a: UInt8[ndarray, "height width 3"],
+    b: UInt8[ndarray, "height width 3"],
+    where: Bool[ndarray, "height width"],
+) -> float:
+    """Pearson's, of luminance."""
+    if where.sum() < 2:
+        return 0.0
+    return float(np.corrcoef(grey(a)[where], grey(b)[where])[0, 1])
+
+
+def _right_camera(
+    log: CameraLog, camera: str, starts: list[int], size: tuple[int, int] | None, show: Show | None
+) -> tuple[float, float] | None:
+    """Correlation and slope of the left picture seen from the right camera, with depth that never saw that one."""
+    partner = stereo_partner(log, camera)
+    if partner is None or DepthSource.SWEEP not in sources_of(log, camera):
+        return None
+    right = partner[0]
+    correlations, shifts = [], []
+    for start in starts:
+        bank, seen_by = frame_bank(
+            log, camera, [start], lambda number: depth_of_frame(log, camera, number, DepthSource.SWEEP), size
+        )
+        assert right.intrinsics is not None
+        through = right.intrinsics.resized(seen_by.width, seen_by.height)
+        pose = torch.from_numpy(log.world_from_camera(right.name, np.array([start])))
+        drawn = _drawn(bank, through, pose, [0])
+        picture, target = drawn.rgb[0].numpy(), _at(right.frames[start], seen_by)
+        correlations.append(_correlation(picture, target, drawn.source[0].numpy() >= 0))
+        ground = ground_of_log(log, camera, start).inverse_depth(seen_by)
+        shifts.append(
+            _corner_shifts(bank.rgb[0].numpy(), target, picture, ground, seen_by, partner[1].baseline)
+        )
+        if show is not None:
+            show("right_camera", start, picture, target)
+    shift = np.concatenate(shifts)
+    if len(shift) < 10:
+        return float(np.median(correlations)), float("nan")
+    return float(np.median(correlations)), float((shift[:, 0] @ shift[:, 1]) / (shift[:, 0] @ shift[:, 0]))
+
+
+def _corner_shifts(
+    here: UInt8[ndarray, "height width 3"],
+    recorded: UInt8[ndarray, "height width 3"],
+    drawn: UInt8[ndarray, "height width 3"],
+    ground: Float[ndarray, "height width"],
+    seen_by: Intrinsics,
+    baseline: float,
+) -> Float[ndarray, "corner 2"]:
+    """How far corners on the road, 6 to 20 m ahead and within 4 m to either side, move from this picture to the recorded one and to the drawn one [px].
+
+    Lucas and Kanade's tracker, there and back; corners that do not come back are left out.
+    """
+    import cv2
+
+    first = grey(here)
+    across = np.abs(np.arange(ground.shape[1]) + 0.5 - seen_by.cx) / seen_by.fx
+    road = (ground > 1 / 20) & (ground < 1 / 6) & (across < 4.0 * ground)
+    where = road.astype(np.uint8) * 255
+    corners = cv2.goodFeaturesToTrack(first, 150, 0.02, 9, mask=where)
+    if corners is None:
+        return np.zeros((0, 2))
+    column, row = corners[:, 0].astype(int).T
+    guess = np.stack([-seen_by.fx * baseline * ground[row, column], np.zeros(len(row))], -1)[:, None].astype(
+        np.float32
+    )
+    found, kept = [], np.ones(len(row), bool)
+    for picture in (grey(recorded), grey(drawn)):
+        settings: dict[str, Any] = {"winSize": (21, 21), "maxLevel": 1, "flags": cv2.OPTFLOW_USE_INITIAL_FLOW}
+        there, good, _ = cv2.calcOpticalFlowPyrLK(first, picture, corners, corners + guess, **settings)
+        back, again, _ = cv2.calcOpticalFlowPyrLK(picture, first, there, corners.copy(), **settings)
+        kept &= (
+            (good[:, 0] == 1) & (again[:, 0] == 1) & (np.linalg.norm((back - corners)[:, 0], axis=1) < 0.5)
+        )
+        found.append((there - corners)[:, 0])
+    kept &= np.abs(found[0][:, 1]) < 1.5  # the cameras are level
+    return np.stack([found[0][kept, 0], found[1][kept, 0]], -1).astype(np.float64)

@@ -1,0 +1,27 @@
+"""Camera logs: frames, calibration, mounting and poses of a recorded drive.
+
+`read` opens one, `check` says what is wrong with it. Frames are decoded when they are asked for.
+"""
+
+from countersteer.scenarios.cameras.checks import Finding, LogReport, Problem, check
+from countersteer.scenarios.cameras.frames import Frames, PictureFiles, VideoFile
+from countersteer.scenarios.cameras.log import CameraLog, Distortion, LidarSweeps, RecordedCamera
+from countersteer.scenarios.cameras.poses import Poses
+from countersteer.scenarios.cameras.readers import READERS, read
+
+__all__ = [
+    "READERS",
+    "CameraLog",
+    "Distortion",
+    "Finding",
+    "Frames",
+    "LidarSweeps",
+    "LogReport",
+    "PictureFiles",
+    "Poses",
+    "Problem",
+    "RecordedCamera",
+    "VideoFile",
+    "check",
+    "read",
+]

@@ -1,0 +1,115 @@
+"""A sample of nuScenes as MMDetection3D describes it: `infos.json` with `data_list`, pictures, one laser sweep.
+
+`ego2global` and `cam2ego` are 4x4 matrices; the ego has x forward, y left, z up, its origin below the rear axle.
+Every sensor has a time of its own. `lidar2cam` includes the car's motion between sweep and picture, so the
+car's pose at each picture follows from it.
+
+Reference: Caesar et al., "nuScenes: a multimodal dataset for autonomous driving", CVPR 2020.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from countersteer.geometry.cameras import Intrinsics
+from countersteer.geometry.rigid import inverse
+from countersteer.scenarios.cameras.frames import PictureFiles
+from countersteer.scenarios.cameras.log import CameraLog, LidarSweeps, RecordedCamera
+from countersteer.scenarios.cameras.poses import Poses
+from countersteer.scenarios.cameras.readers.files import inside, json_of
+from countersteer.scenarios.readers.source import Field, Reader, fingerprint, head, read_bytes
+from countersteer.scenarios.scenario import Provenance
+
+__all__ = ["READER"]
+
+
+def _matches(path: Path) -> bool:
+    return path.is_dir() and b'"data_list"' in head(path / "infos.json")
+
+
+def _matrix(field: Field) -> Float[ndarray, "4 4"]:
+    matrix = field.numbers(4, 4)
+    u, _, v = np.linalg.svd(matrix[:3, :3]) if np.isfinite(matrix).all() else (np.zeros((3, 3)),) * 3
+    if np.abs(u @ v - matrix[:3, :3]).max() > 1e-3:
+        field.fail("is no rotation and shift", expected="a rigid 4x4 transform")
+    matrix[:3, :3] = u @ v  # stored with 32 bits
+    return matrix
+
+
+class _Clouds:
+    """Points of stored sweeps: float32 x, y, z, intensity, ring."""
+
+    def __init__(self, files: list[Path], columns: int):
+        self._files, self._columns = files, columns
+
+    def __call__(self, number: int) -> Float[ndarray, "n 3"]:
+        data = read_bytes(self._files[number])
+        if len(data) % (4 * self._columns):
+            Field(self._files[number], "points", None).fail(
+                "are cut short", got=f"{len(data)} bytes", expected=f"rows of {4 * self._columns} bytes"
+            )
+        return np.frombuffer(data, np.float32).reshape(-1, self._columns)[:, :3].astype(np.float64)
+
+
+def _read(path: Path) -> CameraLog:
+    file = path / "infos.json"
+    data = read_bytes(file)
+    samples = Field(file, "", json_of(file, data))["data_list"].entries()
+    if not samples:
+        Field(file, "data_list", None).fail("is empty", expected="at least one sample")
+    rows: dict[str, list[tuple[float, Path, ndarray, ndarray]]] = {}
+    ego: dict[float, ndarray] = {}
+    sweeps: list[tuple[float, Path]] = []
+    lidar_mounting, columns = np.eye(4), 5
+    for sample in samples:
+        now, world_from_ego = sample["timestamp"].value, _matrix(sample["ego2global"])
+        if not isinstance(now, int | float):
+            sample["timestamp"].fail("is not a time", expected="seconds")
+        cloud = sample["lidar_points"]
+        lidar_mounting, columns = _matrix(cloud["lidar2ego"]), cloud["num_pts_feats"].integer()
+        sweeps.append((float(now), inside(path, cloud["lidar_path"], cloud["lidar_path"].text())))
+        ego[float(now)] = world_from_ego
+        for name, camera in sample["images"].items():
+            time = camera["timestamp"].value
+            if not isinstance(time, int | float):
+                camera["timestamp"].fail("is not a time", expected="seconds")
+            mounting = _matrix(camera["cam2ego"])
+            picture = inside(path, camera["img_path"], camera["img_path"].text())
+            rows.setdefault(name, []).append(
+                (float(time), picture, camera["cam2img"].numbers(3, 3), mounting)
+            )
+            ego.setdefault(
+                float(time),
+                world_from_ego @ lidar_mounting @ inverse(_matrix(camera["lidar2cam"])) @ inverse(mounting),
+            )
+    start = min(time for entries in rows.values() for time, *_ in entries) if rows else sweeps[0][0]
+    cameras = []
+    for name, entries in rows.items():
+        entries.sort(key=lambda entry: entry[0])
+        frames = PictureFiles([picture for _, picture, _, _ in entries], path)
+        k, mounting = entries[0][2], entries[0][3]
+        pinhole = Intrinsics(frames.width, frames.height, k[0, 0], k[1, 1], k[0, 2] + 0.5, k[1, 2] + 0.5)
+        times = np.array([time - start for time, *_ in entries])
+        cameras.append(RecordedCamera(name, frames, times, pinhole, mounting))
+    stamps = sorted(ego)
+    world = np.stack([ego[time] for time in stamps])
+    world[:, :3, 3] -= world[0, :3, 3].round()
+    return CameraLog(
+        path.name,
+        tuple(cameras),
+        Poses(np.array(stamps) - start, world),
+        Provenance(
+            "nuScenes", str(path), "CC BY-NC-SA 4.0 with nuScenes terms", fingerprint(data),
+            ("moved to the origin by whole metres",),
+        ),
+        LidarSweeps(
+            np.array([time - start for time, _ in sweeps]), lidar_mounting, _Clouds([f for _, f in sweeps], columns)
+        ),
+    )  # fmt: skip
+
+
+READER = Reader("nuscenes", "a folder with infos.json that has a data_list", _matches, _read)

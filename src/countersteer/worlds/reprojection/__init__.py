@@ -1,0 +1,1 @@
+"""Reprojection: a recorded drive, seen from where the car was not (comma.ai's reprojective simulator)."""
