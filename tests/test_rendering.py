@@ -148,6 +148,18 @@ def test_asking_for_one_picture_gives_what_asking_for_all_gives(bank):
         assert all(getattr(alone, other) is None for other in vars(EVERYTHING) if other != name)
 
 
+def test_grey_is_brightness(bank):
+    import cv2
+
+    images = draw(bank, look_along(bank), some_boxes(1, (30.0, 1.0, 1.0, 0.4, 4.0, 2.0, 2.0)))
+    expected = cv2.cvtColor(images.rgb[0].numpy(), cv2.COLOR_RGB2GRAY)
+    assert images.grey.shape == images.kind.shape
+    assert np.abs(images.grey[0].numpy().astype(int) - expected).max() <= 1
+    assert (
+        render(bank, look_along(bank), some_boxes(1), default_appearance(1), Outputs(rgb=False)).grey is None
+    )
+
+
 def test_a_line_keeps_its_paint_with_distance_instead_of_flickering(bank):
     """Its paint in a row, summed over columns, is its width in pixels, however small that is."""
     views = look_along(bank, width=400, height=100)

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_RECIPES = ("clone", "perturb", "on_policy", "blind")
+_DEMO = ("clone", "perturb", "on_policy", "blind")
+_RECIPES = dict.fromkeys(_DEMO, "closed_loop") | dict.fromkeys(
+    ("self_play_teacher", "self_play", "self_play_clone"), "self_play"
+)
+"""Modules of `countersteer.recipes` by recipe."""
 _SUITES = ("lane_keeping", "lane_change", "recorded")
 _STAGES = ("state", "render", "full")
 _DEPTHS = ("stereo", "lidar", "sweep", "ground")
@@ -188,16 +192,15 @@ def _load_recipe(name: str) -> tuple[Recipe, str | None, Any]:
     from countersteer.training.recipe import Recipe
 
     if ":" not in name and not name.endswith(".py"):
-        from countersteer.recipes import closed_loop
-
         if name not in _RECIPES:
             raise UserError(
                 f"there is no recipe {name!r}",
                 got=name,
-                expected=did_you_mean(name, _RECIPES),
+                expected=did_you_mean(name, tuple(_RECIPES)),
                 fix="name a recipe, or a function of your own as my_recipe.py:function",
             )
-        return getattr(closed_loop, name)(), None, None
+        module = importlib.import_module(f"countersteer.recipes.{_RECIPES[name]}")
+        return getattr(module, name)(), None, None
     path, _, function = name.rpartition(":") if ":" in name else (name, "", "")
     file = Path(path)
     if not function or not file.is_file():
@@ -391,7 +394,7 @@ def _demo(known: argparse.Namespace) -> int:
 
     if known.seeds < 1:
         raise UserError("there is nothing to compare without a seed", got=known.seeds, expected="at least 1")
-    recipes = [getattr(closed_loop, name)() for name in _RECIPES]
+    recipes = [getattr(closed_loop, name)() for name in _DEMO]
     with console.TrainingConsole() as bars:
         job = demo(
             recipes,

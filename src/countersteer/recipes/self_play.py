@@ -1,7 +1,7 @@
 """Self-play from pixels, after Gigapixel (arXiv 2606.19641): a teacher that sees everything, a student that sees pictures.
 
     countersteer train self_play_teacher --out runs/teacher      an hour on two 2.5 GHz cores
-    countersteer train self_play --out runs/student --expert.teacher runs/teacher
+    countersteer train self_play --out runs/student --expert.teacher runs/teacher --driver.expert.teacher runs/teacher
 
 Every car of every world is driven by the same network. The teacher reads the vector observation and learns from
 rewards whose coefficients differ from car to car and are part of what it reads. The student sees pictures; it

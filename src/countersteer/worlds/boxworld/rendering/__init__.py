@@ -135,6 +135,15 @@ class Images:
     kind: UInt8[Tensor, "image height width"] | None
     instance: Int[Tensor, "image height width"] | None
 
+    @property
+    def grey(self) -> UInt8[Tensor, "image height width"] | None:
+        """Brightness (ITU-R BT.601 luma) of `rgb`; None without it."""
+        if self.rgb is None:
+            return None
+        red, green, blue = self.rgb.to(torch.int32).unbind(-1)
+        # Weights 0.299, 0.587 and 0.114 in 1/256.
+        return ((77 * red + 150 * green + 29 * blue + 128) >> 8).to(torch.uint8)
+
 
 def render(
     bank: GroundBank, views: Views, boxes: Boxes, appearance: Appearance, outputs: Outputs = Outputs()
