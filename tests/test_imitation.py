@@ -265,6 +265,7 @@ def rollout_of(batch, label_valid, alive, confidence):
         first=batch.first,
         alive=alive,
         terminated=no,
+        truncated=no,
         cause=number,
         confidence=confidence,
         drive=number,

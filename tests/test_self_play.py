@@ -302,6 +302,20 @@ def test_scenes_with_fewer_cars_leave_slots_empty():
         dataclasses.replace(self_play_world(30), fewest=None).build(scenarios, 8, 0)
 
 
+def test_empty_slots_are_not_driven_nor_learned_from():
+    world = self_play_world(30).build(roads(4, seed=5).load(), 8, 0)
+    odds = FixedOdds(torch.zeros(12))
+    driving = Driving(world, ChoiceDriver(), odds, None, 0, 1.0, StyleReward(dt=0.1), Coefficients())
+    ticks = list(roll_out(driving, 5, first_drive=0, version=0))
+    begun = ticks[0].alive.unflatten(1, (8, 30))
+    slots = torch.arange(30)
+    starts = world.draw_starts(torch.arange(8))
+    there = world.bank.valid[starts.scenario[:, None], slots, starts.tick[:, None]]
+    assert torch.equal(begun, there)
+    assert not there.all()
+    assert all(not (tick.alive & ~ticks[0].alive).any() for tick in ticks)
+
+
 def test_goals_lie_ahead_and_cars_that_end_leave_the_road(world: BoxWorld):
     starts = world.draw_starts(torch.arange(8))
     world.reset(torch.ones(8, dtype=torch.bool), starts)

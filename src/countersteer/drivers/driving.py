@@ -106,7 +106,7 @@ class Driving:
         if isinstance(initial, TensorTree):
             self.driver_memory = initial.where(mask, self.driver_memory)
         self.first = self.first | mask[:, None]
-        self.alive = self.alive | mask[:, None]
+        self.alive = torch.where(mask[:, None], self.world.alive(), self.alive)
         self.age = torch.where(mask, 0, self.age)
         self.truth = None
         if self.coefficients is not None:

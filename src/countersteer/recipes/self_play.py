@@ -76,7 +76,7 @@ def self_play_world(agents: int = 12) -> BoxWorldSpec:
 def self_play_teacher() -> Recipe:
     """The privileged teacher: PPO in worlds where every car is itself."""
     coefficients = Coefficients()
-    drives, agents, ticks, rounds = 64, 12, 65, 400
+    drives, agents, ticks, rounds = 32, 12, 129, 400
     return Recipe(
         name="self_play_teacher",
         scenarios=roads(),
@@ -84,16 +84,21 @@ def self_play_teacher() -> Recipe:
         policy=TeacherSpec(vector=_SEES, coefficients=coefficients, item=32, hidden=192),
         expert=None,
         driver=ChoiceDriver(),
-        objective=PPO(reward=StyleReward(dt=0.1, coefficients=coefficients), coefficients=coefficients),
+        objective=PPO(
+            reward=StyleReward(dt=0.1, coefficients=coefficients),
+            coefficients=coefficients,
+            entropy_weight=0.005,
+        ),
         collection=Collection.even(rounds, rounds * drives * agents * ticks, drives, fewest_alive=0.3),
+        # Three passes over a round, 16 cars at a time.
         learning=Learning(
-            steps=rounds * 18,
-            sequences=128,
+            steps=rounds * 72,
+            sequences=16,
             length=ticks,
-            learning_rate=5e-4,
+            learning_rate=7e-4,
             weight_decay=0.0,
             clip=0.5,
-            checkpoint_every=360,
+            checkpoint_every=720,
         ),
     )
 

@@ -377,6 +377,10 @@ class World(abc.ABC):
         """Identity of each drive; randomness is counted by it."""
 
     @abc.abstractmethod
+    def alive(self) -> Bool[Tensor, "world agent"]:
+        """Which cars' drives are going on; False before a drive begins, after it has ended, and in empty slots."""
+
+    @abc.abstractmethod
     def motion(self) -> Motion:
         """What each car's odometry reads now; trackers run on it."""
 

@@ -454,6 +454,10 @@ class BoxWorld(World):
         """See `World.drives`."""
         return self.state.drive
 
+    def alive(self) -> Bool[Tensor, "world agent"]:
+        """See `World.alive`."""
+        return self.state.alive
+
     def motion(self) -> Motion:
         """See `World.motion`."""
         return Motion(self.state.cars.speed, self.state.cars.curvature)
