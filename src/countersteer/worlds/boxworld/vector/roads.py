@@ -28,7 +28,7 @@ __all__ = ["PIECE", "PointBank", "RoadBank", "edge_points", "lane_points"]
 
 PIECE = 2.0
 """Longest piece that lanes and edges are cut into [m]."""
-CELL = 5.0
+CELL = 10.0
 """Side of a grid cell [m]; larger where a scene would get more than _MAX_CELLS."""
 RUN = 16
 """The kernel reads up to this many points past the end of a run."""
