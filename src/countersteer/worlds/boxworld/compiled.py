@@ -12,11 +12,11 @@ __all__ = ["inner"]
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
 
 
-def inner(function: Callable[..., Any]) -> Callable[..., Any]:
+def inner(function: Callable[..., Any], *, fastmath: bool | set[str] = False) -> Callable[..., Any]:
     """Compile a function that kernels call and that borrows the arrays it is given.
 
     Without `_nrt=False` numba counts references to every array of every tuple that is handed on, two atomic
     operations each; with forty arrays in a tuple that was five sixths of a tick. Such a function can
     allocate nothing: no new arrays, and no assignment of one slice to another.
     """
-    return nb.njit(**_OPTIONS)(function)
+    return nb.njit(fastmath=fastmath, **_OPTIONS)(function)

@@ -12,6 +12,7 @@ from typing import no_type_check
 import numba as nb
 import numpy as np
 
+from countersteer.worlds.boxworld.compiled import inner
 from countersteer.worlds.boxworld.rendering.constants import (
     AMBIENT,
     FAR_GROUND,
@@ -35,7 +36,7 @@ _span, _span_colours = on_stack(LANES, np.float32), on_stack(3 * LANES, np.uint8
 _span_bytes = on_stack(LANES, np.uint8)
 
 
-@nb.njit(cache=True, error_model="numpy")
+@inner
 @no_type_check
 def _clip(quad, focal, width, height, outline):
     """Clip a quadrangle (camera frame) at the near plane and project it; returns the number of corners."""
@@ -166,11 +167,12 @@ def _outline(center, axes, half, corners, whole, face, focal, width, height, qua
 
 @nb.njit(inline="always", error_model="numpy", fastmath=True)
 @no_type_check
-def draw_shadow(center, axes, half, eye_height, focal, width, height, corners, quad, outline, spans, shadow):
+def draw_shadow(
+    center, axes, half, eye_height, focal, width, height, foot, flat, corners, quad, outline, spans, shadow,
+):  # fmt: skip
     """Darken the ground below a box and a little around it."""
     # A box without height, where the ground lies `eye_height` below the camera.
     up_center = axes[2, 0] * center[0] + axes[2, 1] * center[1] + axes[2, 2] * center[2]
-    foot, flat = np.empty(3), np.empty(3)
     for k in range(3):
         foot[k] = center[k] - (eye_height + up_center) * axes[2, k]
         flat[k] = half[k] + SHADOW_REACH if k < 2 else 0.0

@@ -6,12 +6,14 @@ any of this.
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import numba as nb
 import numpy as np
 
+from countersteer.worlds.boxworld.compiled import inner
 from countersteer.worlds.boxworld.rendering.box_kernels import (
     draw_box,
     draw_shadow,
@@ -21,11 +23,9 @@ from countersteer.worlds.boxworld.rendering.box_kernels import (
 )
 from countersteer.worlds.boxworld.rendering.constants import K_SIGNAL, K_SKY
 from countersteer.worlds.boxworld.rendering.ground_kernels import draw_ground_and_sky
-from countersteer.worlds.boxworld.rendering.machine import LANES
+from countersteer.worlds.boxworld.rendering.machine import LANES, widest_vectors
 
 __all__ = ["draw_images"]
-
-F = np.float32
 
 
 @nb.njit(cache=True, error_model="numpy", parallel=True)
@@ -95,54 +95,90 @@ def draw_images(
         )
 
 
-@nb.njit(cache=True, error_model="numpy", fastmath={"contract", "arcp", "nsz", "reassoc"})
+class Scratch(NamedTuple):
+    """What drawing one picture writes on the way.
+
+    Attributes:
+        nearness, shadow: Of each pixel; pieces of a row may reach beyond its end.
+        placed, order: Slots of the boxes that may be seen, and the order in which they are drawn.
+        center, axes, half, corners, whole: Of these boxes, see `place_box` and `project`; one row more.
+        quad, outline, spans, light: Of the face at hand.
+        eye: The camera from the raster's corner [m].
+    """
+
+    nearness: np.ndarray
+    shadow: np.ndarray
+    placed: np.ndarray
+    order: np.ndarray
+    center: np.ndarray
+    axes: np.ndarray
+    half: np.ndarray
+    corners: np.ndarray
+    whole: np.ndarray
+    quad: np.ndarray
+    outline: np.ndarray
+    spans: np.ndarray
+    light: np.ndarray
+    eye: np.ndarray
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 @no_type_check
 def _draw_image(
-    cells,
-    tile,
-    start,
-    rows,
-    cols,
-    origin,
-    resolution,
-    position,
-    rotation,
-    focal,
-    ego_slot,
-    box_center,
-    box_heading,
-    box_size,
-    box_kind,
-    box_instance,
-    box_colour,
-    box_present,
-    look,
-    body_colours,
-    decals,
-    noise,
-    width,
-    height,
-    rgb,
-    depth,
-    kinds,
-    instances,
-):
-    if not (np.isfinite(position).all() and np.isfinite(rotation).all() and math.isfinite(focal)):
-        rgb[:] = 0
-        depth[:] = np.inf
-        kinds[:] = K_SKY
-        instances[:] = -1
-        return
-    # Pieces of a row may reach beyond its end.
-    nearness = np.zeros((height, width + LANES), np.float32)
-    shadow = np.zeros((height, width + LANES), np.float32)
-    instances[:] = -1
-    # What may be seen of the boxes is placed once and drawn twice: shadows before the ground, faces after it.
+    cells, tile, start, rows, cols, origin, resolution, position, rotation, focal, ego_slot, box_center, box_heading, box_size, box_kind, box_instance, box_colour, box_present, look, body_colours, decals, noise, width, height, rgb, depth, kinds, instances,
+):  # fmt: skip
     slots = len(box_present)
-    placed, seen = np.empty(slots, np.int64), 0
-    center, axes, half = np.empty((slots, 3)), np.empty((slots, 3, 3)), np.empty((slots, 3))
-    corners, whole = np.empty((slots + 1, 8, 2)), np.empty(slots, np.bool_)
-    quad, outline, spans, light = np.empty((4, 3)), np.empty((8, 2)), np.empty((height, 2)), np.empty(6, F)
+    # In a function of its own, so that the one that draws can borrow arrays without counting references.
+    scratch = Scratch(
+        np.zeros((height, width + LANES), np.float32),
+        np.zeros((height, width + LANES), np.float32),
+        np.empty(slots, np.int64),
+        np.empty(slots, np.int64),
+        np.empty((slots + 1, 3)),
+        np.empty((slots + 1, 3, 3)),
+        np.empty((slots + 1, 3)),
+        np.empty((slots + 1, 8, 2)),
+        np.empty(slots + 1, np.bool_),
+        np.empty((4, 3)),
+        np.empty((8, 2)),
+        np.empty((height, 2)),
+        np.empty(6, np.float32),
+        np.empty(3),
+    )
+    _fill_image(
+        cells, tile, start, rows, cols, origin, resolution, position, rotation, focal, ego_slot, box_center, box_heading, box_size, box_kind, box_instance, box_colour, box_present, look, body_colours, decals, noise, width, height, rgb, depth, kinds, instances, scratch,
+    )  # fmt: skip
+
+
+@functools.partial(inner, fastmath={"contract", "arcp", "nsz", "reassoc"})
+@no_type_check
+def _fill_image(
+    cells, tile, start, rows, cols, origin, resolution, position, rotation, focal, ego_slot, box_center, box_heading, box_size, box_kind, box_instance, box_colour, box_present, look, body_colours, decals, noise, width, height, rgb, depth, kinds, instances, scratch,
+):  # fmt: skip
+    nearness, shadow, placed, order, center, axes, half, corners, whole, quad, outline, spans, light, eye = (
+        scratch
+    )
+    widest_vectors()
+    finite = math.isfinite(focal)
+    for i in range(3):
+        finite = finite and math.isfinite(position[i])
+        for j in range(3):
+            finite = finite and math.isfinite(rotation[i, j])
+    for row in range(len(instances)):
+        for col in range(width):
+            instances[row, col] = -1
+    if not finite:
+        for row in range(height):
+            for k in range(3 * width if len(rgb) else 0):
+                rgb[row, k] = 0
+            for col in range(width):
+                if len(depth):
+                    depth[row, col] = np.inf
+                if len(kinds):
+                    kinds[row, col] = K_SKY
+        return
+    # What may be seen of the boxes is placed once and drawn twice: shadows before the ground, faces after it.
+    slots, seen = len(box_present), 0
     for k in range(slots):
         if box_present[k] and k != ego_slot and place_box(
             box_center[k], box_heading[k], box_size[k], position, rotation, 0.5 * width / focal,
@@ -152,37 +188,27 @@ def _draw_image(
             if len(rgb) and grounded and position[2] > 0.0:
                 draw_shadow(
                     center[seen], axes[seen], half[seen], position[2], focal, width, height,
-                    corners[slots], quad, outline, spans, shadow,
+                    center[slots], half[slots], corners[slots], quad, outline, spans, shadow,
                 )  # fmt: skip
             placed[seen] = k
             whole[seen], visible = project(
                 center[seen], axes[seen], half[seen], focal, width, height, corners[seen]
             )
             seen += int(visible)
-    eye = np.empty(3)
     eye[0], eye[1], eye[2] = position[0] - origin[0], position[1] - origin[1], position[2]
     draw_ground_and_sky(
-        cells,
-        tile,
-        start,
-        rows,
-        cols,
-        resolution,
-        eye,
-        rotation,
-        focal,
-        look,
-        noise,
-        width,
-        height,
-        nearness,
-        shadow,
-        rgb,
-        depth,
-        kinds,
-    )
+        cells, tile, start, rows, cols, resolution, eye, rotation, focal, look,
+        noise, width, height, nearness, shadow, rgb, depth, kinds,
+    )  # fmt: skip
     # From the nearest on, so that little is drawn twice.
-    for i in np.argsort(center[:seen, 2]):
+    for i in range(seen):
+        at = i
+        while at > 0 and center[order[at - 1], 2] > center[i, 2]:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = i
+    for at in range(seen):
+        i = order[at]
         k = placed[i]
         light_faces(box_heading[k], look, light)
         draw_box(

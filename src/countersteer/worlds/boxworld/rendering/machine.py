@@ -7,7 +7,6 @@ pass by pass, and looks things up in memory by computed places on the way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, no_type_check
 
 import numba as nb
@@ -15,6 +14,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
 
 __all__ = ["LANES", "load", "on_stack", "widest_vectors"]
 
@@ -22,26 +22,33 @@ LANES = 16
 """Numbers of 32 bits in the widest vector of a processor; shorter vectors take several turns."""
 
 
-def on_stack(count: int, dtype: type) -> Callable[[], Any]:
+def on_stack(count: int, dtype: type) -> Any:
     """A compiled function that returns `count` uninitialised numbers on the stack of its caller."""
     item = nb.from_dtype(np.dtype(dtype))
+    array = types.Array(item, 1, "C")
 
     @intrinsic
     @no_type_check
-    def pointer(typing_context):
+    def buffer(typing_context):
         def generate(context, builder, signature, arguments):
             with builder.goto_entry_block():
-                buffer = builder.alloca(ir.ArrayType(context.get_data_type(item), count))
-                buffer.align = 64
+                memory = builder.alloca(ir.ArrayType(context.get_data_type(item), count))
+                memory.align = 64
             first = ir.Constant(ir.IntType(32), 0)
-            return builder.gep(buffer, [first, first])
+            size = context.get_abi_sizeof(context.get_data_type(item))
+            view = make_array(array)(context, builder)
+            # Nobody owns it, so no references to it are counted.
+            populate_array(
+                view,
+                data=builder.gep(memory, [first, first]),
+                shape=(context.get_constant(types.intp, count),),
+                strides=(context.get_constant(types.intp, size),),
+                itemsize=context.get_constant(types.intp, size),
+                meminfo=None,
+            )
+            return view._getvalue()
 
-        return types.CPointer(item)(), generate
-
-    @nb.njit(inline="always")
-    @no_type_check
-    def buffer():
-        return nb.carray(pointer(), count, dtype)
+        return array(), generate
 
     return buffer
 
