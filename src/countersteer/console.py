@@ -77,7 +77,7 @@ class _RunConsole(run.Progress):
         line = f"{self.name}: round {round_number + 1}/{rounds} driven, {frames} frames, {seconds:.0f} s"
         if "reward" in outcomes:
             ends = (f"{name} {outcomes[name]:.1%}" for name in ("goal", "collision", "off_road", "time"))
-            line += f", reward {outcomes['reward']:.3f}/s, of ended drives " + ", ".join(ends)
+            line += f", reward {outcomes['reward']:.3f} a tick, of ended drives " + ", ".join(ends)
         say(line)
 
     def learned(self, step: int, steps: int, logged: dict[str, float], samples_per_s: float) -> None:

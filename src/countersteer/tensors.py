@@ -11,10 +11,22 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy import ndarray
 from torch import Tensor
 
-__all__ = ["TensorTree"]
+__all__ = ["TensorTree", "as_array"]
+
+
+def as_array(tensor: Tensor, dtype: type | None = None) -> ndarray:
+    """A tensor of the CPU as numba kernels take it: contiguous, without gradient; its own memory where it fits so.
+
+    Args:
+        tensor: Lies on the CPU.
+        dtype: Of the array; None for the tensor's own.
+    """
+    return np.ascontiguousarray(tensor.detach().numpy(), dtype)
 
 
 def _map(function: Callable[..., Any], *values: Any) -> Any:

@@ -125,17 +125,16 @@ class Driving:
             assert observation is not None
             output = self.policy.act(self.policy.encode(observation), self.policy_memory, self.condition)
             self.policy_memory = output.memory
-        before = None
-        if self.reward is not None:
-            before = self.truth if self.truth is not None else world.truth()
+        if self.reward is not None and self.truth is None:
+            self.truth = world.truth()
         decision, self.driver_memory = self.driver.act(
             output, label, world, self.driver_memory, self.age, self.progress, self.seed
         )
         events = world.step(decision.action)
         worth = None
         if self.reward is not None:
-            assert before is not None
-            self.truth = world.truth()
+            assert self.truth is not None
+            before, self.truth = self.truth, world.truth()
             worth = self.reward(events, before, self.truth, self.condition)
             worth = torch.where(self.alive, worth, 0.0)
         turn = Tick(

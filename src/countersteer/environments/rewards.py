@@ -152,15 +152,19 @@ class Coefficients:
         """The middle of every range: how a policy drives that is asked for nothing special."""
         return self._between(torch.full((*batch, len(self.names())), 0.5, device=device))
 
+    def _ends(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        low, high = torch.tensor([pair for _, pair in self._ranges()], device=device).unbind(-1)
+        return low, high
+
     def _between(self, share: Tensor) -> Tensor:
-        low, high = torch.tensor([pair for _, pair in self._ranges()], device=share.device).unbind(-1)
+        low, high = self._ends(share.device)
         return low + share * (high - low)
 
     def normalised(
         self, condition: Float[Tensor, "*batch coefficient"]
     ) -> Float[Tensor, "*batch coefficient"]:
         """Coefficients as a policy reads them: -1 at the low end of the range, 1 at the high end, 0 for a point."""
-        low, high = torch.tensor([pair for _, pair in self._ranges()], device=condition.device).unbind(-1)
+        low, high = self._ends(condition.device)
         return torch.where(high > low, 2.0 * (condition - low) / (high - low).clamp(min=1e-9) - 1.0, 0.0)
 
 
@@ -170,12 +174,10 @@ class StyleReward:
 
     Attributes:
         dt: Length of a tick [s].
-        coefficients: What each car's are drawn from.
         goal: Worth of the goal.
     """
 
     dt: float
-    coefficients: Coefficients = Coefficients()
     goal: float = 1.0
 
     def __call__(
@@ -208,12 +210,10 @@ class ProductReward:
 
     Attributes:
         dt: Length of a tick [s].
-        coefficients: What each car's are drawn from.
         goal: Worth of the goal.
     """
 
     dt: float
-    coefficients: Coefficients = Coefficients()
     goal: float = 1.0
 
     def __call__(

@@ -27,7 +27,7 @@ from countersteer.worlds.interface import Observation
 
 __all__ = ["NoMemory", "Teacher", "TeacherSpec"]
 
-# Divisors that bring the fields to order one; positions are also given on a logarithmic scale.
+# Divisors that bring the fields to order one.
 _UNITS = {
     "speed": 15.0, "curvature": 0.1, "acceleration": 4.0, "asked_curvature": 0.1, "asked_acceleration": 4.0,
     "length": 5.0, "width": 2.0, "lateral": 2.0, "heading_error": 0.5, "set_speed": 15.0, "remaining": 100.0,

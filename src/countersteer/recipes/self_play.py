@@ -85,7 +85,7 @@ def self_play_teacher() -> Recipe:
         expert=None,
         driver=ChoiceDriver(),
         objective=PPO(
-            reward=StyleReward(dt=0.1, coefficients=coefficients),
+            reward=StyleReward(dt=0.1),
             coefficients=coefficients,
             entropy_weight=0.005,
         ),

@@ -20,7 +20,7 @@ from countersteer.scenarios.readers import (
     waymo_json,
     waymo_tfrecord,
 )
-from countersteer.scenarios.readers.source import Reader, split_number
+from countersteer.scenarios.readers.source import Reader, exists, split_number
 from countersteer.scenarios.scenario import Scenario
 
 __all__ = ["READERS", "Reader", "read", "scan"]
@@ -48,8 +48,8 @@ def read(path: str | Path) -> Scenario:
         UserError: Nothing is there, no format matches, or what is there is damaged or cannot be true.
     """
     path = Path(path)
-    file = path if _exists(path) else split_number(path)[0]
-    if not _exists(file):
+    file = path if exists(path) else split_number(path)[0]
+    if not exists(file):
         raise UserError(f"{path} does not exist", fix="check the path")
     for reader in READERS:
         if reader.matches(file):
@@ -71,7 +71,7 @@ def scan(folder: str | Path) -> list[Path]:
     A match is not searched further. Files and folders whose name begins with a dot are left out.
     """
     folder = Path(folder)
-    if not _exists(folder):
+    if not exists(folder):
         raise UserError(f"{folder} does not exist", fix="check the path")
     for reader in READERS:
         if reader.matches(folder):
@@ -93,10 +93,3 @@ def scan(folder: str | Path) -> list[Path]:
         if path.is_file() or (path.is_dir() and not path.is_symlink())
         for found in scan(path)
     ]
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that is too long, or has a zero byte
-        return False

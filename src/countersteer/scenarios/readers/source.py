@@ -23,6 +23,7 @@ __all__ = [
     "Field",
     "Reader",
     "choose",
+    "exists",
     "fingerprint",
     "head",
     "numbered",
@@ -60,6 +61,14 @@ class Reader(Generic[T]):
     matches: Callable[[Path], bool]
     read: Callable[[Path], T]
     drives: Callable[[Path], list[Path]] = lambda path: [path]
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there; a name that no file can have is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte
+        return False
 
 
 def numbered(path: Path, count: int) -> list[Path]:

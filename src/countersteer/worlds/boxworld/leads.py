@@ -10,6 +10,7 @@ from torch import Tensor
 
 from countersteer.geometry import boxes
 from countersteer.scenarios.scenario import SignalState
+from countersteer.tensors import as_array
 from countersteer.worlds.boxworld.engine import Engine
 from countersteer.worlds.boxworld.paths import LEAD_RANGE, route_reference
 from countersteer.worlds.boxworld.scenes import SceneBank
@@ -41,9 +42,7 @@ def look_ahead(bank: SceneBank, state: BoxWorldState, engine: Engine = Engine.AU
     outputs = torch.empty_like(state.arc), torch.empty_like(state.arc), torch.empty_like(state.arc)
     arrays = (state.scene, state.tick, state.arc, state.path_offset, state.actor, state.actor_speed)
     scenes = (bank.size, bank.path, bank.path_length, bank.stop_point, bank.light)
-    leads_kernels.look_ahead(
-        *(tensor.detach().contiguous().numpy() for tensor in (*arrays, state.actor_there, *scenes, *outputs))
-    )
+    leads_kernels.look_ahead(*map(as_array, (*arrays, state.actor_there, *scenes, *outputs)))
     return outputs
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from countersteer.geometry.poses import local_from_world, wrap_angle
+from countersteer.tensors import as_array
 from countersteer.worlds.boxworld.scenes import PATH_SPACING, SceneBank
 from countersteer.worlds.interface import PathPoints
 
@@ -28,9 +29,9 @@ def route_at(bank: SceneBank, scene: Tensor, arc: Tensor, offset: Tensor) -> Pat
     from countersteer.worlds.boxworld import paths_kernels
 
     points = PathPoints(arc.new_empty(*arc.shape, 2), arc.new_empty(arc.shape), arc.new_empty(arc.shape))
-    arrays = (bank.path, bank.path_length, scene, arc.contiguous(), offset.contiguous())
+    arrays = (bank.path, bank.path_length, scene, arc, offset)
     outputs = (points.position, points.heading, points.curvature)
-    paths_kernels.route_points(*(tensor.detach().numpy() for tensor in (*arrays, *outputs)))
+    paths_kernels.route_points(*map(as_array, (*arrays, *outputs)))
     return points
 
 

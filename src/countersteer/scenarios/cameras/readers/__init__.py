@@ -18,7 +18,7 @@ from countersteer.scenarios.cameras.readers import (
     plain,
     radiate,
 )
-from countersteer.scenarios.readers.source import Reader
+from countersteer.scenarios.readers.source import Reader, exists
 
 __all__ = ["READERS", "read"]
 
@@ -41,11 +41,7 @@ def read(path: str | Path) -> CameraLog:
         UserError: Nothing is there, no format matches, or what is there is damaged or cannot be true.
     """
     path = Path(path)
-    try:
-        there = path.exists()
-    except (OSError, ValueError):
-        there = False
-    if not there:
+    if not exists(path):
         raise UserError(f"{path} does not exist", fix="check the path")
     for reader in READERS:
         if reader.matches(path):

@@ -20,7 +20,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from countersteer.errors import MissingExtraError, UserError
-from countersteer.tensors import TensorTree
+from countersteer.tensors import TensorTree, as_array
 from countersteer.worlds.boxworld.ground import GroundBank
 from countersteer.worlds.boxworld.rendering.appearance import (
     APPEARANCE_NUMBERS,
@@ -190,27 +190,27 @@ def render(
     kind = picture(outputs.kind, np.uint8)
     instance = picture(outputs.instance, np.int32)
     kernels.draw_images(
-        _array(bank.cells, np.uint8).view(np.int32).reshape(-1),
-        _array(bank.tile, np.int32),
-        _array(bank.tile_start, np.int64),
-        _array(bank.cell_shape, np.int64),
-        _array(bank.origin, np.float64),
-        _array(bank.resolution, np.float64),
-        _array(views.scene, np.int64),
-        _array(views.world, np.int64),
-        _array(views.position, np.float64),
-        _array(views.rotation, np.float64),
-        _array(views.focal, np.float64),
-        _array(views.ego_slot, np.int64),
-        _array(boxes.center, np.float64),
-        _array(boxes.heading, np.float64),
-        _array(boxes.size, np.float32),
-        _array(boxes.kind, np.int64),
-        _array(boxes.instance, np.int64),
-        _array(boxes.colour, np.int64),
-        _array(boxes.present, np.bool_),
-        _array(looks_of(appearance), np.float32),
-        _array(appearance.colours, np.float32),
+        as_array(bank.cells, np.uint8).view(np.int32).reshape(-1),
+        as_array(bank.tile, np.int32),
+        as_array(bank.tile_start, np.int64),
+        as_array(bank.cell_shape, np.int64),
+        as_array(bank.origin, np.float64),
+        as_array(bank.resolution, np.float64),
+        as_array(views.scene, np.int64),
+        as_array(views.world, np.int64),
+        as_array(views.position, np.float64),
+        as_array(views.rotation, np.float64),
+        as_array(views.focal, np.float64),
+        as_array(views.ego_slot, np.int64),
+        as_array(boxes.center, np.float64),
+        as_array(boxes.heading, np.float64),
+        as_array(boxes.size, np.float32),
+        as_array(boxes.kind, np.int64),
+        as_array(boxes.instance, np.int64),
+        as_array(boxes.colour, np.int64),
+        as_array(boxes.present, np.bool_),
+        as_array(looks_of(appearance), np.float32),
+        as_array(appearance.colours, np.float32),
         decal_table(),
         noise_table(),
         width,
@@ -226,10 +226,6 @@ def render(
         kind=torch.from_numpy(kind) if outputs.kind else None,
         instance=torch.from_numpy(instance) if outputs.instance else None,
     )
-
-
-def _array(tensor: Tensor, dtype: type) -> ndarray:
-    return np.ascontiguousarray(tensor.detach().numpy(), dtype)
 
 
 def _check_sizes(bank: GroundBank, views: Views, boxes: Boxes, appearance: Appearance) -> torch.device:

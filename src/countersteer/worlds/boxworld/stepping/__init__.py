@@ -6,13 +6,12 @@ and is differentiable; `BoxWorldSpec.engine` can choose otherwise.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from numpy import ndarray
 from torch import Tensor
 
 from countersteer.errors import UserError
-from countersteer.tensors import TensorTree
+from countersteer.tensors import TensorTree, as_array
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.bicycle import VehicleState
 from countersteer.vehicles.jerk import JerkSpec
@@ -106,8 +105,8 @@ def advance(
         kernels.Scenes(*(bank.arrays[name] for name in kernels.Scenes._fields)),
         kernels.Ground(*(getattr(ground, name).numpy() for name in kernels.Ground._fields)),
         kernels.State(*_arrays(kernels.State._fields, state, state.cars, state.params)),
-        _array(turn),
-        _array(push),
+        as_array(turn),
+        as_array(push),
         kernels.State(*_arrays(kernels.State._fields, after, after.cars, after.params)),
         kernels.Found(*_arrays(kernels.Found._fields, events)),
     )
@@ -149,8 +148,4 @@ def _arrays(names: tuple[str, ...], *trees: TensorTree) -> list[ndarray]:
     leaves: dict[str, Tensor] = {}
     for tree in reversed(trees):
         leaves |= vars(tree)
-    return [_array(leaves[name]) for name in names]
-
-
-def _array(tensor: Tensor) -> ndarray:
-    return np.ascontiguousarray(tensor.detach().numpy())
+    return [as_array(leaves[name]) for name in names]

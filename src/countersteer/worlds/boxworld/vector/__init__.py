@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from countersteer.errors import UserError
-from countersteer.tensors import TensorTree
+from countersteer.tensors import TensorTree, as_array
 from countersteer.worlds.boxworld.engine import Engine, compiled
 from countersteer.worlds.boxworld.vector.roads import RoadBank
 
@@ -266,12 +266,12 @@ def observe(
         _array(actors.pose),
         *_course(actors.pose[..., 2]),
         *map(_array, (actors.speed, actors.size)),
-        _array(actors.kind, np.int64),
-        _array(actors.present, np.bool_),
+        as_array(actors.kind, np.int64),
+        as_array(actors.present, np.bool_),
         _array(lights.point),
         *_course(lights.heading),
-        _array(lights.state, np.int64),
-        _array(scene, np.int64),
+        as_array(lights.state, np.int64),
+        as_array(scene, np.int64),
         roads.origin.numpy(),
         *roads.lanes.arrays(),
         *roads.edges.arrays(),
@@ -284,8 +284,8 @@ def observe(
     return torch.from_numpy(vector)
 
 
-def _array(tensor: Tensor, dtype: type = np.float32) -> np.ndarray:
-    return np.ascontiguousarray(tensor.detach().numpy(), dtype)
+def _array(tensor: Tensor) -> np.ndarray:
+    return as_array(tensor, np.float32)
 
 
 def _course(heading: Tensor) -> tuple[np.ndarray, np.ndarray]:
