@@ -14,15 +14,21 @@ from torch import Tensor
 from countersteer.drivers.choice import ChoiceDriver
 from countersteer.drivers.driving import Driving, roll_out
 from countersteer.drivers.expert import ExpertDriver
+from countersteer.drivers.policy import PolicyDriver
+from countersteer.drivers.roles import RolesDriver
 from countersteer.environments.rewards import Coefficients, ProductReward, StyleReward
 from countersteer.errors import UserError
 from countersteer.evaluation.population import drive_population
 from countersteer.experts.recovery import RecoveryExpert
+from countersteer.experts.teacher import drive_ahead
 from countersteer.objectives.ppo import PPO, Choices, generalised_advantages
 from countersteer.policies.interface import Policy, PolicyOutput
-from countersteer.policies.teacher import NoMemory, TeacherSpec
+from countersteer.policies.teacher import NoMemory, Teacher, TeacherSpec
 from countersteer.recipes.self_play import roads, self_play_teacher, self_play_world
 from countersteer.tensors import TensorTree
+from countersteer.vehicles.jerk import JerkSpec
+from countersteer.vehicles.plans import Action, Plan, PlanSpec
+from countersteer.vehicles.trackers import LQR
 from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.boxworld.world import BoxWorld
 from countersteer.worlds.interface import Cause, EgoMotion, Events, Intent, Observation, SensorReading, Truth
@@ -396,6 +402,72 @@ def test_worlds_begin_anew_when_few_are_left_and_their_last_tick_is_truncated(wo
     reward = torch.cat([tick.reward for tick in ticks if tick.reward is not None]).unflatten(1, (8, 6))
     assert (reward[~alive] == 0.0).all()
     assert reward.isfinite().all()
+
+
+# --- the fork and the student -------------------------------------------------------------------
+
+
+def steady(world: BoxWorld, choice: int) -> Teacher:
+    """A teacher that always takes one choice."""
+    torch.manual_seed(0)
+    assert world.spec.vector is not None
+    teacher = TeacherSpec(vector=world.spec.vector, item=8, hidden=16).build()
+    with torch.no_grad():
+        teacher.actor.weight.zero_()
+        teacher.actor.bias.zero_()
+        teacher.actor.bias[choice] = 5.0
+    return teacher.eval()
+
+
+def test_a_fork_driven_straight_on_is_a_straight_label_and_leaves_the_world_alone(world: BoxWorld):
+    world.reset(torch.ones(8, dtype=torch.bool), world.draw_starts(torch.arange(8)))
+    before, truth = world.save(), world.truth()
+    jerk = JerkSpec()
+    coast = jerk.longitudinal.index(0.0) * len(jerk.lateral) + jerk.lateral.index(0.0)
+    label = drive_ahead(steady(world, coast), world, PlanSpec(points=4, interval=0.5))
+    assert label.choice is not None
+    assert (label.choice == coast).all()
+    times = torch.tensor([0.5, 1.0, 1.5, 2.0])
+    on = label.valid & (truth.curvature.abs() < 1e-4) & (truth.speed > 2.0)
+    assert on.any()
+    torch.testing.assert_close(
+        label.plan.position[on][..., 0], truth.speed[on][:, None] * times, rtol=0.02, atol=0.1
+    )
+    assert label.plan.position[on][..., 1].abs().max() < 0.3
+    after = world.save()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_labels_that_fail_or_are_of_cars_that_have_ended_do_not_count(world: BoxWorld):
+    world.reset(torch.ones(8, dtype=torch.bool), world.draw_starts(torch.arange(8)))
+    hard_left = 2 * len(JerkSpec().lateral) + JerkSpec().lateral.index(4.0)
+    label = drive_ahead(steady(world, hard_left), world, PlanSpec(points=8, interval=0.5))
+    fast = world.truth().speed > 6.0
+    assert fast.any()
+    assert not label.valid[fast].any()  # 4 m/s^3 to the left for four seconds: into the field
+    assert not label.valid[~world.alive()].any()
+
+
+def test_the_ego_tracks_its_plan_and_the_others_take_their_choice(world: BoxWorld):
+    world.reset(torch.ones(8, dtype=torch.bool), world.draw_starts(torch.arange(8)))
+    spec, jerk = PlanSpec(points=8, interval=0.5), JerkSpec()
+    ahead = 5.0 * spec.times().expand(8, 6, -1)
+    plan = Plan(torch.stack([ahead, 0.02 * ahead**2], -1), 0.04 * ahead, torch.full_like(ahead, 5.0))
+    logits = torch.zeros(8, 6, jerk.choices)
+    logits[..., 2] = 1.0
+    output = PolicyOutput(plan, None, logits=logits)
+    roles = RolesDriver(PolicyDriver(LQR(), spec), ChoiceDriver(jerk, greedy=True))
+    tick = torch.zeros(8, dtype=torch.long)
+    decision, _ = roles.act(output, None, world, None, tick, 1.0, 0)
+    tracked, _ = PolicyDriver(LQR(), spec).act(output, None, world, None, tick, 1.0, 0)
+    chosen = world.command(jerk.action(torch.full((8, 6), 2)))
+    assert isinstance(decision.action, Action)
+    assert isinstance(tracked.action, Action)
+    for name in ("curvature", "acceleration"):
+        got, ego, others = (getattr(a, name) for a in (decision.action, tracked.action, chosen))
+        assert torch.equal(got[:, 0], ego[:, 0])
+        assert torch.equal(got[:, 1:], others[:, 1:])
+    assert decision.policy_drove.all()
 
 
 # --- learning -----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ __all__ = ["main"]
 
 _DEMO = ("clone", "perturb", "on_policy", "blind")
 _RECIPES = dict.fromkeys(_DEMO, "closed_loop") | dict.fromkeys(
-    ("self_play_teacher", "self_play", "self_play_clone"), "self_play"
+    ("self_play_teacher", "self_play", "self_play_single", "self_play_clone"), "self_play"
 )
 """Modules of `countersteer.recipes` by recipe."""
 _SUITES = ("lane_keeping", "lane_change", "recorded")

@@ -89,12 +89,13 @@ def drive_ahead(
     failed = ~begin.alive
     arrived = torch.zeros_like(failed)
     since = torch.zeros_like(begin.speed)
-    positions, headings, speeds = [], [], []
+    positions, headings, speeds, choices = [], [], [], []
     for tick in range(round(every) * spec.points):
         seen = teacher.encode(twin.observe(("vector",)))
         answer = teacher.act(seen, memory, condition)
         assert answer.logits is not None
-        events = twin.step(teacher.spec.jerk.action(answer.logits.argmax(-1)))
+        choices.append(answer.logits.argmax(-1))
+        events = twin.step(teacher.spec.jerk.action(choices[-1]))
         reached = events.terminated & (events.cause == Cause.GOAL)
         failed = failed | (events.terminated & ~reached)
         # Where the recording is over, so is what is known of the others; the car goes on as it was.
@@ -113,4 +114,4 @@ def drive_ahead(
         begin.heading[..., None].expand_as(heading),
     )
     plan = Plan(local, wrap_angle(heading - begin.heading[..., None]), speed)
-    return Label(plan, ~failed)
+    return Label(plan, ~failed, choices[0])

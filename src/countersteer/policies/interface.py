@@ -48,14 +48,14 @@ class PolicyOutput(TensorTree):
 
     Attributes:
         plan: What to drive; None from a policy that answers with choices only.
-        memory: What to hand back at the next tick.
+        memory: What to hand back at the next tick; None with answers along a whole stretch of driving.
         hypotheses: The distribution the plan was taken from, if there is one.
         logits: Unnormalised log-probability of each choice of a discrete set of actions, if it has one.
         value: Expected return, if the policy has a critic.
     """
 
     plan: Plan | None
-    memory: TensorTree
+    memory: TensorTree | None
     hypotheses: Hypotheses | None = None
     logits: Float[Tensor, "*batch choice"] | None = None
     value: Float[Tensor, "*batch"] | None = None

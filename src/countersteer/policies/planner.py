@@ -64,6 +64,7 @@ class PlannerSpec(PolicySpec):
         hidden: Width of the layers that plan.
         motion_dropout: Probability, in training mode, that a sample sees nothing of its motion but its speed.
         target_points: Target points of the intent that it reads; 0 ignores them, given or not.
+        choices: Discrete actions that it gives odds of beside its plans, such as `JerkSpec.choices`; 0 for none.
         blind: Sees the mean image instead of every picture; a baseline for how far motion and intent lead.
 
     Raises:
@@ -82,6 +83,7 @@ class PlannerSpec(PolicySpec):
     hidden: int = 256
     motion_dropout: float = 0.5
     target_points: int = 0
+    choices: int = 0
     blind: bool = False
 
     def __post_init__(self) -> None:
@@ -187,6 +189,7 @@ class Planner(Policy):
             nn.ReLU(inplace=True),
         )
         self.answer = nn.Linear(spec.hidden, answers)
+        self.choose = nn.Linear(spec.hidden, spec.choices) if spec.choices else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -194,6 +197,8 @@ class Planner(Policy):
                     nn.init.zeros_(module.bias)
         with torch.no_grad():  # nearly straight on at first, yet no two hypotheses alike
             self.answer.weight.mul_(0.01)
+            if self.choose is not None:
+                self.choose.weight.mul_(0.01)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     @torch.no_grad()
@@ -282,12 +287,10 @@ class Planner(Policy):
         images = torch.cat([memory.images, image[..., None, :]], -2)
         valid = torch.cat([memory.valid, memory.valid.new_ones(*image.shape[:-1], 1)], -1)
         seen = [self.spec.memory_ticks - back * self.spec.stride for back in self.spec.look_back]
-        hypotheses = self._plan(images[..., seen, :], valid[..., seen], state)
-        return PolicyOutput(
-            hypotheses.best(), PlannerMemory(images[..., 1:, :], valid[..., 1:]), hypotheses=hypotheses
-        )
+        answer = self._plan(images[..., seen, :], valid[..., seen], state)
+        return answer.replace(memory=PlannerMemory(images[..., 1:, :], valid[..., 1:]))
 
-    def forward_sequence(self, observations: Observation, first: Bool[Tensor, "*batch time"]) -> Hypotheses:
+    def forward_sequence(self, observations: Observation, first: Bool[Tensor, "*batch time"]) -> PolicyOutput:
         """What `act` would answer along stretches of driving, for training: each frame is encoded once.
 
         Args:
@@ -297,7 +300,8 @@ class Planner(Policy):
                 first `history[-1]` answers may know less than `act` would.
 
         Returns:
-            Hypotheses `[*batch time ...]`. In training mode the motion is dropped for each frame on its own.
+            Answers `[*batch time ...]` without memory. In training mode the motion is dropped for each frame on
+            its own.
         """
         features = self.encode(observations)
         image, state = features[..., : self.spec.features], features[..., self.spec.features :]
@@ -373,15 +377,16 @@ class Planner(Policy):
         images: Float[Tensor, "*batch frame image"],
         valid: Bool[Tensor, "*batch frame"],
         state: Float[Tensor, "*batch state"],
-    ) -> Hypotheses:
-        """Hypotheses from the frames to look at, the oldest first; invalid ones are zero."""
+    ) -> PolicyOutput:
+        """The answer from the frames to look at, the oldest first; invalid ones are zero. Without memory."""
         batch, spec = state.shape[:-1], self.spec
         speed = state[..., :1] * _SPEED
         if self.training and spec.motion_dropout > 0.0:
             history = slice(1, 1 + self._history)
             keep = torch.rand(*batch, 1, device=state.device) >= spec.motion_dropout
             state = torch.cat([state[..., :1], state[..., history] * keep, state[..., history.stop :]], -1)
-        answer = self.answer(self.head(torch.cat([images.flatten(-2), valid.float(), state], -1)))
+        hidden = self.head(torch.cat([images.flatten(-2), valid.float(), state], -1))
+        answer = self.answer(hidden)
         curves, logit = answer[..., : -spec.hypotheses], answer[..., -spec.hypotheses :]
         residual, spread = curves.reshape(*batch, spec.hypotheses, spec.plan.points, 8).split(4, -1)
 
@@ -398,9 +403,11 @@ class Planner(Policy):
             ],
             -1,
         )[..., None, :, :]
-        return Hypotheses(
+        hypotheses = Hypotheses(
             location=straight + residual * reach,
             # softplus(-1.5) = 0.2: at first a fifth of the reach.
             scale=self.scale_floor + functional.softplus(spread - 1.5) * reach,
             logit=logit,
         )
+        logits = self.choose(hidden) if self.choose is not None else None
+        return PolicyOutput(hypotheses.best(), None, hypotheses=hypotheses, logits=logits)

@@ -50,7 +50,7 @@ class Learner:
             model.train()
         losses = self.objective.losses(self.models, batch)
         rate = self.learning_rate()
-        logged = {name: float(value) for name, value in losses.diagnostics.items()}
+        logged = {name: value.item() for name, value in losses.diagnostics.items()}
         for name, loss in losses.groups.items():
             optimizer = self.optimizers[name]
             for group in optimizer.param_groups:
