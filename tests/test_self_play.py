@@ -22,8 +22,8 @@ from countersteer.evaluation.population import drive_population
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.experts.teacher import drive_ahead
 from countersteer.objectives.ppo import PPO, Choices, generalised_advantages
-from countersteer.policies.interface import Policy, PolicyOutput
-from countersteer.policies.teacher import NoMemory, Teacher, TeacherSpec
+from countersteer.policies.interface import NoMemory, Policy, PolicyOutput
+from countersteer.policies.teacher import Teacher, TeacherSpec
 from countersteer.recipes.self_play import roads, self_play_teacher, self_play_world
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.jerk import JerkSpec

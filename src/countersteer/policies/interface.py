@@ -16,7 +16,7 @@ from countersteer.vehicles.plans import Plan, PlanSpec
 from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.interface import Observation
 
-__all__ = ["Hypotheses", "Policy", "PolicyOutput", "PolicySpec"]
+__all__ = ["Hypotheses", "NoMemory", "Policy", "PolicyOutput", "PolicySpec"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Hypotheses(TensorTree):
         )
         chosen = self.location.gather(-3, index).squeeze(-3)
         return Plan(chosen[..., :2], chosen[..., 2], chosen[..., 3].clamp(min=0.0))
+
+
+@dataclass(frozen=True)
+class NoMemory(TensorTree):
+    """Memory of a policy that has none."""
 
 
 @dataclass(frozen=True)
