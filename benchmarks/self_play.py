@@ -20,13 +20,12 @@ import torch
 from countersteer.drivers.choice import ChoiceDriver
 from countersteer.drivers.expert import ExpertDriver
 from countersteer.drivers.interface import Decision, Driver
-from countersteer.drivers.policy import PolicyDriver
 from countersteer.environments.rewards import Coefficients
 from countersteer.evaluation.population import Population, drive_population
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.policies.storage import load_policy
 from countersteer.policies.teacher import Teacher
-from countersteer.recipes.self_play import roads, self_play_world
+from countersteer.recipes.self_play import roads, self_play_world, student_driver
 from countersteer.scenarios.sources import ScenarioFolder
 from countersteer.vehicles.plans import Action
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
@@ -88,7 +87,7 @@ def main() -> None:
             spec = dataclasses.replace(
                 base, cameras=policy.spec.cameras, vector=policy.spec.vector, target_points=True
             )
-            rows.append(row(name, drive(spec, PolicyDriver(plan=policy.spec.plan), policy)))
+            rows.append(row(name, drive(spec, student_driver(), policy)))
             continue
         driver = ChoiceDriver(policy.spec.jerk, greedy=True)
         spec = dataclasses.replace(base, vector=policy.spec.vector)

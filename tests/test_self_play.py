@@ -347,9 +347,9 @@ def test_goals_lie_ahead_and_cars_that_end_leave_the_road(world: BoxWorld):
 
 def test_who_keeps_to_its_path_and_its_distance_reaches_its_goal():
     spec = dataclasses.replace(self_play_world(), vector_dropout=(0.0, 0.0))
-    world = spec.build(roads(6, seed=3).load(), 12, 0)
+    world = spec.build(roads(4, seed=3).load(), 5, 0)
     found = drive_population(world, ExpertDriver(), None, RecoveryExpert(), seed=0)
-    assert len(found.cause) > 60
+    assert len(found.cause) > 25
     assert not found.ended_by(Cause.OFF_ROAD, Cause.LOST, Cause.COLLISION, Cause.WRONG_WAY).any()
     assert found.ended_by(Cause.GOAL).mean() > 0.9
 

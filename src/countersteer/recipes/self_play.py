@@ -141,8 +141,8 @@ def self_play(teacher: str = "runs/teacher") -> Recipe:
             TeacherDriver(teacher), student_driver(), expert_share=Linear(1.0, 0.0, (0.0, 0.8)), hold=2.0
         ),
         objective=Imitation(mirror=False),
-        collection=Collection(rounds=6, frames=150_000, drives=32, fewest_alive=0.3),
-        learning=Learning(steps=5_000),
+        collection=Collection(rounds=6, frames=100_000, drives=24, fewest_alive=0.3),
+        learning=Learning(steps=4_000),
     )
 
 
