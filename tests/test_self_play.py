@@ -434,6 +434,9 @@ def test_a_fork_driven_straight_on_is_a_straight_label_and_leaves_the_world_alon
         label.plan.position[on][..., 0], truth.speed[on][:, None] * times, rtol=0.02, atol=0.1
     )
     assert label.plan.position[on][..., 1].abs().max() < 0.3
+    # Whoever always takes one choice may as well be asked half as often.
+    held = drive_ahead(steady(world, coast), world, PlanSpec(points=4, interval=0.5), hold=2)
+    assert torch.equal(held.plan.position, label.plan.position)
     after = world.save()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
