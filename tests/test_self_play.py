@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from countersteer.drivers.choice import ChoiceDriver
-from countersteer.drivers.driving import Driving, roll_out
+from countersteer.drivers.driving import Driving, Rollout, roll_out
 from countersteer.drivers.expert import ExpertDriver
 from countersteer.drivers.policy import PolicyDriver
 from countersteer.drivers.roles import RolesDriver
@@ -23,9 +23,12 @@ from countersteer.experts.recovery import RecoveryExpert
 from countersteer.experts.teacher import drive_ahead
 from countersteer.objectives.ppo import PPO, Choices, generalised_advantages
 from countersteer.policies.interface import NoMemory, Policy, PolicyOutput
+from countersteer.policies.storage import load_policy
 from countersteer.policies.teacher import Teacher, TeacherSpec
 from countersteer.recipes.self_play import roads, self_play_teacher, self_play_world
 from countersteer.tensors import TensorTree
+from countersteer.training.recipe import Collection, Learning, Recipe
+from countersteer.training.run import Progress, train
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, Plan, PlanSpec
 from countersteer.vehicles.trackers import LQR
@@ -563,3 +566,89 @@ def test_small_advantages_are_left_out():
     assert batch.choice.tolist() == [0, 1]
     # Of 1, -0.6, 0.4, -0.1, 0 (the last tick only says what came after): mean 0.14, standard deviation 0.5352.
     assert batch.advantage.tolist() == pytest.approx([0.86 / 0.5352, -0.74 / 0.5352], rel=1e-3)
+
+
+# --- runs ---------------------------------------------------------------------------------------
+
+
+def small_run() -> Recipe:
+    recipe = self_play_teacher()
+    learning = Learning(
+        steps=24, sequences=4, length=12, learning_rate=1e-3, warmup=2, clip=0.5, checkpoint_every=1_000
+    )
+    return dataclasses.replace(
+        recipe,
+        scenarios=roads(2, seed=4),
+        world=dataclasses.replace(self_play_world(4), vector=SMALL),
+        policy=TeacherSpec(vector=SMALL, item=8, hidden=16),
+        collection=Collection.even(4, 4 * 3 * 4 * 15, 3, fewest_alive=0.3),
+        learning=learning,
+    )
+
+
+class Killed(Exception):
+    """Stands for a process that is gone, without a word to the run."""
+
+
+class KillAt(Progress):
+    def __init__(self, step: int):
+        self.step = step
+
+    def learned(self, step: int, steps: int, logged: dict[str, float], samples_per_s: float) -> None:
+        if step == self.step:
+            raise Killed
+
+
+def test_an_on_policy_run_killed_in_its_rounds_and_resumed_is_the_one_that_never_was(tmp_path):
+    """No rollout is on disk: a round is driven again from the weights that it began with, and so is the same."""
+    whole = load_policy(train(small_run(), tmp_path / "whole", seed=1))[0]
+    for resume, step in ((False, 1), (True, 11)):
+        with pytest.raises(Killed):
+            train(small_run(), tmp_path / "killed", seed=1, resume=resume, progress=KillAt(step))
+    resumed = load_policy(train(small_run(), tmp_path / "killed", seed=1, resume=True))[0]
+    for name, leaf in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], leaf), name
+    curves = [
+        [line for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines() if "goal" in line]
+        for run in ("whole", "killed")
+    ]
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == 4
+
+
+def test_settings_that_come_apart_are_stopped_with_a_reason(tmp_path):
+    recipe = small_run()
+    wild = dataclasses.replace(recipe.learning, learning_rate=3.0, warmup=1, steps=200)
+    with pytest.raises(UserError, match=r"come apart|diverged"):
+        train(dataclasses.replace(recipe, learning=wild), tmp_path / "wild", seed=0)
+
+
+def test_a_car_that_is_not_a_number_ends_alone_is_counted_and_not_learned_from(world: BoxWorld):
+    objective = self_play_teacher().objective
+    assert isinstance(objective, PPO)
+    outcomes = []
+    for broken in (False, True):
+        driving = Driving(
+            world, ChoiceDriver(), FixedOdds(torch.zeros(12)), None, 0, 1.0, objective.reward,
+            objective.coefficients,
+        )  # fmt: skip
+        ticks = []
+        for number, tick in enumerate(roll_out(driving, 6, first_drive=0, version=0)):
+            ticks.append(tick)
+            if number == 2 and broken:
+                slot = int(world.alive()[0].nonzero()[0, 0])
+                position = world.state.cars.position.clone()
+                position[0, slot] = math.nan
+                world.state = world.state.replace(cars=world.state.cars.replace(position=position))
+        outcomes.append(Rollout.cat(ticks))
+    plain, one_gone = outcomes
+    gone = one_gone.cause == Cause.NUMERIC
+    assert int((gone & one_gone.terminated).sum()) == 1
+    assert one_gone.outcomes()["numeric"] > 0.0
+    assert plain.outcomes()["numeric"] == 0.0
+    # Cars of the seven other worlds drive on to the bit.
+    others = slice(6, None)
+    assert torch.equal(plain.reward[:, others], one_gone.reward[:, others])
+    steps = objective.prepare(one_gone[:, :].map(lambda leaf: leaf.movedim(0, 1)))
+    assert steps.advantage.isfinite().all()
+    assert steps.target.isfinite().all()

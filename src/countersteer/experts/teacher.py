@@ -84,10 +84,10 @@ def drive_ahead(
         condition: What each car is asked for; None for the teacher's default.
         hold: Ticks that each choice is kept.
     """
-    if condition is None:
-        condition = teacher.spec.coefficients.middle(world.batch, world.agents)
     twin = world.fork(torch.arange(world.batch))
     begin = twin.truth()
+    if condition is None:
+        condition = teacher.spec.coefficients.middle(*begin.speed.shape, device=begin.speed.device)
     memory = teacher.initial_memory((twin.batch, twin.agents))
     every = spec.interval / twin.dt
     if abs(every - round(every)) > 1e-6:
