@@ -126,6 +126,11 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run_folder", metavar="RUN", type=Path)
     report.add_argument("--out", type=Path, help="default: RUN/report.html")
 
+    export = command("export", _export, "Write a run's policy as an ONNX file, checked against PyTorch.")
+    export.add_argument("run_folder", metavar="RUN", type=Path, help="run folder or policy file")
+    export.add_argument("--out", type=Path, required=True, help="the file, for example policy.onnx")
+    export.add_argument("--json", type=Path, help="write what was measured here")
+
     bench = command("bench", _bench, "Time boxworld: a tick with a vector observation, pictures, and both.")
     bench.add_argument("--stages", nargs="+", choices=_STAGES, default=list(_STAGES))
     bench.add_argument("--scenes", type=Path, help="folder of recorded scenes (default: generated junctions)")
@@ -157,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     realism.add_argument("--json", type=Path)
 
-    for reads in (drive, evaluate, compare, report):
+    for reads in (drive, evaluate, compare, report, export):
         reads.add_argument(
             "--recipe",
             metavar="FILE.py:FUNCTION",
@@ -415,6 +420,29 @@ def _drive(known: argparse.Namespace) -> int:
 
     verdict = film_drive(known.policy, known.out, known.start, _modules(known.recipe))
     print(f"wrote {known.out}: {verdict}")
+    return 0
+
+
+# --- elsewhere ----------------------------------------------------------------------------------
+
+
+def _export(known: argparse.Namespace) -> int:
+    from countersteer.policies.storage import load_policy
+    from countersteer.serving.export import export_policy
+
+    policy, written = load_policy(known.run_folder, _modules(known.recipe))
+    kept = {name: written[name] for name in ("recipe", "seed", "environment")}
+    exported = export_policy(policy, known.out, kept)
+    for title, values in (("inputs", exported.inputs), ("outputs", exported.outputs)):
+        print(title)
+        for name, kind in values.items():
+            print(f"  {name:24} {kind}")
+    print(
+        f"differs from PyTorch by {exported.largest_difference:.1e} at most, over {exported.compared} observations; "
+        f"one takes {exported.onnx_ms:.2f} ms, {exported.torch_ms:.2f} ms in PyTorch (one thread)"
+    )
+    print(f"wrote {known.out}")
+    _write_json(known.json, exported.to_json())
     return 0
 
 
