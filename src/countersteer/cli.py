@@ -131,6 +131,14 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--out", type=Path, required=True, help="the file, for example policy.onnx")
     export.add_argument("--json", type=Path, help="write what was measured here")
 
+    serve = command("serve", _serve, "Drive AlpaSim's car with a run's policy, over gRPC.")
+    serve.add_argument("run_folder", metavar="RUN", type=Path, help="run folder or policy file")
+    serve.add_argument("--port", type=int, default=50051, help="0 for a free one (default %(default)s)")
+    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for everybody (default %(default)s)")
+    serve.add_argument(
+        "--set-speed", type=float, default=10.0, help="asked for by the passenger, m/s (default %(default)s)"
+    )
+
     bench = command("bench", _bench, "Time boxworld: a tick with a vector observation, pictures, and both.")
     bench.add_argument("--stages", nargs="+", choices=_STAGES, default=list(_STAGES))
     bench.add_argument("--scenes", type=Path, help="folder of recorded scenes (default: generated junctions)")
@@ -162,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     realism.add_argument("--json", type=Path)
 
-    for reads in (drive, evaluate, compare, report, export):
+    for reads in (drive, evaluate, compare, report, export, serve):
         reads.add_argument(
             "--recipe",
             metavar="FILE.py:FUNCTION",
@@ -443,6 +451,30 @@ def _export(known: argparse.Namespace) -> int:
     )
     print(f"wrote {known.out}")
     _write_json(known.json, exported.to_json())
+    return 0
+
+
+def _serve(known: argparse.Namespace) -> int:
+    import signal
+    import threading
+
+    import torch
+
+    from countersteer.policies.storage import load_policy
+    from countersteer.serving.alpasim import serving
+
+    if not 0.0 < known.set_speed < 100.0:
+        raise UserError(
+            "nobody drives at this speed", got=known.set_speed, expected="m/s, above 0, below 100"
+        )
+    policy, written = load_policy(known.run_folder, _modules(known.recipe))
+    torch.set_num_threads(1)  # sessions share the cores
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    name = f"{written['recipe']} seed {written['seed']}"
+    with serving(policy, name, set_speed=known.set_speed, host=known.host, port=known.port) as (port, _):
+        print(f"{name} drives at {known.host}:{port}; ctrl-c ends it", flush=True)
+        stop.wait()
     return 0
 
 

@@ -72,6 +72,7 @@ class RigCamera:
         pixels_of_angle: tuple[float, ...],
         largest_angle: float,
         ego_from_camera: Float[ndarray, "4 4"],
+        shear: tuple[float, float, float] = (1.0, 0.0, 0.0),
     ) -> RigCamera:
         """A wide camera whose distance from the centre [px] is a polynomial of the angle from its axis [rad].
 
@@ -81,8 +82,10 @@ class RigCamera:
             pixels_of_angle: Coefficients, the constant first.
             largest_angle: Up to which the lens looks [rad].
             ego_from_camera: As in the class.
+            shear: c, d, e of the matrix [[c, d], [e, 1]] that offsets from the centre pass.
         """
-        return cls(width, height, ego_from_camera, partial(_f_theta, center, pixels_of_angle, largest_angle))
+        lens = partial(_f_theta, center, pixels_of_angle, largest_angle, shear)
+        return cls(width, height, ego_from_camera, lens)
 
 
 def _pinhole(intrinsics: Intrinsics, distortion: Distortion | None, rays: ndarray) -> ndarray:
@@ -104,12 +107,18 @@ def _pinhole(intrinsics: Intrinsics, distortion: Distortion | None, rays: ndarra
 
 
 def _f_theta(
-    center: tuple[float, float], pixels_of_angle: tuple[float, ...], largest_angle: float, rays: ndarray
+    center: tuple[float, float],
+    pixels_of_angle: tuple[float, ...],
+    largest_angle: float,
+    shear: tuple[float, float, float],
+    rays: ndarray,
 ) -> ndarray:
     aside = np.linalg.norm(rays[:, :2], axis=1)
     angle = np.arctan2(aside, rays[:, 2])
     radius = np.polynomial.polynomial.polyval(angle, pixels_of_angle)
-    pixels = np.array(center) + rays[:, :2] / np.maximum(aside, 1e-12)[:, None] * radius[:, None]
+    c, d, e = shear
+    offset = rays[:, :2] / np.maximum(aside, 1e-12)[:, None] * radius[:, None]
+    pixels = np.array(center) + offset @ np.array([[c, d], [e, 1.0]]).T
     return np.where((angle <= largest_angle)[:, None], pixels, np.nan)
 
 
