@@ -35,7 +35,8 @@ def metadrive_lane_keeping(traffic: float = 0.0, *, own_camera: bool = False) ->
     """
     ours = lane_keeping()
     lanes = [
-        _lane(case.id.split("-")[0], k, 1 + k % 3, k % (1 + k % 3), traffic) for k, case in enumerate(ours.cases)
+        _lane(case.id.split("-")[0], k, 1 + k % 3, k % (1 + k % 3), traffic)
+        for k, case in enumerate(ours.cases)
     ]
     return _suite(ours, scenarios_on(lanes), ours.cases, traffic, own_camera)
 
@@ -68,7 +69,8 @@ def _suite(
         name=name + ("_own_camera" if own_camera else ""),
         world=MetaDriveSpec(**fields, own_camera=own_camera),
         cases=tuple(
-            dataclasses.replace(case, scenario=scenario) for case, scenario in zip(cases, scenarios, strict=True)
+            dataclasses.replace(case, scenario=scenario)
+            for case, scenario in zip(cases, scenarios, strict=True)
         ),
     )
 

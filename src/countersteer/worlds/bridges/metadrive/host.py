@@ -13,16 +13,15 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.geometry.cameras import Camera
 
-__all__ = ["TICK", "Answer", "Hosts", "describe"]
+__all__ = ["TICK", "Answer", "Hosts"]
 
 TICK = 0.1
 """Of MetaDrive: five steps of its physics, 0.02 s each."""
@@ -44,16 +43,21 @@ class Answer:
 
 
 class Hosts:
-    """One MetaDrive for each drive.
+    """One MetaDrive for each drive. Building its maps takes seconds a road, so hosts that are done are kept.
 
     Args:
         roads: Settings of the road of each drive.
         cameras: That MetaDrive itself is to draw.
     """
 
+    _idle: ClassVar[list[Hosts]] = []
+
     def __init__(self, roads: Sequence[dict[str, Any]], cameras: tuple[Camera, ...] = ()):
         _needed()
-        context = _context()
+        self.key = repr((list(roads), cameras))
+        context = multiprocessing.get_context("forkserver")
+        # A server that has loaded MetaDrive once forks the others, which share its memory.
+        context.set_forkserver_preload([f"{__package__}.simulation"])
         self._pipes: list[Connection] = []
         processes = []
         for road in roads:
@@ -63,9 +67,25 @@ class Hosts:
             theirs.close()
             self._pipes.append(mine)
             processes.append(process)
-        self._end = weakref.finalize(self, _close, list(self._pipes), processes)
+        self._end = weakref.finalize(self, _close, self._pipes, processes)
         for pipe in self._pipes:
             _receive(pipe)
+
+    @classmethod
+    def take(cls, roads: Sequence[dict[str, Any]], cameras: tuple[Camera, ...] = ()) -> Hosts:
+        """Those of these roads that nobody uses, or new ones. `give_back` them."""
+        key = repr((list(roads), cameras))
+        for hosts in cls._idle:
+            if hosts.key == key:
+                cls._idle.remove(hosts)
+                return hosts
+        return cls(roads, cameras)
+
+    def give_back(self) -> None:
+        """Keep them for the next who drives on these roads; the oldest of three sets is closed."""
+        self._idle.append(self)
+        if len(self._idle) > 2:
+            self._idle.pop(0).close()
 
     def close(self) -> None:
         """End the processes."""
@@ -78,30 +98,9 @@ class Hosts:
         return [_receive(self._pipes[row]) for row in rows]
 
 
-def describe(roads: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Maps of roads: features (name, kind, points), centre lines of the lanes from the left, sizes, traffic."""
-    _needed()
-    context = _context()
-    mine, theirs = context.Pipe()
-    process = context.Process(target=_describe, args=(theirs, list(roads)), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        return _receive(mine)
-    finally:
-        _close([mine], [process])
-
-
 def _needed() -> None:
     if importlib.util.find_spec("metadrive") is None:
         raise MissingExtraError("metadrive-simulator", "bridges")
-
-
-def _context() -> Any:
-    # A server that has loaded MetaDrive once forks the others, which share its memory.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([f"{__package__}.simulation"])
-    return context
 
 
 def _receive(pipe: Connection) -> Any:
@@ -111,7 +110,10 @@ def _receive(pipe: Connection) -> Any:
         good, content = False, "its process ended"
     if not good:
         raise UserError(
-            "MetaDrive failed", got=content, expected="an answer", fix="see docs/formats.md on MetaDrive's assets"
+            "MetaDrive failed",
+            got=content,
+            expected="an answer",
+            fix="see docs/formats.md on MetaDrive's assets",
         )
     return content
 
@@ -127,12 +129,6 @@ def _close(pipes: list[Connection], processes: list[Any]) -> None:
 
 
 # --- in the other process ---------------------------------------------------------------------------
-
-
-def _describe(pipe: Connection, roads: list[dict[str, Any]]) -> None:
-    from countersteer.worlds.bridges.metadrive import simulation
-
-    _answer(pipe, lambda: [simulation.described(road) for road in roads])
 
 
 def _serve(pipe: Connection, road: dict[str, Any], cameras: tuple[Camera, ...]) -> None:

@@ -24,9 +24,9 @@ from countersteer.scenarios.scenario import (
     Tracks,
 )
 from countersteer.storage import serialise
-from countersteer.worlds.bridges.metadrive import host
+from countersteer.worlds.bridges.metadrive.host import Hosts
 
-__all__ = ["Bend", "Road", "Straight", "road_of", "scenarios_on"]
+__all__ = ["Bend", "Lane", "Road", "Straight", "road_of", "scenarios_on"]
 
 _RATE = 10  # of the log [Hz]
 _LINES = {
@@ -127,7 +127,10 @@ def scenarios_on(lanes: Sequence[Lane], duration: float = 20.0) -> list[Scenario
     Raises:
         MissingExtraError: MetaDrive is not installed.
     """
-    described = host.describe([lane.road.settings() for lane in lanes])
+    hosts = Hosts.take([lane.road.settings() for lane in lanes])
+    rows = range(len(lanes))
+    described = hosts.ask(rows, [("describe",) for _ in rows])
+    hosts.give_back()
     return [_scenario(lane, said, duration) for lane, said in zip(lanes, described, strict=True)]
 
 

@@ -20,7 +20,7 @@ from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.cameras import Camera
 from countersteer.worlds.bridges.metadrive.host import TICK, Answer
 
-__all__ = ["Simulation", "described"]
+__all__ = ["Simulation"]
 
 # Measured at 5 to 15 m/s: acceleration at full throttle, deceleration with no pedal, and what the brake adds to that
 # for each tenth of it, tenfold [m/s^2].
@@ -109,34 +109,6 @@ def _camera_settings(cameras: tuple[Camera, ...]) -> dict[str, Any]:
     }
 
 
-def described(road: dict[str, Any]) -> dict[str, Any]:
-    """See `host.describe`."""
-    environment = _environment(road)
-    try:
-        environment.reset(seed=road["seed"])
-        network, stops = environment.current_map.road_network, environment.agent.navigation.checkpoints
-        lanes = []
-        for number in range(road["lane_num"]):
-            pieces = [network.graph[a][b][number].get_polyline(1.0) for a, b in zip(stops, stops[1:], strict=False)]
-            line = np.concatenate(pieces)
-            apart = np.hypot(*np.diff(line, axis=0).T)
-            lanes.append(line[np.concatenate([[True], apart > 1e-3])])
-        features = [
-            (str(name), str(feature["type"]), np.asarray(feature["polyline"], float))
-            for name, feature in environment.current_map.get_map_features(1.0).items()
-            if "polyline" in feature
-        ]
-        car = environment.agent
-        others = [
-            (*other.position, other.heading_theta, other.LENGTH, other.WIDTH, other.HEIGHT)
-            for other in _others(environment)
-        ]
-        size = (car.LENGTH, car.WIDTH, car.HEIGHT)
-        return {"lanes": lanes, "features": features, "others": others, "ego_size": size}
-    finally:
-        environment.close()
-
-
 def _others(environment: Any) -> list[Any]:
     """Traffic in the order it was made in, which its seed decides."""
     return [car for car in environment.engine.traffic_manager.vehicles if car is not environment.agent]
@@ -151,7 +123,34 @@ class Simulation:
     """
 
     def __init__(self, road: dict[str, Any], cameras: tuple[Camera, ...]):
-        self.environment, self.cameras, self.seed = _environment(road, cameras), cameras, road["seed"]
+        self.environment, self.cameras = _environment(road, cameras), cameras
+        self.seed, self.lanes = road["seed"], road["lane_num"]
+
+    def describe(self) -> dict[str, Any]:
+        """Features of the map (name, kind, points), the lanes' centre lines from the left, traffic, sizes."""
+        environment = self.environment
+        environment.reset(seed=self.seed)
+        network, stops = environment.current_map.road_network, environment.agent.navigation.checkpoints
+        lanes = []
+        for number in range(self.lanes):
+            pieces = [
+                network.graph[a][b][number].get_polyline(1.0) for a, b in zip(stops, stops[1:], strict=False)
+            ]
+            line = np.concatenate(pieces)
+            apart = np.hypot(*np.diff(line, axis=0).T)
+            lanes.append(line[np.concatenate([[True], apart > 1e-3])])
+        features = [
+            (str(name), str(feature["type"]), np.asarray(feature["polyline"], float))
+            for name, feature in environment.current_map.get_map_features(1.0).items()
+            if "polyline" in feature
+        ]
+        others = [
+            (*other.position, other.heading_theta, other.LENGTH, other.WIDTH, other.HEIGHT)
+            for other in _others(environment)
+        ]
+        car = environment.agent
+        size = (car.LENGTH, car.WIDTH, car.HEIGHT)
+        return {"lanes": lanes, "features": features, "others": others, "ego_size": size}
 
     def place(self, x: float, y: float, heading: float, speed: float) -> Answer:
         """Begin anew, with the car's middle here, rolling."""
@@ -196,7 +195,9 @@ class Simulation:
         import cv2
 
         car, sensor = self.environment.agent, self.environment.engine.get_sensor(camera.name)
-        sensor.lens.setFov(math.degrees(camera.fov), math.degrees(2 * math.atan(camera.height / 2 / camera.focal)))
+        sensor.lens.setFov(
+            math.degrees(camera.fov), math.degrees(2 * math.atan(camera.height / 2 / camera.focal))
+        )
         ahead = camera.position[0] - rear_axle_to_center(car.LENGTH)
         # Panda's axes: right, forward, up; heading counter-clockwise, pitch up.
         place = (-camera.position[1], ahead, camera.position[2])

@@ -8,6 +8,7 @@ displacements, nothing to save.
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -90,9 +91,9 @@ class MetaDriveWorld(BoxWorld):
                 expected=f"ticks of {TICK} s, one car a drive, its own traffic, no jerk, a drive for each scenario",
                 fix="set these fields of MetaDriveSpec",
             )
-        self.hosts = Hosts(
-            [road_of(scenario).settings() for scenario in scenarios], spec.cameras if spec.own_camera else ()
-        )
+        roads = [road_of(scenario).settings() for scenario in scenarios]
+        self.hosts = Hosts.take(roads, spec.cameras if spec.own_camera else ())
+        weakref.finalize(self, self.hosts.give_back)
         self._own_camera = spec.own_camera
         self._pictures: list[tuple[np.ndarray, ...]] = [()] * batch
         super().__init__(spec, scenarios, batch, seed, device)
@@ -111,9 +112,7 @@ class MetaDriveWorld(BoxWorld):
         super().reset(mask, starts)
         middle = self.state.actor[rows, 0]
         speed = self.state.cars.speed[rows, 0]
-        messages = [
-            ("place", *pose, v) for pose, v in zip(middle.tolist(), speed.tolist(), strict=True)
-        ]
+        messages = [("place", *pose, v) for pose, v in zip(middle.tolist(), speed.tolist(), strict=True)]
         self._hear(rows, self.hosts.ask(rows, messages))
 
     def step(self, action: Action | JerkAction) -> Events:
@@ -128,13 +127,9 @@ class MetaDriveWorld(BoxWorld):
         commands = torch.cat([asked[:, None, None], cars.commands[..., :-1, :]], -2)
         running = before.alive.any(1).long()
         tick = torch.minimum(before.tick + running, self.bank.ticks[before.scene] - 1)
-        self.state = before.replace(
-            cars=cars.replace(commands=commands), tick=tick, age=before.age + running
-        )
+        self.state = before.replace(cars=cars.replace(commands=commands), tick=tick, age=before.age + running)
         self._hear(rows, answers)
-        self.state, events = settle(
-            self.spec, self.bank, self.ground, before, self.state, finite[:, None]
-        )
+        self.state, events = settle(self.spec, self.bank, self.ground, before, self.state, finite[:, None])
         return events
 
     def observe(self, sensors: Collection[str] | None = None) -> Observation:
