@@ -6,6 +6,7 @@ maker of a car has: the steering angle of a bicycle of its wheelbase, and pedals
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from typing import Any
@@ -133,9 +134,7 @@ class Simulation:
         network, stops = environment.current_map.road_network, environment.agent.navigation.checkpoints
         lanes = []
         for number in range(self.lanes):
-            pieces = [
-                network.graph[a][b][number].get_polyline(1.0) for a, b in zip(stops, stops[1:], strict=False)
-            ]
+            pieces = [network.graph[a][b][number].get_polyline(1.0) for a, b in itertools.pairwise(stops)]
             line = np.concatenate(pieces)
             apart = np.hypot(*np.diff(line, axis=0).T)
             lanes.append(line[np.concatenate([[True], apart > 1e-3])])
