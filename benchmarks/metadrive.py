@@ -2,14 +2,16 @@
 
     python benchmarks/metadrive.py runs/study --json results/bridges/metadrive.json
 
-RUNS holds a folder for each run, named RECIPE-SEED. Each policy drives lane keeping and lane change three times: on our
-roads in our world; on MetaDrive's roads in our world (what the roads change); and on MetaDrive's roads with its
-physics (what the physics change). Nothing is retrained. Pictures are ours in all of them.
+RUNS holds a folder for each run, named RECIPE-SEED. Each policy drives lane keeping and lane change twice: on
+MetaDrive's roads with its physics, and on the same roads in our world. Beside the counts on our own roads
+(`countersteer evaluate`) this tells what the roads change and what the physics. Nothing is retrained. Pictures are
+ours in all of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -20,7 +22,7 @@ from typing import Any
 
 from countersteer.evaluation.foreign import metadrive_lane_change, metadrive_lane_keeping, simulated_by
 from countersteer.evaluation.statistics import wilson_interval
-from countersteer.evaluation.suites import Suite, lane_change, lane_keeping, run_suite
+from countersteer.evaluation.suites import Suite, lane_keeping, run_suite
 from countersteer.policies.storage import load_policy
 
 
@@ -64,13 +66,13 @@ def main() -> None:
     }
     rows: list[dict[str, Any]] = []
     theirs = [metadrive_lane_keeping(known.traffic), metadrive_lane_change(known.traffic)]
-    suites = []
-    for ours, foreign in zip((lane_keeping(), lane_change()), theirs, strict=True):
-        suites += [ours, simulated_by(ours.world, foreign), foreign] if not known.traffic else [foreign]
     drivers: list[Path | None] = [None]
     drivers += [known.runs / f"{recipe}-{seed}" for seed in known.seeds for recipe in known.recipes]
-    for driver in drivers:
-        for suite in suites:
+    passes = [theirs]
+    if not known.traffic:
+        passes += [[simulated_by(lane_keeping().world, suite) for suite in theirs]]
+    for suites in passes:
+        for driver, suite in itertools.product(drivers, suites):
             rows.append(drive(suite, driver))
             totals: dict[tuple[str, str], list[int]] = {}
             for row in rows:

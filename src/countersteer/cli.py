@@ -26,6 +26,8 @@ _RECIPES = dict.fromkeys(_DEMO, "closed_loop") | dict.fromkeys(
 )
 """Modules of `countersteer.recipes` by recipe."""
 _SUITES = ("lane_keeping", "lane_change", "recorded")
+_FOREIGN = ("metadrive_lane_keeping", "metadrive_lane_change")
+"""Suites in worlds that others made; they need the extra `bridges`."""
 _STAGES = ("state", "render", "full")
 _DEPTHS = ("stereo", "lidar", "sweep", "ground")
 
@@ -112,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = command("evaluate", _evaluate, "Drive a suite of closed-loop tests with a run's policy.")
     evaluate.add_argument("run_folder", metavar="RUN", help="run folder, policy file, or 'expert'")
-    evaluate.add_argument("--suite", required=True, choices=_SUITES)
+    evaluate.add_argument("--suite", required=True, choices=(*_SUITES, *_FOREIGN))
     evaluate.add_argument("--scenes", type=Path, help="folder of recorded scenes for the suite 'recorded'")
     evaluate.add_argument("--json", type=Path)
 
@@ -351,6 +353,10 @@ def _suite(name: str, scenes: Path | None = None) -> Suite:
         from countersteer.scenarios.sources import ScenarioFolder
 
         return suites.recorded(ScenarioFolder(str(scenes)))
+    if name in _FOREIGN:
+        from countersteer.evaluation import foreign
+
+        return getattr(foreign, name)()
     return getattr(suites, name)()
 
 
