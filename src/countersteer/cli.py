@@ -26,6 +26,8 @@ _RECIPES = dict.fromkeys(_DEMO, "closed_loop") | dict.fromkeys(
 )
 """Modules of `countersteer.recipes` by recipe."""
 _SUITES = ("lane_keeping", "lane_change", "recorded")
+_FOREIGN = ("metadrive_lane_keeping", "metadrive_lane_change")
+"""Suites in worlds that others made; they need the extra `bridges`."""
 _STAGES = ("state", "render", "full")
 _DEPTHS = ("stereo", "lidar", "sweep", "ground")
 
@@ -112,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = command("evaluate", _evaluate, "Drive a suite of closed-loop tests with a run's policy.")
     evaluate.add_argument("run_folder", metavar="RUN", help="run folder, policy file, or 'expert'")
-    evaluate.add_argument("--suite", required=True, choices=_SUITES)
+    evaluate.add_argument("--suite", required=True, choices=(*_SUITES, *_FOREIGN))
     evaluate.add_argument("--scenes", type=Path, help="folder of recorded scenes for the suite 'recorded'")
     evaluate.add_argument("--json", type=Path)
 
@@ -125,6 +127,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("run_folder", metavar="RUN", type=Path)
     report.add_argument("--out", type=Path, help="default: RUN/report.html")
+
+    export = command("export", _export, "Write a run's policy as an ONNX file, checked against PyTorch.")
+    export.add_argument("run_folder", metavar="RUN", type=Path, help="run folder or policy file")
+    export.add_argument("--out", type=Path, required=True, help="the file, for example policy.onnx")
+    export.add_argument("--json", type=Path, help="write what was measured here")
+
+    serve = command("serve", _serve, "Drive AlpaSim's car with a run's policy, over gRPC.")
+    serve.add_argument("run_folder", metavar="RUN", type=Path, help="run folder or policy file")
+    serve.add_argument("--port", type=int, default=50051, help="0 for a free one (default %(default)s)")
+    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for everybody (default %(default)s)")
+    serve.add_argument(
+        "--set-speed", type=float, default=10.0, help="asked for by the passenger, m/s (default %(default)s)"
+    )
 
     bench = command("bench", _bench, "Time boxworld: a tick with a vector observation, pictures, and both.")
     bench.add_argument("--stages", nargs="+", choices=_STAGES, default=list(_STAGES))
@@ -157,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     realism.add_argument("--json", type=Path)
 
-    for reads in (drive, evaluate, compare, report):
+    for reads in (drive, evaluate, compare, report, export, serve):
         reads.add_argument(
             "--recipe",
             metavar="FILE.py:FUNCTION",
@@ -338,6 +353,10 @@ def _suite(name: str, scenes: Path | None = None) -> Suite:
         from countersteer.scenarios.sources import ScenarioFolder
 
         return suites.recorded(ScenarioFolder(str(scenes)))
+    if name in _FOREIGN:
+        from countersteer.evaluation import foreign
+
+        return getattr(foreign, name)()
     return getattr(suites, name)()
 
 
@@ -415,6 +434,53 @@ def _drive(known: argparse.Namespace) -> int:
 
     verdict = film_drive(known.policy, known.out, known.start, _modules(known.recipe))
     print(f"wrote {known.out}: {verdict}")
+    return 0
+
+
+# --- elsewhere ----------------------------------------------------------------------------------
+
+
+def _export(known: argparse.Namespace) -> int:
+    from countersteer.policies.storage import load_policy
+    from countersteer.serving.export import export_policy
+
+    policy, written = load_policy(known.run_folder, _modules(known.recipe))
+    kept = {name: written[name] for name in ("recipe", "seed", "environment")}
+    exported = export_policy(policy, known.out, kept)
+    for title, values in (("inputs", exported.inputs), ("outputs", exported.outputs)):
+        print(title)
+        for name, kind in values.items():
+            print(f"  {name:24} {kind}")
+    print(
+        f"differs from PyTorch by {exported.largest_difference:.1e} at most, over {exported.compared} observations; "
+        f"one takes {exported.onnx_ms:.2f} ms, {exported.torch_ms:.2f} ms in PyTorch (one thread)"
+    )
+    print(f"wrote {known.out}")
+    _write_json(known.json, exported.to_json())
+    return 0
+
+
+def _serve(known: argparse.Namespace) -> int:
+    import signal
+    import threading
+
+    import torch
+
+    from countersteer.policies.storage import load_policy
+    from countersteer.serving.alpasim import serving
+
+    if not 0.0 < known.set_speed < 100.0:
+        raise UserError(
+            "nobody drives at this speed", got=known.set_speed, expected="m/s, above 0, below 100"
+        )
+    policy, written = load_policy(known.run_folder, _modules(known.recipe))
+    torch.set_num_threads(1)  # sessions share the cores
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    name = f"{written['recipe']} seed {written['seed']}"
+    with serving(policy, name, set_speed=known.set_speed, host=known.host, port=known.port) as (port, _):
+        print(f"{name} drives at {known.host}:{port}; ctrl-c ends it", flush=True)
+        stop.wait()
     return 0
 
 
