@@ -118,7 +118,7 @@ def _frames(
 ) -> Iterator[UInt8[ndarray, "height width 3"]]:
     """The pictures of a film in order."""
     failed_at = None if verdict is None else verdict.fail_time
-    ended = int(np.flatnonzero(record.alive)[-1]) if record.alive.any() else 0
+    ended = record.last
     cause = Cause(int(record.cause[-1]))
     above = _Above(record, failed_at)
     trace = _Trace(record, failed_at)

@@ -374,8 +374,7 @@ def _curve_grid(suite: str, results: Sequence[SuiteResult], drivers: list[str]) 
 
 def _alive(record: DriveRecord, values: Float[ndarray, "time"]) -> Float[ndarray, "n"]:
     """Values until the drive ended; its last tick included."""
-    last = int(np.flatnonzero(record.alive)[-1]) if record.alive.any() else 0
-    return values[: last + 1].astype(float)
+    return values[: record.last + 1].astype(float)
 
 
 def _scatter(rows: Sequence[CompareRow], suites: list[str]) -> dict | None:
