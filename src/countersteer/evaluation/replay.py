@@ -280,6 +280,8 @@ def _read(header: dict[str, Any], folder: Path, frames: bool) -> SuiteResult:
             ]
             series[name] = ticks[name].reshape(len(ticks["times"]), *sides)
         times = entry["plan_times_s"]
+        if times is not None and len(times) != int(entry["points"]):
+            raise ValueError(f"{len(times)} times of a plan of {entry['points']} points")
         length, width = entry["size_m"]
         keep = frames and entry["camera"] is not None
         records.append(
