@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from countersteer.evaluation.failures import count_failures, explain_suite
 from countersteer.evaluation.records import SuiteResult
 from countersteer.evaluation.results import ComparedScore
 from countersteer.evaluation.scoring import SuiteScore
@@ -21,6 +22,7 @@ __all__ = [
     "TrainingConsole",
     "print_cases",
     "print_compared",
+    "print_failures",
     "print_rows",
     "print_scenarios",
     "print_scores",
@@ -118,6 +120,19 @@ def print_cases(result: SuiteResult) -> None:
         say(
             f"{result.passed} of {result.total} passed (95 % interval {low:.0%} to {high:.0%}); {result.protocol}"
         )
+
+
+def print_failures(result: SuiteResult) -> dict[str, str]:
+    """How often each cause of failure occurs; returns the cause of each failed case."""
+    failures = explain_suite(result)
+    counts = count_failures(failures)
+    if counts:
+        say("causes: " + ", ".join(f"{kind.value} {count}" for kind, count in counts.items()))
+    return {
+        case.case: failure.kind.value
+        for case, failure in zip(result.cases, failures, strict=True)
+        if failure is not None
+    }
 
 
 def _figures(score: SuiteScore) -> tuple[str, str, str]:

@@ -124,7 +124,7 @@ def _cover(
     turned = np.broadcast_to(heading[:, None], middle.shape[:-1])
     cells = polygons.rectangle(middle, turned, np.broadcast_to(size / 2, middle.shape))
     # A corner on the ground is enough, and asked of all at once; the rest may still cross an edge of it.
-    held = contained(drive.road.drivable, cells).any((-1, -2))
+    held = np.asarray(contained(drive.road.drivable, cells).any((-1, -2)))
     for k, quarter in zip(*np.nonzero(~held), strict=True):
         held[k, quarter] = any(polygons.overlap(area, cells[k, quarter]) for area in drive.road.drivable)
     return held.mean(-1)
