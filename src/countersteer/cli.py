@@ -15,6 +15,8 @@ from countersteer import __version__
 from countersteer.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
+    from countersteer.evaluation.records import SuiteResult
+    from countersteer.evaluation.scoring import Benchmark
     from countersteer.evaluation.suites import Suite
     from countersteer.training.recipe import Recipe
 
@@ -28,6 +30,10 @@ _RECIPES = dict.fromkeys(_DEMO, "closed_loop") | dict.fromkeys(
 _SUITES = ("lane_keeping", "lane_change", "recorded")
 _FOREIGN = ("metadrive_lane_keeping", "metadrive_lane_change")
 """Suites in worlds that others made; they need the extra `bridges`."""
+_SCORES = (
+    *("navsim_v1", "navsim_v2", "nuplan", "carla_1_0", "carla_2_0", "carla_2_1", "bench2drive"),
+    *("alpasim", "hugsim", "rad", "displacement"),
+)
 _STAGES = ("state", "render", "full")
 _DEPTHS = ("stereo", "lidar", "sweep", "ground")
 
@@ -112,10 +118,25 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", default="cpu")
     train.add_argument("--resume", action="store_true")
 
-    evaluate = command("evaluate", _evaluate, "Drive a suite of closed-loop tests with a run's policy.")
-    evaluate.add_argument("run_folder", metavar="RUN", help="run folder, policy file, or 'expert'")
-    evaluate.add_argument("--suite", required=True, choices=(*_SUITES, *_FOREIGN))
+    evaluate = command(
+        "evaluate",
+        _evaluate,
+        "Drive a suite of closed-loop tests with a run's policy, or score a replay again.",
+    )
+    evaluate.add_argument(
+        "run_folder",
+        metavar="RUN",
+        help="run folder, policy file, 'expert', or a replay, which is not driven",
+    )
+    evaluate.add_argument("--suite", choices=(*_SUITES, *_FOREIGN), help="what to drive; a replay knows")
     evaluate.add_argument("--scenes", type=Path, help="folder of recorded scenes for the suite 'recorded'")
+    evaluate.add_argument(
+        "--scores",
+        nargs="*",
+        metavar="SCORE",
+        help=f"benchmark scores as well: all, or some of {', '.join(_SCORES)}",
+    )
+    evaluate.add_argument("--keep", type=Path, metavar="FILE", help="replay: keep the drives here")
     evaluate.add_argument("--json", type=Path)
 
     compare = command("compare", _compare, "Compare evaluated runs, paired on the case.")
@@ -368,32 +389,90 @@ def _write_json(path: Path | None, content: Any) -> None:
 
 def _evaluate(known: argparse.Namespace) -> int:
     from countersteer import console
+    from countersteer.evaluation.results import write_scores
     from countersteer.evaluation.statistics import CompareRow
-    from countersteer.evaluation.suites import run_suite
-    from countersteer.recipes.main_job import evaluate_run
 
-    suite = _suite(known.suite, known.scenes)
-    if known.run_folder == "expert":
-        result = run_suite(suite, "expert", None)
-    else:
-        result = evaluate_run(Path(known.run_folder), suite, modules=_modules(known.recipe))
+    benchmarks = _benchmarks(known.scores)
+    result = _driven(known)
     console.print_cases(result)
+    scores = ()
+    if benchmarks:
+        from countersteer.evaluation.scoring import score_suite
+
+        scores = score_suite(result, benchmarks)
+        console.print_scores(scores)
+        write_scores(Path(known.run_folder), result, scores)
     row = CompareRow.of(result)
     cases = [
         {"case": c.case, "passed": c.passed, "reason": c.reason, "fail_time_s": c.fail_time, **c.measures}
         for c in result.cases
     ]
-    _write_json(known.json, {**row.to_json(), "protocol": result.protocol, "cases": cases})
+    content = {**row.to_json(), "cases": cases}
+    if scores:
+        content["scores"] = [score.to_json() for score in scores]
+    _write_json(known.json, content)
     return 0
+
+
+def _benchmarks(names: list[str] | None) -> list[Benchmark]:
+    """The scores that were asked for; none for None, all for no names."""
+    if names is None:
+        return []
+    from countersteer.evaluation.scoring import BENCHMARKS
+
+    known = {benchmark.name: benchmark for benchmark in BENCHMARKS}
+    wanted = [name for name in ",".join(names).split(",") if name] or list(known)
+    for name in wanted:
+        if name not in known:
+            raise UserError(
+                f"there is no score {name!r}",
+                expected=did_you_mean(name, known),
+                fix="docs/scores.md describes the scores",
+            )
+    return [known[name] for name in dict.fromkeys(wanted)]
+
+
+def _driven(known: argparse.Namespace) -> SuiteResult:
+    """The drives to look at: those of a replay, or new ones."""
+    from countersteer.evaluation.replay import is_replay, load_replay, save_replay
+    from countersteer.evaluation.suites import run_suite
+    from countersteer.recipes.main_job import evaluate_run
+
+    path = Path(known.run_folder)
+    if is_replay(path):
+        for name in ("suite", "scenes", "keep", "recipe"):
+            if getattr(known, name) is not None:
+                raise UserError(f"a replay is not driven again, so --{name} has no meaning", got=path)
+        return load_replay(path, frames=False)
+    if known.suite is None:
+        raise UserError(
+            f"{path} needs a suite to drive",
+            got="no --suite",
+            expected=f"--suite with one of {', '.join(_SUITES)}, or a replay instead of {path.name}",
+        )
+    suite, frames = _suite(known.suite, known.scenes), known.keep is not None
+    if known.run_folder == "expert":
+        result = run_suite(suite, "expert", None, frames=frames)
+    else:
+        result = evaluate_run(path, suite, frames=frames, modules=_modules(known.recipe))
+    if known.keep is not None:
+        print(f"wrote {save_replay(result, known.keep)}")
+    return result
 
 
 def _compare(known: argparse.Namespace) -> int:
     from countersteer import console
+    from countersteer.evaluation.results import compare_scores
     from countersteer.recipes.main_job import compare_runs
 
     rows, tests = compare_runs(known.runs, _modules(known.recipe))
     console.print_rows(rows, tests)
-    _write_json(known.json, [row.to_json() for row in rows])
+    scores = compare_scores(known.runs)
+    console.print_compared(scores)
+    content = [row.to_json() for row in rows]
+    for row in content if scores else ():
+        row["scores"] = [s.to_json() for s in scores if (s.driver, s.suite) == (row["recipe"], row["suite"])]
+    _write_json(known.json, content)
     return 0
 
 

@@ -23,7 +23,7 @@ from countersteer.scenarios.drawing import ACTOR_COLORS, EGO_COLOR, ROUTE_COLOR,
 from countersteer.scenarios.scenario import ActorKind, RoadMap
 from countersteer.worlds.interface import Cause, Command
 
-__all__ = ["FILM_SIZE", "film"]
+__all__ = ["FILM_SIZE", "film", "still"]
 
 FILM_SIZE = (960, 384)  # width, height [pixels]; both even, as 4:2:0 needs
 
@@ -86,12 +86,36 @@ def film(
     return encoded
 
 
+def still(
+    record: DriveRecord, tick: int, verdict: CaseResult | None = None
+) -> UInt8[ndarray, "height width 3"]:
+    """One tick of a drive as a small picture: the camera, if it was kept, above the road from above.
+
+    Args:
+        record: The drive.
+        tick: When.
+        verdict: Marks where the drive failed; None marks nothing.
+    """
+    tick = min(max(tick, 0), len(record.times) - 1)
+    width, height = _ABOVE[2], _ABOVE[3]
+    above = np.full((height, width, 3), _PANEL, np.uint8)
+    _Above(record, None if verdict is None else verdict.fail_time).draw(above, tick)
+    above = above[40:-40]
+    if record.frames is None:
+        return above
+    camera = np.full((width // 2, width, 3), _PANEL, np.uint8)
+    frame = record.frames[tick]
+    camera = camera[: max(round(width * frame.shape[0] / frame.shape[1]), 1)]
+    _draw_camera(camera, cv2.resize(frame, camera.shape[1::-1], interpolation=cv2.INTER_AREA), dim=False)
+    return np.concatenate([camera, above])
+
+
 def _frames(
     record: DriveRecord, title: str, subtitle: str, verdict: CaseResult | None
 ) -> Iterator[UInt8[ndarray, "height width 3"]]:
     """The pictures of a film in order."""
     failed_at = None if verdict is None else verdict.fail_time
-    ended = int(np.flatnonzero(record.alive)[-1]) if record.alive.any() else 0
+    ended = record.last
     cause = Cause(int(record.cause[-1]))
     above = _Above(record, failed_at)
     trace = _Trace(record, failed_at)

@@ -13,6 +13,7 @@ from countersteer.drivers.driving import Driving
 from countersteer.drivers.interface import Driver
 from countersteer.environments.rewards import Coefficients
 from countersteer.errors import UserError
+from countersteer.evaluation.statistics import clustered_interval
 from countersteer.experts.interface import Expert
 from countersteer.policies.interface import Policy
 from countersteer.worlds.boxworld.world import BoxWorld
@@ -73,12 +74,7 @@ class Population:
         self, values: Float[ndarray, "car"], *, seed: int = 0, draws: int = 2_000
     ) -> tuple[float, float]:
         """95 % interval of a mean, by drawing whole scenes anew: cars of one scene are not independent."""
-        names, number = np.unique(self.scene, return_inverse=True)
-        total = np.bincount(number, values.astype(float))
-        count = np.bincount(number).astype(float)
-        drawn = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
-        means = total[drawn].sum(1) / count[drawn].sum(1)
-        return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+        return clustered_interval(values, self.scene, seed=seed, draws=draws)
 
 
 def drive_population(

@@ -12,9 +12,9 @@ import math
 from typing import Any
 
 import numpy as np
-from metadrive.component.map.pg_map import MapGenerateMethod
-from metadrive.engine.base_engine import BaseEngine
-from metadrive.envs.metadrive_env import MetaDriveEnv
+from metadrive.component.map.pg_map import MapGenerateMethod  # pyright: ignore[reportMissingImports]
+from metadrive.engine.base_engine import BaseEngine  # pyright: ignore[reportMissingImports]
+from metadrive.envs.metadrive_env import MetaDriveEnv  # pyright: ignore[reportMissingImports]
 from numpy import ndarray
 
 from countersteer.geometry.boxes import rear_axle_to_center
@@ -73,9 +73,9 @@ def _camera_settings(cameras: tuple[Camera, ...]) -> dict[str, Any]:
     """Drawing off the screen by software."""
     import types
 
-    import metadrive.component.sensors.rgb_camera as drawing
-    import metadrive.engine.core.engine_core as core
-    from panda3d.core import loadPrcFileData
+    import metadrive.component.sensors.rgb_camera as drawing  # pyright: ignore[reportMissingImports]
+    import metadrive.engine.core.engine_core as core  # pyright: ignore[reportMissingImports]
+    from panda3d.core import loadPrcFileData  # pyright: ignore[reportMissingImports]
 
     loadPrcFileData("", "load-display p3headlessgl")
     # Sixteen samples a pixel, which it asks for, do not exist there.
