@@ -13,8 +13,11 @@ from torch import Tensor
 
 from countersteer.drivers.choice import ChoiceDriver
 from countersteer.drivers.driving import Driving, roll_out
+from countersteer.drivers.expert import ExpertDriver
 from countersteer.environments.rewards import Coefficients, ProductReward, StyleReward
 from countersteer.errors import UserError
+from countersteer.evaluation.population import drive_population
+from countersteer.experts.recovery import RecoveryExpert
 from countersteer.objectives.ppo import PPO, Choices, generalised_advantages
 from countersteer.policies.interface import Policy, PolicyOutput
 from countersteer.policies.teacher import NoMemory, TeacherSpec
@@ -311,7 +314,8 @@ def test_empty_slots_are_not_driven_nor_learned_from():
     slots = torch.arange(30)
     starts = world.draw_starts(torch.arange(8))
     there = world.bank.valid[starts.scenario[:, None], slots, starts.tick[:, None]]
-    assert torch.equal(begun[0], there)
+    assert (there | ~begun[0]).all()
+    assert begun[0].sum() > 0.8 * there.sum()
     assert not there.all()
     assert all(not (tick.alive & ~ticks[0].alive).any() for tick in ticks)
 
@@ -321,7 +325,8 @@ def test_goals_lie_ahead_and_cars_that_end_leave_the_road(world: BoxWorld):
     world.reset(torch.ones(8, dtype=torch.bool), starts)
     ahead = (world.state.goal_arc - world.state.arc)[world.state.alive]
     assert (ahead <= 110.0 + 1e-3).all()
-    short = world.state.goal_arc >= world.bank.path_length[world.state.scene] - 1e-3
+    assert (ahead >= 15.0 - 1e-3).all()
+    short = world.state.goal_arc >= world.bank.road_length[world.state.scene] - 1e-3
     assert ((ahead >= 40.0 - 1e-3) | short[world.state.alive]).all()
     driving = Driving(world, ChoiceDriver(), FixedOdds(torch.zeros(12)), None, 0)
     driving.begin(torch.ones(8, dtype=torch.bool), starts)
@@ -332,6 +337,30 @@ def test_goals_lie_ahead_and_cars_that_end_leave_the_road(world: BoxWorld):
         # A car is seen for the last time in the tick in which its drive ends.
         assert torch.equal(there, was)
     assert not world.state.alive.all()
+
+
+def test_who_keeps_to_its_path_and_its_distance_reaches_its_goal():
+    spec = dataclasses.replace(self_play_world(), vector_dropout=(0.0, 0.0))
+    world = spec.build(roads(6, seed=3).load(), 12, 0)
+    found = drive_population(world, ExpertDriver(), None, RecoveryExpert(), seed=0)
+    assert len(found.cause) > 60
+    assert not found.ended_by(Cause.OFF_ROAD, Cause.LOST, Cause.COLLISION, Cause.WRONG_WAY).any()
+    assert found.ended_by(Cause.GOAL).mean() > 0.9
+
+
+def test_cars_that_stand_in_one_another_or_beside_the_road_never_begin():
+    world = self_play_world().build(roads(2, seed=5).load(), 2, 0)
+    starts = world.draw_starts(torch.arange(2))
+    world.reset(torch.ones(2, dtype=torch.bool), starts)
+    first, second = world.state.alive[0].nonzero()[:2, 0].tolist()
+    beside = starts.position.clone()
+    beside[0, first] = beside[0, second]
+    beside[1] += 300.0
+    world.reset(torch.ones(2, dtype=torch.bool), dataclasses.replace(starts, position=beside))
+    assert not world.state.alive[0, [first, second]].any()
+    assert world.state.alive[0].any()
+    assert not world.state.alive[1].any()
+    assert not world.state.actor_there[1, :12].any()
 
 
 def test_hidden_points_are_hidden_whole_and_about_as_often_as_said(world: BoxWorld):

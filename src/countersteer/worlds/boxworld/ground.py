@@ -106,7 +106,12 @@ class Ground:
         return sum(r.nbytes for r in (self.paint, self.phase, self.kind, self.edge, self.directions))
 
 
-def bake(scenario: Scenario, resolution: float = 0.25, margin: float = 80.0) -> Ground:
+def bake(
+    scenario: Scenario,
+    resolution: float = 0.25,
+    margin: float = 80.0,
+    around: Float[ndarray, "n 2"] | None = None,
+) -> Ground:
     """Bake the map of a scenario.
 
     The drivable area is the union of the map's areas and of its lanes with their width; a map without
@@ -116,7 +121,8 @@ def bake(scenario: Scenario, resolution: float = 0.25, margin: float = 80.0) -> 
     Args:
         scenario: Its road needs lanes or areas.
         resolution: Size of a cell [m], above 0. Scenes that would take more than 96 MB get larger cells.
-        margin: Ground around the route (around lanes and tracks if there is no route) [m], at least 0.
+        margin: Ground around `around` [m], at least 0.
+        around: Where the ground is needed [m, world]; None: the route, or lanes and tracks if there is none.
 
     Raises:
         UserError: There is no road, an argument is out of range, or the scene is larger than 24 km^2.
@@ -138,7 +144,8 @@ def bake(scenario: Scenario, resolution: float = 0.25, margin: float = 80.0) -> 
             expected="a map with lanes or drivable areas",
             fix="draw one along the drive: countersteer.scenarios.procedural.road_along(scenario)",
         )
-    low, high = _extent(scenario, lanes, areas)
+    around = _needed(scenario, lanes, areas) if around is None else around
+    low, high = around.min(0), around.max(0)
     origin, size = low - margin, high - low + 2 * margin
     resolution = max(resolution, math.sqrt(float(size.prod()) / _MAX_CELLS))
     if resolution > _MAX_RESOLUTION:
@@ -162,16 +169,12 @@ def bake(scenario: Scenario, resolution: float = 0.25, margin: float = 80.0) -> 
     )
 
 
-def _extent(scenario: Scenario, lanes: list[MapFeature], areas: list[MapFeature]) -> tuple[ndarray, ndarray]:
+def _needed(scenario: Scenario, lanes: list[MapFeature], areas: list[MapFeature]) -> ndarray:
     if scenario.route is not None:
-        points = scenario.route
-    else:
-        tracks = scenario.tracks
-        points = np.concatenate(
-            [tracks.position[tracks.valid][:, :2], *(feature.points[:, :2] for feature in (lanes or areas))]
-        )
-    points = np.asarray(points, np.float64)
-    return points.min(0), points.max(0)
+        return np.asarray(scenario.route, np.float64)
+    tracks = scenario.tracks
+    features = [feature.points[:, :2] for feature in (lanes or areas)]
+    return np.concatenate([tracks.position[tracks.valid][:, :2], *features]).astype(np.float64)
 
 
 def _half_width(lane: MapFeature) -> float:

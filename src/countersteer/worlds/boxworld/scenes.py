@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from countersteer.errors import UserError
-from countersteer.geometry import polylines
+from countersteer.geometry import boxes, polylines
+from countersteer.geometry.poses import world_from_local
 from countersteer.scenarios.routes import route_of_track
 from countersteer.scenarios.scenario import ActorKind, MapKind, Scenario
 from countersteer.tensors import TensorTree
@@ -51,6 +52,8 @@ class SceneBank(TensorTree):
         ticks: Length of the scenario.
         path: Paths of the controlled cars, every `PATH_SPACING`: x, y, unwrapped heading, curvature.
         path_length: [m].
+        road_length: How far along its path a car last stands on the drivable area with all of its box [m]; beyond
+            it the path is only there to plan on. 0 if nowhere.
         left_offset, right_offset: Lateral offset of the next lane to each side of the path [m], NaN if none.
         lane_width: [m].
         cruise: Speed a passenger would set [m/s].
@@ -71,6 +74,7 @@ class SceneBank(TensorTree):
     ticks: Int[Tensor, "scene"]
     path: Float[Tensor, "scene agent point 4"]
     path_length: Float[Tensor, "scene agent"]
+    road_length: Float[Tensor, "scene agent"]
     left_offset: Float[Tensor, "scene"]
     right_offset: Float[Tensor, "scene"]
     lane_width: Float[Tensor, "scene"]
@@ -145,6 +149,9 @@ def build_bank(
     if not scenarios:
         raise UserError("boxworld was given no scenarios", got=0, expected="at least one scenario")
     rows = [_scene_arrays(scenario, agents, dt, fewest or agents) for scenario in scenarios]
+    ground = _ground_bank(scenarios, rows)
+    for scene, row in enumerate(rows):
+        row["road_length"] = _road_length(ground, scene, row)
     names = rows[0].keys()
     packed: dict[str, Tensor] = {}
     for name in names:
@@ -156,31 +163,56 @@ def build_bank(
             if name in ("pose", "speed", "arc", "light") and array.shape[1] < shape[1]:
                 padded[k, : array.shape[0], array.shape[1] :] = array[:, -1:]
         packed[name] = torch.from_numpy(padded)
-    return SceneBank(**packed), _ground_bank(scenarios)
+    return SceneBank(**packed), ground
 
 
-_ground_banks: OrderedDict[tuple[str, ...], GroundBank] = OrderedDict()
+_ground_banks: OrderedDict[tuple[object, ...], GroundBank] = OrderedDict()
 
 
-def _ground_bank(scenarios: Sequence[Scenario]) -> GroundBank:
+def _ground_bank(scenarios: Sequence[Scenario], rows: Sequence[dict[str, np.ndarray]]) -> GroundBank:
     """The baked grounds, from the last `_KEPT` sets of scenes if they are among them.
 
     A comparison builds the same worlds for every recipe and drives the same suites with each; baking
     them anew took a tenth of its time.
     """
-    key = tuple(scenario.fingerprint() for scenario in scenarios)
+    # Ground is needed wherever somebody who is controlled may get to.
+    needed = [row["path"][row["path_length"] > 0, :, :2].reshape(-1, 2).astype(np.float64) for row in rows]
+    for k, scenario in enumerate(scenarios):
+        if scenario.route is not None:
+            needed[k] = np.concatenate([needed[k], np.asarray(scenario.route, np.float64)])
+    key = tuple(
+        (scenario.fingerprint(), tuple(around.min(0)), tuple(around.max(0)))
+        for scenario, around in zip(scenarios, needed, strict=True)
+    )
     bank = _ground_banks.get(key)
     if bank is None:
         # Baking is mostly compiled code that lets other threads run.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             bank = GroundBank.pack(
-                pool.map(lambda scenario: bake(scenario, resolution=GROUND_CELL), scenarios)
+                pool.map(
+                    lambda scenario, around: bake(scenario, resolution=GROUND_CELL, around=around),
+                    scenarios,
+                    needed,
+                )
             )
     _ground_banks[key] = bank
     _ground_banks.move_to_end(key)
     while len(_ground_banks) > _KEPT:
         _ground_banks.popitem(last=False)
     return bank
+
+
+def _road_length(ground: GroundBank, scene: int, row: dict[str, np.ndarray]) -> np.ndarray:
+    """`SceneBank.road_length` of the controlled cars of one scene."""
+    path = torch.from_numpy(row["path"])
+    size = torch.from_numpy(row["size"][: len(path)])[:, None].expand(-1, path.shape[1], -1)
+    ahead = boxes.rear_axle_to_center(size[..., 0])
+    center = world_from_local(torch.stack([ahead, torch.zeros_like(ahead)], -1), path[..., :2], path[..., 2])
+    corner = boxes.corners(center, path[..., 2], size[..., :2])
+    on_road = (ground.edge_distance(torch.full(corner.shape[:-1], scene), corner) >= 0).all(-1)
+    arc = torch.arange(path.shape[1]) * PATH_SPACING
+    arc = torch.minimum(arc, torch.from_numpy(row["path_length"])[:, None])
+    return torch.where(on_road, arc, 0.0).amax(1).numpy()
 
 
 def _scene_arrays(scenario: Scenario, agents: int, dt: float, fewest: int) -> dict[str, np.ndarray]:

@@ -34,8 +34,8 @@ class StartSpec:
         set_speed: Range of the set speed relative to the recorded cruise; the start speed scales along.
         command_share: Share of drives in which a lane change is asked for, where a lane is there.
         command_time: When, since the start [s].
-        goal: How far ahead along its path a car's goal lies [m], fewest and most; where the path is shorter,
-            and if None, it is the path's end.
+        goal: How far ahead along its path a car's goal lies [m], least and most, but not beyond where the path
+            leaves the road; None: at the path's end.
     """
 
     lateral: float = 0.05
@@ -71,7 +71,8 @@ class BoxWorldSpec(WorldSpec):
         dt: Tick [s].
         agents: Controlled cars in each drive.
         fewest: Cars that a scene must have to control, at least 1; where there are fewer than `agents`, slots
-            stay empty, and such a car has never begun (`alive` is False). None: as many as `agents`.
+            stay empty, and such a car has never begun (`alive` is False). Nor has a car that begins off the road,
+            upon somebody else, or less than 15 m before its goal. None: as many as `agents`, and all begin.
         duration: Longest drive [s]; a scenario that ends earlier ends the drive.
         traffic: Model of everybody else; None replays the recording.
         vehicle: What the controlled cars are drawn from.

@@ -34,6 +34,7 @@ from countersteer.worlds.boxworld.state import (
     place_cars,
 )
 from countersteer.worlds.boxworld.stepping import advance
+from countersteer.worlds.boxworld.stepping.reference import collisions
 from countersteer.worlds.boxworld.views import Painter
 from countersteer.worlds.interface import (
     Capability,
@@ -55,6 +56,7 @@ from countersteer.worlds.interface import (
 __all__ = ["BoxWorld"]
 
 HISTORY = 6  # ticks of odometry a car remembers
+SHORTEST_WAY = 15.0  # to a goal [m]; it counts as reached from 5 m before it
 TARGET_DISTANCES = (10.0, 20.0, 30.0)  # of target points [m]
 
 
@@ -213,29 +215,41 @@ class BoxWorld(World):
             set_speed=starts.set_speed,
             speed_history=starts.speed[..., None].expand(-1, -1, HISTORY).contiguous(),
             yaw_history=(starts.speed * bend)[..., None].expand(-1, -1, HISTORY).contiguous(),
-            alive=self._begins(scene, starts.tick),
+            alive=self._there(scene, starts.tick),
             cause=torch.zeros_like(starts.command),
             actor=pose,
             actor_speed=bank.speed[scene[:, None], actors, starts.tick[:, None]],
             actor_arc=bank.arc[scene[:, None], actors, starts.tick[:, None]],
             actor_there=bank.valid[scene[:, None], actors, starts.tick[:, None]],
         )
-        return place_cars(self.bank, give_commands(self.bank, state), clear_ended=self.spec.clear_ended)
+        state = place_cars(self.bank, give_commands(self.bank, state), clear_ended=self.spec.clear_ended)
+        if self.spec.fewest is None:
+            return state
+        state = state.replace(alive=state.alive & self._can_begin(state))
+        return place_cars(self.bank, state, clear_ended=self.spec.clear_ended)
 
-    def _begins(self, scene: Tensor, tick: Tensor) -> Tensor:
-        """Cars that are there to be driven."""
+    def _there(self, scene: Tensor, tick: Tensor) -> Tensor:
         slots = torch.arange(self.agents, device=self.device)[None]
         if self.spec.fewest is None:
             return self.bank.present[scene[:, None], slots]
         return self.bank.valid[scene[:, None], slots, tick[:, None]]
 
+    def _can_begin(self, state: BoxWorldState) -> Tensor:
+        """Whether each car stands on the road, clear of everybody, with a goal some way ahead."""
+        size, agents = self.bank.size[state.scene], self.agents
+        there = state.actor_there & self.bank.present[state.scene]
+        hit = collisions(state.actor[..., :2], state.actor[..., 2], size[..., :2], there, agents)
+        corner = boxes.corners(state.actor[:, :agents, :2], state.actor[:, :agents, 2], size[:, :agents, :2])
+        scene = state.scene[:, None, None].expand(corner.shape[:-1])
+        on_road = (self.ground.edge_distance(scene, corner) >= 0).all(-1)
+        return (hit < 0) & on_road & (state.goal_arc - state.arc >= SHORTEST_WAY)
+
     def _goals(self, drive: Tensor, scene: Tensor, arc: Tensor) -> Tensor:
-        end = self.bank.path_length[scene]
         if self.spec.start.goal is None:
-            return end
+            return self.bank.path_length[scene]
         low, high = self.spec.start.goal
         share = noise.uniform(self.seed, drive, torch.zeros_like(drive), "goal", self.agents)
-        return torch.minimum(arc + low + (high - low) * share, end)
+        return torch.minimum(arc + low + (high - low) * share, self.bank.road_length[scene])
 
     # --- paths ----------------------------------------------------------------------------------
 
