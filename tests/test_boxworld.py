@@ -321,6 +321,17 @@ def test_too_few_cars_are_refused(roads: list[Scenario]):
         dataclasses.replace(SPEC, agents=40).build(roads[:1], 1, seed=0)
 
 
+def test_a_car_at_the_origin_is_on_its_own_path_however_long_the_others_are():
+    """What pads shorter paths is none of their points."""
+    lengths = (300.0, 450.0)
+    roads = [procedural_road(61, RoadKind.GENTLE, lanes=2, traffic=0, length=length) for length in lengths]
+    world = dataclasses.replace(SPEC, traffic=None).build(roads, 2, seed=0)
+    row = torch.arange(2)
+    starts = world.starts_at(row, row * 0, row, jitter=False)
+    world.reset(torch.ones(2, dtype=torch.bool), starts.replace(position=torch.full((2, 1, 2), 0.3)))
+    assert world.state.arc[:, 0].tolist() == pytest.approx([60.0, 60.0], abs=1.0)
+
+
 def test_starts_of_the_same_drive_are_the_same_in_any_batch(roads: list[Scenario]):
     world = SPEC.build(roads, 2, seed=9)
     a: Starts = world.draw_starts(torch.tensor([11, 12]))
