@@ -26,7 +26,13 @@ from countersteer.vehicles.plans import Action, PlanSpec
 from countersteer.vehicles.trackers import PurePursuit
 from countersteer.worlds.boxworld.rendering import Outputs
 from countersteer.worlds.interface import Cause
-from countersteer.worlds.reprojection.spec import BoxworldFilms, Corridor, RecordedLogs, ReprojectionSpec, widened
+from countersteer.worlds.reprojection.spec import (
+    BoxworldFilms,
+    Corridor,
+    RecordedLogs,
+    ReprojectionSpec,
+    widened,
+)
 from countersteer.worlds.reprojection.world import ReprojectionWorld, camera_of_log
 
 CAMERA = Camera(width=32, height=16)
@@ -129,11 +135,10 @@ def test_at_a_recorded_pose_the_picture_is_the_recorded_one(world: ReprojectionW
 def test_the_logs_own_actions_show_the_recorded_frames(world: ReprojectionWorld):
     """Curvatures and speeds of the recording, driven by a car without delay: its film again, bit by bit on a straight."""
     here, bank = at(world, 0), world.bank
-    turn = torch.diff(bank.pose[:, 0, :, 2], dim=1)
+    bends = here.path_at(here.recordings.tick_arc[:, None]).curvature
+    faster = torch.diff(bank.speed[:, 0], dim=1) / SPEC.dt
     for tick in range(1, 50):
-        distance = here.motion().speed[:, 0] * SPEC.dt
-        asked = Action((turn[:, tick - 1] / distance)[:, None], ((bank.speed[:, 0, tick] - bank.speed[:, 0, tick - 1]) / SPEC.dt)[:, None])
-        here.step(asked)
+        here.step(Action(bends[:, :, tick], faster[:, tick - 1, None]))
         data = here.observe().sensors["front"].data[:, 0]
         assert torch.equal(data[0], recorded(world, 0, tick))
         for scene in (1, 2):
@@ -157,7 +162,9 @@ def test_a_slower_car_sees_the_frames_of_where_it_is(world: ReprojectionWorld):
 
 
 @pytest.mark.parametrize("lateral", [-1.5, 0.7])
-def test_from_beside_the_picture_is_nearly_the_true_one(world: ReprojectionWorld, roads: list[Scenario], lateral: float):
+def test_from_beside_the_picture_is_nearly_the_true_one(
+    world: ReprojectionWorld, roads: list[Scenario], lateral: float
+):
     from countersteer.worlds.reprojection.films import Studio
 
     there = moved(at(world, 30), lateral, 0.03)
@@ -230,7 +237,7 @@ def test_painted_pictures_are_trusted_less(roads: list[Scenario]):
 def test_what_no_recording_says_is_refused(world: ReprojectionWorld, roads: list[Scenario]):
     with pytest.raises(UserError, match="what its pixels show"):
         world.images(CAMERA, Outputs(kind=True))
-    with pytest.raises(UserError, match="one controlled car|one recorded car"):
+    with pytest.raises(UserError, match="what one recorded car"):
         dataclasses.replace(SPEC, agents=2).build(roads, 1, seed=0)
     with pytest.raises(UserError, match="no recorded frames"):
         dataclasses.replace(SPEC, logs=RecordedLogs()).build(roads, 1, seed=0)
@@ -257,7 +264,9 @@ def test_a_real_drive_is_a_world(shared_data: Path):
     whole = CameraDrive(str(path)).load()[0]
     world = spec.build([whole, whole.crop(2.0, 6.0)], 2, seed=0)
     rows = torch.arange(2)
-    world.reset(torch.ones(2, dtype=torch.bool), world.starts_at(rows, torch.tensor([20, 0]), rows, jitter=False))
+    world.reset(
+        torch.ones(2, dtype=torch.bool), world.starts_at(rows, torch.tensor([20, 0]), rows, jitter=False)
+    )
     first, second = world.observe().sensors["front"].data[:, 0]
     assert torch.equal(first, second), "a part begins where the whole is by then"
     assert float(world.truth().lateral.abs().max()) < 0.1
@@ -287,7 +296,9 @@ def film(world: ReprojectionWorld):
 
 def test_depth_is_computed_once(film, tmp_path: Path, monkeypatch):
     asked = []
-    monkeypatch.setattr(stored, "depth_of_frame", lambda *a: (asked.append(a[2]), of_log.depth_of_frame(*a))[1])
+    monkeypatch.setattr(
+        stored, "depth_of_frame", lambda *a: (asked.append(a[2]), of_log.depth_of_frame(*a))[1]
+    )
     numbers, size = [10, 12, 15], (24, 10)
     first = stored_depths(film, "front", numbers, None, size, tmp_path)
     again = stored_depths(film, "front", numbers, None, size, tmp_path)
@@ -296,7 +307,9 @@ def test_depth_is_computed_once(film, tmp_path: Path, monkeypatch):
     assert [file.suffix for file in tmp_path.iterdir()] == [".safetensors"]
 
 
-@pytest.mark.parametrize("change", ["frames", "size", "source", "pictures", "calibration", "damage", "killed"])
+@pytest.mark.parametrize(
+    "change", ["frames", "size", "source", "pictures", "calibration", "damage", "killed"]
+)
 def test_depth_of_anything_else_is_computed_anew(film, tmp_path: Path, monkeypatch, change: str):
     camera = film.cameras[0]
     request = [film, "front", [10, 12], DepthSource.SWEEP, (24, 10), tmp_path]
@@ -310,7 +323,9 @@ def test_depth_of_anything_else_is_computed_anew(film, tmp_path: Path, monkeypat
         request[3] = DepthSource.GROUND
     elif change == "pictures":
         dark = PicturesInMemory(np.stack([camera.frames[k] // 2 for k in range(20)]), "dark")
-        film = dataclasses.replace(film, cameras=(dataclasses.replace(camera, frames=dark, times=camera.times[:20]),))
+        film = dataclasses.replace(
+            film, cameras=(dataclasses.replace(camera, frames=dark, times=camera.times[:20]),)
+        )
         request[0] = film
     elif change == "calibration":
         shifted = dataclasses.replace(camera.intrinsics, cx=camera.intrinsics.cx + 1)
@@ -320,6 +335,8 @@ def test_depth_of_anything_else_is_computed_anew(film, tmp_path: Path, monkeypat
     elif change == "killed":
         file.rename(tmp_path / f".{file.name}.123.partial")
     asked = []
-    monkeypatch.setattr(stored, "depth_of_frame", lambda *a: (asked.append(a[2]), of_log.depth_of_frame(*a))[1])
+    monkeypatch.setattr(
+        stored, "depth_of_frame", lambda *a: (asked.append(a[2]), of_log.depth_of_frame(*a))[1]
+    )
     stored_depths(*request)
     assert asked == request[2]

@@ -210,8 +210,12 @@ class CameraLog:
             UserError: A camera has no frame there.
         """
         cameras = tuple(camera.cropped(start, end) for camera in self.cameras)
-        poses = None if self.poses is None else dataclasses.replace(self.poses, times=self.poses.times - start)
-        lidar = None if self.lidar is None else dataclasses.replace(self.lidar, times=self.lidar.times - start)
+        poses = (
+            None if self.poses is None else dataclasses.replace(self.poses, times=self.poses.times - start)
+        )
+        lidar = (
+            None if self.lidar is None else dataclasses.replace(self.lidar, times=self.lidar.times - start)
+        )
         return dataclasses.replace(self, cameras=cameras, poses=poses, lidar=lidar)
 
     def pinhole(self) -> CameraLog:

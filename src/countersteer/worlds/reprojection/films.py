@@ -77,7 +77,9 @@ class Studio:
         assert images.depth is not None
         times = tick.numpy() * self.settings.dt
         path = f"film of {scenario.id}"
-        inverse = images.depth.reciprocal().numpy()  # nothing is nearer than a decimetre; the sky is infinitely far
+        inverse = (
+            images.depth.reciprocal().numpy()
+        )  # nothing is nearer than a decimetre; the sky is infinitely far
         return CameraLog(
             id=scenario.id,
             cameras=(

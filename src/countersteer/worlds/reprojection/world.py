@@ -293,7 +293,9 @@ def _load(
         first += len(kept)
         rows.append(row)
         banks.append(frames)
-    frames = FrameBank(*(torch.cat(leaves) for leaves in zip(*(b.flatten().values() for b in banks), strict=True)))
+    frames = FrameBank(
+        *(torch.cat(leaves) for leaves in zip(*(b.flatten().values() for b in banks), strict=True))
+    )
     packed = {}
     for name in rows[0]:
         arrays = [np.asarray(row[name]) for row in rows]
@@ -332,10 +334,10 @@ def _recording(
     covered = np.flatnonzero(log.poses.covers(camera.times))
     poses = log.poses.at(camera.times[covered])
     arc, lateral = _arcs(bank, scene, poses)
-    if len(arc) and np.median(np.abs(lateral)) > OFF_THE_LOG:
+    if len(arc) and np.abs(lateral).max() > OFF_THE_LOG:
         raise refuse(
             "is not of this scenario",
-            f"its poses are {np.median(np.abs(lateral)):.1f} m beside the path of {scenario.id!r}",
+            f"its poses are up to {np.abs(lateral).max():.1f} m beside the path of {scenario.id!r}",
             f"at most {OFF_THE_LOG:g} m",
             "give scenario and camera log one world frame; `CameraDrive` does",
         )
@@ -391,7 +393,12 @@ def _arcs(
     near, arcs, aside = None, [], []
     for number in range(len(poses)):
         near, lateral, _, _ = locate(
-            bank, rows, position[None, number : number + 1], heading[None, number : number + 1], torch.zeros(1, 1), near
+            bank,
+            rows,
+            position[None, number : number + 1],
+            heading[None, number : number + 1],
+            torch.zeros(1, 1),
+            near,
         )
         arcs.append(float(near))
         aside.append(float(lateral))
