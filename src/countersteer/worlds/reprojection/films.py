@@ -17,7 +17,7 @@ from countersteer.worlds.boxworld.rendering import Images, Outputs
 from countersteer.worlds.boxworld.spec import BoxWorldSpec, Looks
 from countersteer.worlds.reprojection.spec import BoxworldFilms
 
-__all__ = ["Studio"]
+__all__ = ["Studio", "level_poses"]
 
 
 class Studio:
@@ -92,12 +92,14 @@ class Studio:
                     depth=inverse.__getitem__,
                 ),
             ),
-            poses=Poses(times, _flat(position.double().numpy(), heading.double().numpy())),
+            poses=Poses(times, level_poses(position.double().numpy(), heading.double().numpy())),
             provenance=scenario.provenance,
         )
 
 
-def _flat(position: Float[ndarray, "pose 2"], heading: Float[ndarray, "pose"]) -> Float[ndarray, "pose 4 4"]:
+def level_poses(
+    position: Float[ndarray, "pose 2"], heading: Float[ndarray, "pose"]
+) -> Float[ndarray, "pose 4 4"]:
     """`world_from_ego` on level ground."""
     made = np.tile(np.eye(4), (len(heading), 1, 1))
     cos, sin = np.cos(heading), np.sin(heading)
