@@ -294,6 +294,19 @@ def film(world: ReprojectionWorld):
     return dataclasses.replace(log, cameras=(dataclasses.replace(log.cameras[0], depth=None),))
 
 
+def test_a_sweep_finds_the_road_just_in_front_of_a_camera_that_looks_down(roads: list[Scenario]):
+    """Nearer than any plane that is swept."""
+    camera = Camera(width=192, height=96, fov=1.4, pitch=0.3)
+    log = BoxworldFilms(camera).open(roads[1:2])[0]
+    true, swept = (
+        of_log.depth_of_frame(log, "front", 20, source).inverse
+        for source in (DepthSource.RECORDED, DepthSource.SWEEP)
+    )
+    near = true > 1 / 3.5
+    assert near.mean() > 0.1
+    assert np.percentile(np.abs(swept - true)[near] / true[near], 90) < 0.1
+
+
 def test_depth_is_computed_once(film, tmp_path: Path, monkeypatch):
     asked = []
     monkeypatch.setattr(
