@@ -321,6 +321,21 @@ def test_too_few_cars_are_refused(roads: list[Scenario]):
         dataclasses.replace(SPEC, agents=40).build(roads[:1], 1, seed=0)
 
 
+def test_a_car_at_the_origin_is_on_its_own_path_however_long_the_others_are():
+    """What pads shorter paths is none of their points."""
+    roads = []
+    for length in (300.0, 450.0):
+        road = procedural_road(61, RoadKind.GENTLE, lanes=2, traffic=0, length=length)
+        assert road.route is not None
+        start = np.flatnonzero(np.linalg.norm(road.route, axis=1) < 1.0)[0]
+        half = 0.5 * (road.route[start + 1] - road.route[start])  # so that no point lies at the origin
+        roads.append(dataclasses.replace(road, route=road.route + half))
+    world = dataclasses.replace(SPEC, traffic=None).build(roads, 2, seed=0)
+    row = torch.arange(2)
+    world.reset(torch.ones(2, dtype=torch.bool), world.starts_at(row, row * 0, row, jitter=False))
+    assert world.state.arc[:, 0].tolist() == pytest.approx([60.0, 60.0], abs=3.0)
+
+
 def test_starts_of_the_same_drive_are_the_same_in_any_batch(roads: list[Scenario]):
     world = SPEC.build(roads, 2, seed=9)
     a: Starts = world.draw_starts(torch.tensor([11, 12]))

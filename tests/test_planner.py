@@ -1,5 +1,6 @@
 """The camera planner: memory and sequences agree, inputs are used as declared, outputs are sane."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -389,3 +390,33 @@ def test_other_observations_are_refused():
         policy.encode(observation(2, history=3))
     with pytest.raises(UserError, match="condition"):
         policy.act(policy.encode(observation(2)), policy.initial_memory((2,)), torch.ones(2))
+
+
+# The bottleneck.
+
+
+def test_noise_leaves_the_bits_that_were_asked_for():
+    """Features that are always 1 or -1 have all the power there is, and carry the capacity; any others less."""
+    spec = dataclasses.replace(SPEC, capacity=18.0)  # 1.5 bits a feature: a signal-to-noise ratio of 7
+    assert spec.noise == pytest.approx(1 / math.sqrt(7))
+    signs = torch.tensor([[1.0], [-1.0]]).expand(2, 12)
+    built = planner(spec)
+    assert built.bits(signs) == pytest.approx(18.0)
+    assert built.bits(0.1 * signs) < 1.5
+    seen = built.encode(observation(64)).detach()
+    assert float(seen[:, :12].abs().max()) <= 1.0
+    assert 0.0 < built.bits(seen) < 18.0
+    with pytest.raises(UserError, match="any number of bits"):
+        planner().bits(signs)
+    with pytest.raises(UserError, match="no room"):
+        dataclasses.replace(SPEC, capacity=0.0)
+
+
+def test_features_are_noisy_in_training_only():
+    spec = dataclasses.replace(SPEC, capacity=12.0)
+    built, seen = planner(spec), observation(2000)
+    clear = built.encode(seen).detach()
+    assert torch.equal(clear, built.encode(seen))
+    noise = built.train().encode(seen).detach() - clear
+    assert float(noise[:, :12].std()) == pytest.approx(1 / math.sqrt(3), rel=0.02)
+    assert not noise[:, 12:].any(), "what the car's own instruments say is left alone"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _DEMO = ("clone", "perturb", "on_policy", "blind")
-_RECIPES = dict.fromkeys(_DEMO, "closed_loop") | dict.fromkeys(
-    ("self_play_teacher", "self_play", "self_play_single", "self_play_clone"), "self_play"
+_RECIPES = (
+    dict.fromkeys(_DEMO, "closed_loop")
+    | dict.fromkeys(("self_play_teacher", "self_play", "self_play_single", "self_play_clone"), "self_play")
+    | dict.fromkeys(("reprojection_clone", "reprojection_perturb", "reprojection"), "reprojection")
 )
 """Modules of `countersteer.recipes` by recipe."""
 _SUITES = ("lane_keeping", "lane_change", "recorded")
@@ -35,7 +38,7 @@ _SCORES = (
     *("alpasim", "hugsim", "rad", "displacement"),
 )
 _STAGES = ("state", "render", "full")
-_DEPTHS = ("stereo", "lidar", "sweep", "ground")
+_DEPTHS = ("recorded", "stereo", "lidar", "sweep", "ground")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -117,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--device", default="cpu")
     train.add_argument("--resume", action="store_true")
+    train.add_argument(
+        "--actors", type=int, default=0, help="processes of Ray that drive while others learn (default: none)"
+    )
 
     evaluate = command(
         "evaluate",
@@ -174,6 +180,19 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--device", default="cpu")
     bench.add_argument("--seconds", type=float, default=3.0, help="for each row (default %(default)s)")
     bench.add_argument("--json", type=Path)
+
+    depart = command(
+        "depart", _depart, "Film a camera log from beside its recorded path, on the way back to it."
+    )
+    depart.add_argument("log", type=Path)
+    depart.add_argument("--out", type=Path, default=Path("departure.mp4"))
+    depart.add_argument(
+        "--lateral", type=float, default=1.2, help="how far aside it begins [m], left positive"
+    )
+    depart.add_argument("--heading", type=float, default=0.0, help="how far it is turned there [degrees]")
+    depart.add_argument("--start", type=float, default=0.0, help="second of the recording to begin at")
+    depart.add_argument("--seconds", type=float, default=12.0, help="longest film")
+    depart.add_argument("--cache", type=Path, help="folder that depth is kept in")
 
     realism = command(
         "realism", _realism, "Measure how real the views of a recorded drive from other poses are."
@@ -336,8 +355,16 @@ def _train(known: argparse.Namespace) -> int:
     recipe, source, _ = _load_recipe(known.recipe)
     recipe = _override(recipe, known.overrides)
     from countersteer.console import TrainingConsole
+    from countersteer.training.collector import InlineCollector
     from countersteer.training.run import train
 
+    collector: Any = InlineCollector
+    if known.actors:
+        from functools import partial
+
+        from countersteer.training.ray_collector import RayCollector
+
+        collector = partial(RayCollector, actors=known.actors)
     with TrainingConsole() as console:
         finished = train(
             recipe,
@@ -347,6 +374,7 @@ def _train(known: argparse.Namespace) -> int:
             resume=known.resume,
             source=source,
             progress=console.progress(recipe.name),
+            collector=collector,
         )
     print(f"wrote {finished}")
     print(f"next: countersteer evaluate {known.out} --suite lane_keeping")
@@ -574,8 +602,6 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _bench(known: argparse.Namespace) -> int:
-    import math
-
     from countersteer import console
     from countersteer.evaluation.speed import crossroads, measure_all, with_cars
     from countersteer.geometry.cameras import Camera
@@ -642,6 +668,22 @@ def _realism(known: argparse.Namespace) -> int:
     for name, value in measured.to_json().items():
         print(f"{name:25} {value:.3f}" if isinstance(value, float) else f"{name:25} {value}")
     _write_json(known.json, measured.to_json())
+    return 0
+
+
+def _depart(known: argparse.Namespace) -> int:
+    from countersteer.evaluation.departure import film_departure
+
+    film_departure(
+        known.log,
+        known.out,
+        lateral=known.lateral,
+        heading=math.radians(known.heading),
+        start=known.start,
+        seconds=known.seconds,
+        cache=known.cache,
+    )
+    print(f"wrote {known.out}")
     return 0
 
 

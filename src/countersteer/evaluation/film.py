@@ -36,6 +36,8 @@ _FAIL: Color = (240, 80, 80)
 
 # x, y, width, height [pixels]
 _CAMERA = (12, 48, 512, 256)
+_UPPER = (12, 48, 512, 126)  # the camera's place in two
+_LOWER = (12, 178, 512, 126)
 _ABOVE = (536, 48, 412, 324)
 _STRIP = (12, 314, 512, 58)
 
@@ -54,6 +56,7 @@ def film(
     subtitle: str = "",
     verdict: CaseResult | None = None,
     path: str | Path | None = None,
+    recorded: UInt8[ndarray, "time height width 3"] | None = None,
 ) -> bytes:
     """Film a drive, 960 x 384 pixels, one frame a tick, in real time.
 
@@ -63,6 +66,7 @@ def film(
         subtitle: On what, for example suite and case.
         verdict: Marks the second in which the drive failed and says why; None shows no verdict.
         path: Also write the film there (.mp4).
+        recorded: What the recording shows at the place where the car is, to stand above what the car saw.
 
     Returns:
         The bytes of an mp4 file.
@@ -76,7 +80,7 @@ def film(
         raise UserError(f"cannot write a film as {Path(path).name!r}", expected="a name that ends in .mp4")
     interval = float(np.median(np.diff(record.times))) if len(record.times) > 1 else 0.1
     encoded = encode(
-        _frames(record, title, subtitle, verdict),
+        _frames(record, title, subtitle, verdict, recorded),
         Fraction(1 / interval).limit_denominator(1000),
         FILM_SIZE,
     )
@@ -111,7 +115,11 @@ def still(
 
 
 def _frames(
-    record: DriveRecord, title: str, subtitle: str, verdict: CaseResult | None
+    record: DriveRecord,
+    title: str,
+    subtitle: str,
+    verdict: CaseResult | None,
+    recorded: UInt8[ndarray, "time height width 3"] | None,
 ) -> Iterator[UInt8[ndarray, "height width 3"]]:
     """The pictures of a film in order."""
     failed_at = None if verdict is None else verdict.fail_time
@@ -129,7 +137,16 @@ def _frames(
         failed = failed_at is not None and time >= failed_at - 1e-6
         over = tick > ended and cause not in (Cause.NONE, Cause.TIME, Cause.GOAL)
         _draw_badge(image, verdict, solid=failed or failed_at is None)
-        _draw_camera(_panel(image, _CAMERA), None if record.frames is None else record.frames[tick], dim=over)
+        seen = None if record.frames is None else record.frames[tick]
+        if recorded is None:
+            _draw_camera(_panel(image, _CAMERA), seen, dim=over)
+        else:
+            for place, picture, words in (
+                (_UPPER, recorded[tick], "recorded"),
+                (_LOWER, seen, f"seen from here, {record.lateral[tick]:+.2f} m"),
+            ):
+                _draw_camera(_panel(image, place), picture, dim=over)
+                _draw_caption(_panel(image, place), words)
         if failed and verdict is not None:
             _draw_banner(_panel(image, _CAMERA), verdict.reason or "failed")
         elif over:
@@ -182,6 +199,12 @@ def _draw_camera(panel: ndarray, frame: ndarray | None, *, dim: bool) -> None:
         shown = cv2.convertScaleAbs(shown, alpha=0.55)
     top, left = (height - shown.shape[0]) // 2, (width - shown.shape[1]) // 2
     panel[top : top + shown.shape[0], left : left + shown.shape[1]] = shown
+
+
+def _draw_caption(panel: ndarray, words: str) -> None:
+    width = text_mask(words, 12, True).shape[1] + 18
+    _pill(panel, (6, 6, width, 20), _PANEL, filled=True)
+    write(panel, words, (15, 20), 12, INK, bold=True)
 
 
 def _draw_banner(panel: ndarray, words: str) -> None:

@@ -7,7 +7,7 @@ plan (forked targets, Gigapixel arXiv 2606.19641, section 3.2). The copy is drop
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -40,7 +40,7 @@ class ForkedTeacher(Expert):
 
     teacher: str
     plan: PlanSpec = PlanSpec()  # pyright: ignore[reportIncompatibleVariableOverride]
-    hold: int = 1
+    hold: int = field(default=1, metadata={"absent": 1})
     needs = frozenset({Capability.TRUTH, Capability.FORK})
 
     def label(self, world: World) -> Label:

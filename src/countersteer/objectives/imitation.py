@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import torch
@@ -220,7 +220,7 @@ class Imitation(Objective):
     relaxation: float = 0.05
     classification: float = 0.5
     scale_floor: float = 0.005
-    choice_weight: float = 0.5
+    choice_weight: float = field(default=0.5, metadata={"absent": 0.5})
     min_confidence: float = 0.5
     mirror: bool = True
 

@@ -11,12 +11,16 @@ A car's past motion predicts its own next motion so well that a net allowed to s
 at the road less (the copycat problem). In training it is therefore dropped for half of the samples, as in
 ChauffeurNet (Bansal et al. 2018, section 3.4); the present speed stays.
 
+Where pictures are made from recorded ones, what they lack gives away how far the car has departed. `PlannerSpec.capacity`
+bounds what features can say: they lie in [-1, 1] and carry Gaussian noise while training.
+
 The planner has no normalisation layers: on a CPU they cost 20 to 42 % of the throughput
 (`benchmarks/planner.py` prints the table), and at four layers it trains without them.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -59,6 +63,8 @@ class PlannerSpec(PolicySpec):
         motion_dropout: Probability, in training mode, that a sample sees nothing of its motion but its speed.
         target_points: Target points of the intent that it reads; 0 ignores them, given or not.
         choices: Discrete actions that it gives odds of beside its plans, such as `JerkSpec.choices`; 0 for none.
+        capacity: Bits that the image features of a frame may carry while training, > 0; None sets no bound. See
+            `Planner.bits`.
         blind: Sees the mean image instead of every picture; a baseline for how far motion and intent lead.
 
     Raises:
@@ -77,7 +83,8 @@ class PlannerSpec(PolicySpec):
     hidden: int = 256
     motion_dropout: float = 0.5
     target_points: int = 0
-    choices: int = 0
+    choices: int = field(default=0, metadata={"absent": 0})
+    capacity: float | None = field(default=None, metadata={"absent": None})
     blind: bool = False
 
     def __post_init__(self) -> None:
@@ -103,6 +110,13 @@ class PlannerSpec(PolicySpec):
                 expected="a number in [0, 1]",
                 fix="set `motion_dropout` of PlannerSpec",
             )
+        if self.capacity is not None and not self.capacity > 0.0:
+            raise UserError(
+                "`capacity` of the planner leaves no room for a feature",
+                got=self.capacity,
+                expected="bits above 0, or None for no bound",
+                fix="set `capacity` of PlannerSpec",
+            )
         sizes = sorted({(camera.width, camera.height) for camera in self.cameras})
         if len(sizes) != 1 or sizes[0][0] % _PATCH or sizes[0][1] % _PATCH:
             raise UserError(
@@ -121,6 +135,13 @@ class PlannerSpec(PolicySpec):
     def look_back(self) -> list[int]:
         """Strides back to each frame it looks at, the oldest first, 0 for the current one."""
         return [*reversed(self.history), 0]
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the noise that `capacity` asks for on features in [-1, 1]; 0 without a bound."""
+        if self.capacity is None:
+            return 0.0
+        return 1.0 / math.sqrt(math.expm1(2.0 * math.log(2.0) * self.capacity / self.features))
 
     def build(self) -> Planner:
         """A planner with freshly drawn weights (torch's global generator)."""
@@ -242,7 +263,7 @@ class Planner(Policy):
             # The mean image less the mean image; one row of it serves the whole batch.
             nothing = torch.zeros_like(self.mean_image)
             maps = [self._see(nothing[i : i + 1]) for i in range(len(self.spec.cameras))]
-            image = self.image_features(torch.cat(maps, -1)).relu().expand(*batch, -1)
+            image = self._kept(self.image_features(torch.cat(maps, -1)).expand(*batch, -1))
         else:
             maps = []
             for camera, mean in zip(self.spec.cameras, self.mean_image, strict=True):
@@ -250,8 +271,38 @@ class Planner(Policy):
                 frames = pictures(observation, camera).to(torch.float32, copy=True).sub_(mean)
                 valid = observation.sensors[camera.name].valid.reshape(-1, 1)
                 maps.append(self._see(frames) * valid)
-            image = self.image_features(torch.cat(maps, -1)).relu().reshape(*batch, -1)
+            image = self._kept(self.image_features(torch.cat(maps, -1)).reshape(*batch, -1))
         return torch.cat([image, state], -1)
+
+    def _kept(self, image: Float[Tensor, "*batch image"]) -> Float[Tensor, "*batch image"]:
+        """What is kept of a frame: rectified, or bounded and, while training, noisy."""
+        if self.spec.capacity is None:
+            return image.relu()
+        image = image.tanh()
+        return image + self.spec.noise * torch.randn_like(image) if self.training else image
+
+    def bits(self, features: Float[Tensor, "sample feature"]) -> float:
+        """Information that the image features of a frame carry past the noise of training, at most [bit].
+
+        A channel of power P below Gaussian noise of variance s^2 carries no more than log2(1 + P / s^2) / 2 bits, and
+        P <= 1 since features lie in [-1, 1] (comma.ai, arXiv 2504.19077, section 5.2, bounds theirs to some 700
+        bits). Features whose variance is small carry less than `PlannerSpec.capacity`.
+
+        Args:
+            features: What `encode` returned in evaluation mode, of many frames.
+
+        Raises:
+            UserError: This planner has no bound.
+        """
+        if self.spec.capacity is None:
+            raise UserError(
+                "features without noise carry any number of bits",
+                got="capacity None",
+                expected="a planner with a bound",
+                fix="set `capacity` of PlannerSpec",
+            )
+        power = features.detach()[..., : self.spec.features].flatten(0, -2).var(0, correction=0)
+        return float((1.0 + power / self.spec.noise**2).log2().sum() / 2.0)
 
     def act(
         self,

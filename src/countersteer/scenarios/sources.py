@@ -13,7 +13,7 @@ from countersteer.errors import UserError
 from countersteer.scenarios.procedural import RoadKind, procedural_road, road_along
 from countersteer.scenarios.scenario import Scenario
 
-__all__ = ["Combined", "ProceduralRoads", "RecordedDrive", "ScenarioFolder", "ScenarioSource"]
+__all__ = ["CameraDrive", "Combined", "ProceduralRoads", "RecordedDrive", "ScenarioFolder", "ScenarioSource"]
 
 
 class ScenarioSource(abc.ABC):
@@ -126,6 +126,26 @@ class RecordedDrive(ScenarioSource):
         if self.start > 0.0 or self.end is not None:
             scenario = scenario.crop(self.start, scenario.duration if self.end is None else self.end)
         return [scenario]
+
+
+@dataclass(frozen=True)
+class CameraDrive(ScenarioSource):
+    """The drive of a camera log, with a road drawn along it; or parts of it, one after another.
+
+    Attributes:
+        path: File or folder in any format that `countersteer.scenarios.cameras` reads.
+        parts: Beginning and end of each part [s]; none for the whole.
+    """
+
+    path: str
+    parts: tuple[tuple[float, float], ...] = ()
+
+    def load(self) -> list[Scenario]:
+        """Read the poses and draw the road along the whole drive, so that it goes on where a part ends."""
+        from countersteer.scenarios.cameras import drive_of_log, read
+
+        whole = drive_of_log(read(self.path))
+        return [whole.crop(start, end) for start, end in self.parts] or [whole]
 
 
 @dataclass(frozen=True)

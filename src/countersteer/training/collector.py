@@ -1,4 +1,4 @@
-"""Collectors: make rollouts from weights. The seam that lets actors live elsewhere.
+"""Collectors: make rollouts from weights. The seam that lets actors live elsewhere (`ray_collector`).
 
 A request and a rollout are plain data; a collector is built from a recipe and a seed alone. So the same
 request gives the same rollout inline, in another process or on another machine.
@@ -15,6 +15,9 @@ from countersteer.drivers.driving import Driving, Rollout, roll_out
 from countersteer.training.recipe import Recipe
 
 __all__ = ["Collector", "InlineCollector", "Request"]
+
+_DRIVES_APART = 1_000_000
+"""Rounds never share a drive: no drive slot begins more drives than this in one."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,42 @@ class Request:
     version: int
     weights: dict[str, Tensor] | None
 
+    @classmethod
+    def of_round(
+        cls, recipe: Recipe, number: int, version: int, weights: dict[str, Tensor] | None
+    ) -> Request:
+        """What a recipe wants collected in one of its rounds, numbered from 0, with these weights."""
+        collection = recipe.collection
+        total = collection.frames // (collection.drives * recipe.world.agents)
+        first = round(total * collection.first_round_share) if collection.rounds > 1 else total
+        rest = (total - first) // max(collection.rounds - 1, 1)
+        return cls(
+            first_drive=number * _DRIVES_APART * collection.drives,
+            frames=max(first if number == 0 else rest, recipe.learning.length),
+            progress=number / max(collection.rounds - 1, 1),
+            version=version,
+            weights=weights if recipe.driver.uses_policy else None,
+        )
+
+    def round_in(self, recipe: Recipe) -> int:
+        """The round that it is of."""
+        return self.first_drive // (_DRIVES_APART * recipe.collection.drives)
+
 
 class Collector(abc.ABC):
     """Answers requests with rollouts."""
 
     @abc.abstractmethod
     def collect(self, request: Request) -> Rollout:
-        """A rollout `[request.frames, drives * agents]`, on the CPU."""
+        """A rollout `[request.frames, drives * agents]`, on the CPU; its `version` says whose weights drove."""
+
+    @abc.abstractmethod
+    def fingerprints(self) -> dict[str, str]:
+        """Of the scenarios that are driven in, by id."""
+
+    def close(self) -> None:
+        """Let go of whatever is held elsewhere; here nothing is."""
+        return
 
 
 class InlineCollector(Collector):
@@ -56,6 +88,11 @@ class InlineCollector(Collector):
         self.recipe, self.seed = recipe, seed
         self.world = recipe.world.build(recipe.scenarios.load(), recipe.collection.drives, seed)
         self.policy = recipe.policy.build().eval()
+
+    def fingerprints(self) -> dict[str, str]:
+        """See `Collector.fingerprints`."""
+        scenarios = getattr(self.world, "scenarios", ())
+        return {scenario.id: scenario.fingerprint()[:16] for scenario in scenarios}
 
     def collect(self, request: Request) -> Rollout:
         """See `Collector.collect`."""

@@ -154,7 +154,7 @@ def train(
     checkpoints = checkpoint.CheckpointFolder(out / "checkpoints")
     generator = torch.Generator().manual_seed(seed)
     spent = _restore(learner, store, actors, checkpoints, generator, progress) if resume else 0.0
-    environment = _environment() | {"scenarios": _fingerprints(actors)}
+    environment = _environment() | {"scenarios": actors.fingerprints()}
     (out / "run.json").write_text(json.dumps(environment | {"seed": seed}, indent=1))
     log = _Log(out, learner.step, store.frames)
 
@@ -167,12 +167,15 @@ def train(
                 continue
             if number >= store.rounds:
                 began = time.monotonic()
-                rollout = actors.collect(_request(recipe, seed, number, learner, store))
+                rollout = actors.collect(Request.of_round(recipe, number, learner.step, learner.weights()))
                 if number == 0:
                     _prepare(policy, rollout)
                 store.add(rollout)
                 outcomes = rollout.outcomes()
-                log.write(learner.step, {"frames": float(store.frames), **outcomes}, whole=True)
+                # Gradient steps since the weights that drove; more than 0 where actors did not wait.
+                stale = float(learner.step - int(rollout.version.min()))
+                collected = {"frames": float(store.frames), "staleness": stale, **outcomes}
+                log.write(learner.step, collected, whole=True)
                 seconds = time.monotonic() - began
                 progress.collected(number, collection.rounds, store.frames, seconds, outcomes)
                 _save(learner, store, checkpoints, generator, time.monotonic() - started)
@@ -191,6 +194,7 @@ def train(
         raise
     finally:
         log.close()
+        actors.close()
 
     seconds = time.monotonic() - started
     _save(learner, store, checkpoints, generator, seconds)
@@ -205,21 +209,6 @@ def _steps_after(recipe: Recipe, number: int) -> int:
     if number == rounds - 1:
         return steps
     return round(steps * (1 - recipe.collection.last_learning_share) * (number + 1) / (rounds - 1))
-
-
-def _request(recipe: Recipe, seed: int, number: int, learner: Learner, store: RolloutStore) -> Request:
-    collection = recipe.collection
-    total = collection.frames // (collection.drives * recipe.world.agents)
-    first = round(total * collection.first_round_share) if collection.rounds > 1 else total
-    rest = (total - first) // max(collection.rounds - 1, 1)
-    return Request(
-        # Rounds never share a drive: no drive slot begins more than a million drives in one.
-        first_drive=number * 1_000_000 * collection.drives,
-        frames=max(first if number == 0 else rest, recipe.learning.length),
-        progress=number / max(collection.rounds - 1, 1),
-        version=learner.step,
-        weights=learner.weights() if recipe.driver.uses_policy else None,
-    )
 
 
 def _prepare(policy: Policy, rollout: Rollout) -> None:
@@ -239,11 +228,6 @@ def check_device(device: str) -> None:
             expected=f"one of {', '.join(known)}",
             fix="choose another --device",
         ) from None
-
-
-def _fingerprints(actors: Collector) -> dict[str, str]:
-    scenarios = getattr(getattr(actors, "world", None), "scenarios", ())
-    return {scenario.id: scenario.fingerprint()[:16] for scenario in scenarios}
 
 
 def _save(

@@ -4,7 +4,8 @@
 """
 
 from countersteer.scenarios.cameras.checks import Finding, LogReport, Problem, check
-from countersteer.scenarios.cameras.frames import Frames, PictureFiles, VideoFile
+from countersteer.scenarios.cameras.drive import drive_of_log
+from countersteer.scenarios.cameras.frames import Frames, PictureFiles, PicturesInMemory, VideoFile
 from countersteer.scenarios.cameras.log import CameraLog, Distortion, LidarSweeps, RecordedCamera
 from countersteer.scenarios.cameras.poses import Poses
 from countersteer.scenarios.cameras.readers import READERS, read
@@ -18,10 +19,12 @@ __all__ = [
     "LidarSweeps",
     "LogReport",
     "PictureFiles",
+    "PicturesInMemory",
     "Poses",
     "Problem",
     "RecordedCamera",
     "VideoFile",
     "check",
+    "drive_of_log",
     "read",
 ]

@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from countersteer.errors import UserError
 
-__all__ = ["Frames", "PictureFiles", "UndistortedFrames", "VideoFile"]
+__all__ = ["Frames", "PictureFiles", "PicturesInMemory", "SomeFrames", "UndistortedFrames", "VideoFile"]
 
 
 class Frames(abc.ABC):
@@ -102,6 +102,46 @@ def _read_picture(file: Path) -> UInt8[ndarray, "height width 3"]:
             fix="the file is damaged or cut short; copy it again",
         )
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+class PicturesInMemory(Frames):
+    """Pictures that were not read from anywhere.
+
+    Args:
+        pictures: All of them.
+        path: What messages call the lot.
+    """
+
+    def __init__(self, pictures: UInt8[ndarray, "frame height width 3"], path: str):
+        self.path, self._pictures = path, pictures
+        self.height, self.width = pictures.shape[1:3]
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, number: int) -> UInt8[ndarray, "height width 3"]:
+        self._check(number)
+        return self._pictures[number]
+
+
+class SomeFrames(Frames):
+    """Consecutive frames of others.
+
+    Args:
+        frames: The others.
+        first, count: Number of the first one, and how many.
+    """
+
+    def __init__(self, frames: Frames, first: int, count: int):
+        self.path, self.height, self.width = frames.path, frames.height, frames.width
+        self._frames, self._first, self._count = frames, first, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int) -> UInt8[ndarray, "height width 3"]:
+        self._check(number)
+        return self._frames[self._first + number]
 
 
 class VideoFile(Frames):

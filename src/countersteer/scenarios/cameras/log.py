@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from countersteer.errors import UserError, did_you_mean
 from countersteer.geometry.cameras import Intrinsics
-from countersteer.scenarios.cameras.frames import Frames, UndistortedFrames
+from countersteer.scenarios.cameras.frames import Frames, SomeFrames, UndistortedFrames
 from countersteer.scenarios.cameras.poses import Poses
 from countersteer.scenarios.scenario import Provenance
 
@@ -53,6 +53,8 @@ class RecordedCamera:
         times: When each was taken [s, log time].
         intrinsics: Calibration, or None if nobody measured it.
         distortion: Of the lens, or None if the pictures follow the pinhole model (are rectified).
+        depth: Inverse depth of a frame by its number [1/m], where it was recorded with the pictures: along the
+            optical axis, 0 infinitely far, of the pinhole model.
         ego_from_camera: Mounting: camera axes (right, down, forward) in ego axes (forward, left, up).
     """
 
@@ -62,6 +64,7 @@ class RecordedCamera:
     intrinsics: Intrinsics | None
     ego_from_camera: Float[ndarray, "4 4"]
     distortion: Distortion | None = None
+    depth: Callable[[int], Float[ndarray, "height width"]] | None = None
 
     def __post_init__(self) -> None:
         def fail(what: str, got: object, expected: object) -> None:
@@ -104,6 +107,28 @@ class RecordedCamera:
                 fix="give its calibration" if self.intrinsics is None else "take `CameraLog.pinhole`",
             )
         return self.intrinsics
+
+    def cropped(self, start: float, end: float) -> RecordedCamera:
+        """The frames between two times [s]; their times count from `start`.
+
+        Raises:
+            UserError: There is none.
+        """
+        inside = np.flatnonzero((self.times >= start - 1e-6) & (self.times <= end + 1e-6))
+        if not len(inside):
+            raise UserError(
+                f"camera {self.name!r} of {self.frames.path} took no frame in that time",
+                got=f"{start:g} to {end:g} s",
+                expected=f"a span within {self.times[0]:g} to {self.times[-1]:g} s",
+                fix="choose other times",
+            )
+        first, depth = int(inside[0]), self.depth
+        return dataclasses.replace(
+            self,
+            frames=SomeFrames(self.frames, first, len(inside)),
+            times=self.times[inside] - start,
+            depth=None if depth is None else lambda number: depth(first + number),
+        )
 
     def pinhole(self) -> RecordedCamera:
         """The same camera with the distortion of its lens taken out of every frame as it is read."""
@@ -177,6 +202,21 @@ class CameraLog:
             expected=did_you_mean(name, [camera.name for camera in self.cameras]),
             fix="name a camera of the rig",
         )
+
+    def cropped(self, start: float, end: float) -> CameraLog:
+        """The frames, poses and sweeps between two times [s]; times then count from `start`.
+
+        Raises:
+            UserError: A camera has no frame there.
+        """
+        cameras = tuple(camera.cropped(start, end) for camera in self.cameras)
+        poses = (
+            None if self.poses is None else dataclasses.replace(self.poses, times=self.poses.times - start)
+        )
+        lidar = (
+            None if self.lidar is None else dataclasses.replace(self.lidar, times=self.lidar.times - start)
+        )
+        return dataclasses.replace(self, cameras=cameras, poses=poses, lidar=lidar)
 
     def pinhole(self) -> CameraLog:
         """The same log with the distortion of every lens taken out as frames are read."""

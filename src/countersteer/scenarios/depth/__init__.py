@@ -10,6 +10,7 @@ from countersteer.scenarios.depth.lidar import lidar_depth, project_points
 from countersteer.scenarios.depth.network import DepthNetwork, network_depth
 from countersteer.scenarios.depth.of_log import DepthSource, depth_of_frame, sources_of, stereo_partner
 from countersteer.scenarios.depth.stereo import StereoPair, stereo_depth
+from countersteer.scenarios.depth.stored import stored_depths
 from countersteer.scenarios.depth.sweep import Neighbour, SweepSettings, plane_sweep_depth
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "sources_of",
     "stereo_depth",
     "stereo_partner",
+    "stored_depths",
 ]

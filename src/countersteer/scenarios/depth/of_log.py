@@ -22,6 +22,7 @@ __all__ = ["DepthSource", "depth_of_frame", "sources_of", "stereo_partner"]
 class DepthSource(Enum):
     """Where depth comes from, the most precise first."""
 
+    RECORDED = "recorded"
     STEREO = "stereo"
     LIDAR = "lidar"
     SWEEP = "sweep"
@@ -54,6 +55,8 @@ def stereo_partner(log: CameraLog, camera: str) -> tuple[RecordedCamera, StereoP
 def sources_of(log: CameraLog, camera: str) -> tuple[DepthSource, ...]:
     """What a camera's depth can come from, the most precise first."""
     found = []
+    if log.camera(camera).depth is not None:
+        found.append(DepthSource.RECORDED)
     if stereo_partner(log, camera) is not None:
         found.append(DepthSource.STEREO)
     if log.lidar is not None and log.poses is not None and len(log.lidar.times):
@@ -88,6 +91,10 @@ def depth_of_frame(
             fix="choose another source of depth",
         )
     source = source or offered[0]
+    if source is DepthSource.RECORDED:
+        assert recorded.depth is not None
+        inverse_depth = recorded.depth(frame)
+        return DepthMap(inverse_depth, np.ones_like(inverse_depth))
     ground = ground_of_log(log, camera, frame)
     picture = recorded.frames[frame]
     if source is DepthSource.STEREO:

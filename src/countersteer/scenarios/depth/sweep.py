@@ -24,6 +24,7 @@ __all__ = ["Neighbour", "SweepSettings", "plane_sweep_depth"]
 _WORST = 1.2  # cost of a pixel that nobody can compare
 _ROAD_REACH, _ROAD_HALF_WIDTH = 25.0, 2.5  # where the road is looked for [m]
 _ROAD_SNAP = 0.008  # inverse depths so close to the road's are the road [1/m]
+_BURIED = 0.85  # what lies so much deeper than the road there (share of inverse depth) is the road
 _USUAL = np.array([0.008, 0.006, 0.03])  # errors of pitch and roll [rad], and of height [share]
 _PULL = 0.005  # cost of a usual error
 _BLUR = 3  # window over which costs are averaged first [px]
@@ -122,7 +123,10 @@ def plane_sweep_depth(
     inverse = cv2.medianBlur(inverse, 5)
     flat = (road > 1 / 40) & (np.abs(inverse - road) < _ROAD_SNAP)
     inverse[flat] = road[flat]
-    sure = (margin > 0.05) & bool(used)
+    # No plane of the sweep is as near as the road just in front of a camera that looks down.
+    buried = (road > 1 / _ROAD_REACH) & (inverse < _BURIED * road)
+    inverse[buried] = road[buried]
+    sure = (margin > 0.05) & bool(used) & ~buried
     confidence = np.where(sure, np.clip(0.5 + margin, 0.0, 1.0), PRIOR).astype(np.float32)
     size = (camera.width, camera.height)
     inverse = cv2.resize(inverse, size, interpolation=cv2.INTER_NEAREST)

@@ -28,7 +28,7 @@ def frame_bank(
         log: The recording, its lenses without distortion (`CameraLog.pinhole`), with poses.
         camera: Name of a calibrated camera.
         frames: Numbers of the frames, in the order of the bank.
-        depth: Depth of a frame by its number, at the recording's size.
+        depth: Depth of a frame by its number, at the recording's size or at `size`.
         size: Width and height [px] to store; None for the recording's own.
 
     Raises:

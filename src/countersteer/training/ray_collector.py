@@ -1,0 +1,110 @@
+"""A collector whose actors are Ray's: processes on this machine or on others, which drive while the learner learns.
+
+After IMPALA (Espeholt et al. 2018) as comma.ai uses it (arXiv 2504.19077, section 5.1): an actor takes the newest weights
+when its rollout begins and keeps them to its end. Here rounds are handed out in order, as many ahead as there are
+actors; so which weights drove a round is the same in every run, and the same request gives the same rollout inline.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from countersteer.drivers.driving import Rollout
+from countersteer.errors import MissingExtraError, UserError
+from countersteer.training.collector import Collector, InlineCollector, Request
+from countersteer.training.recipe import Recipe
+
+__all__ = ["RayCollector"]
+
+_TRIES = 3  # of one round, before the fault is taken to be its own
+
+
+class RayCollector(Collector):
+    """Collects with actors of Ray; a local Ray is started if none is connected.
+
+    While round n is learned from, rounds up to n + actors - 1 are driven, with the weights of when each was handed
+    out. An actor that dies costs the rollout it was driving: it is replaced, and that round is driven
+    anew with the weights of now.
+
+    Args:
+        recipe: What to build. Its parts must be importable where the actors run.
+        seed: Of worlds and drivers.
+        actors: How many, at least 1; each builds the world and takes one core.
+
+    Attributes:
+        lost: Rounds whose actor died, in order.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int, actors: int = 2):
+        try:
+            import ray  # pyright: ignore[reportMissingImports]
+        except ModuleNotFoundError as error:
+            if error.name != "ray":
+                raise
+            raise MissingExtraError("ray", "ray") from error
+        if actors < 1:
+            raise UserError("nobody would drive", got=f"{actors} actors", expected="at least 1")
+        self.recipe, self.seed, self._ray = recipe, seed, ray
+        self._started = not ray.is_initialized()
+        if self._started:
+            ray.init(num_cpus=actors, include_dashboard=False, log_to_driver=False)
+        self._actors = [self._actor() for _ in range(actors)]
+        self._driving: dict[int, tuple[int, Any]] = {}  # by round: actor, promise
+        self.lost: list[int] = []
+
+    def _actor(self) -> Any:
+        return self._ray.remote(num_cpus=1)(_Actor).remote(self.recipe, self.seed)
+
+    def _hand_out(self, number: int, request: Request) -> None:
+        free = set(range(len(self._actors))) - {actor for actor, _ in self._driving.values()}
+        chosen = min(free)
+        self._driving[number] = chosen, self._actors[chosen].collect.remote(request)
+
+    def collect(self, request: Request) -> Rollout:
+        """See `Collector.collect`; of a round that was handed out earlier, what those weights drove."""
+        wanted = request.round_in(self.recipe)
+        if Request.of_round(self.recipe, wanted, 0, None).frames != request.frames:
+            return self._ray.get(self._actors[0].collect.remote(request))  # of no round
+        last = min(wanted + len(self._actors), self.recipe.collection.rounds)
+        for number in range(wanted, last):
+            if number not in self._driving:
+                of_round = Request.of_round(self.recipe, number, request.version, request.weights)
+                self._hand_out(number, of_round)
+        for _ in range(_TRIES):
+            actor, promise = self._driving.pop(wanted)
+            try:
+                return self._ray.get(promise)
+            except self._ray.exceptions.RayActorError:
+                self.lost.append(wanted)
+                self._actors[actor] = self._actor()
+                self._hand_out(wanted, request)
+        raise UserError(
+            f"round {wanted} of recipe {self.recipe.name!r} cannot be driven",
+            got=f"actors that died {_TRIES} times",
+            expected="an actor that lives through a rollout",
+            fix="collect inline to see why; memory is the usual reason",
+        )
+
+    def fingerprints(self) -> dict[str, str]:
+        """See `Collector.fingerprints`."""
+        return self._ray.get(self._actors[0].fingerprints.remote())
+
+    def close(self) -> None:
+        """End the actors, and Ray if it was started here."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+        if self._started:
+            self._ray.shutdown()
+
+
+class _Actor(InlineCollector):
+    """In a process of its own, with one core."""
+
+    def __init__(self, recipe: Recipe, seed: int):
+        import torch
+
+        torch.set_num_threads(1)
+        super().__init__(recipe, seed)

@@ -1,0 +1,64 @@
+"""Actors of Ray: the rollouts of inline ones, weights of when they began, and the loss of an actor."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny_recipe
+from countersteer.errors import MissingExtraError
+from countersteer.training import ray_collector
+from countersteer.training.collector import InlineCollector, Request
+from countersteer.training.run import train
+
+
+def assert_same(a, b) -> None:
+    a, b = a.flatten(), b.flatten()
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"countersteer\[ray\]"):
+        ray_collector.RayCollector(tiny_recipe.tiny(), 0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_actors_drive_ahead_with_the_weights_they_began_with_and_one_may_die(tmp_path: Path):
+    """Rollouts are those of the inline collector with the logged weights, also of the round whose actor was killed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray = pytest.importorskip("ray", reason="Ray is not installed")
+    recipe = tiny_recipe.tiny()
+    inline = InlineCollector(recipe, 3)
+    torch.manual_seed(1)
+    old, new = (recipe.policy.build().state_dict() for _ in range(2))
+    actors = ray_collector.RayCollector(recipe, 3, actors=2)
+    try:
+        first = actors.collect(Request.of_round(recipe, 0, 10, old))
+        assert_same(first, inline.collect(Request.of_round(recipe, 0, 10, old)))
+        # Round 1 was handed out with round 0, so newer weights come too late for it.
+        second = actors.collect(Request.of_round(recipe, 1, 20, new))
+        assert int(second.version.max()) == 10
+        assert_same(second, inline.collect(Request.of_round(recipe, 1, 10, old)))
+        # Round 2 is being driven with the weights of 20. Its actor dies: only that rollout is driven again.
+        ray.kill(actors._actors[actors._driving[2][0]])
+        third = actors.collect(Request.of_round(recipe, 2, 30, old))
+        assert actors.lost == [2]
+        assert_same(third, inline.collect(Request.of_round(recipe, 2, 30, old)))
+        assert actors.fingerprints() == inline.fingerprints()
+    finally:
+        actors.close()
+    run = tmp_path / "run"
+    train(recipe, run, seed=3, collector=partial(ray_collector.RayCollector, actors=2))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    stale = [line["staleness"] for line in lines if "staleness" in line]
+    assert len(stale) == 3
+    assert stale[0] == 0.0
+    assert stale[1] > 0.0, "rounds after the first were begun while older weights were learned with"
