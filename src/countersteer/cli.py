@@ -454,6 +454,11 @@ def _driven(known: argparse.Namespace) -> SuiteResult:
             expected=f"--suite with one of {', '.join(_SUITES)}, or a replay instead of {path.name}",
         )
     suite, frames = _suite(known.suite, known.scenes), known.keep is not None
+    if known.keep is not None:
+        try:  # before minutes of driving
+            known.keep.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{known.keep} cannot be written", got=error, fix="name another place") from None
     if known.run_folder == "expert":
         result = run_suite(suite, "expert", None, frames=frames)
     else:
