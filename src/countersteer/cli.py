@@ -145,6 +145,20 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--keep", type=Path, metavar="FILE", help="replay: keep the drives here")
     evaluate.add_argument("--json", type=Path)
 
+    watch = command(
+        "watch", _watch, "Look at the drives of a replay: cameras, map, boxes, plans, labels, scores."
+    )
+    watch.add_argument("replay", type=Path, metavar="FILE", help="replay, or run folder that has one")
+    watch.add_argument("--out", type=Path, help="page to write (default: FILE with the ending .html)")
+    watch.add_argument("--case", help="where to begin (default: the first that failed)")
+    watch.add_argument("--scores", nargs="*", metavar="SCORE", help="as in evaluate (default: none)")
+    watch.add_argument(
+        "--viewer",
+        choices=("page", "rerun"),
+        default="page",
+        help="one page for a browser, or a recording for the Rerun viewer (extra 'view')",
+    )
+
     compare = command("compare", _compare, "Compare evaluated runs, paired on the case.")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     compare.add_argument("--json", type=Path)
@@ -423,6 +437,7 @@ def _evaluate(known: argparse.Namespace) -> int:
     benchmarks = _benchmarks(known.scores)
     result = _driven(known)
     console.print_cases(result)
+    causes = console.print_failures(result)
     scores = ()
     if benchmarks:
         from countersteer.evaluation.scoring import score_suite
@@ -432,7 +447,14 @@ def _evaluate(known: argparse.Namespace) -> int:
         write_scores(Path(known.run_folder), result, scores)
     row = CompareRow.of(result)
     cases = [
-        {"case": c.case, "passed": c.passed, "reason": c.reason, "fail_time_s": c.fail_time, **c.measures}
+        {
+            "case": c.case,
+            "passed": c.passed,
+            "reason": c.reason,
+            "fail_time_s": c.fail_time,
+            "cause": causes.get(c.case),
+            **c.measures,
+        }
         for c in result.cases
     ]
     content = {**row.to_json(), "cases": cases}
@@ -479,6 +501,11 @@ def _driven(known: argparse.Namespace) -> SuiteResult:
             expected=f"--suite with one of {', '.join(_SUITES)}, or a replay instead of {path.name}",
         )
     suite, frames = _suite(known.suite, known.scenes), known.keep is not None
+    if known.keep is not None:
+        try:  # before minutes of driving
+            known.keep.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{known.keep} cannot be written", got=error, fix="name another place") from None
     if known.run_folder == "expert":
         result = run_suite(suite, "expert", None, frames=frames)
     else:
@@ -486,6 +513,40 @@ def _driven(known: argparse.Namespace) -> SuiteResult:
     if known.keep is not None:
         print(f"wrote {save_replay(result, known.keep)}")
     return result
+
+
+def _watch(known: argparse.Namespace) -> int:
+    from countersteer.evaluation.replay import load_replay
+
+    path = known.replay
+    if path.is_dir():
+        kept = sorted(path.rglob("*.replay"))
+        if len(kept) != 1:
+            raise UserError(
+                f"{path} does not say which drives to watch",
+                got=", ".join(map(str, kept)) or "no replay",
+                expected="a folder with one replay, or a replay",
+                fix=f"countersteer evaluate {path} --suite lane_keeping --keep {path}/lane_keeping.replay",
+            )
+        path = kept[0]
+    benchmarks = _benchmarks(known.scores)
+    result = load_replay(path)
+    scores = ()
+    if benchmarks:
+        from countersteer.evaluation.scoring import score_suite
+
+        scores = score_suite(result, benchmarks)
+    if known.viewer == "rerun":
+        from countersteer.evaluation.rerun_recording import write_recording
+
+        out = write_recording(known.out or path.with_suffix(".rrd"), result, scores=scores, case=known.case)
+        print(f"wrote {out}; open it with: rerun {out}")
+        return 0
+    from countersteer.evaluation.watch import write_viewer
+
+    out = known.out or path.with_suffix(".html")
+    print(f"wrote {write_viewer(out, result, scores=scores, first=known.case)}; open it in a browser")
+    return 0
 
 
 def _compare(known: argparse.Namespace) -> int:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +20,7 @@ from numpy import ndarray
 from countersteer.errors import UserError
 from countersteer.evaluation.failures import FailureKind, count_failures, explain_suite
 from countersteer.evaluation.film import still
+from countersteer.evaluation.pages import write_page
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.evaluation.statistics import CompareRow, paired_permutation_test
 
@@ -94,22 +93,15 @@ def write_report(
         UserError: If there is nothing to report, two rows compete, a film belongs to no case, or the path is
             not an .html file.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     path = Path(path)
     _check(path, rows, results, films)
     drivers = list(dict.fromkeys([row.recipe for row in rows] + [result.driver for result in results]))
     suites = list(dict.fromkeys([row.suite for row in rows] + [result.suite for result in results]))
     colors = {driver: f"d{index % 8}" for index, driver in enumerate(drivers)}
 
-    environment = Environment(
-        loader=PackageLoader("countersteer.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html").render(
+    return write_page(
+        path,
+        "report.html",
         title=title,
         note=note,
         drivers=drivers,
@@ -127,13 +119,6 @@ def write_report(
         failures=_failures(results, drivers, suites),
         runs=runs,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".html.part")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(page)
-    os.chmod(name, 0o644)
-    os.replace(name, path)
-    return path
 
 
 def _check(
