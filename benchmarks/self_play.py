@@ -1,11 +1,13 @@
 """Roads nobody trained on, every car driven by one policy: goals, failures, scores, beside two rows that cost nothing.
 
     python benchmarks/self_play.py RUN [RUN ...] [--worlds 100] [--scenes FOLDER] [--conditions] [--json FILE]
+    python benchmarks/self_play.py RUN --film FILE.mp4 [--scenes FOLDER] [--scene PART_OF_ITS_NAME]
 
 A run is a teacher (drives by its likeliest choice) or a student (drives by tracking its plan). "straight" goes
 straight on at its speed; "rules" follows its path behind whoever is ahead, with the truth before its eyes.
 `--scenes` takes recorded scenes instead of generated ones: cars whose recorded way is at least 10 m and that overlap
 nobody at the start. Intervals draw whole scenes anew. `--conditions` asks a teacher for the ends of a few coefficients.
+`--film` drives one scene with copies of the run's policy and films it.
 """
 
 from __future__ import annotations
@@ -23,12 +25,15 @@ from countersteer.drivers.interface import Decision, Driver
 from countersteer.environments.rewards import Coefficients
 from countersteer.errors import UserError
 from countersteer.evaluation.population import Population, drive_population
+from countersteer.evaluation.population_film import film_population
 from countersteer.experts.recovery import RecoveryExpert
+from countersteer.policies.interface import Policy
 from countersteer.policies.storage import load_policy
 from countersteer.policies.teacher import Teacher
 from countersteer.recipes.self_play import roads, self_play_world, student_driver
 from countersteer.scenarios.scenario import Scenario
 from countersteer.scenarios.sources import ScenarioFolder
+from countersteer.training.run import load_recipe
 from countersteer.vehicles.plans import Action
 from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.interface import Cause
@@ -62,6 +67,17 @@ def row(name: str, found: Population) -> dict[str, float | str | int]:
     return {"name": name, "cars": len(found.cause), "failed": float(failed.mean())} | shares
 
 
+def who(base: BoxWorldSpec, run: Path) -> tuple[BoxWorldSpec, Driver, Policy]:
+    """The world with what a run's policy sees, and how it drives: a teacher by its choices, a student as it learned to."""
+    policy, _ = load_policy(run)
+    spec = dataclasses.replace(
+        base, cameras=policy.spec.cameras, vector=policy.spec.vector, target_points=bool(policy.spec.cameras)
+    )
+    if isinstance(policy, Teacher):
+        return spec, ChoiceDriver(policy.spec.jerk, greedy=True), policy
+    return spec, student_driver(), policy
+
+
 def usable(spec: BoxWorldSpec, scenario: Scenario) -> bool:
     """Whether anybody can drive there; says why not."""
     try:
@@ -82,6 +98,8 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=100)
     parser.add_argument("--scenes", help="folder of recorded scenes")
     parser.add_argument("--conditions", action="store_true")
+    parser.add_argument("--film", type=Path, help="film one scene instead")
+    parser.add_argument("--scene", default="intersection", help="part of its name")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     known = parser.parse_args()
@@ -93,6 +111,13 @@ def main() -> None:
         scenarios = [scenario for scenario in scenarios if usable(base, scenario)]
         print(f"{len(scenarios)} scenes", flush=True)
 
+    if known.film:
+        [run] = known.runs
+        scene = next(scenario for scenario in scenarios if known.scene in scenario.id)
+        spec, driver, policy = who(base, run)
+        film_population(spec, scene, driver, policy, title=f"{run.name}: {scene.id[:40]}", path=known.film)
+        return
+
     def drive(spec: BoxWorldSpec, *arguments: object, **settings: object) -> Population:
         world = spec.build(scenarios, len(scenarios) if known.scenes else known.worlds, known.seed)
         rows = torch.arange(world.batch)
@@ -103,18 +128,9 @@ def main() -> None:
     rows = [row("straight", drive(base, Straight()))]
     rows.append(row("rules", drive(base, ExpertDriver(), None, RecoveryExpert())))
     for run in known.runs:
-        policy, metadata = load_policy(run)
-        name = f"{metadata['recipe']} {run.name}"
-        if not isinstance(policy, Teacher):
-            spec = dataclasses.replace(
-                base, cameras=policy.spec.cameras, vector=policy.spec.vector, target_points=True
-            )
-            rows.append(row(name, drive(spec, student_driver(), policy)))
-            continue
-        driver = ChoiceDriver(policy.spec.jerk, greedy=True)
-        spec = dataclasses.replace(base, vector=policy.spec.vector)
-        rows.append(row(name, drive(spec, driver, policy)))
-        if known.conditions:
+        spec, driver, policy = who(base, run)
+        rows.append(row(f"{load_recipe(run)[0].name} {run.name}", drive(spec, driver, policy)))
+        if known.conditions and isinstance(policy, Teacher):
             ranges = policy.spec.coefficients
             for field in ("collision", "off_road", "velocity", "overspeed"):
                 for end, value in zip(("low", "high"), getattr(ranges, field), strict=True):
