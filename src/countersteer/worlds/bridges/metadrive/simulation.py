@@ -117,6 +117,8 @@ def _lighten(engine: Any) -> None:
     for part in vars(engine.terrain).values():
         if isinstance(part, Texture):
             part.setAnisotropicDegree(1)
+    engine.pssm.use_pssm = False
+    engine.render.set_shader_inputs(use_pssm=False)
     for window in engine.graphicsEngine.getWindows():
         if window.getName() == "pssm_buffer":
             window.setActive(False)

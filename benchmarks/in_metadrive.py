@@ -1,6 +1,6 @@
 """Policies in MetaDrive, and what a difference to boxworld comes from.
 
-    python benchmarks/metadrive.py runs/study --json results/bridges/metadrive.json
+    python benchmarks/in_metadrive.py runs/study --json results/bridges/metadrive.json
 
 RUNS holds a folder for each run, named RECIPE-SEED. Each policy drives lane keeping and lane change twice: on
 MetaDrive's roads with its physics, and on the same roads in our world. Beside the counts on our own roads
@@ -58,7 +58,7 @@ def main() -> None:
     known = parser.parse_args()
     git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     head = {
-        "command": f"python benchmarks/metadrive.py {known.runs} --traffic {known.traffic:g}",
+        "command": f"python benchmarks/in_metadrive.py {known.runs} --traffic {known.traffic:g}",
         "commit": git.stdout.strip(),
         "hardware": f"{os.cpu_count()} cores of {platform.processor() or 'an Intel Xeon at 2.50 GHz'}",
         "seeds": known.seeds,
