@@ -1,6 +1,6 @@
 """Policies in MetaDrive, and what a difference to boxworld comes from.
 
-    python benchmarks/metadrive.py runs/study --json results/bridges/metadrive.json
+    python benchmarks/in_metadrive.py runs/study --json results/bridges/metadrive.json
 
 RUNS holds a folder for each run, named RECIPE-SEED. Each policy drives lane keeping and lane change twice: on
 MetaDrive's roads with its physics, and on the same roads in our world. Beside the counts on our own roads
@@ -11,7 +11,6 @@ ours in all of them.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import platform
@@ -49,7 +48,7 @@ def drive(suite: Suite, run: Path | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Drive everything; the file is written anew after each suite, so an interruption loses one."""
+    """Drive everything; the file is written anew after each suite, and what is in it already is not driven again."""
     parser = argparse.ArgumentParser(description="Policies in MetaDrive.")
     parser.add_argument("runs", type=Path)
     parser.add_argument("--recipes", nargs="+", default=["clone", "perturb", "on_policy"])
@@ -59,21 +58,25 @@ def main() -> None:
     known = parser.parse_args()
     git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     head = {
-        "command": f"python benchmarks/metadrive.py {known.runs} --traffic {known.traffic:g}",
+        "command": f"python benchmarks/in_metadrive.py {known.runs} --traffic {known.traffic:g}",
         "commit": git.stdout.strip(),
         "hardware": f"{os.cpu_count()} cores of {platform.processor() or 'an Intel Xeon at 2.50 GHz'}",
         "seeds": known.seeds,
     }
-    rows: list[dict[str, Any]] = []
-    theirs = [metadrive_lane_keeping(known.traffic), metadrive_lane_change(known.traffic)]
-    drivers: list[Path | None] = [None]
-    drivers += [known.runs / f"{recipe}-{seed}" for seed in known.seeds for recipe in known.recipes]
-    passes = [theirs]
+    rows = json.loads(known.json.read_text())["drives"] if known.json.exists() else []
+    done = {(row["driver"], row["seed"], row["protocol"]) for row in rows}
+    suites = [metadrive_lane_keeping(known.traffic), metadrive_lane_change(known.traffic)]
     if not known.traffic:
-        passes += [[simulated_by(lane_keeping().world, suite) for suite in theirs]]
-    for suites in passes:
-        for driver, suite in itertools.product(drivers, suites):
-            rows.append(drive(suite, driver))
+        suites += [simulated_by(lane_keeping().world, suite) for suite in suites]
+    drivers: list[tuple[str, int, Path | None]] = [("expert", 0, None)]
+    drivers += [
+        (recipe, seed, known.runs / f"{recipe}-{seed}") for seed in known.seeds for recipe in known.recipes
+    ]
+    for name, seed, run in drivers:
+        for suite in suites:
+            if (name, seed, suite.protocol) in done:
+                continue
+            rows.append(drive(suite, run))
             totals: dict[tuple[str, str], list[int]] = {}
             for row in rows:
                 total = totals.setdefault((row["driver"], row["suite"]), [0, 0, 0])
@@ -82,14 +85,14 @@ def main() -> None:
                 total[2] += 1
             table = [
                 {
-                    "driver": name,
+                    "driver": driver,
                     "suite": suite_name,
                     "mean_passed": round(passed / seeds, 2),
                     "of": cases // seeds,
                     "seeds": seeds,
                     "wilson_95": [round(x, 3) for x in wilson_interval(passed / seeds, cases // seeds)],
                 }
-                for (name, suite_name), (passed, cases, seeds) in totals.items()
+                for (driver, suite_name), (passed, cases, seeds) in totals.items()
             ]
             known.json.parent.mkdir(parents=True, exist_ok=True)
             known.json.write_text(json.dumps({**head, "table": table, "drives": rows}, indent=1))
