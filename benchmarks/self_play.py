@@ -20,16 +20,17 @@ import torch
 from countersteer.drivers.choice import ChoiceDriver
 from countersteer.drivers.expert import ExpertDriver
 from countersteer.drivers.interface import Decision, Driver
-from countersteer.drivers.policy import PolicyDriver
 from countersteer.environments.rewards import Coefficients
+from countersteer.errors import UserError
 from countersteer.evaluation.population import Population, drive_population
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.policies.storage import load_policy
 from countersteer.policies.teacher import Teacher
-from countersteer.recipes.self_play import roads, self_play_world
+from countersteer.recipes.self_play import roads, self_play_world, student_driver
+from countersteer.scenarios.scenario import Scenario
 from countersteer.scenarios.sources import ScenarioFolder
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
+from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.interface import Cause
 
 
@@ -61,6 +62,19 @@ def row(name: str, found: Population) -> dict[str, float | str | int]:
     return {"name": name, "cars": len(found.cause), "failed": float(failed.mean())} | shares
 
 
+def usable(spec: BoxWorldSpec, scenario: Scenario) -> bool:
+    """Whether anybody can drive there; says why not."""
+    try:
+        world = spec.build([scenario], 1, 0)
+    except UserError as error:
+        print(f"left out: {str(error).splitlines()[0]}")
+        return False
+    world.reset(torch.ones(1, dtype=torch.bool), world.draw_starts(torch.zeros(1, dtype=torch.long)))
+    if not world.alive().any():
+        print(f"left out: nobody can begin in {scenario.id}")
+    return bool(world.alive().any())
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Self-play on roads nobody trained on.")
@@ -74,10 +88,17 @@ def main() -> None:
     source = ScenarioFolder(known.scenes) if known.scenes else roads(known.worlds, seed=1_000_000)
     scenarios = source.load()
     base = dataclasses.replace(self_play_world(), vector_dropout=(0.0, 0.0))
+    if known.scenes:
+        base = dataclasses.replace(base, agents=32, fewest=1, start=StartSpec(goal=base.start.goal))
+        scenarios = [scenario for scenario in scenarios if usable(base, scenario)]
+        print(f"{len(scenarios)} scenes", flush=True)
 
     def drive(spec: BoxWorldSpec, *arguments: object, **settings: object) -> Population:
-        world = spec.build(scenarios, known.worlds, known.seed)
-        return drive_population(world, *arguments, **settings)  # type: ignore[arg-type]
+        world = spec.build(scenarios, len(scenarios) if known.scenes else known.worlds, known.seed)
+        rows = torch.arange(world.batch)
+        # Each recorded scene once, from where it begins.
+        starts = world.starts_at(rows, torch.zeros_like(rows), rows, jitter=False) if known.scenes else None
+        return drive_population(world, *arguments, starts=starts, **settings)  # type: ignore[arg-type]
 
     rows = [row("straight", drive(base, Straight()))]
     rows.append(row("rules", drive(base, ExpertDriver(), None, RecoveryExpert())))
@@ -88,7 +109,7 @@ def main() -> None:
             spec = dataclasses.replace(
                 base, cameras=policy.spec.cameras, vector=policy.spec.vector, target_points=True
             )
-            rows.append(row(name, drive(spec, PolicyDriver(plan=policy.spec.plan), policy)))
+            rows.append(row(name, drive(spec, student_driver(), policy)))
             continue
         driver = ChoiceDriver(policy.spec.jerk, greedy=True)
         spec = dataclasses.replace(base, vector=policy.spec.vector)

@@ -9,8 +9,8 @@ from countersteer.drivers.driving import Rollout
 from countersteer.errors import UserError
 from countersteer.experts.interface import Label
 from countersteer.geometry.cameras import Camera
-from countersteer.objectives.imitation import Batch, Imitation, laplace_mixture_loss
-from countersteer.policies.interface import Hypotheses
+from countersteer.objectives.imitation import Batch, Imitation, laplace_mixture_loss, mirror_half
+from countersteer.policies.interface import Hypotheses, PolicyOutput
 from countersteer.policies.planner import PlannerSpec
 from countersteer.vehicles.plans import Action, Plan
 from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
@@ -238,6 +238,29 @@ def test_planner_fits_a_few_samples():
     assert last.diagnostics["l1_position"] < 0.2
 
 
+def test_choices_are_learned_beside_plans():
+    """Odds of the expert's choice: uniform at first, then its own where labels count; no mirror, no say without."""
+    torch.manual_seed(0)
+    policy = PlannerSpec(**{**vars(PLANNER), "choices": 5}).build()
+    batch = batch_of()
+    left = (batch.label.position[..., -1, 1] > 0).long()
+    taught = batch.replace(choice=1 + 2 * left)
+    objective = Imitation(mirror=False)
+    optimizer = torch.optim.AdamW(policy.parameters(), 3e-3)
+    first = objective.losses({"policy": policy}, taught)
+    assert first.diagnostics["choice"].item() == pytest.approx(math.log(5), abs=0.05)
+    plain = objective.losses({"policy": policy.eval()}, batch).groups["policy"]
+    both = objective.losses({"policy": policy}, taught)
+    torch.testing.assert_close(both.groups["policy"], plain + 0.5 * both.diagnostics["choice"])
+    for _ in range(150):
+        optimizer.zero_grad()
+        objective.losses({"policy": policy.train()}, taught).groups["policy"].backward()
+        optimizer.step()
+    assert objective.losses({"policy": policy.eval()}, taught).diagnostics["choice"] < 0.1
+    with pytest.raises(UserError, match="mirrored"):
+        mirror_half(taught)
+
+
 def test_losses_average_over_what_counts():
     """Masked frames leave the loss and the diagnostics as without them, whatever their label holds."""
     torch.manual_seed(0)
@@ -306,7 +329,7 @@ class Fixed(torch.nn.Module):
         self.spec, self.hypotheses = PLANNER, hypotheses
 
     def forward_sequence(self, observations, first):
-        return self.hypotheses
+        return PolicyOutput(self.hypotheses.best(), None, hypotheses=self.hypotheses)
 
 
 def test_diagnostics_by_hand():

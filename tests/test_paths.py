@@ -56,3 +56,18 @@ def test_a_point_of_a_path_is_located_where_it_was_taken(bank: SceneBank):
             assert torch.allclose(found, arc, atol=0.02)
             assert float(lateral.abs().max()) < 0.01
             assert float(error.abs().max()) < 0.01
+
+
+def test_a_longer_path_in_the_batch_changes_no_place():
+    """Cars begin at the origin of their scenes; nothing of a shorter path may seem to lie there but its own points."""
+    roads = [
+        procedural_road(7 + k, RoadKind.TIGHT, lanes=1, length=length)
+        for k, length in enumerate((300.0, 620.0))
+    ]
+    position, heading = torch.zeros(1, 1, 2), torch.zeros(1, 1)
+    scene, zero = torch.tensor([0]), torch.zeros(1, 1)
+    alone = locate(build_bank(roads[:1], 1, 0.1)[0], scene, position, heading, zero, None)
+    beside = locate(build_bank(roads, 1, 0.1)[0], scene, position, heading, zero, None)
+    assert 55.0 < float(alone[0]) < 65.0
+    for mine, theirs in zip(alone, beside, strict=True):
+        assert mine.equal(theirs)

@@ -110,7 +110,7 @@ def test_sequence_equals_driving(history, stride, restarts):
     first[1, list(restarts)] = True
     with torch.no_grad():
         together = policy.forward_sequence(seen[:, ::stride], keep_every(stride, first))
-        assert_equal(drive(policy, seen, first)[:, ::stride], together)
+        assert_equal(drive(policy, seen, first)[:, ::stride], together.hypotheses)
 
 
 def test_what_came_before_a_start_leaves_no_trace():
@@ -121,8 +121,8 @@ def test_what_came_before_a_start_leaves_no_trace():
     other = seen.replace(sensors={"front": seen.sensors["front"].replace(data=data)})
     first = torch.tensor([[True, False, False, True, False, False]])
     with torch.no_grad():
-        a, b = (policy.forward_sequence(o, first)[:, 3:] for o in (seen, other))
-        c, d = (policy.forward_sequence(o, torch.zeros_like(first))[:, 3:] for o in (seen, other))
+        a, b = (policy.forward_sequence(o, first).hypotheses[:, 3:] for o in (seen, other))
+        c, d = (policy.forward_sequence(o, torch.zeros_like(first)).hypotheses[:, 3:] for o in (seen, other))
     assert_equal(a, b)
     assert differs(c, d)
 
@@ -207,10 +207,10 @@ def test_motion_is_dropped_in_training_only():
     first = torch.ones(1, 400, dtype=torch.bool)  # no memory: only the motion can tell samples apart
     unknown = seen.replace(motion=seen.motion.replace(valid=torch.zeros_like(seen.motion.valid)))
     with torch.no_grad():
-        full = policy.forward_sequence(seen, first).location[0]
-        bare = policy.forward_sequence(unknown, first).location[0]
+        full = policy.forward_sequence(seen, first).hypotheses.location[0]
+        bare = policy.forward_sequence(unknown, first).hypotheses.location[0]
         torch.manual_seed(1)
-        trained = policy.train().forward_sequence(seen, first).location[0]
+        trained = policy.train().forward_sequence(seen, first).hypotheses.location[0]
     is_bare = torch.isclose(trained, bare, rtol=0, atol=1e-4).all(-1).all(-1).all(-1)
     is_full = torch.isclose(trained, full, rtol=0, atol=1e-4).all(-1).all(-1).all(-1)
     assert (is_bare ^ is_full).all()

@@ -347,6 +347,17 @@ def test_report_lists_every_case_with_its_verdict(report):
     assert "<td>off road at 2.1 s, " in report
 
 
+def test_report_counts_causes_and_shows_the_moment(report):
+    """The clone drifted off the road once; the picture is of the tick at which it left its lane."""
+    page = Page(report)
+    text = " ".join(" ".join(page.text).split())
+    assert "Failures" in text
+    (picture,) = page.all("img")
+    assert picture["alt"] is not None
+    assert re.fullmatch(r"clone in bend-<1> at \d\.\d s: drift", picture["alt"])
+    assert (picture["src"] or "").startswith("data:image/jpeg;base64,")
+
+
 def test_report_loads_nothing_from_outside(report):
     assert not re.search(r"""(?:src|href|action|poster)\s*=\s*["']?\s*(?:https?:)?//""", report)
     assert not re.search(r"@import|url\(", report)

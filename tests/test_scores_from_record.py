@@ -24,6 +24,7 @@ from countersteer.scenarios.scenario import (
     Signals,
     SignalState,
 )
+from countersteer.worlds.interface import Cause
 
 PLAN_TIMES = np.array([0.5, 1.0])
 
@@ -79,11 +80,12 @@ def record(
         path=scenario.route,
         size=(4.5, 2.0),
         scenario=scenario,
+        plan_times=PLAN_TIMES,
     )
 
 
 def test_a_clean_record_is_perfect():
-    drive = drive_of_record(record(straight_road()), plan_times=PLAN_TIMES)
+    drive = drive_of_record(record(straight_road()))
     assert navsim.score_pdms(drive).value == 1.0
     assert navsim.score_epdms(drive).value == 1.0
     assert drive.actors.valid.tolist() == [[True] * 41, [False] * 41]
@@ -92,7 +94,7 @@ def test_a_clean_record_is_perfect():
 
 
 def test_the_recorded_ego_is_the_expert():
-    drive = drive_of_record(record(straight_road()), plan_times=PLAN_TIMES)
+    drive = drive_of_record(record(straight_road()))
     assert drive.expert is not None
     assert rad.score_clip(drive).parts.end is rad.ClipEnd.TIME
     # Both start at the same place and keep the same straight lane, so plans are off by the difference of
@@ -113,8 +115,26 @@ def test_what_follows_the_end_does_not_count():
     assert len(drive_of_record(record(straight_road(), ends=20)).times) == 20
     with pytest.raises(UserError, match="ended at once"):
         drive_of_record(record(straight_road(), ends=1))
-    with pytest.raises(UserError, match="differ in number"):
-        drive_of_record(record(straight_road()), plan_times=np.array([0.5]))
+
+
+def test_the_state_in_which_a_drive_ended_counts_where_it_shows_why():
+    """A collision shows in the state after the last tick; after a drive that was lost, nothing does."""
+    driven = record(straight_road(), ends=20)
+    for cause, count in ((Cause.COLLISION, 21), (Cause.LOST, 20)):
+        ended = dataclasses.replace(driven, cause=np.where(driven.alive, 0, int(cause)))
+        assert len(drive_of_record(ended).times) == count
+
+
+def test_the_expert_goes_on_after_the_drive_has_ended():
+    """Whoever stops early has made less of the recorded way, not all of it."""
+    scenario = straight_road()
+    whole, half = (drive_of_record(record(scenario, ends=ends)) for ends in (41, 20))
+    assert whole.expert is not None
+    assert half.expert is not None
+    assert half.expert.position.tolist() == whole.expert.position.tolist()
+    assert (
+        nuplan.score_closed_loop(half).parts.progress < 0.6 * nuplan.score_closed_loop(whole).parts.progress
+    )
 
 
 def test_a_light_closes_the_lane_behind_its_stop_point():

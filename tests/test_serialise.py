@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
+from countersteer.policies.planner import PlannerSpec
 from countersteer.storage.serialise import differences, from_json, to_json
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.interface import Capability, Command
@@ -150,6 +151,14 @@ def test_a_missing_field_is_named_although_it_has_a_default():
     del data["fov"]
     with pytest.raises(UserError, match="lacks its field 'fov'"):
         from_json(data)
+
+
+def test_a_field_that_was_added_later_means_what_its_author_said():
+    spec = PlannerSpec()
+    data = to_json(spec)
+    for name in ("choices", "capacity"):
+        del data[name]
+    assert from_json(data) == spec
 
 
 def test_an_unknown_enum_member_is_named():

@@ -109,7 +109,10 @@ def test_compare_row_counts_the_cases_that_count_and_survives_json():
     result = SuiteResult(suite="lanes", driver="clone", protocol="1", cases=cases)
     row = CompareRow.of(result, open_loop_error=math.nan, seconds=12.5)
     values = json.loads(json.dumps(row.to_json()))
-    assert list(values) == ["recipe", "suite", "passed", "total", "interval", "open_loop_error", "seconds"]
+    assert list(values) == [
+        *("recipe", "suite", "passed", "total", "interval", "open_loop_error", "seconds", "protocol")
+    ]
+    assert values["protocol"] == "1"
     assert (row.passed, row.total) == (2, 3)
     assert values["open_loop_error"] is None
     assert CompareRow.from_json(values).interval == row.interval == wilson_interval(2, 3)

@@ -16,6 +16,8 @@ from countersteer import __version__
 from countersteer.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
+    from countersteer.evaluation.records import SuiteResult
+    from countersteer.evaluation.scoring import Benchmark
     from countersteer.evaluation.suites import Suite
     from countersteer.training.recipe import Recipe
 
@@ -24,11 +26,17 @@ __all__ = ["main"]
 _DEMO = ("clone", "perturb", "on_policy", "blind")
 _RECIPES = (
     dict.fromkeys(_DEMO, "closed_loop")
-    | dict.fromkeys(("self_play_teacher", "self_play", "self_play_clone"), "self_play")
+    | dict.fromkeys(("self_play_teacher", "self_play", "self_play_single", "self_play_clone"), "self_play")
     | dict.fromkeys(("reprojection_clone", "reprojection_perturb", "reprojection"), "reprojection")
 )
 """Modules of `countersteer.recipes` by recipe."""
 _SUITES = ("lane_keeping", "lane_change", "recorded")
+_FOREIGN = ("metadrive_lane_keeping", "metadrive_lane_change")
+"""Suites in worlds that others made; they need the extra `bridges`."""
+_SCORES = (
+    *("navsim_v1", "navsim_v2", "nuplan", "carla_1_0", "carla_2_0", "carla_2_1", "bench2drive"),
+    *("alpasim", "hugsim", "rad", "displacement"),
+)
 _STAGES = ("state", "render", "full")
 _DEPTHS = ("recorded", "stereo", "lidar", "sweep", "ground")
 
@@ -116,11 +124,40 @@ def _parser() -> argparse.ArgumentParser:
         "--actors", type=int, default=0, help="processes of Ray that drive while others learn (default: none)"
     )
 
-    evaluate = command("evaluate", _evaluate, "Drive a suite of closed-loop tests with a run's policy.")
-    evaluate.add_argument("run_folder", metavar="RUN", help="run folder, policy file, or 'expert'")
-    evaluate.add_argument("--suite", required=True, choices=_SUITES)
+    evaluate = command(
+        "evaluate",
+        _evaluate,
+        "Drive a suite of closed-loop tests with a run's policy, or score a replay again.",
+    )
+    evaluate.add_argument(
+        "run_folder",
+        metavar="RUN",
+        help="run folder, policy file, 'expert', or a replay, which is not driven",
+    )
+    evaluate.add_argument("--suite", choices=(*_SUITES, *_FOREIGN), help="what to drive; a replay knows")
     evaluate.add_argument("--scenes", type=Path, help="folder of recorded scenes for the suite 'recorded'")
+    evaluate.add_argument(
+        "--scores",
+        nargs="*",
+        metavar="SCORE",
+        help=f"benchmark scores as well: all, or some of {', '.join(_SCORES)}",
+    )
+    evaluate.add_argument("--keep", type=Path, metavar="FILE", help="replay: keep the drives here")
     evaluate.add_argument("--json", type=Path)
+
+    watch = command(
+        "watch", _watch, "Look at the drives of a replay: cameras, map, boxes, plans, labels, scores."
+    )
+    watch.add_argument("replay", type=Path, metavar="FILE", help="replay, or run folder that has one")
+    watch.add_argument("--out", type=Path, help="page to write (default: FILE with the ending .html)")
+    watch.add_argument("--case", help="where to begin (default: the first that failed)")
+    watch.add_argument("--scores", nargs="*", metavar="SCORE", help="as in evaluate (default: none)")
+    watch.add_argument(
+        "--viewer",
+        choices=("page", "rerun"),
+        default="page",
+        help="one page for a browser, or a recording for the Rerun viewer (extra 'view')",
+    )
 
     compare = command("compare", _compare, "Compare evaluated runs, paired on the case.")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN")
@@ -131,6 +168,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("run_folder", metavar="RUN", type=Path)
     report.add_argument("--out", type=Path, help="default: RUN/report.html")
+
+    export = command("export", _export, "Write a run's policy as an ONNX file, checked against PyTorch.")
+    export.add_argument("run_folder", metavar="RUN", type=Path, help="run folder or policy file")
+    export.add_argument("--out", type=Path, required=True, help="the file, for example policy.onnx")
+    export.add_argument("--json", type=Path, help="write what was measured here")
+
+    serve = command("serve", _serve, "Drive AlpaSim's car with a run's policy, over gRPC.")
+    serve.add_argument("run_folder", metavar="RUN", type=Path, help="run folder or policy file")
+    serve.add_argument("--port", type=int, default=50051, help="0 for a free one (default %(default)s)")
+    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for everybody (default %(default)s)")
+    serve.add_argument(
+        "--set-speed", type=float, default=10.0, help="asked for by the passenger, m/s (default %(default)s)"
+    )
 
     bench = command("bench", _bench, "Time boxworld: a tick with a vector observation, pictures, and both.")
     bench.add_argument("--stages", nargs="+", choices=_STAGES, default=list(_STAGES))
@@ -176,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     realism.add_argument("--json", type=Path)
 
-    for reads in (drive, evaluate, compare, report):
+    for reads in (drive, evaluate, compare, report, export, serve):
         reads.add_argument(
             "--recipe",
             metavar="FILE.py:FUNCTION",
@@ -366,6 +416,10 @@ def _suite(name: str, scenes: Path | None = None) -> Suite:
         from countersteer.scenarios.sources import ScenarioFolder
 
         return suites.recorded(ScenarioFolder(str(scenes)))
+    if name in _FOREIGN:
+        from countersteer.evaluation import foreign
+
+        return getattr(foreign, name)()
     return getattr(suites, name)()
 
 
@@ -377,32 +431,137 @@ def _write_json(path: Path | None, content: Any) -> None:
 
 def _evaluate(known: argparse.Namespace) -> int:
     from countersteer import console
+    from countersteer.evaluation.results import write_scores
     from countersteer.evaluation.statistics import CompareRow
+
+    benchmarks = _benchmarks(known.scores)
+    result = _driven(known)
+    console.print_cases(result)
+    causes = console.print_failures(result)
+    scores = ()
+    if benchmarks:
+        from countersteer.evaluation.scoring import score_suite
+
+        scores = score_suite(result, benchmarks)
+        console.print_scores(scores)
+        write_scores(Path(known.run_folder), result, scores)
+    row = CompareRow.of(result)
+    cases = [
+        {
+            "case": c.case,
+            "passed": c.passed,
+            "reason": c.reason,
+            "fail_time_s": c.fail_time,
+            "cause": causes.get(c.case),
+            **c.measures,
+        }
+        for c in result.cases
+    ]
+    content = {**row.to_json(), "cases": cases}
+    if scores:
+        content["scores"] = [score.to_json() for score in scores]
+    _write_json(known.json, content)
+    return 0
+
+
+def _benchmarks(names: list[str] | None) -> list[Benchmark]:
+    """The scores that were asked for; none for None, all for no names."""
+    if names is None:
+        return []
+    from countersteer.evaluation.scoring import BENCHMARKS
+
+    known = {benchmark.name: benchmark for benchmark in BENCHMARKS}
+    wanted = [name for name in ",".join(names).split(",") if name] or list(known)
+    for name in wanted:
+        if name not in known:
+            raise UserError(
+                f"there is no score {name!r}",
+                expected=did_you_mean(name, known),
+                fix="docs/scores.md describes the scores",
+            )
+    return [known[name] for name in dict.fromkeys(wanted)]
+
+
+def _driven(known: argparse.Namespace) -> SuiteResult:
+    """The drives to look at: those of a replay, or new ones."""
+    from countersteer.evaluation.replay import is_replay, load_replay, save_replay
     from countersteer.evaluation.suites import run_suite
     from countersteer.recipes.main_job import evaluate_run
 
-    suite = _suite(known.suite, known.scenes)
+    path = Path(known.run_folder)
+    if is_replay(path):
+        for name in ("suite", "scenes", "keep", "recipe"):
+            if getattr(known, name) is not None:
+                raise UserError(f"a replay is not driven again, so --{name} has no meaning", got=path)
+        return load_replay(path, frames=False)
+    if known.suite is None:
+        raise UserError(
+            f"{path} needs a suite to drive",
+            got="no --suite",
+            expected=f"--suite with one of {', '.join(_SUITES)}, or a replay instead of {path.name}",
+        )
+    suite, frames = _suite(known.suite, known.scenes), known.keep is not None
+    if known.keep is not None:
+        try:  # before minutes of driving
+            known.keep.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{known.keep} cannot be written", got=error, fix="name another place") from None
     if known.run_folder == "expert":
-        result = run_suite(suite, "expert", None)
+        result = run_suite(suite, "expert", None, frames=frames)
     else:
-        result = evaluate_run(Path(known.run_folder), suite, modules=_modules(known.recipe))
-    console.print_cases(result)
-    row = CompareRow.of(result)
-    cases = [
-        {"case": c.case, "passed": c.passed, "reason": c.reason, "fail_time_s": c.fail_time, **c.measures}
-        for c in result.cases
-    ]
-    _write_json(known.json, {**row.to_json(), "protocol": result.protocol, "cases": cases})
+        result = evaluate_run(path, suite, frames=frames, modules=_modules(known.recipe))
+    if known.keep is not None:
+        print(f"wrote {save_replay(result, known.keep)}")
+    return result
+
+
+def _watch(known: argparse.Namespace) -> int:
+    from countersteer.evaluation.replay import load_replay
+
+    path = known.replay
+    if path.is_dir():
+        kept = sorted(path.rglob("*.replay"))
+        if len(kept) != 1:
+            raise UserError(
+                f"{path} does not say which drives to watch",
+                got=", ".join(map(str, kept)) or "no replay",
+                expected="a folder with one replay, or a replay",
+                fix=f"countersteer evaluate {path} --suite lane_keeping --keep {path}/lane_keeping.replay",
+            )
+        path = kept[0]
+    benchmarks = _benchmarks(known.scores)
+    result = load_replay(path)
+    scores = ()
+    if benchmarks:
+        from countersteer.evaluation.scoring import score_suite
+
+        scores = score_suite(result, benchmarks)
+    if known.viewer == "rerun":
+        from countersteer.evaluation.rerun_recording import write_recording
+
+        out = write_recording(known.out or path.with_suffix(".rrd"), result, scores=scores, case=known.case)
+        print(f"wrote {out}; open it with: rerun {out}")
+        return 0
+    from countersteer.evaluation.watch import write_viewer
+
+    out = known.out or path.with_suffix(".html")
+    print(f"wrote {write_viewer(out, result, scores=scores, first=known.case)}; open it in a browser")
     return 0
 
 
 def _compare(known: argparse.Namespace) -> int:
     from countersteer import console
+    from countersteer.evaluation.results import compare_scores
     from countersteer.recipes.main_job import compare_runs
 
     rows, tests = compare_runs(known.runs, _modules(known.recipe))
     console.print_rows(rows, tests)
-    _write_json(known.json, [row.to_json() for row in rows])
+    scores = compare_scores(known.runs)
+    console.print_compared(scores)
+    content = [row.to_json() for row in rows]
+    for row in content if scores else ():
+        row["scores"] = [s.to_json() for s in scores if (s.driver, s.suite) == (row["recipe"], row["suite"])]
+    _write_json(known.json, content)
     return 0
 
 
@@ -443,6 +602,53 @@ def _drive(known: argparse.Namespace) -> int:
 
     verdict = film_drive(known.policy, known.out, known.start, _modules(known.recipe))
     print(f"wrote {known.out}: {verdict}")
+    return 0
+
+
+# --- elsewhere ----------------------------------------------------------------------------------
+
+
+def _export(known: argparse.Namespace) -> int:
+    from countersteer.policies.storage import load_policy
+    from countersteer.serving.export import export_policy
+
+    policy, written = load_policy(known.run_folder, _modules(known.recipe))
+    kept = {name: written[name] for name in ("recipe", "seed", "environment")}
+    exported = export_policy(policy, known.out, kept)
+    for title, values in (("inputs", exported.inputs), ("outputs", exported.outputs)):
+        print(title)
+        for name, kind in values.items():
+            print(f"  {name:24} {kind}")
+    print(
+        f"differs from PyTorch by {exported.largest_difference:.1e} at most, over {exported.compared} observations; "
+        f"one takes {exported.onnx_ms:.2f} ms, {exported.torch_ms:.2f} ms in PyTorch (one thread)"
+    )
+    print(f"wrote {known.out}")
+    _write_json(known.json, exported.to_json())
+    return 0
+
+
+def _serve(known: argparse.Namespace) -> int:
+    import signal
+    import threading
+
+    import torch
+
+    from countersteer.policies.storage import load_policy
+    from countersteer.serving.alpasim import serving
+
+    if not 0.0 < known.set_speed < 100.0:
+        raise UserError(
+            "nobody drives at this speed", got=known.set_speed, expected="m/s, above 0, below 100"
+        )
+    policy, written = load_policy(known.run_folder, _modules(known.recipe))
+    torch.set_num_threads(1)  # sessions share the cores
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    name = f"{written['recipe']} seed {written['seed']}"
+    with serving(policy, name, set_speed=known.set_speed, host=known.host, port=known.port) as (port, _):
+        print(f"{name} drives at {known.host}:{port}; ctrl-c ends it", flush=True)
+        stop.wait()
     return 0
 
 

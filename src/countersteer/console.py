@@ -10,12 +10,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from countersteer.evaluation.failures import count_failures, explain_suite
 from countersteer.evaluation.records import SuiteResult
+from countersteer.evaluation.results import ComparedScore
+from countersteer.evaluation.scoring import SuiteScore
 from countersteer.evaluation.speed import SpeedRow
 from countersteer.evaluation.statistics import CompareRow, wilson_interval
 from countersteer.training import run
 
-__all__ = ["TrainingConsole", "print_cases", "print_rows", "print_scenarios", "print_speed", "say"]
+__all__ = [
+    "TrainingConsole",
+    "print_cases",
+    "print_compared",
+    "print_failures",
+    "print_rows",
+    "print_scenarios",
+    "print_scores",
+    "print_speed",
+    "say",
+]
 
 # A log file has no edge to wrap at.
 _console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
@@ -107,6 +120,86 @@ def print_cases(result: SuiteResult) -> None:
         say(
             f"{result.passed} of {result.total} passed (95 % interval {low:.0%} to {high:.0%}); {result.protocol}"
         )
+
+
+def print_failures(result: SuiteResult) -> dict[str, str]:
+    """How often each cause of failure occurs; returns the cause of each failed case."""
+    failures = explain_suite(result)
+    counts = count_failures(failures)
+    if counts:
+        say("causes: " + ", ".join(f"{kind.value} {count}" for kind, count in counts.items()))
+    return {
+        case.case: failure.kind.value
+        for case, failure in zip(result.cases, failures, strict=True)
+        if failure is not None
+    }
+
+
+def _figures(score: SuiteScore) -> tuple[str, str, str]:
+    """Value, interval and how many drives have one."""
+    value = "not defined" if score.value is None else f"{score.value:.3f}"
+    interval = "" if score.interval is None else f"{score.interval[0]:.3f} to {score.interval[1]:.3f}"
+    return value, interval, f"{len(score.counted)} of {sum(drive.counts for drive in score.drives)}"
+
+
+def print_scores(scores: Sequence[SuiteScore]) -> None:
+    """Benchmark scores of a suite: means with their parts, every drive, and what cost most."""
+    table = Table(title="scores")
+    for name in ("score", "value", "95 % interval", "defined for", "parts"):
+        table.add_column(name, justify="left" if name in ("score", "parts") else "right")
+    for score in scores:
+        parts = (
+            f"{name} {'not defined' if mean is None else f'{mean:.3g}'}"
+            for name, (mean, _) in score.parts.items()
+        )
+        table.add_row(score.benchmark, *_figures(score), ", ".join(parts))
+    _console.print(table)
+    table = Table(title="scores of each drive")
+    table.add_column("case")
+    for score in scores:
+        table.add_column(score.benchmark, justify="right")
+    for row in zip(*(score.drives for score in scores), strict=True):
+        table.add_row(row[0].case, *("-" if d.value is None else f"{d.value:.3g}" for d in row))
+    _console.print(table)
+    for score in scores:
+        reasons: dict[str, list[str]] = {}
+        for drive in score.drives:
+            if drive.undefined:
+                reasons.setdefault(drive.undefined, []).append(drive.case)
+        for reason, cases in reasons.items():
+            say(f"{score.benchmark} is not defined for {', '.join(cases)}: {reason}")
+        worst = min(
+            score.counted,
+            key=lambda d: (d.value or 0.0) if score.best else -(d.value or 0.0),
+            default=None,
+        )
+        if worst is not None and worst.findings:
+            one = worst.findings[0]
+            numbers = "" if one.value is None else f" {one.value:.3g}"
+            say(
+                f"{score.benchmark} is worst in {worst.case}: {one.part}"
+                + ("" if one.tick is None else f" at tick {one.tick}")
+                + f":{numbers} {one.note}"
+            )
+
+
+def print_compared(scores: Sequence[ComparedScore]) -> None:
+    """Scores of several drivers beside each other, with paired differences."""
+    if not scores:
+        return
+    table = Table(title="scores")
+    for name in ("driver", "suite", "score", "value", "95 % interval", "defined for"):
+        table.add_column(name, justify="left" if name in ("driver", "suite", "score") else "right")
+    for one in scores:
+        table.add_row(one.driver, one.suite, one.score.benchmark, *_figures(one.score))
+    _console.print(table)
+    for one in scores:
+        for other, paired in one.against.items():
+            if paired.mean is not None:
+                say(
+                    f"{one.score.benchmark} on {one.suite}: {one.driver} - {other} = {paired.mean:+.3f} over "
+                    f"{paired.scenarios} scenarios, p = {paired.p:.2g} (two-sided, paired on the case)"
+                )
 
 
 def print_rows(rows: Sequence[CompareRow], tests: dict[str, float]) -> None:

@@ -41,13 +41,13 @@ class MixedDriver(Driver):
 
     Attributes:
         expert: Who drives in the expert's place: its plan is tracked, or a teacher drives itself.
-        policy: Who takes turns with it.
+        policy: Who takes turns with it; a driver that asks the policy.
         expert_share: Probability of the expert, over training.
         hold: How long a draw lasts [s]; switching at every tick would hide the policy's drift.
     """
 
     expert: Driver = ExpertDriver()
-    policy: PolicyDriver = PolicyDriver()
+    policy: Driver = PolicyDriver()
     expert_share: Linear = Linear()
     hold: float = 4.0
     needs = frozenset({Capability.TRUTH})

@@ -19,16 +19,17 @@ from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.poses import world_from_local
 from countersteer.policies.interface import Policy
 from countersteer.scenarios.scenario import Scenario
+from countersteer.vehicles.plans import Plan
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
-from countersteer.worlds.interface import Starts
+from countersteer.worlds.interface import Starts, Truth
 
 __all__ = ["drive", "open_loop_error"]
 
 
-def _who(policy: Policy | None) -> tuple[Driver, Expert | None]:
+def _who(policy: Policy | None, labels: bool) -> tuple[Driver, Expert | None]:
     if policy is None:
         return ExpertDriver(), RecoveryExpert()
-    return PolicyDriver(plan=policy.spec.plan), None
+    return PolicyDriver(plan=policy.spec.plan), RecoveryExpert(plan=policy.spec.plan) if labels else None
 
 
 def check_cameras(policy: Policy, spec: BoxWorldSpec) -> None:
@@ -64,7 +65,8 @@ def drive(
         place: Changes the starts (offsets, commands).
         policy: Who drives; None for the expert.
         seed: Of vehicles and looks.
-        frames: Whether to keep what the first camera saw, if there is one.
+        frames: Whether to keep what is only looked at: what the first camera saw, if there is one, and what the
+            expert would have planned.
         on_tick: Told tick and number of ticks.
     """
     if policy is not None:
@@ -72,7 +74,7 @@ def drive(
     world = spec.build(scenarios, len(scenarios), seed)
     rows = torch.arange(len(scenarios))
     starts = place(world.starts_at(rows, torch.zeros_like(rows), rows, jitter=False))
-    driver, expert = _who(policy)
+    driver, expert = _who(policy, labels=frames)
     driving = Driving(world, driver, policy, expert, seed)
     driving.begin(torch.ones(len(rows), dtype=torch.bool), starts)
     ticks = round(spec.duration / spec.dt)
@@ -85,15 +87,19 @@ def drive(
 
     for tick in range(ticks):
         truth, actors = world.truth(), world.boxes()
+        confidence = world.confidence()[:, 0].double()
         intent_offset = world.state.path_offset
         turn = driving.tick()
         assert turn.observation is not None
         plan = turn.output.plan if turn.output is not None else turn.label.plan  # type: ignore[union-attr]
         assert plan is not None
-        in_world = world_from_local(
-            plan.position, truth.position[..., None, :], truth.heading[..., None].expand(plan.heading.shape)
-        )
+
+        def in_world(plan: Plan, truth: Truth = truth) -> Tensor:
+            heading = truth.heading[..., None].expand(plan.heading.shape)
+            return world_from_local(plan.position, truth.position[..., None, :], heading)[:, 0].double()
+
         keep(
+            confidence=confidence,
             position=truth.position[:, 0].double(),
             heading=truth.heading[:, 0].double(),
             speed=truth.speed[:, 0].double(),
@@ -104,7 +110,7 @@ def drive(
             arc=truth.arc[:, 0].double(),
             command=turn.observation.intent.command[:, 0],
             alive=turn.alive[:, 0],
-            plan=in_world[:, 0].double(),
+            plan=in_world(plan),
             actors=actors,
             offset=intent_offset[:, 0].double(),
         )
@@ -112,6 +118,8 @@ def drive(
         for name in ("cause", "collision", "off_road", "red_light", "wrong_way", "uncomfortable"):
             keep(**{name: getattr(turn.events, name)[:, 0]})
         keep(collided_with=turn.events.collided_with[:, 0])
+        if frames and turn.label is not None:
+            keep(label=in_world(turn.label.plan), labelled=turn.label.valid[:, 0])
         if frames and spec.cameras:
             keep(frames=turn.observation.sensors[spec.cameras[0].name].data[:, 0])
         if on_tick is not None:
@@ -122,19 +130,23 @@ def drive(
     length = (world.bank.path_length[:, 0].numpy()).astype(int) + 1
     offset = stacked.pop("offset")
     size = world.bank.size[:, 0].double().numpy()
+    planned = expert.plan if policy is None else policy.spec.plan  # type: ignore[union-attr]
+    times_ahead = planned.times().double().numpy()
     records = []
     for k, scenario in enumerate(scenarios):
         course = world.bank.path[k, 0, : length[k], 2].double().numpy()
         aside = offset[k, -1] * np.stack([-np.sin(course), np.cos(course)], -1)
         fields = {name: values[k] for name, values in stacked.items()}
         fields["arc"] = fields["arc"] - fields["arc"][0]
-        fields.setdefault("frames", None)  # type: ignore[arg-type]
+        for name in ("frames", "label", "labelled"):
+            fields.setdefault(name, None)  # type: ignore[arg-type]
         records.append(
             DriveRecord(
                 times=np.arange(ticks) * spec.dt,
                 path=path[k, : length[k]] + aside,
                 size=(float(size[k, 0]), float(size[k, 1])),
                 scenario=scenario,
+                plan_times=times_ahead,
                 **fields,  # type: ignore[arg-type]
             )
         )

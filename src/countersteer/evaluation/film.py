@@ -2,15 +2,12 @@
 
 The film runs in real time, one frame a tick, and stays on the last state after the drive has ended,
 so films of one case by several drivers run in step. The view from above follows the car, heading up.
-H.264 in 4:2:0 with the index in front is what every browser plays.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
-from functools import cache, lru_cache
 from pathlib import Path
 
 import cv2
@@ -19,23 +16,19 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from countersteer.errors import UserError
+from countersteer.evaluation.canvas import FAINT, INK, PAGE, Color, encode, shorten, text_mask, write
 from countersteer.evaluation.records import CaseResult, DriveRecord
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.drawing import ACTOR_COLORS, EGO_COLOR, ROUTE_COLOR, SIGNAL_COLORS, BirdsEye
 from countersteer.scenarios.scenario import ActorKind, RoadMap
 from countersteer.worlds.interface import Cause, Command
 
-__all__ = ["FILM_SIZE", "film"]
+__all__ = ["FILM_SIZE", "film", "still"]
 
 FILM_SIZE = (960, 384)  # width, height [pixels]; both even, as 4:2:0 needs
 
-Color = tuple[int, int, int]
-
-_PAGE: Color = (11, 13, 17)
 _PANEL: Color = (18, 21, 27)
 _RULE: Color = (44, 49, 59)
-_INK: Color = (236, 239, 244)
-_FAINT: Color = (150, 158, 170)
 _TRAIL: Color = (255, 190, 80)
 _PLAN: Color = (110, 215, 255)
 _PASS: Color = (60, 190, 130)
@@ -86,8 +79,10 @@ def film(
     if path is not None and Path(path).suffix.lower() != ".mp4":
         raise UserError(f"cannot write a film as {Path(path).name!r}", expected="a name that ends in .mp4")
     interval = float(np.median(np.diff(record.times))) if len(record.times) > 1 else 0.1
-    encoded = _encode(
-        _frames(record, title, subtitle, verdict, recorded), Fraction(1 / interval).limit_denominator(1000)
+    encoded = encode(
+        _frames(record, title, subtitle, verdict, recorded),
+        Fraction(1 / interval).limit_denominator(1000),
+        FILM_SIZE,
     )
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -95,26 +90,28 @@ def film(
     return encoded
 
 
-def _encode(frames: Iterable[ndarray], rate: Fraction) -> bytes:
-    import av
+def still(
+    record: DriveRecord, tick: int, verdict: CaseResult | None = None
+) -> UInt8[ndarray, "height width 3"]:
+    """One tick of a drive as a small picture: the camera, if it was kept, above the road from above.
 
-    width, height = FILM_SIZE
-    # The index can only be moved to the front of a file that can be read again, hence a real one.
-    with tempfile.TemporaryDirectory() as folder:
-        name = Path(folder) / "film.mp4"
-        with av.open(str(name), "w", options={"movflags": "+faststart"}) as container:
-            stream = container.add_stream("libx264", rate=rate)
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            stream.options = {"crf": "23", "preset": "superfast", "g": "30"}
-            # OpenCV converts by BT.601 in studio range; a browser left to guess shifts the colours.
-            context = stream.codec_context
-            context.colorspace, context.color_primaries, context.color_trc = 6, 1, 1
-            context.color_range = 1
-            for image in frames:
-                halved = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(halved, format="yuv420p")))
-            container.mux(stream.encode())
-        return name.read_bytes()
+    Args:
+        record: The drive.
+        tick: When.
+        verdict: Marks where the drive failed; None marks nothing.
+    """
+    tick = min(max(tick, 0), len(record.times) - 1)
+    width, height = _ABOVE[2], _ABOVE[3]
+    above = np.full((height, width, 3), _PANEL, np.uint8)
+    _Above(record, None if verdict is None else verdict.fail_time).draw(above, tick)
+    above = above[40:-40]
+    if record.frames is None:
+        return above
+    camera = np.full((width // 2, width, 3), _PANEL, np.uint8)
+    frame = record.frames[tick]
+    camera = camera[: max(round(width * frame.shape[0] / frame.shape[1]), 1)]
+    _draw_camera(camera, cv2.resize(frame, camera.shape[1::-1], interpolation=cv2.INTER_AREA), dim=False)
+    return np.concatenate([camera, above])
 
 
 def _frames(
@@ -126,14 +123,14 @@ def _frames(
 ) -> Iterator[UInt8[ndarray, "height width 3"]]:
     """The pictures of a film in order."""
     failed_at = None if verdict is None else verdict.fail_time
-    ended = int(np.flatnonzero(record.alive)[-1]) if record.alive.any() else 0
+    ended = record.last
     cause = Cause(int(record.cause[-1]))
     above = _Above(record, failed_at)
     trace = _Trace(record, failed_at)
-    still = np.full((FILM_SIZE[1], FILM_SIZE[0], 3), _PAGE, np.uint8)
+    still = np.full((FILM_SIZE[1], FILM_SIZE[0], 3), PAGE, np.uint8)
     _panel(still, _CAMERA)[:] = _PANEL
-    after_title = _text(still, _shorten(title, 20, 300), (14, 30), 20, _INK, bold=True)
-    _text(still, _shorten(subtitle, 15, 740 - after_title), (after_title + 14, 30), 15, _FAINT)
+    after_title = write(still, shorten(title, 20, 300), (14, 30), 20, INK, bold=True)
+    write(still, shorten(subtitle, 15, 740 - after_title), (after_title + 14, 30), 15, FAINT)
 
     for tick, time in enumerate(record.times.tolist()):
         image = still.copy()
@@ -158,7 +155,7 @@ def _frames(
         trace.draw(_panel(image, _STRIP), tick)
         if failed and failed_at is not None and time < failed_at + _FLASH:
             strength = 1.0 - (time - failed_at) / _FLASH
-            edge = tuple(round(a * strength + b * (1 - strength)) for a, b in zip(_FAIL, _PAGE, strict=True))
+            edge = tuple(round(a * strength + b * (1 - strength)) for a, b in zip(_FAIL, PAGE, strict=True))
             cv2.rectangle(image, (0, 0), (FILM_SIZE[0] - 1, FILM_SIZE[1] - 1), edge, 8)
         yield image
 
@@ -173,22 +170,22 @@ def _draw_badge(image: ndarray, verdict: CaseResult | None, *, solid: bool) -> N
     if verdict is None:
         return
     if verdict.passed is None:
-        label, color = "NOT COUNTED", _FAINT
+        label, color = "NOT COUNTED", FAINT
     elif verdict.passed:
         label, color = "PASS", _PASS
     else:
         when = "" if verdict.fail_time is None else f"  {verdict.fail_time:.1f} s"
         label, color = f"FAIL{when}", _FAIL
-    width = _text_mask(label, 15, True).shape[1] + 24
+    width = text_mask(label, 15, True).shape[1] + 24
     right = FILM_SIZE[0] - 12
     _pill(image, (right - width, 11, width, 26), color, filled=solid)
-    _text(image, label, (right - width + 12, 29), 15, _PAGE if solid else color, bold=True)
+    write(image, label, (right - width + 12, 29), 15, PAGE if solid else color, bold=True)
 
 
 def _draw_camera(panel: ndarray, frame: ndarray | None, *, dim: bool) -> None:
     height, width = panel.shape[:2]
     if frame is None:
-        _text(panel, "camera frames were not kept", (width // 2 - 112, height // 2), 15, _FAINT)
+        write(panel, "camera frames were not kept", (width // 2 - 112, height // 2), 15, FAINT)
         return
     # Whole pixels stay square and sharp when enlarged: a viewer should see what the policy sees.
     scale = min(width / frame.shape[1], height / frame.shape[0])
@@ -205,17 +202,17 @@ def _draw_camera(panel: ndarray, frame: ndarray | None, *, dim: bool) -> None:
 
 
 def _draw_caption(panel: ndarray, words: str) -> None:
-    width = _text_mask(words, 12, True).shape[1] + 18
+    width = text_mask(words, 12, True).shape[1] + 18
     _pill(panel, (6, 6, width, 20), _PANEL, filled=True)
-    _text(panel, words, (15, 20), 12, _INK, bold=True)
+    write(panel, words, (15, 20), 12, INK, bold=True)
 
 
 def _draw_banner(panel: ndarray, words: str) -> None:
     height, width = panel.shape[:2]
-    words = _shorten(words, 15, width - 40, bold=True)
-    long = _text_mask(words, 15, True).shape[1] + 24
+    words = shorten(words, 15, width - 40, bold=True)
+    long = text_mask(words, 15, True).shape[1] + 24
     _pill(panel, ((width - long) // 2, height - 38, long, 28), _FAIL, filled=True)
-    _text(panel, words, ((width - long) // 2 + 12, height - 19), 15, _INK, bold=True)
+    write(panel, words, ((width - long) // 2 + 12, height - 19), 15, INK, bold=True)
 
 
 class _Above:
@@ -316,11 +313,11 @@ class _Above:
             return
         side = -1.0 if command == Command.LEFT else 1.0
         label = f"lane change {command.name.lower()}"
-        width = _text_mask(label, 14, True).shape[1] + 46
+        width = text_mask(label, 14, True).shape[1] + 46
         left = (panel.shape[1] - width) // 2
         _pill(panel, (left, 10, width, 26), _PANEL, filled=True)
         _pill(panel, (left, 10, width, 26), _TRAIL, filled=False)
-        _text(panel, label, (left + (32 if side < 0 else 14), 28), 14, _TRAIL, bold=True)
+        write(panel, label, (left + (32 if side < 0 else 14), 28), 14, _TRAIL, bold=True)
         if (self.record.times[tick] % 0.8) < 0.5:  # blinks like the lamp it stands for
             middle = left + 19 if side < 0 else left + width - 19
             arrow = np.array([[7.0, 0.0], [-2.0, -7.0], [-2.0, -2.5], [-8.0, -2.5], [-8.0, 2.5], [-2.0, 2.5]])
@@ -332,7 +329,7 @@ class _Above:
         _pill(panel, (4, y - 17, 220, 26), _PANEL, filled=True)
         for label, color in (("path", ROUTE_COLOR), ("driven", _TRAIL), ("plan", _PLAN)):
             _line(panel, np.array([[x, y - 4.0], [x + 16.0, y - 4.0]]), color, 3)
-            x = _text(panel, label, (x + 22, y), 13, _INK) + 16
+            x = write(panel, label, (x + 22, y), 13, INK) + 16
 
 
 class _Trace:
@@ -351,8 +348,8 @@ class _Trace:
 
         self.still = np.full((_STRIP[3], _STRIP[2], 3), _PANEL, np.uint8)
         for label, x in (("time", 14), ("speed", 96), ("from path", 186)):
-            _text(self.still, label, (x, 20), 12, _FAINT)
-        _text(self.still, f"±{limit:.1f} m", (self.LEFT - 46, 16), 11, _FAINT)
+            write(self.still, label, (x, 20), 12, FAINT)
+        write(self.still, f"±{limit:.1f} m", (self.LEFT - 46, 16), 11, FAINT)
         _line(self.still, np.array([[self.LEFT, middle], [self.RIGHT, middle]]), _RULE, 1)
         _line(self.still, self.points, (82, 88, 100), 1)
         if failed_at is not None:
@@ -367,11 +364,11 @@ class _Trace:
             (96, f"{record.speed[tick]:.1f}", "m/s"),
             (186, f"{record.lateral[tick]:+.2f}", "m"),
         ):
-            end = _text(panel, value, (x, 45), 20, _INK, bold=True)
-            _text(panel, unit, (end + 3, 45), 12, _FAINT)
+            end = write(panel, value, (x, 45), 20, INK, bold=True)
+            write(panel, unit, (end + 3, 45), 12, FAINT)
         _line(panel, self.points[: tick + 1], _TRAIL, 2)
-        self._draw_mark(panel, tick, _INK, 1)
-        _disc(panel, self.points[tick], 3.5, _INK)
+        self._draw_mark(panel, tick, INK, 1)
+        _disc(panel, self.points[tick], 3.5, INK)
 
     def _draw_mark(self, panel: ndarray, tick: int, color: Color, width: int) -> None:
         x = self.points[tick, 0]
@@ -442,51 +439,3 @@ def _pill(image: ndarray, place: tuple[int, int, int, int], color: Color, *, fil
         _fill(image, outline, color)
     else:
         _line(image, np.concatenate([outline, outline[:1]]), color, 2)
-
-
-@cache
-def _font(size: int, bold: bool):
-    # OpenCV's own letters are strokes without accents; matplotlib brings a proper typeface.
-    import matplotlib
-    from PIL import ImageFont
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
-
-
-@lru_cache(maxsize=4096)
-def _text_mask(text: str, size: int, bold: bool) -> UInt8[ndarray, "height width"]:
-    """Coverage of a line of text; the baseline is `size` below the top."""
-    from PIL import Image, ImageDraw
-
-    font = _font(size, bold)
-    canvas = Image.new("L", (int(font.getlength(text)) + 2, size + size // 2))
-    ImageDraw.Draw(canvas).text((0, size), text, fill=255, font=font, anchor="ls")
-    return np.asarray(canvas)
-
-
-def _text(
-    image: ndarray, text: str, at: tuple[int, int], size: int, color: Color, *, bold: bool = False
-) -> int:
-    """Write a line whose baseline starts at `at`, cut at the picture's border; returns where it ends."""
-    if not text:
-        return at[0]
-    mask = _text_mask(text, size, bold)
-    left, top = at[0], at[1] - size
-    x0, y0 = max(left, 0), max(top, 0)
-    x1, y1 = min(left + mask.shape[1], image.shape[1]), min(top + mask.shape[0], image.shape[0])
-    if x0 < x1 and y0 < y1:
-        share = mask[y0 - top : y1 - top, x0 - left : x1 - left, None] / 255.0
-        below = image[y0:y1, x0:x1]
-        below[:] = np.round(below * (1 - share) + np.array(color) * share).astype(np.uint8)
-    return left + mask.shape[1]
-
-
-def _shorten(text: str, size: int, width: int, *, bold: bool = False) -> str:
-    """The text, cut with an ellipsis where it is wider than `width` pixels."""
-    font = _font(size, bold)
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"

@@ -13,10 +13,11 @@ from countersteer.drivers.driving import Driving
 from countersteer.drivers.interface import Driver
 from countersteer.environments.rewards import Coefficients
 from countersteer.errors import UserError
+from countersteer.evaluation.statistics import clustered_interval
 from countersteer.experts.interface import Expert
 from countersteer.policies.interface import Policy
 from countersteer.worlds.boxworld.world import BoxWorld
-from countersteer.worlds.interface import Cause
+from countersteer.worlds.interface import Cause, Starts
 
 __all__ = ["RED_LIGHT", "Population", "drive_population"]
 
@@ -73,12 +74,7 @@ class Population:
         self, values: Float[ndarray, "car"], *, seed: int = 0, draws: int = 2_000
     ) -> tuple[float, float]:
         """95 % interval of a mean, by drawing whole scenes anew: cars of one scene are not independent."""
-        names, number = np.unique(self.scene, return_inverse=True)
-        total = np.bincount(number, values.astype(float))
-        count = np.bincount(number).astype(float)
-        drawn = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
-        means = total[drawn].sum(1) / count[drawn].sum(1)
-        return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+        return clustered_interval(values, self.scene, seed=seed, draws=draws)
 
 
 def drive_population(
@@ -90,8 +86,9 @@ def drive_population(
     coefficients: Coefficients | None = None,
     seed: int = 0,
     first_drive: int = 1_000_000_000,
+    starts: Starts | None = None,
 ) -> Population:
-    """Drive every world once, from starts that its own settings give, until all cars' drives have ended.
+    """Drive every world once, until all cars' drives have ended.
 
     Args:
         world: Its `terminate` should hold the failures that count.
@@ -100,6 +97,7 @@ def drive_population(
         coefficients: What each car is asked for; None for the policy's default.
         seed: Of the driver's randomness.
         first_drive: Identity of the first world's drive; training uses small ones.
+        starts: Of every world; None draws them as the world's own settings say.
     """
     ticks = round(world.spec.duration / world.dt)
     if ticks < 1:
@@ -109,9 +107,10 @@ def drive_population(
             expected="> 0 s",
             fix="set duration",
         )
-    drive = first_drive + torch.arange(world.batch)
+    if starts is None:
+        starts = world.draw_starts(first_drive + torch.arange(world.batch))
     driving = Driving(world, driver, policy, expert, seed, coefficients=coefficients)
-    driving.begin(torch.ones(world.batch, dtype=torch.bool), world.draw_starts(drive))
+    driving.begin(torch.ones(world.batch, dtype=torch.bool), starts)
     begun, start = world.state.alive, world.state.arc
     way = (world.state.goal_arc - start).clamp(min=1.0)
     reds = torch.zeros_like(start)

@@ -38,6 +38,11 @@ class DriveRecord:
         frames: What the first camera saw, or None when it was not kept.
         path: The path to follow, as way points [m, world].
         size: Length and width of the car [m].
+        scenario: Where.
+        plan_times: When the points of `plan` are meant for, after the plan was made [s]; None where not known.
+        label: What the expert would have planned, as `plan`, or None when it was not asked.
+        labelled: Where the expert is defined; None without `label`.
+        confidence: How far the world could be trusted at the car's pose, in [0, 1], or None where not known.
     """
 
     times: Float[ndarray, "time"]
@@ -64,6 +69,15 @@ class DriveRecord:
     path: Float[ndarray, "n 2"]
     size: tuple[float, float]
     scenario: Scenario
+    plan_times: Float[ndarray, "point"] | None = None
+    label: Float[ndarray, "time point 2"] | None = None
+    labelled: Bool[ndarray, "time"] | None = None
+    confidence: Float[ndarray, "time"] | None = None
+
+    @property
+    def last(self) -> int:
+        """The last tick of the drive; what follows repeats it."""
+        return int(np.flatnonzero(self.alive)[-1]) if self.alive.any() else 0
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import base64
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.errors import UserError
+from countersteer.evaluation.failures import FailureKind, count_failures, explain_suite
+from countersteer.evaluation.film import still
+from countersteer.evaluation.pages import write_page
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.evaluation.statistics import CompareRow, paired_permutation_test
 
@@ -91,22 +93,15 @@ def write_report(
         UserError: If there is nothing to report, two rows compete, a film belongs to no case, or the path is
             not an .html file.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     path = Path(path)
     _check(path, rows, results, films)
     drivers = list(dict.fromkeys([row.recipe for row in rows] + [result.driver for result in results]))
     suites = list(dict.fromkeys([row.suite for row in rows] + [result.suite for result in results]))
     colors = {driver: f"d{index % 8}" for index, driver in enumerate(drivers)}
 
-    environment = Environment(
-        loader=PackageLoader("countersteer.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html").render(
+    return write_page(
+        path,
+        "report.html",
         title=title,
         note=note,
         drivers=drivers,
@@ -121,15 +116,9 @@ def write_report(
         losses=_losses(runs),
         cases=_cases(results, films),
         groups=_film_groups(films, results, drivers),
+        failures=_failures(results, drivers, suites),
         runs=runs,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".html.part")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(page)
-    os.chmod(name, 0o644)
-    os.replace(name, path)
-    return path
 
 
 def _check(
@@ -374,8 +363,7 @@ def _curve_grid(suite: str, results: Sequence[SuiteResult], drivers: list[str]) 
 
 def _alive(record: DriveRecord, values: Float[ndarray, "time"]) -> Float[ndarray, "n"]:
     """Values until the drive ended; its last tick included."""
-    last = int(np.flatnonzero(record.alive)[-1]) if record.alive.any() else 0
-    return values[: last + 1].astype(float)
+    return values[: record.last + 1].astype(float)
 
 
 def _scatter(rows: Sequence[CompareRow], suites: list[str]) -> dict | None:
@@ -457,6 +445,48 @@ def _cases(results: Sequence[SuiteResult], films: Sequence[CaseFilm]) -> list[di
                 }
             )
     return lines
+
+
+_THUMBNAILS = 12
+"""Failures of one driver on one suite that are shown; the rest are counted."""
+
+
+def _failures(results: Sequence[SuiteResult], drivers: list[str], suites: list[str]) -> list[dict]:
+    """For each suite the causes with their counts by driver, and pictures of the moment."""
+    groups = []
+    for suite in suites:
+        counts: dict[str, dict[FailureKind, int]] = {}
+        shown = []
+        for driver in drivers:
+            mine = [one for one in results if (one.driver, one.suite) == (driver, suite) and one.records]
+            found = [
+                (case, record, failure)
+                for one in mine
+                for case, record, failure in zip(one.cases, one.records, explain_suite(one), strict=True)
+                if failure is not None
+            ]
+            if mine:
+                counts[driver] = count_failures(failure for _, _, failure in found)
+            for case, record, failure in found[:_THUMBNAILS]:
+                picture = still(record, failure.tick, case)
+                done, encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
+                assert done
+                shown.append(
+                    {
+                        "driver": driver,
+                        "case": case.case,
+                        "kind": failure.kind.value,
+                        "note": failure.note,
+                        "time": float(record.times[failure.tick]),
+                        "data": base64.b64encode(encoded.tobytes()).decode("ascii"),
+                    }
+                )
+        kinds = [kind for kind in FailureKind if any(kind in count for count in counts.values())]
+        if kinds:
+            table = [(driver, [count.get(kind, 0) for kind in kinds]) for driver, count in counts.items()]
+            names = [kind.value for kind in kinds]
+            groups.append({"suite": suite, "kinds": names, "table": table, "shown": shown})
+    return groups
 
 
 def _film_groups(films: Sequence[CaseFilm], results: Sequence[SuiteResult], drivers: list[str]) -> list[dict]:

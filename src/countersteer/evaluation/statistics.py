@@ -13,7 +13,7 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from numpy import ndarray
 
 from countersteer.errors import UserError
@@ -21,6 +21,7 @@ from countersteer.evaluation.records import SuiteResult
 
 __all__ = [
     "CompareRow",
+    "clustered_interval",
     "mean_and_spread",
     "paired_permutation_test",
     "wilson_interval",
@@ -138,6 +139,37 @@ def paired_permutation_test(
     return (1 + found) / (1 + resamples)
 
 
+def clustered_interval(
+    values: Shaped[ndarray, "drive"],
+    cluster: Shaped[ndarray, "drive"],
+    *,
+    seed: int = 0,
+    draws: int = 2_000,
+) -> tuple[float, float]:
+    """95 % interval of a mean by the bootstrap, drawing whole clusters anew: drives of one are not independent.
+
+    Args:
+        values: One number a drive.
+        cluster: What drives share, for example their scenario.
+        seed: Of the draws.
+        draws: How many.
+
+    Returns:
+        Low and high end. Of a single cluster it is the mean itself, twice: nothing is known of the spread.
+
+    Raises:
+        UserError: If there is no value.
+    """
+    if len(values) == 0:
+        raise UserError("an interval over no values was asked for", expected="at least one value")
+    names, number = np.unique(cluster, return_inverse=True)
+    total = np.bincount(number, values.astype(float))
+    count = np.bincount(number).astype(float)
+    drawn = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
+    means = total[drawn].sum(1) / count[drawn].sum(1)
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+
+
 def mean_and_spread(values: Float[ndarray, "seed"]) -> tuple[float, float]:
     """Mean and sample standard deviation (n - 1) over seeds; the spread of a single seed is NaN.
 
@@ -163,6 +195,7 @@ class CompareRow:
         open_loop_error: Mean distance between the driver's plan and the expert's while the expert drives
             [m]; None where it has no meaning.
         seconds: Wall time of training [s]; None if nothing was trained.
+        protocol: `SuiteResult.protocol`; None in rows written before it was kept.
     """
 
     recipe: str
@@ -172,6 +205,7 @@ class CompareRow:
     interval: tuple[float, float]
     open_loop_error: float | None = None
     seconds: float | None = None
+    protocol: str | None = None
 
     @classmethod
     def of(
@@ -186,10 +220,11 @@ class CompareRow:
             interval=wilson_interval(result.passed, result.total),
             open_loop_error=open_loop_error,
             seconds=seconds,
+            protocol=result.protocol,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values under recipe, suite, passed, total, interval, open_loop_error, seconds.
+        """Plain values under recipe, suite, passed, total, interval, open_loop_error, seconds, protocol.
 
         Numbers that are not finite become None, since JSON has no word for them.
         """
@@ -205,6 +240,7 @@ class CompareRow:
             "interval": list(self.interval),
             "open_loop_error": finite(self.open_loop_error),
             "seconds": finite(self.seconds),
+            "protocol": self.protocol,
         }
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass
 
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from countersteer.tensors import TensorTree
@@ -22,10 +22,12 @@ class Label(TensorTree):
     Attributes:
         plan: From the state that was visited.
         valid: False where the expert is not defined or its plan cannot be driven.
+        choice: Number of the discrete action it takes first, of an expert that chooses among such.
     """
 
     plan: Plan
     valid: Bool[Tensor, "*batch"]
+    choice: Int[Tensor, "*batch"] | None = None
 
 
 class Expert(abc.ABC):

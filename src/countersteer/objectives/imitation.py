@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import torch
@@ -16,7 +16,7 @@ from countersteer.drivers.driving import Rollout
 from countersteer.errors import UserError
 from countersteer.geometry.poses import wrap_angle
 from countersteer.objectives.interface import Losses, Objective
-from countersteer.policies.interface import Hypotheses, PolicySpec
+from countersteer.policies.interface import Hypotheses, PolicyOutput, PolicySpec
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.interface import Command, Observation
@@ -31,7 +31,7 @@ class SequencePolicy(Protocol):
 
     def forward_sequence(
         self, observations: Observation, first: Bool[Tensor, "*batch time"], /
-    ) -> Hypotheses: ...
+    ) -> PolicyOutput: ...
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,14 @@ class Batch(TensorTree):
         first: True where what was seen before this frame does not count.
         label: What the expert would have done there.
         label_valid: Which labels to learn from.
+        choice: Number of the discrete action that the expert takes first, of one that chooses among such.
     """
 
     observations: Observation
     first: Bool[Tensor, "batch time"]
     label: Plan
     label_valid: Bool[Tensor, "batch time"]
+    choice: Int[Tensor, "batch time"] | None = None
 
 
 def mirror_half(batch: Batch) -> Batch:
@@ -58,6 +60,13 @@ def mirror_half(batch: Batch) -> Batch:
     RIGHT are swapped. A road and its mirror image ask for mirrored driving, so the data count twice.
     """
     observations, label = batch.observations, batch.label
+    if batch.choice is not None:
+        raise UserError(
+            "the choices of an expert cannot be mirrored",
+            got="labels with choices",
+            expected="labels that are plans",
+            fix="Imitation(mirror=False)",
+        )
 
     def turned(values: Tensor, mirror: Callable[[Tensor], Tensor]) -> Tensor:
         values = values.clone()
@@ -183,6 +192,7 @@ class Imitation(Objective):
 
     - "l1_position", "l1_final": |dx| + |dy| of the most probable plan, over its times and at its last [m];
     - "likelihood", "classification": the parts of the loss;
+    - "choice": cross-entropy of the odds of the expert's choice [nat], where both have such;
     - "usage_entropy": entropy of how often each hypothesis wins [nat], 0 when one always does;
     - "valid": share of the samples that count.
 
@@ -195,6 +205,7 @@ class Imitation(Objective):
         relaxation: Share of the hypotheses that do not win, in [0, 1).
         classification: Weight of the cross-entropy of the logits, >= 0.
         scale_floor: Smallest Laplace scale that counts, > 0.
+        choice_weight: Weight of the cross-entropy of the odds of the expert's choice, >= 0.
         min_confidence: Labels where the world's confidence is less do not count, in [0, 1].
         mirror: Whether every second sequence of a batch is learned from as its mirror image; right for
             cameras that look straight ahead from the middle of the car.
@@ -209,6 +220,7 @@ class Imitation(Objective):
     relaxation: float = 0.05
     classification: float = 0.5
     scale_floor: float = 0.005
+    choice_weight: float = field(default=0.5, metadata={"absent": 0.5})
     min_confidence: float = 0.5
     mirror: bool = True
 
@@ -225,6 +237,7 @@ class Imitation(Objective):
             "relaxation": (0.0 <= self.relaxation < 1.0, "in [0, 1)"),
             "classification": (self.classification >= 0.0, ">= 0"),
             "scale_floor": (self.scale_floor > 0.0, "> 0"),
+            "choice_weight": (self.choice_weight >= 0.0, ">= 0"),
             "min_confidence": (0.0 <= self.min_confidence <= 1.0, "in [0, 1]"),
         }
         for name, (good, expected) in checks.items():
@@ -245,13 +258,16 @@ class Imitation(Objective):
                 fix="give the recipe an expert",
             )
         trusted = rollout.alive & (rollout.confidence >= self.min_confidence)
-        batch = Batch(rollout.observation, rollout.first, rollout.label.plan, rollout.label.valid & trusted)
+        label = rollout.label
+        batch = Batch(rollout.observation, rollout.first, label.plan, label.valid & trusted, label.choice)
         return mirror_half(batch) if self.mirror else batch
 
     def losses(self, models: Mapping[str, nn.Module], batch: Batch) -> Losses:
         """The mean of `laplace_mixture_loss` over the labels that count, 0 if there is none."""
         policy = cast(SequencePolicy, models["policy"])
-        hypotheses = policy.forward_sequence(batch.observations, batch.first)
+        answer = policy.forward_sequence(batch.observations, batch.first)
+        hypotheses = answer.hypotheses
+        assert hypotheses is not None
         location = hypotheses.location
         times = policy.spec.plan.times(location.device)
         valid = batch.label_valid
@@ -267,6 +283,12 @@ class Imitation(Objective):
             scale_floor=self.scale_floor,
         )
         count = valid.sum().clamp(min=1)
+        loss = mixture.loss.sum() / count
+        choice = torch.zeros_like(loss)
+        if answer.logits is not None and batch.choice is not None:
+            every = functional.cross_entropy(answer.logits.movedim(-1, 1), batch.choice, reduction="none")
+            choice = torch.where(valid, every, 0.0).sum() / count
+            loss = loss + self.choice_weight * choice
 
         with torch.no_grad():
             miss = (hypotheses.best().position - batch.label.position).abs().sum(-1)
@@ -278,7 +300,8 @@ class Imitation(Objective):
                 "l1_final": miss[..., -1].sum() / count,
                 "likelihood": mixture.likelihood.sum() / count,
                 "classification": mixture.classification.sum() / count,
+                "choice": choice,
                 "usage_entropy": torch.special.entr(usage).sum(),
                 "valid": valid.float().mean(),
             }
-        return Losses({"policy": mixture.loss.sum() / count}, diagnostics)
+        return Losses({"policy": loss}, diagnostics)

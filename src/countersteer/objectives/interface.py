@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,12 +38,14 @@ class Objective(abc.ABC):
         uses_expert: Whether frames need an expert's label.
         reward: What each tick is worth, of objectives that learn from it.
         coefficients: What the coefficients of each car's reward are drawn from, where it has some.
+        limits: Largest values of diagnostics; beyond one of them training has come apart and is stopped.
     """
 
     needs: frozenset[Capability] = frozenset()
     uses_expert: bool = False
     reward: Reward | None = None
     coefficients: Coefficients | None = None
+    limits: Mapping[str, float] = MappingProxyType({})
 
     @abc.abstractmethod
     def prepare(self, rollout: Rollout) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol, cast
 
 import torch
@@ -135,6 +136,8 @@ class PPO(Objective):
     filter: float = 0.01
 
     needs = frozenset({Capability.TRUTH})
+    # A healthy step is near 0.01; beyond 1 the policy has run away from the one that drove, and stays where it ran.
+    limits = MappingProxyType({"kl": 1.0})
 
     def __post_init__(self) -> None:
         checks = {

@@ -16,7 +16,7 @@ from countersteer.vehicles.plans import Plan, PlanSpec
 from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.interface import Observation
 
-__all__ = ["Hypotheses", "Policy", "PolicyOutput", "PolicySpec"]
+__all__ = ["Hypotheses", "NoMemory", "Policy", "PolicyOutput", "PolicySpec"]
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,24 @@ class Hypotheses(TensorTree):
 
 
 @dataclass(frozen=True)
+class NoMemory(TensorTree):
+    """Memory of a policy that has none."""
+
+
+@dataclass(frozen=True)
 class PolicyOutput(TensorTree):
     """A policy's answer.
 
     Attributes:
         plan: What to drive; None from a policy that answers with choices only.
-        memory: What to hand back at the next tick.
+        memory: What to hand back at the next tick; None with answers along a whole stretch of driving.
         hypotheses: The distribution the plan was taken from, if there is one.
         logits: Unnormalised log-probability of each choice of a discrete set of actions, if it has one.
         value: Expected return, if the policy has a critic.
     """
 
     plan: Plan | None
-    memory: TensorTree
+    memory: TensorTree | None
     hypotheses: Hypotheses | None = None
     logits: Float[Tensor, "*batch choice"] | None = None
     value: Float[Tensor, "*batch"] | None = None

@@ -30,21 +30,15 @@ from torch.nn import functional
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
+from countersteer.policies.ego import EgoInputs, around_straight_on, pictures
 from countersteer.policies.interface import Hypotheses, Policy, PolicyOutput, PolicySpec
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import PlanSpec
-from countersteer.worlds.interface import Command, Observation
+from countersteer.worlds.interface import Observation
 
 __all__ = ["Planner", "PlannerMemory", "PlannerSpec"]
 
-# Divisors that bring the inputs to order one.
-_CONTRAST = 64.0  # grey levels
-_SPEED = 16.0  # m/s
-_SPEED_CHANGE = 2.0  # m/s
-_YAW_RATE = 0.25  # rad/s
-_COMMAND_AGE = 5.0  # s
-_TARGET = 32.0  # m
-
+_CONTRAST = 64.0  # grey levels that count as one
 # Smallest Laplace scales: x [m], y [m], heading [rad], speed [m/s]. Below them a label is noise.
 _SCALE_FLOOR = (0.05, 0.05, 0.005, 0.05)
 _PATCH = 4
@@ -68,6 +62,7 @@ class PlannerSpec(PolicySpec):
         hidden: Width of the layers that plan.
         motion_dropout: Probability, in training mode, that a sample sees nothing of its motion but its speed.
         target_points: Target points of the intent that it reads; 0 ignores them, given or not.
+        choices: Discrete actions that it gives odds of beside its plans, such as `JerkSpec.choices`; 0 for none.
         capacity: Bits that the image features of a frame may carry while training, > 0; None sets no bound. See
             `Planner.bits`.
         blind: Sees the mean image instead of every picture; a baseline for how far motion and intent lead.
@@ -88,7 +83,8 @@ class PlannerSpec(PolicySpec):
     hidden: int = 256
     motion_dropout: float = 0.5
     target_points: int = 0
-    capacity: float | None = None
+    choices: int = field(default=0, metadata={"absent": 0})
+    capacity: float | None = field(default=None, metadata={"absent": None})
     blind: bool = False
 
     def __post_init__(self) -> None:
@@ -195,19 +191,16 @@ class Planner(Policy):
         self.stages = nn.Sequential(*stages)
         self.image_features = nn.Linear(len(spec.cameras) * height * width * spec.channels[-1], spec.features)
 
-        # What motion dropout hides, after the present speed: past speeds, yaw rates and their validity.
-        self._history = 3 * spec.motion_ticks - 1
-        state = 1 + self._history + 1 + len(Command) + 1
-        if spec.target_points:
-            state += 2 * spec.target_points + 1
+        self.ego = EgoInputs(spec.motion_ticks, spec.target_points)
         answers = spec.hypotheses * (spec.plan.points * 8 + 1)
         self.head = nn.Sequential(
-            nn.Linear(len(spec.look_back) * (spec.features + 1) + state, spec.hidden),
+            nn.Linear(len(spec.look_back) * (spec.features + 1) + self.ego.size, spec.hidden),
             nn.ReLU(inplace=True),
             nn.Linear(spec.hidden, spec.hidden),
             nn.ReLU(inplace=True),
         )
         self.answer = nn.Linear(spec.hidden, answers)
+        self.choose = nn.Linear(spec.hidden, spec.choices) if spec.choices else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -215,6 +208,8 @@ class Planner(Policy):
                     nn.init.zeros_(module.bias)
         with torch.no_grad():  # nearly straight on at first, yet no two hypotheses alike
             self.answer.weight.mul_(0.01)
+            if self.choose is not None:
+                self.choose.weight.mul_(0.01)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     @torch.no_grad()
@@ -228,7 +223,7 @@ class Planner(Policy):
             UserError: A camera has no valid reading.
         """
         for camera, mean in zip(self.spec.cameras, self.mean_image, strict=True):
-            frames = self._frames(observation, camera)
+            frames = pictures(observation, camera)
             valid = observation.sensors[camera.name].valid.reshape(-1)
             if not valid.any():
                 raise UserError(
@@ -262,7 +257,7 @@ class Planner(Policy):
         Raises:
             UserError: A camera is missing, its picture has another size, or the ego motion is too short.
         """
-        state = self._state(observation)
+        state = self.ego.read(observation)
         batch = state.shape[:-1]
         if self.spec.blind:
             # The mean image less the mean image; one row of it serves the whole batch.
@@ -273,7 +268,7 @@ class Planner(Policy):
             maps = []
             for camera, mean in zip(self.spec.cameras, self.mean_image, strict=True):
                 # One converting copy, then in place: the images are the largest tensors there are.
-                frames = self._frames(observation, camera).to(torch.float32, copy=True).sub_(mean)
+                frames = pictures(observation, camera).to(torch.float32, copy=True).sub_(mean)
                 valid = observation.sensors[camera.name].valid.reshape(-1, 1)
                 maps.append(self._see(frames) * valid)
             image = self._kept(self.image_features(torch.cat(maps, -1)).reshape(*batch, -1))
@@ -333,12 +328,10 @@ class Planner(Policy):
         images = torch.cat([memory.images, image[..., None, :]], -2)
         valid = torch.cat([memory.valid, memory.valid.new_ones(*image.shape[:-1], 1)], -1)
         seen = [self.spec.memory_ticks - back * self.spec.stride for back in self.spec.look_back]
-        hypotheses = self._plan(images[..., seen, :], valid[..., seen], state)
-        return PolicyOutput(
-            hypotheses.best(), PlannerMemory(images[..., 1:, :], valid[..., 1:]), hypotheses=hypotheses
-        )
+        answer = self._plan(images[..., seen, :], valid[..., seen], state)
+        return answer.replace(memory=PlannerMemory(images[..., 1:, :], valid[..., 1:]))
 
-    def forward_sequence(self, observations: Observation, first: Bool[Tensor, "*batch time"]) -> Hypotheses:
+    def forward_sequence(self, observations: Observation, first: Bool[Tensor, "*batch time"]) -> PolicyOutput:
         """What `act` would answer along stretches of driving, for training: each frame is encoded once.
 
         Args:
@@ -348,7 +341,8 @@ class Planner(Policy):
                 first `history[-1]` answers may know less than `act` would.
 
         Returns:
-            Hypotheses `[*batch time ...]`. In training mode the motion is dropped for each frame on its own.
+            Answers `[*batch time ...]` without memory. In training mode the motion is dropped for each frame on
+            its own.
         """
         features = self.encode(observations)
         image, state = features[..., : self.spec.features], features[..., self.spec.features :]
@@ -361,24 +355,6 @@ class Planner(Policy):
         seen = torch.stack([images[..., k : k + time, :] for k in starts], -2)
         return self._plan(seen * valid[..., None], valid, state)
 
-    def _frames(self, observation: Observation, camera: Camera) -> Tensor:
-        """Pictures of one camera, `uint8 [n height width 3]`."""
-        reading = observation.sensors.get(camera.name)
-        expected = (camera.height, camera.width, 3)
-        got = (
-            f"sensors {sorted(observation.sensors)}"
-            if reading is None
-            else f"data {list(reading.data.shape)}"
-        )
-        if reading is None or tuple(reading.data.shape[-3:]) != expected:
-            raise UserError(
-                f"the observation lacks the pictures that the planner expects of camera {camera.name!r}",
-                got=got,
-                expected="uint8 [*batch {} {} {}]".format(*expected),
-                fix="give the world the cameras of the policy's spec",
-            )
-        return reading.data.reshape(-1, *expected)
-
     def _see(self, frames: Float[Tensor, "n height width 3"]) -> Float[Tensor, "n map"]:
         """The flattened feature map of centred frames; channels stay last, so nothing is transposed."""
         # The contrast divides the weights, not the pixels: the same for one pass less over the images.
@@ -390,68 +366,25 @@ class Planner(Policy):
         )
         return self.stages(patches).permute(0, 2, 3, 1).flatten(1)
 
-    def _state(self, observation: Observation) -> Float[Tensor, "*batch state"]:
-        """Everything but the images, as numbers of order one; the present speed first, then the history."""
-        motion, intent, ticks = observation.motion, observation.intent, self.spec.motion_ticks
-        if motion.speed.shape[-1] < ticks:
-            raise UserError(
-                "the observation's ego motion is shorter than the planner reads",
-                got=f"{motion.speed.shape[-1]} ticks",
-                expected=f"at least {ticks} ticks",
-                fix="raise the world's motion history, or set `motion_ticks` of PlannerSpec",
-            )
-        known = motion.valid[..., -ticks:]
-        speed = motion.speed[..., -1:]
-        past = motion.speed[..., -ticks:-1] - speed
-        yaw_rate = motion.yaw_rate[..., -ticks:]
-        parts = [
-            speed / _SPEED,
-            torch.where(known[..., :-1], past / _SPEED_CHANGE, 0.0),
-            torch.where(known, yaw_rate / _YAW_RATE, 0.0),
-            known.float(),
-            intent.set_speed[..., None] / _SPEED,
-            functional.one_hot(intent.command.long(), len(Command)).float(),
-            intent.command_age[..., None].clamp(max=2 * _COMMAND_AGE) / _COMMAND_AGE,
-        ]
-        if self.spec.target_points:
-            given = intent.target_valid[..., None]
-            points = intent.target_points[..., : self.spec.target_points, :].flatten(-2)
-            parts += [torch.where(given, points / _TARGET, 0.0), given.float()]
-        return torch.cat(parts, -1)
-
     def _plan(
         self,
         images: Float[Tensor, "*batch frame image"],
         valid: Bool[Tensor, "*batch frame"],
         state: Float[Tensor, "*batch state"],
-    ) -> Hypotheses:
-        """Hypotheses from the frames to look at, the oldest first; invalid ones are zero."""
+    ) -> PolicyOutput:
+        """The answer from the frames to look at, the oldest first; invalid ones are zero. Without memory."""
         batch, spec = state.shape[:-1], self.spec
-        speed = state[..., :1] * _SPEED
+        speed = self.ego.speed(state)
         if self.training and spec.motion_dropout > 0.0:
-            history = slice(1, 1 + self._history)
-            keep = torch.rand(*batch, 1, device=state.device) >= spec.motion_dropout
-            state = torch.cat([state[..., :1], state[..., history] * keep, state[..., history.stop :]], -1)
-        answer = self.answer(self.head(torch.cat([images.flatten(-2), valid.float(), state], -1)))
+            state = self.ego.hide_motion(state, spec.motion_dropout)
+        hidden = self.head(torch.cat([images.flatten(-2), valid.float(), state], -1))
+        answer = self.answer(hidden)
         curves, logit = answer[..., : -spec.hypotheses], answer[..., -spec.hypotheses :]
         residual, spread = curves.reshape(*batch, spec.hypotheses, spec.plan.points, 8).split(4, -1)
 
-        times = self.times
-        still = torch.zeros_like(speed * times)
-        straight = torch.stack([speed * times, still, still, still + speed], -1)[..., None, :, :]
-        # What a firm manoeuvre reaches by each time: 2 m/s^2 along and across, a tenth of the way, 0.2 rad/s.
-        reach = torch.stack(
-            [
-                still + 0.25 * times + times**2,
-                0.1 * speed.clamp(min=0.0) * times + times**2,
-                still + 0.2 * times,
-                still + 2.0 * times,
-            ],
-            -1,
-        )[..., None, :, :]
-        return Hypotheses(
-            location=straight + residual * reach,
-            # softplus(-1.5) = 0.2: at first a fifth of the reach.
-            scale=self.scale_floor + functional.softplus(spread - 1.5) * reach,
-            logit=logit,
-        )
+        # softplus(-1.5) = 0.2: at first a fifth of the reach.
+        location, reach = around_straight_on(residual, speed, self.times)
+        scale = self.scale_floor + functional.softplus(spread - 1.5) * reach
+        hypotheses = Hypotheses(location, scale, logit)
+        logits = self.choose(hidden) if self.choose is not None else None
+        return PolicyOutput(hypotheses.best(), None, hypotheses=hypotheses, logits=logits)

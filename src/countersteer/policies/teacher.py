@@ -17,15 +17,14 @@ from torch import Tensor, nn
 from countersteer.environments.rewards import Coefficients
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
-from countersteer.policies.interface import Policy, PolicyOutput, PolicySpec
+from countersteer.policies.interface import NoMemory, Policy, PolicyOutput, PolicySpec
 from countersteer.scenarios.scenario import ActorKind
-from countersteer.tensors import TensorTree
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.interface import Observation
 
-__all__ = ["NoMemory", "Teacher", "TeacherSpec"]
+__all__ = ["Teacher", "TeacherSpec"]
 
 # Divisors that bring the fields to order one.
 _UNITS = {
@@ -34,11 +33,6 @@ _UNITS = {
     "x": 30.0, "y": 30.0, "velocity_x": 10.0, "velocity_y": 10.0,
 }  # fmt: skip
 _SETS = ("actors", "lights", "lanes", "edges")
-
-
-@dataclass(frozen=True)
-class NoMemory(TensorTree):
-    """Memory of a policy that has none."""
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ def main_job(
             message(f"{run.name}: {counts}; driven in {time.monotonic() - began:.0f} s")
     stacked = {key: np.stack(values) for key, values in verdicts.items()}
     pairs = (("on_policy", "clone"), ("perturb", "clone"), ("on_policy", "perturb"), ("on_policy", "blind"))
-    rows = _rows(stacked, errors, seconds)
+    rows = _rows(stacked, errors, seconds, {suite.name: suite.protocol for suite in suites})
     return Job(tuple(rows), tuple(kept), stacked, permutation_tests(stacked, pairs))
 
 
@@ -194,6 +194,7 @@ def _rows(
     verdicts: dict[tuple[str, str], np.ndarray],
     errors: dict[str, list[float]],
     seconds: dict[str, list[float]],
+    protocols: dict[str, str],
 ) -> list[CompareRow]:
     """One row a driver and suite, counts summed over the seeds, errors and seconds averaged."""
     return [
@@ -205,6 +206,7 @@ def _rows(
             interval=wilson_interval(float(passes.mean(0).sum()), passes.shape[1]),
             open_loop_error=float(np.mean(errors[driver])) if driver in errors else None,
             seconds=float(np.mean(seconds[driver])) if driver in seconds else None,
+            protocol=protocols[suite],
         )
         for (driver, suite), passes in verdicts.items()
     ]
@@ -252,7 +254,8 @@ def compare_runs(
     stacked = {key: np.stack(values) for key, values in verdicts.items()}
     drivers = list(dict.fromkeys(driver for driver, _ in stacked))
     pairs = [(a, b) for k, b in enumerate(drivers) for a in drivers[k + 1 :]]
-    return _rows(stacked, errors, seconds), permutation_tests(stacked, pairs)
+    stamps = {suite: protocol for suite, (protocol, _) in protocols.items()}
+    return _rows(stacked, errors, seconds, stamps), permutation_tests(stacked, pairs)
 
 
 def film_drive(policy: Path | None, out: Path, start: float, modules: Sequence[ModuleType] = ()) -> str:

@@ -15,6 +15,7 @@ import dataclasses
 from countersteer.drivers.choice import ChoiceDriver
 from countersteer.drivers.mixed import Linear, MixedDriver
 from countersteer.drivers.policy import PolicyDriver
+from countersteer.drivers.roles import RolesDriver
 from countersteer.drivers.teacher import TeacherDriver
 from countersteer.environments.rewards import Coefficients, StyleReward
 from countersteer.experts.teacher import ForkedTeacher
@@ -25,15 +26,25 @@ from countersteer.policies.planner import PlannerSpec
 from countersteer.policies.teacher import TeacherSpec
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.scenarios.sources import ProceduralRoads
+from countersteer.traffic.idm import IDM
 from countersteer.training.recipe import Collection, Learning, Recipe
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
+from countersteer.vehicles.trackers import LQR
 from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.interface import Cause
 
-__all__ = ["roads", "self_play", "self_play_clone", "self_play_teacher", "self_play_world"]
+__all__ = [
+    "roads",
+    "self_play",
+    "self_play_clone",
+    "self_play_single",
+    "self_play_teacher",
+    "self_play_world",
+    "student_driver",
+]
 
 _SEES = VectorSpec(cars=8, lanes=16, edges=16, lights=2, route=(2.5, 5.0, 10.0, 20.0, 40.0))
 
@@ -105,26 +116,45 @@ def self_play_teacher() -> Recipe:
 
 _PLAN = PlanSpec(points=8, interval=0.5)
 _CAMERA = Camera(width=128, height=64)
+_JERK = JerkSpec()
+
+
+def _student_world(agents: int) -> BoxWorldSpec:
+    world = self_play_world(agents)
+    return dataclasses.replace(world, cameras=(_CAMERA,), target_points=True, vector_dropout=(0.0, 0.0))
+
+
+def student_driver() -> RolesDriver:
+    """How students drive a population: the ego tracks its plan, the others take their likeliest jerks."""
+    return RolesDriver(PolicyDriver(LQR(), _PLAN), ChoiceDriver(_JERK, greedy=True))
 
 
 def self_play(teacher: str = "runs/teacher") -> Recipe:
     """The student: DAgger in worlds where every car is the student, or the teacher while it is young."""
-    world = dataclasses.replace(
-        self_play_world(agents=8), cameras=(_CAMERA,), target_points=True, vector_dropout=(0.0, 0.0)
-    )
-    tracker = PolicyDriver(plan=_PLAN)
     return Recipe(
         name="self_play",
         scenarios=roads(),
-        world=world,
-        policy=PlannerSpec(cameras=(_CAMERA,), plan=_PLAN, target_points=3),
-        expert=ForkedTeacher(teacher, _PLAN),
+        world=_student_world(agents=8),
+        policy=PlannerSpec(cameras=(_CAMERA,), plan=_PLAN, target_points=3, choices=_JERK.choices),
+        expert=ForkedTeacher(teacher, _PLAN, hold=2),
         driver=MixedDriver(
-            TeacherDriver(teacher), tracker, expert_share=Linear(1.0, 0.0, (0.0, 0.8)), hold=2.0
+            TeacherDriver(teacher), student_driver(), expert_share=Linear(1.0, 0.0, (0.0, 0.8)), hold=2.0
         ),
         objective=Imitation(mirror=False),
-        collection=Collection(rounds=6, frames=84_000, drives=24),
+        collection=Collection(rounds=6, frames=100_000, drives=24, fewest_alive=0.3),
         learning=Learning(steps=4_000),
+    )
+
+
+def self_play_single(teacher: str = "runs/teacher") -> Recipe:
+    """DAgger by one student a world, everybody else replayed or reacting by rule; the labels of `self_play`."""
+    recipe = self_play(teacher)
+    collection = recipe.collection
+    return dataclasses.replace(
+        recipe,
+        name="self_play_single",
+        world=dataclasses.replace(_student_world(agents=1), fewest=1, traffic=IDM()),
+        collection=dataclasses.replace(collection, drives=8 * collection.drives),
     )
 
 

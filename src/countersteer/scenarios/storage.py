@@ -32,7 +32,7 @@ from countersteer.scenarios.scenario import (
     Tracks,
 )
 
-__all__ = ["VERSION", "load", "matches", "save"]
+__all__ = ["VERSION", "load", "matches", "read_table", "save", "write_table"]
 
 VERSION = 1
 """Version of the format that is written; `load` reads this one and those before it."""
@@ -65,7 +65,7 @@ def save(scenario: Scenario, folder: str | Path) -> Path:
         ) from error
     try:
         for name, columns in _tables(scenario).items():
-            _write(draft / f"{name}.arrow", columns)
+            write_table(draft / f"{name}.arrow", columns)
         (draft / _HEADER).write_text(json.dumps(_header(scenario), indent=2) + "\n", encoding="utf-8")
         draft.chmod(0o755)  # mkdtemp makes private folders
         os.rename(draft, folder)
@@ -114,7 +114,7 @@ def load(folder: str | Path) -> Scenario:
             fix="install a newer countersteer",
         )
     try:
-        scenario = _scenario(header, {name: _read(folder / f"{name}.arrow") for name in _TABLES})
+        scenario = _scenario(header, {name: read_table(folder / f"{name}.arrow") for name in _TABLES})
         fingerprint = scenario.fingerprint()
     except UserError:
         raise
@@ -189,7 +189,13 @@ def _tables(scenario: Scenario) -> dict[str, dict[str, Any]]:
     }
 
 
-def _write(path: Path, columns: dict[str, Any]) -> None:
+def write_table(path: Path, columns: dict[str, Any]) -> None:
+    """Write columns as an Arrow file.
+
+    Args:
+        path: New file.
+        columns: Arrays [row] or [row, n], lists of text, and under "points" a list of arrays [n, 3].
+    """
     import pyarrow as pa
 
     arrays = {}
@@ -213,8 +219,12 @@ def _write(path: Path, columns: dict[str, Any]) -> None:
         writer.write_table(table)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Columns as `_write` got them."""
+def read_table(path: Path) -> dict[str, Any]:
+    """Columns as `write_table` got them, to the bit.
+
+    Raises:
+        Exception: Of pyarrow's or ours, where the file is damaged; the caller says which file that was.
+    """
     import pyarrow as pa
 
     with pa.OSFile(str(path), "rb") as file:

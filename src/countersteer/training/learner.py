@@ -45,12 +45,20 @@ class Learner:
         return settings.learning_rate * warm * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * part)))
 
     def update(self, batch: Any) -> dict[str, float]:
-        """One gradient step; returns what to log. A step whose loss is not finite stops the run."""
+        """One gradient step; returns what to log. A loss that is not finite, or a limit exceeded, stops the run."""
         for model in self.models.values():
             model.train()
         losses = self.objective.losses(self.models, batch)
         rate = self.learning_rate()
-        logged = {name: float(value) for name, value in losses.diagnostics.items()}
+        logged = {name: value.item() for name, value in losses.diagnostics.items()}
+        for name, most in self.objective.limits.items():
+            if logged[name] > most:
+                raise UserError(
+                    f"training has come apart at step {self.step}: {name!r} is too large",
+                    got=f"{logged[name]:.3g}",
+                    expected=f"at most {most:g}",
+                    fix="lower learning.learning_rate; the checkpoints before this step are whole",
+                )
         for name, loss in losses.groups.items():
             optimizer = self.optimizers[name]
             for group in optimizer.param_groups:

@@ -156,7 +156,7 @@ def train(
     spent = _restore(learner, store, actors, checkpoints, generator, progress) if resume else 0.0
     environment = _environment() | {"scenarios": actors.fingerprints()}
     (out / "run.json").write_text(json.dumps(environment | {"seed": seed}, indent=1))
-    log = _Log(out, learner.step)
+    log = _Log(out, learner.step, store.frames)
 
     collection, learning = recipe.collection, recipe.learning
     started = time.monotonic() - spent
@@ -245,7 +245,7 @@ def _save(
     tensors, structure = checkpoint.flatten_state(state)
     metadata = {
         "step": learner.step,
-        "rounds": store.rounds,
+        "rounds": store.sizes,
         "seconds": seconds,
         "structure": structure,
     }
@@ -267,9 +267,8 @@ def _restore(
         return 0.0
     for warning in found.warnings:
         progress.message(warning)
-    rounds = found.metadata["rounds"]
     template = actors.collect(Request(0, 1, 0.0, 0, learner.weights()))
-    if not store.load(rounds, template):
+    if not store.load(found.metadata["rounds"], template):
         progress.message("the rollouts of the run are damaged or gone: starting from the beginning")
         return 0.0
     state = checkpoint.unflatten_state(found.tensors, found.metadata["structure"])
@@ -290,9 +289,9 @@ def _restore(
 
 
 class _Log:
-    """metrics.jsonl and TensorBoard; a resumed run drops lines after its checkpoint."""
+    """metrics.jsonl and TensorBoard; a resumed run drops lines after its checkpoint, and of rounds to drive again."""
 
-    def __init__(self, out: Path, step: int):
+    def __init__(self, out: Path, step: int, frames: int):
         from torch.utils.tensorboard import SummaryWriter
 
         path = out / "metrics.jsonl"
@@ -300,7 +299,8 @@ class _Log:
         if path.exists():
             for line in path.read_text().splitlines():
                 try:
-                    if json.loads(line)["step"] <= step:
+                    values = json.loads(line)
+                    if values["step"] <= step and values.get("frames", 0) <= frames:
                         kept.append(line)
                 except (ValueError, KeyError):
                     break

@@ -29,8 +29,17 @@ class RolloutStore:
     def __init__(self, folder: Path, keep: int | None = None):
         self.folder, self.keep = folder, keep
         self.rollouts: list[Rollout] = []
-        self.rounds = 0
-        self.frames = 0
+        self.sizes: list[int] = []
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that were added, forgotten ones included."""
+        return len(self.sizes)
+
+    @property
+    def frames(self) -> int:
+        """Frames of all of them."""
+        return sum(self.sizes)
 
     def _place(self, number: int) -> Path:
         return self.folder / f"round_{number:03d}"
@@ -39,8 +48,7 @@ class RolloutStore:
         """Keep a rollout; if all are kept, it is on disk, whole, before it counts."""
         if self.keep is None:
             self._write(rollout)
-        self.rounds += 1
-        self.frames += rollout.alive.numel()
+        self.sizes.append(rollout.alive.numel())
         self.rollouts = [*self.rollouts, rollout][-(self.keep or self.rounds) :]
 
     def _write(self, rollout: Rollout) -> None:
@@ -58,23 +66,22 @@ class RolloutStore:
         shutil.rmtree(place, ignore_errors=True)
         os.replace(partial, place)
 
-    def load(self, rounds: int, template: Rollout) -> bool:
-        """Read the first `rounds` rounds back; False, and nothing kept, if one is missing or damaged.
+    def load(self, sizes: list[int], template: Rollout) -> bool:
+        """Read the rounds back that had these sizes; False, and nothing kept, if one is missing or damaged.
 
         Of a store that forgets, the last round counts as not driven yet.
         """
         if self.keep is not None:
-            self.rounds = max(rounds - 1, 0)
+            self.sizes = sizes[:-1]
             return True
         loaded = []
-        for number in range(rounds):
+        for number in range(len(sizes)):
             files = sorted(self._place(number).glob("*.safetensors"))
             try:
                 loaded.append(Rollout.cat([template.unflatten(load_file(file)) for file in files]))
             except Exception:
                 return False
-        self.rollouts, self.rounds = loaded, rounds
-        self.frames = sum(rollout.alive.numel() for rollout in loaded)
+        self.rollouts, self.sizes = loaded, [rollout.alive.numel() for rollout in loaded]
         return True
 
     def remove(self) -> None:

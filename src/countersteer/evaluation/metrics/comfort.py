@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -111,6 +112,13 @@ def violations(
     return tuple(found)
 
 
+@lru_cache(maxsize=4096)
+def _window_weights(window: int, order: int, derivative: int, where: float) -> ndarray:
+    """Linear map from a window's samples to the term of their polynomial about `where`."""
+    at = np.arange(window, dtype=float) - where
+    return np.linalg.pinv(np.vander(at, order + 1, increasing=True))[derivative]
+
+
 def savitzky_golay(
     values: Float[ndarray, "n"], window: int, order: int, *, derivative: int = 0, dt: float = 1.0
 ) -> Float[ndarray, "n"]:
@@ -139,12 +147,11 @@ def savitzky_golay(
             fix="score a longer drive",
         )
     half = window // 2
-    at = np.arange(window, dtype=float)
-    scale = math.factorial(derivative) / dt**derivative
 
     def weights(where: float) -> ndarray:
-        """Linear map from a window's samples to the derivative of their polynomial at `where`."""
-        return np.linalg.pinv(np.vander(at - where, order + 1, increasing=True))[derivative] * scale
+        return _window_weights(window, order, derivative, where) * (
+            math.factorial(derivative) / dt**derivative
+        )
 
     smooth = np.empty(len(values))
     windows = np.lib.stride_tricks.sliding_window_view(values, window)

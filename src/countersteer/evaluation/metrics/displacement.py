@@ -123,7 +123,8 @@ def score_plans(drive: Drive, *, threshold: float = 2.0) -> Score[DisplacementPa
             got=f"plans of {plans.ahead[-1]:g} s in a drive of {drive.times[-1] - drive.times[0]:g} s",
             expected="at least one plan that ends before the drive does",
         )
-    truth = np.stack([np.interp(at[recorded], drive.times, expert.position[:, axis]) for axis in (0, 1)], -1)
+    track = expert.position[: len(drive.times)]
+    truth = np.stack([np.interp(at[recorded], drive.times, track[:, axis]) for axis in (0, 1)], -1)
     error = displacements(plans.position[recorded], truth)
     ticks = plans.tick[recorded]
     findings = tuple(

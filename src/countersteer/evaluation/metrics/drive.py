@@ -210,7 +210,8 @@ class Drive:
         route: Line to follow, in driving direction [m, world], or None.
         red_lights: Lights and the ground behind them.
         plans: What the driver meant to do, or None.
-        expert: What a recorded driver did at the same times, or None.
+        expert: What a recorded driver did at the same times, or None. It may go on at the same interval after the drive
+            has ended: progress is measured against all of it.
         history: How the car moved before `times`, at the same interval, the latest last, or None.
 
     Raises:
@@ -238,7 +239,7 @@ class Drive:
                 continue
             for f in dataclasses.fields(Motion):
                 values = getattr(motion, f.name)
-                if len(values) != count:
+                if len(values) != count and not (name == "expert" and len(values) > count):
                     _refuse(f"{name}.{f.name} and the times differ in length", len(values), count)
                 if not np.isfinite(values).all():
                     _refuse(f"{name}.{f.name} is not finite", "NaN or infinity", "finite numbers")
@@ -279,6 +280,27 @@ class Drive:
     def corners(self) -> Float[ndarray, "time 4 2"]:
         """Front-left, rear-left, rear-right and front-right corner [m, world]."""
         return polygons.rectangle(self.center, self.ego.heading, np.array([self.size]))
+
+    def part(self, start: int, stop: int) -> Drive:
+        """The drive from tick `start` until before `stop`, with what was driven before as history; without plans."""
+        rows = slice(start, stop)
+        tracks = dataclasses.replace(
+            self.actors,
+            **{n: getattr(self.actors, n)[:, rows] for n in ("position", "heading", "velocity", "valid")},
+        )
+        before = self.ego.part(slice(0, start))
+        if self.history is not None:
+            before = self.history.then(before)
+        return dataclasses.replace(
+            self,
+            times=self.times[rows],
+            ego=self.ego.part(rows),
+            actors=tracks,
+            red_lights=tuple(RedLight(light.area, light.red[rows]) for light in self.red_lights),
+            plans=None,
+            expert=None if self.expert is None else self.expert.part(rows),
+            history=before if len(before.heading) else None,
+        )
 
     def needs(self, **fields: object) -> None:
         """Refuse a drive that lacks what a score reads.

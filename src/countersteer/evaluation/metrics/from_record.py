@@ -11,6 +11,7 @@ from countersteer.evaluation.metrics.drive import Drive, Lane, Motion, Plans, Re
 from countersteer.evaluation.records import DriveRecord
 from countersteer.geometry import polygons, polylines
 from countersteer.scenarios.scenario import MapKind, RoadMap, Scenario, SignalState, Tracks
+from countersteer.worlds.interface import Cause
 
 __all__ = ["drive_of_record", "road_of_map"]
 
@@ -25,14 +26,19 @@ def road_of_map(
 
     A lane's area is its polygon where the map has one of the same id, else a ribbon of its width. Drivable are the
     map's drivable areas, or, where it has none, all lanes and driveways. Edges are turned so that the lanes lie
-    on their left. Maps say nothing about intersections, so there are none.
+    on their left. Polygons of fewer than three points have no inside and are left out. Maps say nothing about
+    intersections, so there are none.
 
     Args:
         road: The map.
         route: A lane that it runs through, in the lane's direction, is on the route; None: all are.
         lane_width: For lanes that state none [m].
     """
-    areas = {f.id: f.points[:, :2] for f in road.of_kind(MapKind.LANE_AREA)}
+
+    def polygons_of(*kinds: MapKind) -> dict[str, ndarray]:
+        return {f.id: f.points[:, :2] for f in road.of_kind(*kinds) if len(f.points) > 2}
+
+    areas = polygons_of(MapKind.LANE_AREA)
     lanes = []
     for feature in road.of_kind(MapKind.LANE):
         line = feature.points[:, :2]
@@ -43,9 +49,9 @@ def road_of_map(
         area = areas.get(feature.id, ribbon)
         used = route is None or _runs_through(route, area, line)
         lanes.append(Lane(feature.id, area, line, used, speed_limit=feature.speed_limit))
-    ground = [f.points[:, :2] for f in road.of_kind(MapKind.DRIVABLE_AREA)]
+    ground = [*polygons_of(MapKind.DRIVABLE_AREA).values()]
     if not ground:
-        ground = [lane.area for lane in lanes] + [f.points[:, :2] for f in road.of_kind(MapKind.DRIVEWAY)]
+        ground = [lane.area for lane in lanes] + [*polygons_of(MapKind.DRIVEWAY).values()]
     edges = [f.points[:, :2] for f in road.of_kind(MapKind.ROAD_EDGE) if len(f.points) > 1]
     middles = np.concatenate([lane.center_line for lane in lanes]) if lanes else np.zeros((0, 2))
     return Road(tuple(ground), tuple(lanes), (), tuple(_facing(edge, middles) for edge in edges))
@@ -114,21 +120,27 @@ def _red_lights(scenario: Scenario, times: ndarray) -> tuple[RedLight, ...]:
     return tuple(lights)
 
 
-def drive_of_record(record: DriveRecord, *, plan_times: Float[ndarray, "point"] | None = None) -> Drive:
+_SEEN_ENDS = (Cause.COLLISION, Cause.OFF_ROAD, Cause.RED_LIGHT, Cause.WRONG_WAY)
+"""Ends that show in the state that follows the last tick."""
+
+
+def drive_of_record(record: DriveRecord) -> Drive:
     """What a record shows, until the drive ended.
 
     Lateral acceleration is speed squared times curvature; others' velocities are differences of where they were. A
     light closes its lane for 5 m behind its stop point. The expert is the scenario's recorded ego,
-    where it was recorded throughout.
+    where it was recorded throughout the time of the test, also where the drive ended earlier. Plans are left out where
+    the record does not say when they are meant for.
 
     Args:
         record: A drive that began at the start of its scenario.
-        plan_times: When the points of its plans are meant for, after the plan [s]; None to leave plans out.
 
     Raises:
-        UserError: If the drive ended within two ticks, or the plans have other points.
+        UserError: If the drive ended within two ticks.
     """
     last = int(record.alive.sum())
+    if last < len(record.times) and record.cause[-1] in _SEEN_ENDS:
+        last += 1
     if last < 2:
         raise UserError(
             "a drive that ended at once cannot be scored",
@@ -146,14 +158,8 @@ def drive_of_record(record: DriveRecord, *, plan_times: Float[ndarray, "point"] 
         yaw_rate=yaw_rate,
         yaw_acceleration=np.gradient(yaw_rate, times),
     )
-    plans = None
+    plans, plan_times = None, record.plan_times
     if plan_times is not None:
-        if len(plan_times) != record.plan.shape[1]:
-            raise UserError(
-                "a plan's points and their times differ in number",
-                got=f"{len(plan_times)} times",
-                expected=f"{record.plan.shape[1]}",
-            )
         planned = record.plan[:last]
         steps = np.diff(planned, axis=1, prepend=record.position[:last, None])
         course = np.arctan2(steps[..., 1], steps[..., 0])
@@ -171,5 +177,5 @@ def drive_of_record(record: DriveRecord, *, plan_times: Float[ndarray, "point"] 
         route=record.path,
         red_lights=_red_lights(scenario, times),
         plans=plans,
-        expert=_expert(scenario, times),
+        expert=_expert(scenario, record.times),
     )

@@ -20,6 +20,7 @@ from numpy import ndarray
 
 from countersteer.errors import UserError
 from countersteer.evaluation.metrics import comfort
+from countersteer.evaluation.metrics.areas import contained
 from countersteer.evaluation.metrics.contacts import boxes_touch
 from countersteer.evaluation.metrics.drive import Drive
 from countersteer.evaluation.metrics.evidence import Finding, Score
@@ -100,22 +101,33 @@ def cover_score(cover: float) -> float:
     return 0.0 if cover < 0.3 else 0.5 if cover < 0.5 else 1.0
 
 
-def _cover(drive: Drive, place: ndarray, heading: float, background: Background | None) -> float:
-    """Share of the box's four quarters that hold drivable ground."""
-    length, width = drive.size
-    on_ground = 0
-    for along in (-0.25, 0.25):
-        for aside in (-0.25, 0.25):
-            if background is not None:
-                points = local_from_world(background.ground, place, np.array(heading))
-                within = np.abs(points - [along * length, aside * width]) < [length / 4, width / 4]
-                on_ground += bool(within.all(1).any())
-                continue
-            way = np.array([np.cos(heading), np.sin(heading)])
-            middle = place + along * length * way + aside * width * np.array([-way[1], way[0]])
-            cell = polygons.rectangle(middle, np.array(heading), np.array([length / 2, width / 2]))
-            on_ground += any(polygons.overlap(area, cell) for area in drive.road.drivable)
-    return on_ground / 4
+_QUARTERS = np.array([[along, aside] for along in (-0.25, 0.25) for aside in (-0.25, 0.25)])
+"""Middles of the quarters of a box, in lengths and widths."""
+
+
+def _cover(
+    drive: Drive, path: Float[ndarray, "n 2"], heading: Float[ndarray, "n"], background: Background | None
+) -> Float[ndarray, "n"]:
+    """Share of the box's four quarters that hold drivable ground, at each point of a path."""
+    size = np.array(drive.size)
+    if background is not None:
+        held = np.zeros((len(path), 4), bool)
+        for k, place in enumerate(path):
+            points = local_from_world(background.ground, place, np.array(heading[k]))
+            within = np.abs(points - (_QUARTERS * size)[:, None]) < size / 4
+            held[k] = within.all(-1).any(-1)
+        return held.mean(-1)
+    way = np.stack([np.cos(heading), np.sin(heading)], -1)[:, None]
+    left = np.stack([-way[..., 1], way[..., 0]], -1)
+    along, aside = np.split(_QUARTERS * size, 2, axis=1)
+    middle = path[:, None] + along * way + aside * left
+    turned = np.broadcast_to(heading[:, None], middle.shape[:-1])
+    cells = polygons.rectangle(middle, turned, np.broadcast_to(size / 2, middle.shape))
+    # A corner on the ground is enough, and asked of all at once; the rest may still cross an edge of it.
+    held = np.asarray(contained(drive.road.drivable, cells).any((-1, -2)))
+    for k, quarter in zip(*np.nonzero(~held), strict=True):
+        held[k, quarter] = any(polygons.overlap(area, cells[k, quarter]) for area in drive.road.drivable)
+    return held.mean(-1)
 
 
 def _collides(
@@ -124,6 +136,8 @@ def _collides(
     """First point of a path at which the box meets a car or the background, and whom."""
     tracks = drive.actors
     cars = np.flatnonzero(tracks.kind == ActorKind.VEHICLE)
+    if not len(cars) and background is None:
+        return None
     for k, tick in enumerate(ticks):
         shape = (len(cars), 2)
         hits = tracks.valid[cars, tick] & boxes_touch(
@@ -181,9 +195,7 @@ def _plan_parts(drive: Drive, row: int, background: Background | None) -> tuple[
     hit = _collides(drive, path, headings, ticks, background)
     if hit is not None:
         found.append(Finding("no_collision", tick, hit[1], hit[0] * step, "seconds ahead"))
-    covers = [
-        cover_score(_cover(drive, p, float(h), background)) for p, h in zip(path, headings, strict=True)
-    ]
+    covers = [cover_score(float(cover)) for cover in _cover(drive, path, headings, background)]
     if min(covers) < 1.0:
         found.append(
             Finding("drivable_area", tick, value=int(np.argmin(covers)) * step, note="seconds ahead")

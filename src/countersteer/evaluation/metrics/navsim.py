@@ -221,7 +221,7 @@ def _time_to_collision(
     actors = np.arange(len(tracks.ids))
     size, heading = np.array([drive.size]), drive.ego.heading
     gone: set[int] = set()
-    for tick in range(min(len(drive.times), known - _TTC_LOOK[-1])):
+    for tick in range(min(len(drive.times), known - _TTC_LOOK[-1])) if len(actors) else ():
         if speed[tick] < _CREEPING:
             continue
         for look in _TTC_LOOK:

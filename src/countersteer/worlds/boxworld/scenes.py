@@ -160,10 +160,9 @@ def build_bank(
         padded = np.zeros((len(arrays), *shape), arrays[0].dtype)
         for k, array in enumerate(arrays):
             padded[(k, *(slice(0, n) for n in array.shape))] = array
-            if name in ("pose", "speed", "arc", "light") and array.shape[1] < shape[1]:
+            # Past its end everything stays as it was last; a zero would be a place, the origin of the world.
+            if name in ("pose", "speed", "arc", "light", "path") and array.shape[1] < shape[1]:
                 padded[k, : array.shape[0], array.shape[1] :] = array[:, -1:]
-            if name == "path":  # a zero would be a point of the path, at the origin of the world
-                padded[k, :, array.shape[1] :] = array[:, -1:]
         packed[name] = torch.from_numpy(padded)
     return SceneBank(**packed), ground
 

@@ -72,7 +72,7 @@ class BoxWorldSpec(WorldSpec):
         agents: Controlled cars in each drive.
         fewest: Cars that a scene must have to control, at least 1; where there are fewer than `agents`, slots
             stay empty, and such a car has never begun (`alive` is False). Nor has a car that begins off the road,
-            upon somebody else, or less than 15 m before its goal. None: as many as `agents`, and all begin.
+            upon somebody else, with less than 10 m of recorded way, or less than 15 m before its goal. None: as many as `agents`, and all begin.
         duration: Longest drive [s]; a scenario that ends earlier ends the drive.
         traffic: Model of everybody else; None replays the recording.
         vehicle: What the controlled cars are drawn from.

@@ -16,6 +16,7 @@ from countersteer.errors import UserError
 from countersteer.geometry import boxes
 from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import local_from_world, world_from_local, wrap_angle
+from countersteer.scenarios.routes import EXTENSION
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles import bicycle, jerk
 from countersteer.vehicles.plans import Action, JerkAction
@@ -57,6 +58,7 @@ __all__ = ["BoxWorld"]
 
 HISTORY = 6  # ticks of odometry a car remembers
 SHORTEST_WAY = 15.0  # to a goal [m]; it counts as reached from 5 m before it
+SHORTEST_ROUTE = 10.0  # recorded of a car that is to have a goal [m]
 TARGET_DISTANCES = (10.0, 20.0, 30.0)  # of target points [m]
 
 
@@ -242,7 +244,8 @@ class BoxWorld(World):
         corner = boxes.corners(state.actor[:, :agents, :2], state.actor[:, :agents, 2], size[:, :agents, :2])
         scene = state.scene[:, None, None].expand(corner.shape[:-1])
         on_road = (self.ground.edge_distance(scene, corner) >= 0).all(-1)
-        return (hit < 0) & on_road & (state.goal_arc - state.arc >= SHORTEST_WAY)
+        goes = self.bank.path_length[state.scene] >= EXTENSION + SHORTEST_ROUTE
+        return (hit < 0) & on_road & goes & (state.goal_arc - state.arc >= SHORTEST_WAY)
 
     def _goals(self, drive: Tensor, scene: Tensor, arc: Tensor) -> Tensor:
         if self.spec.start.goal is None:

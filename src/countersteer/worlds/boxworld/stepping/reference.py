@@ -26,7 +26,7 @@ from countersteer.worlds.boxworld.state import (
 )
 from countersteer.worlds.interface import Cause, Events
 
-__all__ = ["COMFORT", "advance", "collisions", "find_events"]
+__all__ = ["COMFORT", "advance", "collisions", "find_events", "settle"]
 
 COMFORT = {
     "braking": -4.05,
@@ -61,6 +61,27 @@ def advance(
     tick = torch.where(running, torch.minimum(before.tick + 1, end), before.tick)
     state = before.replace(cars=cars, tick=tick, age=before.age + running.long())
     state = _move_traffic(spec, bank, before, state, running)
+    return settle(spec, bank, ground, before, state, finite)
+
+
+def settle(
+    spec: BoxWorldSpec,
+    bank: SceneBank,
+    ground: GroundBank,
+    before: BoxWorldState,
+    state: BoxWorldState,
+    finite: Bool[Tensor, "world agent"],
+) -> tuple[BoxWorldState, Events]:
+    """What follows once cars and actors have moved, whoever moved them: places on the path, commands, events.
+
+    Args:
+        spec: Settings.
+        bank, ground: The scenes.
+        before: The tick before.
+        state: Cars, actors, tick and age of now; all else of before.
+        finite: Which actions were finite.
+    """
+    cars = state.cars
     arc, lateral, error, _ = locate(
         bank, state.scene, cars.position, cars.heading, state.path_offset, before.arc
     )

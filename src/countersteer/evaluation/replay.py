@@ -1,0 +1,300 @@
+"""A replay: the drives of an evaluation in one file, to be scored or watched again years later.
+
+`docs/formats.md` describes it: a zip archive of a header, scenarios in our own form (`scenarios.storage`),
+one Arrow table a drive, and the camera's pictures as lossless video (FFV1, RFC 9043). What is loaded is bit
+for bit what was saved, pictures included.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import tempfile
+import zipfile
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from countersteer.errors import UserError
+from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
+from countersteer.scenarios import storage
+from countersteer.scenarios.scenario import Scenario
+
+__all__ = ["VERSION", "is_replay", "load_replay", "save_replay"]
+
+VERSION = 1
+"""Version of the format that is written; `load_replay` reads this one and those before it."""
+
+_FORMAT = "countersteer-replay"
+_HEADER = "replay.json"
+_MEMBER = re.compile(r"(replay\.json|scenarios/\d+/\w+\.(json|arrow)|drives/\d+/\w+\.(arrow|mkv))")
+_LARGEST = 64 << 30  # of all members together, after decompression [bytes]
+
+# Columns of `ticks.arrow`, with the number and length of their axes after time; None: the header says.
+_SERIES: dict[str, tuple[int | None, ...]] = {
+    "times": (),
+    "position": (2,),
+    "heading": (),
+    "speed": (),
+    "curvature": (),
+    "acceleration": (),
+    "lateral": (),
+    "heading_error": (),
+    "arc": (),
+    "command": (),
+    "alive": (),
+    "cause": (),
+    "collision": (),
+    "off_road": (),
+    "red_light": (),
+    "wrong_way": (),
+    "uncomfortable": (),
+    "collided_with": (),
+    "plan": (None, 2),
+    "actors": (None, 7),
+    "label": (None, 2),
+    "labelled": (),
+    "confidence": (),
+}
+_OPTIONAL = ("label", "labelled", "confidence")
+
+
+def save_replay(result: SuiteResult, path: str | Path) -> Path:
+    """Write the drives of a suite into one file; an existing one is replaced at once, or not at all.
+
+    Args:
+        result: With its records.
+        path: The file; by custom its name ends in .replay.
+
+    Raises:
+        UserError: The result has no records, or the file cannot be written.
+    """
+    path = Path(path)
+    if not result.records or len(result.records) != len(result.cases):
+        raise UserError(
+            "only drives that were kept can be written into a replay",
+            got=f"{len(result.records)} records of {len(result.cases)} cases",
+            expected="one record a case",
+            fix="drive the suite again; results that were loaded from verdicts have no drives",
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as draft:
+            folder = Path(draft) / "replay"
+            header = _write(result, folder)
+            whole = Path(draft) / "whole"
+            with zipfile.ZipFile(whole, "w") as archive:
+                for name in (_HEADER, *header["sha256"]):
+                    # Tables shrink by half; video cannot. A fixed date: the same drives give the same file.
+                    member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+                    member.compress_type = (
+                        zipfile.ZIP_STORED if name.endswith("mkv") else zipfile.ZIP_DEFLATED
+                    )
+                    member.external_attr = 0o644 << 16
+                    archive.writestr(member, (folder / name).read_bytes(), compresslevel=3)
+            os.replace(whole, path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written", got=error, fix="check the free space and who may write there"
+        ) from error
+    return path
+
+
+def _write(result: SuiteResult, folder: Path) -> dict[str, Any]:
+    """The members as files below a new folder; returns the header."""
+    numbers: dict[tuple[object, ...], int] = {}
+    cases = []
+    for k, (case, record) in enumerate(zip(result.cases, result.records, strict=True)):
+        scenario = record.scenario
+        key = (scenario.fingerprint(), scenario.provenance, scenario.cameras)
+        if key not in numbers:
+            numbers[key] = len(numbers)
+            storage.save(scenario, folder / "scenarios" / str(numbers[key]))
+        place = folder / "drives" / str(k)
+        place.mkdir(parents=True)
+        columns = {name: getattr(record, name) for name in _SERIES}
+        storage.write_table(
+            place / "ticks.arrow",
+            {n: v.reshape(len(v), -1) if v.ndim > 1 else v for n, v in columns.items() if v is not None},
+        )
+        storage.write_table(place / "path.arrow", {"x": record.path[:, 0], "y": record.path[:, 1]})
+        if record.frames is not None:
+            interval = float(np.median(np.diff(record.times))) if len(record.times) > 1 else 0.1
+            _write_video(place / "frames.mkv", record.frames, interval)
+        cases.append(
+            {
+                **dataclasses.asdict(case),
+                "scenario": numbers[key],
+                "points": record.plan.shape[1],
+                "actors": record.actors.shape[1],
+                "plan_times_s": None if record.plan_times is None else record.plan_times.tolist(),
+                "size_m": list(record.size),
+                "camera": None if record.frames is None else list(record.frames.shape[:3]),
+            }
+        )
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    header = {
+        "format": _FORMAT,
+        "version": VERSION,
+        "suite": result.suite,
+        "driver": result.driver,
+        "protocol": result.protocol,
+        "cases": cases,
+        "sha256": {
+            str(file.relative_to(folder).as_posix()): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in files
+        },
+    }
+    (folder / _HEADER).write_text(json.dumps(header, indent=1), encoding="utf-8")
+    return header
+
+
+def _write_video(path: Path, frames: UInt8[ndarray, "time height width 3"], interval: float) -> None:
+    import av
+
+    # Without the flag every file gets an identifier of its own.
+    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("ffv1", rate=Fraction(1 / interval).limit_denominator(1000))
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "bgr0"
+        stream.options = {"level": "3", "context": "1"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _read_video(path: Path, shape: list[int]) -> UInt8[ndarray, "time height width 3"]:
+    import av
+    from av.video.reformatter import VideoReformatter
+
+    count, height, width = shape
+    frames = np.empty((count, height, width, 3), np.uint8)
+    reformatter = VideoReformatter()  # one for all: making it is the costly part
+    with av.open(str(path)) as container:
+        k = 0
+        for k, frame in enumerate(container.decode(video=0), 1):
+            frames[k - 1] = reformatter.reformat(frame, format="rgb24").to_ndarray()
+    if k != count:
+        raise ValueError(f"{k} pictures, not {count}")
+    return frames
+
+
+def is_replay(path: str | Path) -> bool:
+    """Whether a file was written by `save_replay`; what is inside may still be damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(_HEADER) as file:
+            return f'"{_FORMAT}"'.encode() in file.read(200)
+    except Exception:
+        # A damaged archive fails in a dozen ways; in none of them is it a replay that can be read.
+        return False
+
+
+def load_replay(path: str | Path, *, frames: bool = True) -> SuiteResult:
+    """The result that was saved, with its records.
+
+    Args:
+        path: The file.
+        frames: Whether to read the camera's pictures, which scores do not need.
+
+    Raises:
+        UserError: The file is no replay, is damaged, or was written by a later version.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as draft:
+            folder = Path(draft)
+            header = json.loads(archive.read(_HEADER))
+            if not isinstance(header, dict) or header.get("format") != _FORMAT:
+                raise ValueError(f"no format {_FORMAT!r}")
+            if not 1 <= int(header["version"]) <= VERSION:
+                raise UserError(
+                    f"{path}: the format is of another version",
+                    got=f"version {header['version']}",
+                    expected=f"version 1 to {VERSION}",
+                    fix="install a newer countersteer",
+                )
+            _extract(archive, header["sha256"], folder, frames)
+            return _read(header, folder, frames)
+    except UserError as error:
+        if str(path) in error.what:
+            raise
+        raise _damaged(path, error.what) from error
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist", expected="a replay", fix="check the path") from error
+    except Exception as error:
+        # Archive, header, tables and video come from disk: whatever is missing or of the wrong type shows here.
+        raise _damaged(path, f"{type(error).__name__}: {str(error)[:160]}") from error
+
+
+def _damaged(path: Path, got: str) -> UserError:
+    return UserError(
+        f"{path} is not a replay, or is damaged",
+        got=got,
+        expected="a file that `countersteer evaluate --keep` wrote (docs/formats.md)",
+        fix="copy it again, or drive the suite again",
+    )
+
+
+def _extract(archive: zipfile.ZipFile, sums: dict[str, str], folder: Path, frames: bool) -> None:
+    """Put the members below a folder, each checked against its sum."""
+    members = archive.infolist()
+    if {member.filename for member in members} != {_HEADER, *sums}:
+        raise ValueError("other members than the header lists")
+    if sum(member.file_size for member in members) > _LARGEST:
+        raise ValueError(f"more than {_LARGEST >> 30} GiB")
+    for name, expected in sums.items():
+        if not _MEMBER.fullmatch(name):
+            raise ValueError(f"a member called {name[:80]!r}")
+        if name.endswith("mkv") and not frames:
+            continue
+        content = archive.read(name)
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise ValueError(f"{name} was changed after it was written")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def _read(header: dict[str, Any], folder: Path, frames: bool) -> SuiteResult:
+    scenarios: dict[int, Scenario] = {}
+    cases, records = [], []
+    for k, entry in enumerate(header["cases"]):
+        number = int(entry["scenario"])
+        if number not in scenarios:
+            scenarios[number] = storage.load(folder / "scenarios" / str(number))
+        place = folder / "drives" / str(k)
+        ticks, line = storage.read_table(place / "ticks.arrow"), storage.read_table(place / "path.arrow")
+        series: dict[str, Any] = {}
+        for name, axes in _SERIES.items():
+            if name not in ticks and name in _OPTIONAL:
+                series[name] = None
+                continue
+            sides = [
+                side if side is not None else entry["actors" if name == "actors" else "points"]
+                for side in axes
+            ]
+            series[name] = ticks[name].reshape(len(ticks["times"]), *sides)
+        times = entry["plan_times_s"]
+        if times is not None and len(times) != int(entry["points"]):
+            raise ValueError(f"{len(times)} times of a plan of {entry['points']} points")
+        length, width = entry["size_m"]
+        keep = frames and entry["camera"] is not None
+        records.append(
+            DriveRecord(
+                **series,
+                frames=_read_video(place / "frames.mkv", entry["camera"]) if keep else None,
+                path=np.stack([line["x"], line["y"]], -1),
+                size=(float(length), float(width)),
+                scenario=scenarios[number],
+                plan_times=None if times is None else np.array(times, float),
+            )
+        )
+        cases.append(CaseResult(**{f.name: entry[f.name] for f in dataclasses.fields(CaseResult)}))
+    return SuiteResult(
+        str(header["suite"]), str(header["driver"]), str(header["protocol"]), tuple(cases), tuple(records)
+    )

@@ -1,0 +1,1 @@
+"""MetaDrive: its roads, its traffic, its physics; pictures by our renderer, or its own."""
