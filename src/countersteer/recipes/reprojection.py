@@ -1,6 +1,6 @@
 """On-policy training in recorded drives, after comma.ai (arXiv 2504.19077, sections 3 and 5): clone, perturb, on-policy.
 
-    countersteer train reprojection --out runs/reprojection        about 3 minutes and 3 GB on two 2.5 GHz cores
+    countersteer train reprojection --out runs/reprojection
     countersteer evaluate runs/reprojection --suite lane_keeping
 
 The recordings are films of generated roads, so that there is a true closed loop to test in: boxworld itself, which
