@@ -26,7 +26,8 @@ from countersteer.evaluation.suites import Suite, lane_keeping, run_suite
 from countersteer.policies.storage import load_policy
 from countersteer.recipes.main_job import permutation_tests
 from countersteer.recipes.reprojection import reprojection, reprojection_clone, reprojection_perturb
-from countersteer.training.run import Progress, train
+from countersteer.training.run import Progress
+from countersteer.training.side_by_side import Run, train_side_by_side
 from countersteer.worlds.reprojection.spec import ReprojectionSpec
 
 HELD_OUT = 11  # set of test roads that no setting was chosen with
@@ -48,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--at-once", type=int, default=2, help="trainings at a time, a core each")
     parser.add_argument("--json", type=Path)
     known = parser.parse_args()
     torch.set_flush_denormal(True)
@@ -59,9 +61,10 @@ def main() -> None:
         found["expert"][suite.name] = int(passes.sum())  # type: ignore[index]
         print(f"expert: {suite.name} {int(passes.sum())}/{len(passes)}", flush=True)
     for seed in range(known.seeds):
-        for recipe in (reprojection(), reprojection_clone(), reprojection_perturb()):
-            out = known.out / f"{recipe.name}-{seed}"
-            train(recipe, out, seed=seed, resume=out.exists(), progress=Progress())
+        recipes = (reprojection(), reprojection_clone(), reprojection_perturb())
+        runs = [Run(recipe, known.out / f"{recipe.name}-{seed}", seed) for recipe in recipes]
+        train_side_by_side(runs, known.at_once, lambda name: Progress())
+        for recipe, out in ((run.recipe, run.out) for run in runs):
             policy, metadata = load_policy(out)
             row: dict[str, object] = {"recipe": recipe.name, "seed": seed, "train_s": metadata["seconds"]}
             for suite in tests:

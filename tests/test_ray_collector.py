@@ -31,6 +31,7 @@ def test_without_ray_the_extra_is_named(monkeypatch):
         ray_collector.RayCollector(tiny_recipe.tiny(), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_actors_drive_ahead_with_the_weights_they_began_with_and_one_may_die(tmp_path: Path):
     """Rollouts are those of the inline collector with the logged weights, also of the round whose actor was killed."""
