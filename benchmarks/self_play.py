@@ -1,11 +1,11 @@
 """Roads nobody trained on, every car driven by one policy: goals, failures, scores, beside two rows that cost nothing.
 
-    python benchmarks/self_play.py RUN [RUN ...] [--worlds 100] [--scenes FOLDER] [--conditions] [--json FILE]
+    python benchmarks/self_play.py RUN [RUN ...] [--worlds 100] [--scenes FOLDER] [--gap] [--conditions] [--json FILE]
     python benchmarks/self_play.py RUN --film FILE.mp4 [--scenes FOLDER] [--scene PART_OF_ITS_NAME]
 
 A run is a teacher (drives by its likeliest choice) or a student (drives by tracking its plan). "straight" goes
 straight on at its speed; "rules" follows its path behind whoever is ahead, with the truth before its eyes.
-`--scenes` takes recorded scenes instead of generated ones: cars whose recorded way is at least 10 m and that overlap
+`--gap` drives behind cameras that do not show what is drawn (`self_play_adapted`). `--scenes` takes recorded scenes instead of generated ones: cars whose recorded way is at least 10 m and that overlap
 nobody at the start. Intervals draw whole scenes anew. `--conditions` asks a teacher for the ends of a few coefficients.
 `--film` drives one scene with copies of the run's policy and films it.
 """
@@ -35,6 +35,7 @@ from countersteer.scenarios.scenario import Scenario
 from countersteer.scenarios.sources import ScenarioFolder
 from countersteer.training.run import load_recipe
 from countersteer.vehicles.plans import Action
+from countersteer.worlds.boxworld.gap import Gap
 from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.interface import Cause
 
@@ -71,7 +72,11 @@ def who(base: BoxWorldSpec, run: Path) -> tuple[BoxWorldSpec, Driver, Policy]:
     """The world with what a run's policy sees, and how it drives: a teacher by its choices, a student as it learned to."""
     policy, _ = load_policy(run)
     spec = dataclasses.replace(
-        base, cameras=policy.spec.cameras, vector=policy.spec.vector, target_points=bool(policy.spec.cameras)
+        base,
+        cameras=policy.spec.cameras,
+        vector=policy.spec.vector,
+        navigation=not getattr(policy.spec, "target_points", 0),
+        target_points=getattr(policy.spec, "target_points", 0) > 0,
     )
     if isinstance(policy, Teacher):
         return spec, ChoiceDriver(policy.spec.jerk, greedy=True), policy
@@ -97,6 +102,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--worlds", type=int, default=100)
     parser.add_argument("--scenes", help="folder of recorded scenes")
+    parser.add_argument("--gap", action="store_true")
     parser.add_argument("--conditions", action="store_true")
     parser.add_argument("--film", type=Path, help="film one scene instead")
     parser.add_argument("--scene", default="intersection", help="part of its name")
@@ -105,7 +111,8 @@ def main() -> None:
     known = parser.parse_args()
     source = ScenarioFolder(known.scenes) if known.scenes else roads(known.worlds, seed=1_000_000)
     scenarios = source.load()
-    base = dataclasses.replace(self_play_world(), vector_dropout=(0.0, 0.0))
+    gap = Gap() if known.gap else None
+    base = dataclasses.replace(self_play_world(), vector_dropout=(0.0, 0.0), gap=gap)
     if known.scenes:
         base = dataclasses.replace(base, agents=32, fewest=1, start=StartSpec(goal=base.start.goal))
         scenarios = [scenario for scenario in scenarios if usable(base, scenario)]

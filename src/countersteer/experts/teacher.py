@@ -6,7 +6,6 @@ plan (forked targets, Gigapixel arXiv 2606.19641, section 3.2). The copy is drop
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from countersteer.errors import UserError
 from countersteer.experts.interface import Expert, Label
 from countersteer.geometry.poses import local_from_world, wrap_angle
-from countersteer.policies.storage import load_policy
+from countersteer.policies.storage import frozen_policy
 from countersteer.policies.teacher import Teacher
 from countersteer.vehicles.plans import Plan, PlanSpec
 from countersteer.worlds.interface import Capability, Cause, World
@@ -48,14 +47,13 @@ class ForkedTeacher(Expert):
         return drive_ahead(load_teacher(self.teacher), world, self.plan, hold=self.hold)
 
 
-@functools.lru_cache(maxsize=4)
 def load_teacher(path: str) -> Teacher:
     """The teacher of a run folder or policy file; read once in a process.
 
     Raises:
         UserError: There is none, or it is another kind of policy.
     """
-    policy, _ = load_policy(path)
+    policy = frozen_policy(path)
     if not isinstance(policy, Teacher):
         raise UserError(
             f"{path} is no teacher",
@@ -63,7 +61,7 @@ def load_teacher(path: str) -> Teacher:
             expected="a policy trained by a recipe with a TeacherSpec, such as self_play_teacher",
             fix="give the run of a teacher",
         )
-    return policy.eval().requires_grad_(False)
+    return policy
 
 
 @torch.no_grad()

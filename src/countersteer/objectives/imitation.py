@@ -23,6 +23,8 @@ from countersteer.worlds.interface import Command, Observation
 
 __all__ = ["Batch", "Imitation", "MixtureLoss", "SequencePolicy", "laplace_mixture_loss", "mirror_half"]
 
+_TURN = math.radians(20.0)
+
 
 class SequencePolicy(Protocol):
     """What imitation needs of a policy, such as `Planner`: its answers along stretches of driving at once."""
@@ -206,6 +208,8 @@ class Imitation(Objective):
         classification: Weight of the cross-entropy of the logits, >= 0.
         scale_floor: Smallest Laplace scale that counts, > 0.
         choice_weight: Weight of the cross-entropy of the odds of the expert's choice, >= 0.
+        turn_weight: What a label counts that turns by more than 20 degrees, > 0; the others count 1 (Gigapixel, arXiv
+            2606.19641, section 3.2: 5).
         min_confidence: Labels where the world's confidence is less do not count, in [0, 1].
         mirror: Whether every second sequence of a batch is learned from as its mirror image; right for
             cameras that look straight ahead from the middle of the car.
@@ -221,6 +225,7 @@ class Imitation(Objective):
     classification: float = 0.5
     scale_floor: float = 0.005
     choice_weight: float = field(default=0.5, metadata={"absent": 0.5})
+    turn_weight: float = field(default=1.0, metadata={"absent": 1.0})
     min_confidence: float = 0.5
     mirror: bool = True
 
@@ -238,6 +243,7 @@ class Imitation(Objective):
             "classification": (self.classification >= 0.0, ">= 0"),
             "scale_floor": (self.scale_floor > 0.0, "> 0"),
             "choice_weight": (self.choice_weight >= 0.0, ">= 0"),
+            "turn_weight": (0.0 < self.turn_weight < math.inf, "> 0"),
             "min_confidence": (0.0 <= self.min_confidence <= 1.0, "in [0, 1]"),
         }
         for name, (good, expected) in checks.items():
@@ -263,7 +269,7 @@ class Imitation(Objective):
         return mirror_half(batch) if self.mirror else batch
 
     def losses(self, models: Mapping[str, nn.Module], batch: Batch) -> Losses:
-        """The mean of `laplace_mixture_loss` over the labels that count, 0 if there is none."""
+        """The weighted mean of `laplace_mixture_loss` over the labels that count, 0 if there is none."""
         policy = cast(SequencePolicy, models["policy"])
         answer = policy.forward_sequence(batch.observations, batch.first)
         hypotheses = answer.hypotheses
@@ -283,11 +289,14 @@ class Imitation(Objective):
             scale_floor=self.scale_floor,
         )
         count = valid.sum().clamp(min=1)
-        loss = mixture.loss.sum() / count
+        turns = batch.label.heading[..., -1].abs() > _TURN
+        weight = torch.where(valid, torch.where(turns, self.turn_weight, 1.0), 0.0)
+        weights = weight.sum().clamp(min=1e-6)
+        loss = (weight * mixture.loss).sum() / weights
         choice = torch.zeros_like(loss)
         if answer.logits is not None and batch.choice is not None:
             every = functional.cross_entropy(answer.logits.movedim(-1, 1), batch.choice, reduction="none")
-            choice = torch.where(valid, every, 0.0).sum() / count
+            choice = torch.where(valid, weight * every, 0.0).sum() / weights
             loss = loss + self.choice_weight * choice
 
         with torch.no_grad():

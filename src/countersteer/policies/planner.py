@@ -344,7 +344,12 @@ class Planner(Policy):
             Answers `[*batch time ...]` without memory. In training mode the motion is dropped for each frame on
             its own.
         """
-        features = self.encode(observations)
+        return self.plan_sequence(self.encode(observations), first)
+
+    def plan_sequence(
+        self, features: Float[Tensor, "*batch time feature"], first: Bool[Tensor, "*batch time"]
+    ) -> PolicyOutput:
+        """The second half of `forward_sequence`, from what `encode` returned."""
         image, state = features[..., : self.spec.features], features[..., self.spec.features :]
         time, before = first.shape[-1], max(self.spec.look_back)
         images = functional.pad(image, (0, 0, before, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from countersteer.errors import UserError
 from countersteer.policies.interface import Policy, PolicySpec
 from countersteer.storage import checkpoint, serialise
 
-__all__ = ["load_policy", "save_policy"]
+__all__ = ["frozen_policy", "load_policy", "save_policy"]
 
 
 def save_policy(
@@ -50,3 +51,13 @@ def load_policy(path: str | Path, modules: tuple[Any, ...] = ()) -> tuple[Policy
     policy = spec.build()
     policy.load_state_dict(tensors)
     return policy.eval(), metadata
+
+
+@functools.lru_cache(maxsize=4)
+def frozen_policy(path: str) -> Policy:
+    """The policy of a run folder or policy file, not to be trained; read once in a process.
+
+    Raises:
+        UserError: There is none.
+    """
+    return load_policy(path)[0].requires_grad_(False)

@@ -197,7 +197,13 @@ class ViTPlanner(Policy):
 
     def forward_sequence(self, observations: Observation, first: Bool[Tensor, "*batch time"]) -> PolicyOutput:
         """What `act` would answer along stretches of driving; the past does not count, so `first` is not read."""
-        return self._plan(self.encode(observations))
+        return self.plan_sequence(self.encode(observations), first)
+
+    def plan_sequence(
+        self, features: Float[Tensor, "*batch time feature"], first: Bool[Tensor, "*batch time"]
+    ) -> PolicyOutput:
+        """The second half of `forward_sequence`, from what `encode` returned."""
+        return self._plan(features)
 
     def _plan(self, features: Float[Tensor, "*batch feature"]) -> PolicyOutput:
         spec = self.spec

@@ -108,7 +108,7 @@ class InlineCollector(Collector):
             request.progress,
             recipe.objective.reward,
             recipe.objective.coefficients,
-            recipe.policy.sensors,
+            recipe.sensors,
         )
         stride = recipe.policy.stride
         # Only every `stride`-th frame is kept: a policy's history steps over the others too.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from countersteer.drivers.interface import Driver
 from countersteer.errors import UserError
@@ -10,7 +10,7 @@ from countersteer.experts.interface import Expert
 from countersteer.objectives.interface import Objective
 from countersteer.policies.interface import PolicySpec
 from countersteer.scenarios.sources import ScenarioSource
-from countersteer.worlds.interface import WorldSpec
+from countersteer.worlds.interface import Capability, WorldSpec, twin_of
 
 __all__ = ["Collection", "Learning", "Recipe"]
 
@@ -84,6 +84,7 @@ class Recipe:
         scenarios: What the worlds are built from.
         world, policy, expert, driver, objective: The parts; an expert only where one is asked.
         collection, learning: The budget.
+        begin: Run folder or policy file whose weights training begins with, of the same `policy`; None draws them.
     """
 
     name: str
@@ -95,6 +96,15 @@ class Recipe:
     objective: Objective
     collection: Collection = Collection()
     learning: Learning = Learning()
+    begin: str | None = field(default=None, metadata={"absent": None})
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """Names of what is observed: what the policy reads, and its cameras' twins if they are compared."""
+        read = self.policy.sensors
+        if Capability.TWIN in self.objective.needs:
+            read += tuple(twin_of(camera.name) for camera in self.policy.cameras)
+        return read
 
     def check(self) -> None:
         """Refuse couplings of the axes that cannot work, naming both sides and what to do."""

@@ -17,7 +17,7 @@ from countersteer import __version__
 from countersteer.drivers.driving import Rollout
 from countersteer.errors import UserError
 from countersteer.policies.interface import Policy
-from countersteer.policies.storage import save_policy
+from countersteer.policies.storage import load_policy, save_policy
 from countersteer.storage import checkpoint, serialise
 from countersteer.training.collector import Collector, InlineCollector, Request
 from countersteer.training.learner import Learner
@@ -147,7 +147,7 @@ def train(
         return finished
 
     torch.manual_seed(seed)
-    policy = recipe.policy.build()
+    policy = _begin(recipe)
     actors = collector(recipe, seed)
     learner = Learner({"policy": policy.to(device)}, recipe.objective, recipe.learning)
     store = RolloutStore(out / "rollouts", recipe.collection.keep)
@@ -168,7 +168,7 @@ def train(
             if number >= store.rounds:
                 began = time.monotonic()
                 rollout = actors.collect(Request.of_round(recipe, number, learner.step, learner.weights()))
-                if number == 0:
+                if number == 0 and recipe.begin is None:
                     _prepare(policy, rollout)
                 store.add(rollout)
                 outcomes = rollout.outcomes()
@@ -209,6 +209,23 @@ def _steps_after(recipe: Recipe, number: int) -> int:
     if number == rounds - 1:
         return steps
     return round(steps * (1 - recipe.collection.last_learning_share) * (number + 1) / (rounds - 1))
+
+
+def _begin(recipe: Recipe) -> Policy:
+    """The policy before training, with drawn weights or those that the recipe begins with."""
+    policy = recipe.policy.build()
+    if recipe.begin is not None:
+        begun, _ = load_policy(recipe.begin)
+        changed = serialise.differences(serialise.to_json(begun.spec), serialise.to_json(recipe.policy))
+        if changed:
+            raise UserError(
+                f"recipe {recipe.name!r} cannot begin with the weights of {recipe.begin}",
+                got="; ".join(changed[:8]),
+                expected="a policy of the same description",
+                fix="set `policy` to that run's, or choose another `begin`",
+            )
+        policy.load_state_dict(begun.state_dict())
+    return policy
 
 
 def _prepare(policy: Policy, rollout: Rollout) -> None:

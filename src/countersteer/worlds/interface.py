@@ -42,6 +42,7 @@ __all__ = [
     "Truth",
     "World",
     "WorldSpec",
+    "twin_of",
 ]
 
 
@@ -54,6 +55,7 @@ class Capability(Enum):
     PLAN_LABEL = "plan_label"  # the world itself labels with a plan
     GRADIENT = "gradient"  # answers are differentiable in the action
     JERK = "jerk"  # takes jerks as actions
+    TWIN = "twin"  # draws beside each camera's picture what a boxworld would show (`twin_of`)
 
 
 class CapabilityError(Exception):
@@ -63,11 +65,16 @@ class CapabilityError(Exception):
         super().__init__(f"{type(world).__name__} does not offer {capability.value!r}")
 
 
+def twin_of(camera: str) -> str:
+    """Name of the sensor that shows what a camera would see if the world were drawn by a boxworld."""
+    return f"{camera}.twin"
+
+
 class Command(IntEnum):
     """What the passenger asks for."""
 
     FOLLOW = 0  # stay in this lane
-    LEFT = 1  # change one lane to the left of where the command was given
+    LEFT = 1  # change one lane to the left of where the command was given; where a world navigates: turn left
     RIGHT = 2
 
 
@@ -332,7 +339,7 @@ class World(abc.ABC):
         """What each controlled car knows now, leading dimensions `[world agent]`.
 
         Args:
-            sensors: Names of those that are read; None reads all.
+            sensors: Names of those that are read; None reads all but the twins of cameras (`twin_of`).
         """
 
     @abc.abstractmethod

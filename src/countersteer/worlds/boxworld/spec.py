@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +14,7 @@ from countersteer.traffic.idm import IDM
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.worlds.boxworld.engine import Engine
+from countersteer.worlds.boxworld.gap import Gap
 from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.interface import Capability, Cause, WorldSpec
 
@@ -80,6 +81,8 @@ class BoxWorldSpec(WorldSpec):
         start: What starts are drawn from.
         looks: What looks are drawn from.
         target_points: Whether the intent gives points of the route ahead.
+        navigation: Whether the command says LEFT or RIGHT while the path 30 m ahead runs more than 30 degrees off
+            its direction here, as a navigation system would; a lane change that is asked for comes first.
         command_duration: How long a lane-change command stays on [s].
         lost_distance, lost_heading: Beyond this the drive ends as LOST [m, rad].
         terminate: Causes that end a drive; the others are only reported.
@@ -89,6 +92,7 @@ class BoxWorldSpec(WorldSpec):
         vector_dropout: Shares of its lane points and of its edge points that are hidden at random each tick, so
             that nobody learns single points by heart (Gigaflow, arXiv 2502.03349, hides half of each).
         engine: What computes ticks and the vector.
+        gap: How what its cameras record differs from what is drawn; None: not at all.
     """
 
     cameras: tuple[Camera, ...] = (Camera(),)
@@ -110,8 +114,12 @@ class BoxWorldSpec(WorldSpec):
     vector: VectorSpec | None = None
     vector_dropout: tuple[float, float] = (0.0, 0.0)
     engine: Engine = Engine.AUTO
+    navigation: bool = field(default=False, metadata={"absent": False})
+    gap: Gap | None = field(default=None, metadata={"absent": None})
 
-    capabilities = frozenset({Capability.TRUTH, Capability.FORK, Capability.LOG, Capability.JERK})
+    capabilities = frozenset(
+        {Capability.TRUTH, Capability.FORK, Capability.LOG, Capability.JERK, Capability.TWIN}
+    )
 
     def build(
         self, scenarios: Sequence[Scenario], batch: int, seed: int, device: torch.device | str = "cpu"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import math
 from collections.abc import Collection, Sequence
 from typing import Self
 
@@ -23,7 +25,7 @@ from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.boxworld import vector
 from countersteer.worlds.boxworld.leads import look_ahead
 from countersteer.worlds.boxworld.paths import locate, route_at
-from countersteer.worlds.boxworld.rendering import Images, Outputs, render
+from countersteer.worlds.boxworld.rendering import Images, Outputs, Views, render
 from countersteer.worlds.boxworld.scenes import build_bank
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
 from countersteer.worlds.boxworld.state import (
@@ -52,6 +54,7 @@ from countersteer.worlds.interface import (
     Starts,
     Truth,
     World,
+    twin_of,
 )
 
 __all__ = ["BoxWorld"]
@@ -60,6 +63,10 @@ HISTORY = 6  # ticks of odometry a car remembers
 SHORTEST_WAY = 15.0  # to a goal [m]; it counts as reached from 5 m before it
 SHORTEST_ROUTE = 10.0  # recorded of a car that is to have a goal [m]
 TARGET_DISTANCES = (10.0, 20.0, 30.0)  # of target points [m]
+TURN = (
+    30.0,
+    math.radians(30.0),
+)  # how far ahead and how much off a path turns that a car is told of [m, rad]
 
 
 class BoxWorld(World):
@@ -291,12 +298,14 @@ class BoxWorld(World):
         time = (state.age * self.dt)[:, None].expand(-1, self.agents)
         readings = {}
         for camera in self.cameras:
-            if sensors is not None and camera.name not in sensors:
-                continue
-            rgb = self.images(camera).rgb
-            assert rgb is not None
-            frames = rgb.unflatten(0, (self.batch, self.agents))
-            readings[camera.name] = SensorReading(frames, time, torch.ones_like(state.alive))
+            shown = {camera.name: self.images, twin_of(camera.name): self.drawn}
+            for name, images in shown.items():
+                if name not in (sensors if sensors is not None else [camera.name]):
+                    continue
+                rgb = images(camera).rgb
+                assert rgb is not None
+                frames = rgb.unflatten(0, (self.batch, self.agents))
+                readings[name] = SensorReading(frames, time, torch.ones_like(state.alive))
         if self.spec.vector is not None and (sensors is None or "vector" in sensors):
             seen = self._vector(self.spec.vector)
             readings["vector"] = SensorReading(seen, time, torch.ones_like(state.alive))
@@ -310,6 +319,23 @@ class BoxWorld(World):
 
     def images(self, camera: Camera, outputs: Outputs = Outputs()) -> Images:
         """RGB, depth, class or instance images of one camera of every car, `world * agent` of them."""
+        gap, state = self.spec.gap, self.state
+        if gap is None or not outputs.rgb:
+            return self.drawn(camera, outputs)
+        images, views = self._draw(camera, dataclasses.replace(outputs, depth=True))
+        assert images.rgb is not None
+        assert images.depth is not None
+        # Cars of one drive carry different cameras.
+        cars = (state.drive[:, None] * self.agents + torch.arange(self.agents, device=self.device)).flatten()
+        tick = state.tick.repeat_interleave(self.agents)
+        rgb = gap.recorded(images.rgb, images.depth, views, cars, tick, self.seed)
+        return dataclasses.replace(images, rgb=rgb, depth=images.depth if outputs.depth else None)
+
+    def drawn(self, camera: Camera, outputs: Outputs = Outputs()) -> Images:
+        """`images` without the spec's gap: what a boxworld draws, whatever the cameras record."""
+        return self._draw(camera, outputs)[0]
+
+    def _draw(self, camera: Camera, outputs: Outputs) -> tuple[Images, Views]:
         state = self.state
         views, boxes, looks = self.painter.drawing(
             camera,
@@ -321,7 +347,7 @@ class BoxWorld(World):
             state.cars.position,
             state.cars.heading,
         )
-        return render(self.ground, views, boxes, looks, outputs)
+        return render(self.ground, views, boxes, looks, outputs), views
 
     def _vector(self, spec: vector.VectorSpec) -> Float[Tensor, "world agent feature"]:
         state, bank, cars = self.state, self.bank, self.state.cars
@@ -376,8 +402,15 @@ class BoxWorld(World):
             points = self.path_at(state.arc[..., None] + self._targets_ahead).position
             heading = state.cars.heading[..., None].expand(points.shape[:-1])
             points = local_from_world(points, state.cars.position[..., None, :], heading)
+        otherwise = torch.full_like(state.command, int(Command.FOLLOW))
+        if self.spec.navigation:
+            ahead = state.arc[..., None] + state.arc.new_tensor([0.0, TURN[0]])
+            direction = self.path_at(ahead).heading
+            turn = wrap_angle(direction[..., 1] - direction[..., 0])
+            otherwise[turn > TURN[1]] = int(Command.LEFT)
+            otherwise[turn < -TURN[1]] = int(Command.RIGHT)
         return Intent(
-            command=torch.where(active, state.command, int(Command.FOLLOW)),
+            command=torch.where(active, state.command, otherwise),
             command_age=torch.where(active, age, 0.0),
             set_speed=state.set_speed,
             target_points=points,

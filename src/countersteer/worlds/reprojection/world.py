@@ -111,6 +111,13 @@ class ReprojectionWorld(BoxWorld):
                 expected="one car, device cpu",
                 fix="set `agents` to 1; leave the learner on the device of your choice",
             )
+        if spec.gap is not None:
+            raise UserError(
+                "a reprojection world shows what was recorded, and no gap is put in between",
+                got="a gap",
+                expected="None",
+                fix="leave `gap` out, or take a boxworld",
+            )
         super().__init__(spec, scenarios, batch, seed, device)
         self.logs = spec.logs.open(scenarios)
         self.recordings, self.frames = _load(spec, self.scenarios, self.logs, self.bank)

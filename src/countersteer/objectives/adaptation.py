@@ -1,0 +1,161 @@
+"""Perception adaptation: a policy that learned in a drawn world learns to see a recorded one.
+
+Every frame comes twice, recorded and as its drawn twin. The student that drives in the drawn world says what to make of the twin;
+the policy is to make the same of the recording (Gigapixel, arXiv 2606.19641, appendix B.3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from countersteer.drivers.driving import Rollout
+from countersteer.errors import UserError
+from countersteer.objectives.interface import Losses, Objective
+from countersteer.policies.interface import PolicyOutput, PolicySpec
+from countersteer.policies.storage import frozen_policy
+from countersteer.tensors import TensorTree
+from countersteer.worlds.interface import Capability, Observation, twin_of
+
+__all__ = ["Adaptation", "Pairs", "TwoPartPolicy"]
+
+
+class TwoPartPolicy(Protocol):
+    """What adaptation needs of a policy, such as `Planner`: perception and planner that can be asked one by one."""
+
+    spec: PolicySpec
+
+    def encode(self, observation: Observation, /) -> Float[Tensor, "*batch time feature"]: ...
+
+    def plan_sequence(
+        self, features: Float[Tensor, "*batch time feature"], first: Bool[Tensor, "*batch time"], /
+    ) -> PolicyOutput: ...
+
+
+@dataclass(frozen=True)
+class Pairs(TensorTree):
+    """Stretches of driving, seen twice, leading dimensions `[batch time]`.
+
+    Attributes:
+        recorded: With the pictures that the cameras took.
+        twin: With drawn ones, otherwise the same.
+        first: True where what was seen before this frame does not count.
+        valid: Which frames to learn from.
+    """
+
+    recorded: Observation
+    twin: Observation
+    first: Bool[Tensor, "batch time"]
+    valid: Bool[Tensor, "batch time"]
+
+
+@dataclass(frozen=True)
+class Adaptation(Objective):
+    """Match the features and plans that a frozen student makes of the twins.
+
+    With perception E' of the policy, perception E and planner P of the student, recording x and twin y::
+
+        L = w_f |E'(x) - E(y)|^2 / D  +  w_p (|P(E'(x)) - P(E(y))|_1 + KL(odds of P(E(y)), odds of P(E'(x))))
+
+    D is the number of features; the L1 is over x and y [m], heading [rad] and speed [m/s] of all proposals, matched one by one, as a
+    mean over their times; the odds are those of the proposals and, where the policy chooses among actions, of those. The planner is
+    the student's, so it does not learn, unless `planner` says so.
+
+    Diagnostics: "features" and "plan" (the two losses before their weights), "l1_position": |dx| + |dy| of the likeliest plan [m],
+    "valid": share of frames that count.
+
+    Attributes:
+        student: Run folder or policy file of the student.
+        feature_weight: w_f, >= 0.
+        plan_weight: w_p, >= 0; not both 0.
+        planner: Whether the planner learns too.
+        min_confidence: Frames where the world's confidence is less do not count, in [0, 1].
+
+    Raises:
+        UserError: A value is outside the range above.
+    """
+
+    student: str
+    feature_weight: float = 1.0
+    plan_weight: float = 1.0
+    planner: bool = False
+    min_confidence: float = 0.5
+
+    needs = frozenset({Capability.TWIN})
+
+    def __post_init__(self) -> None:
+        weights = self.feature_weight, self.plan_weight
+        if not (all(math.isfinite(w) and w >= 0.0 for w in weights) and max(weights) > 0.0):
+            raise UserError(
+                "the weights of the adaptation objective are out of range",
+                got=f"feature_weight {self.feature_weight}, plan_weight {self.plan_weight}",
+                expected="two numbers >= 0, not both 0",
+                fix="set them in Adaptation",
+            )
+
+    def prepare(self, rollout: Rollout) -> Pairs:
+        """Frames count while the drive goes on and the world can be trusted."""
+        sensors = rollout.observation.sensors
+        cameras = [name for name in sensors if twin_of(name) in sensors]
+        if not cameras:
+            raise UserError(
+                "adaptation needs every picture twice, and this rollout has no twins",
+                got=f"sensors {sorted(sensors)}",
+                expected="a camera and its twin, such as 'front' and 'front.twin'",
+                fix="collect with `Recipe.sensors`",
+            )
+        twins = rollout.observation.replace(
+            sensors=sensors | {name: sensors[twin_of(name)] for name in cameras}
+        )
+        trusted = rollout.alive & (rollout.confidence >= self.min_confidence)
+        return Pairs(rollout.observation, twins, rollout.first, trusted)
+
+    def losses(self, models: Mapping[str, nn.Module], batch: Pairs) -> Losses:
+        """The mean over the frames that count, 0 if there is none."""
+        # Nothing is dropped at random, so both are asked the same.
+        policy = cast(TwoPartPolicy, models["policy"].eval())
+        student = cast(TwoPartPolicy, frozen_policy(self.student).to(batch.first.device))
+        planner = policy if self.planner else student
+        with torch.no_grad():
+            wanted = student.encode(batch.twin)
+            target = student.plan_sequence(wanted, batch.first)
+        features = policy.encode(batch.recorded)
+        answer = planner.plan_sequence(features, batch.first)
+        assert answer.hypotheses is not None
+        assert target.hypotheses is not None
+
+        count = batch.valid.sum().clamp(min=1)
+
+        def mean(each: Float[Tensor, "batch time"]) -> Tensor:
+            return torch.where(batch.valid, each, 0.0).sum() / count
+
+        feature_loss = mean((features - wanted).square().mean(-1))
+        apart = (answer.hypotheses.location - target.hypotheses.location).abs().sum(-1)
+        plan_loss = mean(apart.mean((-2, -1)) + _divergence(target.hypotheses.logit, answer.hypotheses.logit))
+        if answer.logits is not None and target.logits is not None:
+            plan_loss = plan_loss + mean(_divergence(target.logits, answer.logits))
+        loss = self.feature_weight * feature_loss + self.plan_weight * plan_loss
+        with torch.no_grad():
+            miss = answer.hypotheses.best().position - target.hypotheses.best().position
+            diagnostics = {
+                "features": feature_loss,
+                "plan": plan_loss,
+                "l1_position": mean(miss.abs().sum(-1).mean(-1)),
+                "valid": batch.valid.float().mean(),
+            }
+        return Losses({"policy": loss}, diagnostics)
+
+
+def _divergence(
+    wanted: Float[Tensor, "*batch k"], logit: Float[Tensor, "*batch k"]
+) -> Float[Tensor, "*batch"]:
+    """Kullback-Leibler divergence from one set of odds to the other [nat]."""
+    wanted, got = wanted.log_softmax(-1), logit.log_softmax(-1)
+    return functional.kl_div(got, wanted, reduction="none", log_target=True).sum(-1)
