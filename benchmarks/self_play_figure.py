@@ -3,7 +3,7 @@
     python benchmarks/self_play_figure.py results/self_play --out docs/pictures/self_play.png
 
 Reads `teacher_curve.json` (rounds: frames, goal, collision, off_road) and `students.json` (rows of
-`benchmarks/self_play.py`, each with recipe, seed and frames).
+`countersteer self-play`, each with recipe, seed and frames).
 """
 
 from __future__ import annotations

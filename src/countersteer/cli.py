@@ -172,6 +172,24 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run_folder", metavar="RUN", type=Path)
     report.add_argument("--out", type=Path, help="default: RUN/report.html")
 
+    self_play = command(
+        "self-play",
+        _self_play,
+        "Drive every car of unseen worlds with copies of a run's policy; table, film, page.",
+    )
+    self_play.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="teachers and students; the first is filmed"
+    )
+    self_play.add_argument("--out", type=Path, default=Path("self_play.html"))
+    self_play.add_argument("--worlds", type=int, default=60, help="generated roads (default %(default)s)")
+    self_play.add_argument(
+        "--scenes", type=Path, help="folder of recorded scenes, instead of generated roads"
+    )
+    self_play.add_argument("--scene", default="intersection", help="part of the name of the one to film")
+    self_play.add_argument("--gap", action="store_true", help="cameras do not show what is drawn")
+    self_play.add_argument("--conditions", action="store_true", help="turn a few coefficients of teachers")
+    self_play.add_argument("--seed", type=int, default=0)
+
     export = command("export", _export, "Write a run's policy as an ONNX file, checked against PyTorch.")
     export.add_argument("run_folder", metavar="RUN", type=Path, help="run folder or policy file")
     export.add_argument("--out", type=Path, required=True, help="the file, for example policy.onnx")
@@ -229,7 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     realism.add_argument("--json", type=Path)
 
-    for reads in (drive, evaluate, compare, report, export, serve):
+    for reads in (drive, evaluate, compare, report, self_play, export, serve):
         reads.add_argument(
             "--recipe",
             metavar="FILE.py:FUNCTION",
@@ -574,6 +592,27 @@ def _report(known: argparse.Namespace) -> int:
     out = known.out or known.run_folder / "report.html"
     report_run(known.run_folder, out, [_suite(name) for name in _SUITES], print, _modules(known.recipe))
     print(f"wrote {out}")
+    return 0
+
+
+def _self_play(known: argparse.Namespace) -> int:
+    from countersteer.recipes.self_play_job import self_play_report
+
+    if known.worlds < 1:
+        raise UserError("there is nothing to drive in", got=f"--worlds {known.worlds}", expected="at least 1")
+    self_play_report(
+        known.runs,
+        known.out,
+        worlds=known.worlds,
+        scenes=known.scenes,
+        film_of=known.scene,
+        gap=known.gap,
+        conditions=known.conditions,
+        seed=known.seed,
+        message=print,
+        modules=_modules(known.recipe),
+    )
+    print(f"wrote {known.out}, {known.out.with_suffix('.json')} and {known.out.with_suffix('.mp4')}")
     return 0
 
 

@@ -19,11 +19,12 @@ from countersteer.policies.interface import Policy
 from countersteer.worlds.boxworld.world import BoxWorld
 from countersteer.worlds.interface import Cause, Starts
 
-__all__ = ["RED_LIGHT", "Population", "drive_population"]
+__all__ = ["FAILURES", "RED_LIGHT", "Population", "drive_population"]
 
 RED_LIGHT = 0.7
 """What a red light leaves of a car's score, as in the CARLA leaderboard."""
-_FAILURES = (Cause.COLLISION, Cause.OFF_ROAD, Cause.LOST, Cause.WRONG_WAY, Cause.NUMERIC)
+FAILURES = (Cause.COLLISION, Cause.OFF_ROAD, Cause.LOST, Cause.WRONG_WAY, Cause.NUMERIC)
+"""Causes that a car is to blame for; TIME and GOAL are none."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,11 @@ class Population:
         The share of its way that it made, times `RED_LIGHT` for each red light; 0 for a car that ended by a failure.
         """
         score = self.progress * RED_LIGHT**self.red_lights
-        return np.where(self.ended_by(*_FAILURES), 0.0, score)
+        return np.where(self.ended_by(*FAILURES), 0.0, score)
 
     def shares(self) -> dict[str, float]:
         """Means over the cars: goals, failures by cause, score, comfort, speed."""
-        causes = {f"{c.name.lower()}": float(self.ended_by(c).mean()) for c in (Cause.GOAL, *_FAILURES)}
+        causes = {f"{c.name.lower()}": float(self.ended_by(c).mean()) for c in (Cause.GOAL, *FAILURES)}
         return causes | {
             "progress": float(self.progress.mean()),
             "score": float(self.score.mean()),

@@ -1,0 +1,176 @@
+"""How self-play is judged: worlds nobody trained on, every car a copy of one policy, beside two rows that cost nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from countersteer.drivers.choice import ChoiceDriver
+from countersteer.drivers.expert import ExpertDriver
+from countersteer.drivers.interface import Decision, Driver
+from countersteer.environments.rewards import Coefficients
+from countersteer.errors import UserError
+from countersteer.evaluation.population import Population, drive_population
+from countersteer.evaluation.population_film import film_population
+from countersteer.evaluation.population_report import PopulationRow, write_population_report
+from countersteer.experts.recovery import RecoveryExpert
+from countersteer.policies.interface import Policy
+from countersteer.policies.storage import load_policy
+from countersteer.policies.teacher import Teacher
+from countersteer.recipes.self_play import roads, self_play_world, student_driver
+from countersteer.scenarios.scenario import Scenario
+from countersteer.scenarios.sources import ScenarioFolder
+from countersteer.vehicles.plans import Action
+from countersteer.worlds.boxworld.gap import Gap
+from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
+
+__all__ = ["Straight", "self_play_report"]
+
+_UNSEEN = 1_000_000  # seed of roads that no recipe trains on
+_TURNED = (
+    "collision",
+    "off_road",
+    "velocity",
+    "overspeed",
+)  # coefficients that a teacher is asked for the ends of
+
+
+class Straight(Driver):
+    """Straight on at the present speed."""
+
+    uses_policy = False
+    uses_expert = False
+
+    def act(self, output, label, world, memory, tick, progress, seed):
+        """See `Driver.act`."""
+        speed = world.motion().speed
+        zero = torch.zeros_like(speed)
+        return Decision(Action(zero, zero), torch.zeros_like(speed, dtype=torch.bool)), memory
+
+
+def self_play_report(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    worlds: int = 60,
+    scenes: Path | None = None,
+    film_of: str = "intersection",
+    gap: bool = False,
+    conditions: bool = False,
+    seed: int = 0,
+    message: Callable[[str], None],
+    modules: Sequence[ModuleType] = (),
+) -> list[PopulationRow]:
+    """Drive "straight", "rules" and every run in the same worlds, and write a page with the table and a film.
+
+    A teacher drives by its likeliest choice; of a student's copies one tracks its plan and the others take their likeliest
+    jerks, as they learned to. "Rules" follow their paths behind whoever is ahead, with the truth before their eyes.
+
+    Args:
+        runs: Run folders or policy files of teachers and students; the first is filmed.
+        out: The page (.html).
+        worlds: How many generated roads.
+        scenes: Folder of recorded scenes to drive instead, each once; cars count that have at least 10 m of recorded way, stand on
+            the road and overlap nobody at the start.
+        film_of: Part of the name of the scene that is filmed; the first scene if none is called so.
+        gap: Whether cameras show what they would behind a `Gap`.
+        conditions: Whether teachers are also asked for the ends of a few coefficients.
+        seed: Of starts and drivers.
+        message: Told every row.
+        modules: The user's, of recipes of their own.
+
+    Raises:
+        UserError: A run holds no policy for it, or nobody can drive anywhere.
+    """
+    base = dataclasses.replace(self_play_world(), vector_dropout=(0.0, 0.0), gap=Gap() if gap else None)
+    drivers = [(run, *load_policy(run, tuple(modules))) for run in runs]
+    if scenes is None:
+        scenarios = roads(worlds, seed=_UNSEEN).load()
+    else:
+        base = dataclasses.replace(base, agents=32, fewest=1, start=StartSpec(goal=base.start.goal))
+        scenarios = [s for s in ScenarioFolder(str(scenes)).load() if _usable(base, s, message)]
+        if not scenarios:
+            raise UserError(f"nobody can drive in the scenes of {scenes}", fix="choose other scenes")
+
+    def driven(
+        name: str, spec: BoxWorldSpec, driver: Driver, policy: Policy | None = None, **how: object
+    ) -> None:
+        world = spec.build(scenarios, len(scenarios), seed)
+        numbers = torch.arange(world.batch)
+        # Each recorded scene once, from where it begins.
+        starts = None if scenes is None else world.starts_at(numbers, 0 * numbers, numbers, jitter=False)
+        found: Population = drive_population(world, driver, policy, seed=seed, starts=starts, **how)  # type: ignore[arg-type]
+        rows.append(PopulationRow.of(name, found))
+        message(str(rows[-1]))
+
+    rows: list[PopulationRow] = []
+    driven("straight on", base, Straight())
+    driven("rules", base, ExpertDriver(), expert=RecoveryExpert())
+    for run, policy, metadata in drivers:
+        spec, driver = _seat(base, policy)
+        name = f"{metadata['recipe']}, seed {metadata['seed']}"
+        driven(
+            name if name not in [row.name for row in rows] else f"{name} ({run.name})", spec, driver, policy
+        )
+        if conditions and isinstance(policy, Teacher):
+            ranges = policy.spec.coefficients
+            for field in _TURNED:
+                for value in getattr(ranges, field):
+                    asked = dataclasses.replace(_middle(ranges), **{field: (value, value)})
+                    driven(f"{name}, {field} {value:g}", spec, driver, policy, coefficients=asked)
+
+    run, policy, metadata = drivers[0]
+    spec, driver = _seat(base, policy)
+    scene = next((s for s in scenarios if film_of in s.id), scenarios[0])
+    title = f"{metadata['recipe']}: every car of {scene.id[:40]}"
+    film = film_population(spec, scene, driver, policy, title=title, path=out.with_suffix(".mp4"), seed=seed)
+    write_population_report(
+        out,
+        rows,
+        where=f"{len(scenarios)} {'generated roads nobody trained on' if scenes is None else 'recorded scenes'}"
+        + (", behind cameras that do not show what is drawn" if gap else ""),
+        film=film,
+        filmed=f"{metadata['recipe']} in {scene.id}",
+        commits={str(run): str(metadata["environment"].get("commit")) for run, _, metadata in drivers},
+    )
+    out.with_suffix(".json").write_text(json.dumps([row.to_json() for row in rows], indent=1))
+    return rows
+
+
+def _seat(base: BoxWorldSpec, policy: Policy) -> tuple[BoxWorldSpec, Driver]:
+    """The world with what a policy sees, and how it drives."""
+    points = getattr(policy.spec, "target_points", 0) > 0
+    spec = dataclasses.replace(
+        base,
+        cameras=policy.spec.cameras,
+        vector=policy.spec.vector,
+        target_points=points,
+        navigation=not points,
+    )
+    if isinstance(policy, Teacher):
+        return spec, ChoiceDriver(policy.spec.jerk, greedy=True)
+    return spec, student_driver()
+
+
+def _usable(spec: BoxWorldSpec, scenario: Scenario, message: Callable[[str], None]) -> bool:
+    """Whether anybody can drive there; says why not."""
+    try:
+        world = spec.build([scenario], 1, 0)
+    except UserError as error:
+        message(f"left out: {str(error).splitlines()[0]}")
+        return False
+    world.reset(torch.ones(1, dtype=torch.bool), world.draw_starts(torch.zeros(1, dtype=torch.long)))
+    if not world.alive().any():
+        message(f"left out: nobody can begin in {scenario.id}")
+    return bool(world.alive().any())
+
+
+def _middle(ranges: Coefficients) -> Coefficients:
+    """Every range shrunk to its middle."""
+    means = {name: sum(getattr(ranges, name)) / 2 for name in Coefficients.names()}
+    return Coefficients(**{name: (mean, mean) for name, mean in means.items()})
