@@ -68,7 +68,7 @@ def test_each_coefficient_weighs_its_own_term():
     before, after = truth(arc=5.0), truth(arc=5.5, lateral=-0.4, speed=12.0, heading_error=math.pi / 3)
     # Half of what the set speed asks for; 20 % too fast; 60 degrees off; each for a tenth of a second.
     cases = {
-        "velocity": 2.0 * 0.5 * 0.1,
+        "velocity": 2.0 * 0.5**2 * 0.1,
         "lane_align": 2.0 * 0.5 * 0.1,
         "lane_center": -2.0 * 0.4 * 0.1,
         "timestep": -2.0 * 0.1,
@@ -83,6 +83,19 @@ def test_each_coefficient_weighs_its_own_term():
     for name, expected in cases.items():
         got = reward(wrong, before, after, coefficients(**{name: 2.0}))
         assert got.item() == pytest.approx(expected, rel=1e-5), name
+
+
+def test_the_same_way_is_worth_more_the_faster_it_is_driven():
+    reward, c = StyleReward(dt=0.1), coefficients(velocity=1.0)
+
+    def way_of_10_m(speed: float) -> float:
+        each = reward(events(), truth(), truth(arc=0.1 * speed, speed=speed), c).item()
+        return each * 10.0 / (0.1 * speed)
+
+    worth = [way_of_10_m(speed) for speed in (2.0, 5.0, 10.0, 12.5)]
+    assert worth == pytest.approx([0.2, 0.5, 1.0, 1.25])
+    assert way_of_10_m(20.0) < worth[-1]  # beyond 1.25 times the set speed of 10 m/s nothing more is paid
+    assert reward(events(), truth(), truth(arc=-1.0), c).item() == pytest.approx(-0.1)
 
 
 @pytest.mark.parametrize("reward", [StyleReward(dt=0.1), ProductReward(dt=0.1)])

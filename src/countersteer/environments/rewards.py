@@ -81,13 +81,14 @@ class ProgressReward:
         return (_progress(before, after, self.dt) - each_second) * self.dt - once
 
 
-def _progress(before: Truth, after: Truth, dt: float) -> Float[Tensor, "world agent"]:
-    """Way along the path as a share of what the set speed asks for, in [-1, 1]."""
+def _progress(before: Truth, after: Truth, dt: float, most: float = 1.0) -> Float[Tensor, "world agent"]:
+    """Way along the path as a share of what the set speed asks for, in [-1, `most`]."""
     due = before.set_speed.clamp(min=1.0) * dt
     # Bounded, because the nearest point of a path that bends back on itself can jump.
-    return ((after.arc - before.arc) / due).clamp(-1.0, 1.0)
+    return ((after.arc - before.arc) / due).clamp(-1.0, most)
 
 
+_FASTEST = 1.25  # times the set speed, above which speed earns nothing more
 Range = tuple[float, float]
 
 
@@ -105,7 +106,7 @@ class Coefficients:
         comfort: Cost of each second outside the comfort bounds.
         lane_align: Worth of each second in the path's direction.
         lane_center: Cost of each second and metre beside the path.
-        velocity: Worth of each second's way at the set speed.
+        velocity: Worth of each second at the set speed; it goes with the square of the speed, up to a quarter more.
         timestep: Cost of each second.
         reverse: Cost of each second against the traffic, or away from the goal.
         overspeed: Cost of each second at twice the set speed, in proportion to the excess.
@@ -185,9 +186,10 @@ class StyleReward:
     ) -> Float[Tensor, "world agent"]:
         """See `Reward`."""
         c = _columns(condition)
-        progress = _progress(before, after, self.dt)
+        progress = _progress(before, after, self.dt, most=_FASTEST)
         each_second = (
-            c["velocity"] * progress
+            # Squared: the sum over a way would else be the same at any speed, and slow cars would collect it too.
+            c["velocity"] * progress * progress.abs()
             + c["lane_align"] * after.heading_error.cos()
             - c["comfort"] * events.uncomfortable.float()
             - c["lane_center"] * after.lateral.abs()
