@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from countersteer import cli
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import ego_from_camera
 from countersteer.geometry.rigid import inverse, transform
@@ -166,6 +167,13 @@ def test_tracklets_of_kitti_stand_on_the_road_where_the_scanner_saw_them(tmp_pat
     where = [11.0 + SCANNER_AHEAD, 5.0, SCANNER_HEIGHT - 1.73 + 0.75]
     assert found.tracks.position[0] == pytest.approx(np.array([where, where]))
     assert found.tracks.heading[0] == pytest.approx([0.5, 0.5])
+
+
+def test_a_camera_log_is_inspected_with_its_road_users(tmp_path: Path, capsys):
+    folder = kitti(tmp_path / "drive", TRACKLETS.format(kind="Car", x=10.0))
+    assert cli.main(["data", "inspect", str(folder), "--out", str(tmp_path / "drive.png")]) == 0
+    assert "actors        2" in capsys.readouterr().out
+    assert (tmp_path / "drive.png").is_file()
 
 
 @pytest.mark.parametrize(
