@@ -260,7 +260,7 @@ def _parser() -> argparse.ArgumentParser:
     listed.add_argument("path", nargs="?", type=Path)
     listed.add_argument("--json", type=Path)
     listed.set_defaults(data_run=_data_list)
-    inspected = parts.add_parser("inspect", help="say what is in a scenario and draw it")
+    inspected = parts.add_parser("inspect", help="say what is in a scenario or a camera log and draw it")
     inspected.add_argument("path", type=Path)
     inspected.add_argument("--out", type=Path, help="picture (default: NAME.png here)")
     inspected.add_argument("--json", type=Path)
@@ -846,10 +846,14 @@ def _data_list(known: argparse.Namespace) -> int:
 
 
 def _data_inspect(known: argparse.Namespace) -> int:
+    from countersteer.scenarios import cameras, readers
     from countersteer.scenarios.drawing import draw_scenario, save_picture
-    from countersteer.scenarios.readers import read
 
-    scenario = read(known.path)
+    drive = any(reader.matches(known.path) for reader in readers.READERS)
+    if not drive and any(reader.matches(known.path) for reader in cameras.READERS):
+        scenario = cameras.drive_of_log(cameras.read(known.path))
+    else:
+        scenario = readers.read(known.path)  # a number of many, or nothing that is known, which it says
     described = _describe(str(known.path), scenario)
     for key, value in described.items():
         print(f"{key:13} {value if key != 'notes' else ''}")

@@ -9,9 +9,11 @@ from countersteer.scenarios.cameras.frames import Frames, PictureFiles, Pictures
 from countersteer.scenarios.cameras.log import CameraLog, Distortion, LidarSweeps, RecordedCamera
 from countersteer.scenarios.cameras.poses import Poses
 from countersteer.scenarios.cameras.readers import READERS, read
+from countersteer.scenarios.cameras.road_users import AnnotatedBox, RoadUsers
 
 __all__ = [
     "READERS",
+    "AnnotatedBox",
     "CameraLog",
     "Distortion",
     "Finding",
@@ -23,6 +25,7 @@ __all__ = [
     "Poses",
     "Problem",
     "RecordedCamera",
+    "RoadUsers",
     "VideoFile",
     "check",
     "drive_of_log",

@@ -14,6 +14,7 @@ from countersteer.errors import UserError, did_you_mean
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.scenarios.cameras.frames import Frames, SomeFrames, UndistortedFrames
 from countersteer.scenarios.cameras.poses import Poses
+from countersteer.scenarios.cameras.road_users import RoadUsers
 from countersteer.scenarios.scenario import Provenance
 
 __all__ = ["CameraLog", "Distortion", "LidarSweeps", "RecordedCamera"]
@@ -171,8 +172,9 @@ class CameraLog:
         id: Name of the drive.
         cameras: The rig, at least one camera.
         poses: Where the car was, or None if nobody knows.
-        lidar: Sweeps of a laser scanner, if any.
         provenance: Where it came from, its licence, what was assumed.
+        lidar: Sweeps of a laser scanner, if any.
+        road_users: Who else was there, if somebody annotated it.
     """
 
     id: str
@@ -180,6 +182,7 @@ class CameraLog:
     poses: Poses | None
     provenance: Provenance
     lidar: LidarSweeps | None = None
+    road_users: RoadUsers | None = None
 
     def __post_init__(self) -> None:
         names = [camera.name for camera in self.cameras]
@@ -204,7 +207,7 @@ class CameraLog:
         )
 
     def cropped(self, start: float, end: float) -> CameraLog:
-        """The frames, poses and sweeps between two times [s]; times then count from `start`.
+        """The frames between two times [s]; times, also of poses, sweeps and road users, then count from `start`.
 
         Raises:
             UserError: A camera has no frame there.
@@ -216,7 +219,9 @@ class CameraLog:
         lidar = (
             None if self.lidar is None else dataclasses.replace(self.lidar, times=self.lidar.times - start)
         )
-        return dataclasses.replace(self, cameras=cameras, poses=poses, lidar=lidar)
+        users = self.road_users
+        users = None if users is None else dataclasses.replace(users, times=users.times - start)
+        return dataclasses.replace(self, cameras=cameras, poses=poses, lidar=lidar, road_users=users)
 
     def pinhole(self) -> CameraLog:
         """The same log with the distortion of every lens taken out as frames are read."""

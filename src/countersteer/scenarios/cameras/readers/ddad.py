@@ -2,7 +2,8 @@
 
 Every datum has the pose of its sensor in the world, quaternions (w, x, y, z); calibration gives sensors in the
 vehicle (x forward, y left, z up). Cameras look along +z, as ours. Sensors of a sample are taken at different
-times, so the car's poses are taken from both cameras and scanner.
+times, so the car's poses are taken from both cameras and scanner. Road users are the boxes annotated in the sweeps, with the
+scanner's pose; `ontology/` says what their classes are called.
 
 Reference: Guizilini et al., "3D packing for self-supervised monocular depth estimation", CVPR 2020.
 """
@@ -24,10 +25,20 @@ from countersteer.scenarios.cameras.frames import PictureFiles
 from countersteer.scenarios.cameras.log import CameraLog, LidarSweeps, RecordedCamera
 from countersteer.scenarios.cameras.poses import Poses
 from countersteer.scenarios.cameras.readers.files import inside, json_of
+from countersteer.scenarios.cameras.road_users import AnnotatedBox, RoadUsers
 from countersteer.scenarios.readers.source import Field, Reader, fingerprint, read_bytes
-from countersteer.scenarios.scenario import Provenance
+from countersteer.scenarios.scenario import ActorKind, Provenance
 
 __all__ = ["READER"]
+
+_BOXES = "1"  # how DGP's annotations and ontologies call boxes in space
+_KINDS = {
+    **dict.fromkeys(
+        ("Car", "Truck", "Bus/RV/Caravan", "Train", "Trailer", "Towed Object"), ActorKind.VEHICLE
+    ),
+    **dict.fromkeys(("Motorcycle", "Bicycle", "Wheeled Slow"), ActorKind.CYCLIST),
+    **dict.fromkeys(("Person", "Pedestrian"), ActorKind.PEDESTRIAN),
+}  # all others are static
 
 
 def _scene(path: Path) -> Path | None:
@@ -71,6 +82,49 @@ class _Clouds:
         return points[:, :3].astype(np.float64)
 
 
+def _kinds(path: Path, root: Field, read: list[bytes]) -> dict[int, ActorKind]:
+    """What the numbers of classes mean; adds what it reads."""
+    stated = root.get("ontologies")
+    key = None if stated is None else stated.get(_BOXES)
+    if key is None:
+        return {}
+    file = inside(path, key, f"ontology/{key.text()}.json")
+    read.append(read_bytes(file))
+    items = Field(file, "", json_of(file, read[-1]))["items"].entries()
+    return {item["id"].integer(): _KINDS.get(item["name"].text(), ActorKind.STATIC) for item in items}
+
+
+def _boxes(
+    path: Path,
+    datum: Field,
+    time: float,
+    world_from_sensor: ndarray,
+    kinds: dict[int, ActorKind],
+    read: list[bytes],
+) -> list[AnnotatedBox]:
+    """What is annotated in a sweep; adds what it reads."""
+    annotated = datum.get("annotations")
+    name = None if annotated is None else annotated.get(_BOXES)
+    if name is None:
+        return []
+    file = inside(path, name, name.text())
+    read.append(read_bytes(file))
+    found = []
+    for item in Field(file, "", json_of(file, read[-1]))["annotations"].entries():
+        box = item["box"]
+        length, width, height = (box[side].number() for side in ("length", "width", "height"))
+        found.append(
+            AnnotatedBox(
+                time,
+                item["instance_id"].text(),
+                kinds.get(item["class_id"].integer(), ActorKind.STATIC),
+                world_from_sensor @ _pose(box["pose"]),
+                (length, width, height),
+            )
+        )
+    return found
+
+
 def _read(path: Path) -> CameraLog:
     scene = _scene(path)
     assert scene is not None
@@ -108,6 +162,8 @@ def _read(path: Path) -> CameraLog:
     start = min((time for entries in rows.values() for time, _, _ in entries), default=0.0)
     ego: dict[float, ndarray] = {}
     cameras, lidar = [], None
+    kinds = _kinds(path, root, read)
+    boxes: list[AnnotatedBox] = []
     for name, entries in sorted(rows.items()):
         entries.sort(key=lambda entry: entry[0])
         times = np.array([time - start for time, _, _ in entries])
@@ -123,6 +179,8 @@ def _read(path: Path) -> CameraLog:
             ego.setdefault(float(time), _pose(sensor["pose"]) @ inverse(mounting))
         if kind == "point_cloud":
             lidar = LidarSweeps(times, mounting, _Clouds(files))
+            for time, sensor in zip(times, sensors, strict=True):
+                boxes += _boxes(path, sensor, float(time), _pose(sensor["pose"]), kinds, read)
             continue
         frames = PictureFiles(files, path / "rgb" / name)
         fx, fy, cx, cy = (intrinsics[key].number() for key in ("fx", "fy", "cx", "cy"))
@@ -132,7 +190,10 @@ def _read(path: Path) -> CameraLog:
     world = np.stack([ego[time] for time in stamps]) if stamps else np.zeros((0, 4, 4))
     # Metres from far away are coarse; the first pose is the origin of the plane.
     if len(world):
-        world[:, :3, 3] -= world[0, :3, 3].round()
+        shift = world[0, :3, 3].round()
+        world[:, :3, 3] -= shift
+        for box in boxes:
+            box.world_from_box[:3, 3] -= shift
     return CameraLog(
         path.name,
         tuple(cameras),
@@ -141,6 +202,7 @@ def _read(path: Path) -> CameraLog:
             "DGP", str(path), "CC BY-NC-SA 4.0", fingerprint(*read), ("moved to the origin by whole metres",)
         ),
         lidar,
+        RoadUsers.of(path, boxes),
     )
 
 

@@ -2,7 +2,8 @@
 
 `image_02/*`, `calib.json` (`P_rect_02`, `R_rect_00`, `T_cam0_velo`), `poses_velo_icp.txt` (pose of the scanner in its
 first frame), `velodyne_full/*.npz` and `velodyne_fov/*.npz` (`xyz_5mm`, int16 times 5 mm; x forward, y left, z up).
-A pixel is P_rect_02 (R_rect_00 (T_cam0_velo X)). No times: 10 Hz.
+A pixel is P_rect_02 (R_rect_00 (T_cam0_velo X)). No times: 10 Hz. Road users are those of `tracklet_labels.xml`, if it lies
+beside: KITTI's own file, boxes in the scanner's frame whose origin is in the middle of their bottom.
 
 Reference: Geiger, Lenz, Stiller and Urtasun, "Vision meets robotics", IJRR 2013.
 """
@@ -10,6 +11,7 @@ Reference: Geiger, Lenz, Stiller and Urtasun, "Vision meets robotics", IJRR 2013
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 from jaxtyping import Float
@@ -21,8 +23,9 @@ from countersteer.scenarios.cameras.log import CameraLog, LidarSweeps, RecordedC
 from countersteer.scenarios.cameras.poses import Poses
 from countersteer.scenarios.cameras.readers.files import PackedSweeps, json_of, numbers_of_text, pictures_in
 from countersteer.scenarios.cameras.readers.kitti_odometry import camera_of_projection
+from countersteer.scenarios.cameras.road_users import AnnotatedBox, RoadUsers
 from countersteer.scenarios.readers.source import Field, Reader, fingerprint, read_bytes
-from countersteer.scenarios.scenario import Provenance
+from countersteer.scenarios.scenario import ActorKind, Provenance
 
 __all__ = ["READER", "SCANNER_AHEAD", "SCANNER_HEIGHT"]
 
@@ -33,6 +36,12 @@ SCANNER_HEIGHT = 1.73
 """Of the scanner above the road [m], from the same drawing."""
 
 _RATE = 10.0
+
+_KINDS = {
+    **dict.fromkeys(("Car", "Van", "Truck", "Tram"), ActorKind.VEHICLE),
+    **dict.fromkeys(("Pedestrian", "Person (sitting)"), ActorKind.PEDESTRIAN),
+    "Cyclist": ActorKind.CYCLIST,
+}  # all others are static
 
 
 def _matches(path: Path) -> bool:
@@ -46,6 +55,50 @@ def _orthonormal(matrix: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]:
     """The nearest rotation: calibrations are printed with few digits."""
     u, _, v = np.linalg.svd(matrix)
     return u @ v
+
+
+def _boxes(file: Path, data: bytes, first: int, world_from_lidar: ndarray) -> list[AnnotatedBox]:
+    """Road users of `tracklet_labels.xml`.
+
+    Args:
+        file, data: Where it was read, and its bytes.
+        first: Number of the first picture.
+        world_from_lidar: Pose of the scanner at each picture.
+    """
+    try:
+        root = ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        Field(file, "", None).fail("is not XML", got=str(error)[:120], expected="KITTI's tracklets")
+
+    def number(element: ElementTree.Element, tag: str, where: str) -> float:
+        text = element.findtext(tag)
+        try:
+            return Field(file, f"{where}.{tag}", float(text or "")).number()
+        except ValueError:
+            Field(file, f"{where}.{tag}", text).fail("is not a number", expected="a number")
+
+    found = []
+    for track, item in enumerate(root.findall("tracklets/item")):
+        where = f"tracklet {track}"
+        height, width, length = (number(item, tag, where) for tag in ("h", "w", "l"))
+        kind = _KINDS.get(item.findtext("objectType", ""), ActorKind.STATIC)
+        begin = round(number(item, "first_frame", where)) - first
+        for step, pose in enumerate(item.findall("poses/item")):
+            if not 0 <= begin + step < len(world_from_lidar):
+                continue
+            x, y, z, yaw = (number(pose, tag, f"{where}, pose {step}") for tag in ("tx", "ty", "tz", "rz"))
+            cos, sin = np.cos(yaw), np.sin(yaw)
+            turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+            found.append(
+                AnnotatedBox(
+                    (begin + step) / _RATE,
+                    str(track),
+                    kind,
+                    world_from_lidar[begin + step] @ transform(turn, np.array([x, y, z + height / 2])),
+                    (length, width, height),
+                )
+            )
+    return found
 
 
 def _read(path: Path) -> CameraLog:
@@ -74,6 +127,11 @@ def _read(path: Path) -> CameraLog:
     lidar = None
     if sweeps.numbers:
         lidar = LidarSweeps(np.array(sweeps.numbers) / _RATE, ego_from_lidar, sweeps)
+    tracklets, users, annotation = path / "tracklet_labels.xml", None, b""
+    if tracklets.is_file():
+        annotation = read_bytes(tracklets)
+        first = int(files[0].stem) if files[0].stem.isdigit() else 0
+        users = RoadUsers.of(tracklets, _boxes(tracklets, annotation, first, poses @ ego_from_lidar))
     return CameraLog(
         path.name,
         (RecordedCamera("image_02", frames, times, intrinsics, ego_from_lidar @ inverse(camera_from_velo)),),
@@ -82,13 +140,14 @@ def _read(path: Path) -> CameraLog:
             "KITTI raw",
             str(path),
             "CC BY-NC-SA 3.0",
-            fingerprint(calibration, pose_bytes),
+            fingerprint(calibration, pose_bytes, annotation),
             (
                 f"assumed: frames are {1 / _RATE:g} s apart; the scanner is level, {SCANNER_AHEAD:g} m ahead of the "
                 f"rear axle and {SCANNER_HEIGHT:g} m high",
             ),
         ),
         lidar,
+        users,
     )
 
 

@@ -4,6 +4,10 @@
 Every sensor has a time of its own. `lidar2cam` includes the car's motion between sweep and picture, so the
 car's pose at each picture follows from it.
 
+`instances` are boxes in the scanner's frame at its time: centre, length, width, height, yaw. They have no identity from
+sample to sample, so each is a road user of its own, who moves on at its stated velocity. Boxes without laser or
+radar points (not `bbox_3d_isvalid`) are left out: mostly nobody saw what is in them.
+
 Reference: Caesar et al., "nuScenes: a multimodal dataset for autonomous driving", CVPR 2020.
 """
 
@@ -16,15 +20,22 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.geometry.cameras import Intrinsics
-from countersteer.geometry.rigid import inverse
+from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.cameras.frames import PictureFiles
 from countersteer.scenarios.cameras.log import CameraLog, LidarSweeps, RecordedCamera
 from countersteer.scenarios.cameras.poses import Poses
 from countersteer.scenarios.cameras.readers.files import inside, json_of
+from countersteer.scenarios.cameras.road_users import AnnotatedBox, RoadUsers
 from countersteer.scenarios.readers.source import Field, Reader, fingerprint, head, read_bytes
-from countersteer.scenarios.scenario import Provenance
+from countersteer.scenarios.scenario import ActorKind, Provenance
 
 __all__ = ["READER"]
+
+_KINDS = {
+    **dict.fromkeys(("car", "truck", "trailer", "bus", "construction_vehicle"), ActorKind.VEHICLE),
+    **dict.fromkeys(("bicycle", "motorcycle"), ActorKind.CYCLIST),
+    "pedestrian": ActorKind.PEDESTRIAN,
+}  # all others are static
 
 
 def _matches(path: Path) -> bool:
@@ -55,10 +66,48 @@ class _Clouds:
         return np.frombuffer(data, np.float32).reshape(-1, self._columns)[:, :3].astype(np.float64)
 
 
+def _kinds(root: Field) -> dict[int, ActorKind]:
+    """What the numbers of labels mean."""
+    stated = root.get("metainfo")
+    categories = None if stated is None else stated.get("categories")
+    if categories is None:
+        return {}
+    return {number.integer(): _KINDS.get(name, ActorKind.STATIC) for name, number in categories.items()}
+
+
+def _boxes(
+    sample: Field, number: int, time: float, world_from_lidar: ndarray, kinds: dict[int, ActorKind]
+) -> list[AnnotatedBox]:
+    """What is annotated in a sample."""
+    found, instances = [], sample.get("instances")
+    for place, instance in enumerate([] if instances is None else instances.entries()):
+        if not instance["bbox_3d_isvalid"].value:
+            continue
+        row, velocity = instance["bbox_3d"].numbers(7), instance["velocity"].numbers(2)
+        if not np.isfinite(row).all():
+            instance["bbox_3d"].fail("is not finite", got=row, expected="seven finite numbers")
+        cos, sin = np.cos(row[6]), np.sin(row[6])
+        lidar_from_box = transform(np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]), row[:3])
+        # Nobody knows the velocity of who is annotated once: such are taken to stand.
+        velocity = world_from_lidar[:2, :2] @ np.nan_to_num(velocity)
+        found.append(
+            AnnotatedBox(
+                time,
+                f"{number}_{place}",
+                kinds.get(instance["bbox_label_3d"].integer(), ActorKind.STATIC),
+                world_from_lidar @ lidar_from_box,
+                (row[3], row[4], row[5]),
+                (velocity[0], velocity[1]),
+            )
+        )
+    return found
+
+
 def _read(path: Path) -> CameraLog:
     file = path / "infos.json"
     data = read_bytes(file)
-    samples = Field(file, "", json_of(file, data))["data_list"].entries()
+    root = Field(file, "", json_of(file, data))
+    samples, kinds = root["data_list"].entries(), _kinds(root)
     if not samples:
         Field(file, "data_list", None).fail("is empty", expected="at least one sample")
     rows: dict[str, list[tuple[float, Path, ndarray, ndarray]]] = {}
@@ -97,7 +146,13 @@ def _read(path: Path) -> CameraLog:
         cameras.append(RecordedCamera(name, frames, times, pinhole, mounting))
     stamps = sorted(ego)
     world = np.stack([ego[time] for time in stamps])
-    world[:, :3, 3] -= world[0, :3, 3].round()
+    shift = world[0, :3, 3].round()
+    world[:, :3, 3] -= shift
+    boxes = []
+    for number, (sample, (time, _)) in enumerate(zip(samples, sweeps, strict=True)):
+        world_from_lidar = ego[time] @ lidar_mounting
+        world_from_lidar[:3, 3] -= shift
+        boxes += _boxes(sample, number, time - start, world_from_lidar, kinds)
     return CameraLog(
         path.name,
         tuple(cameras),
@@ -109,6 +164,7 @@ def _read(path: Path) -> CameraLog:
         LidarSweeps(
             np.array([time - start for time, _ in sweeps]), lidar_mounting, _Clouds([f for _, f in sweeps], columns)
         ),
+        RoadUsers.of(file, boxes),
     )  # fmt: skip
 
 
