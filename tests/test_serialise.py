@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import struct
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.planner import PlannerSpec
-from countersteer.storage.serialise import differences, from_json, to_json
+from countersteer.storage.serialise import differences, fingerprint, from_json, to_json
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.interface import Capability, Command
 
@@ -159,6 +160,19 @@ def test_a_field_that_was_added_later_means_what_its_author_said():
     for name in ("choices", "capacity"):
         del data[name]
     assert from_json(data) == spec
+
+
+def grown(*fields: Any) -> type:
+    """A class called Grown of this module with these fields."""
+    return dataclasses.make_dataclass("Grown", fields, frozen=True, namespace={"__module__": __name__})
+
+
+def test_a_field_that_was_added_later_leaves_older_fingerprints_alone():
+    """Where it holds what older trees stand for; any other value is another tree."""
+    old = fingerprint(grown(("x", int))(1))
+    later = grown(("x", int), ("y", int, dataclasses.field(default=5, metadata={"absent": 0})))
+    assert fingerprint(later(1, 0)) == old
+    assert len({old, fingerprint(later(1, 1)), fingerprint(later(1)), fingerprint(later(2, 0))}) == 4
 
 
 def test_an_unknown_enum_member_is_named():

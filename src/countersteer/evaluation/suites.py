@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from countersteer.policies.interface import Policy
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Scenario
 from countersteer.scenarios.sources import RecordedDrive, ScenarioSource
+from countersteer.storage.serialise import fingerprint
 from countersteer.traffic.idm import IDM
 from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.interface import Cause, Command, Starts
@@ -62,7 +62,7 @@ class Suite:
     """Cases, the world they are driven in, and the rule that judges a record.
 
     Attributes:
-        name, version: A result names both.
+        name, version: A result names both; a change of the rule, or of the code behind a case, raises the version.
         world: Settings; the tick and cameras are the policy's.
         cases: In order.
         rule: From case and record to the verdict.
@@ -78,12 +78,13 @@ class Suite:
 
     @property
     def protocol(self) -> str:
-        """What must be equal for two results to be comparable."""
-        digest = hashlib.sha256(repr((self.world, self.seed)).encode())
-        for case in self.cases:
-            digest.update(repr((case.id, case.lateral, case.heading, int(case.command))).encode())
-            digest.update(case.scenario.fingerprint().encode())
-        return f"{self.name} v{self.version} {digest.hexdigest()[:12]}"
+        """What must be equal for two results to be comparable: a digest of all that a suite is.
+
+        Raises:
+            UserError: The rule is no function at the top of a module (nor a dataclass), so it has no name of its own.
+        """
+        digest = fingerprint(self, of={Scenario: Scenario.fingerprint})
+        return f"{self.name} v{self.version} {digest[:12]}"
 
 
 def run_suite(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, cast
 
 from countersteer.errors import UserError, did_you_mean
 
-__all__ = ["differences", "from_json", "to_json"]
+__all__ = ["differences", "fingerprint", "from_json", "to_json"]
 
 _NEWER = "use the version of countersteer that wrote the file"
 
@@ -31,18 +33,45 @@ def to_json(tree: Any) -> Any:
     return _to_json(tree, "")
 
 
-def _to_json(value: Any, path: str) -> Any:
+def fingerprint(tree: Any, *, of: dict[type, Callable[[Any], str]] | None = None) -> str:
+    """SHA-256 of everything that a tree holds; two trees share it only if no field of them differs.
+
+    A function at the top of its module counts by its name. A field that was added later, and holds what its `absent`
+    says, is left out: trees from before it keep their fingerprint.
+
+    Args:
+        tree: As for `to_json`.
+        of: What stands for values of these types, which `to_json` cannot write or should not look into.
+
+    Raises:
+        UserError: The tree holds something else; the message says where.
+    """
+    return hashlib.sha256(json.dumps(_to_json(tree, "", of or {}), sort_keys=True).encode()).hexdigest()
+
+
+def _to_json(value: Any, path: str, of: dict[type, Callable[[Any], str]] | None = None) -> Any:
+    """See `to_json`; with `of`, see `fingerprint`."""
+    if of is not None:
+        if type(value) in of:
+            return of[type(value)](value)
+        if isinstance(value, FunctionType):
+            return {"function": _name(value, path)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value) if field.init]
         if "type" in names:
             raise _refused(path, value, "dataclasses without a field called `type`", "rename the field")
-        return {"type": _name(value, path)} | {
-            name: _to_json(getattr(value, name), _join(path, name)) for name in names
+        if of is not None:
+            later = {
+                f.name: f.metadata["absent"] for f in dataclasses.fields(value) if "absent" in f.metadata
+            }
+            names = [n for n in names if n not in later or not _same(later[n], getattr(value, n))]
+        return {"type": _name(type(value), path)} | {
+            name: _to_json(getattr(value, name), _join(path, name), of) for name in names
         }
     if isinstance(value, Enum):
-        return {"enum": _name(value, path), "name": value.name}
+        return {"enum": _name(type(value), path), "name": value.name}
     if isinstance(value, tuple):
-        return {"tuple": [_to_json(item, _join(path, k)) for k, item in enumerate(value)]}
+        return {"tuple": [_to_json(item, _join(path, k), of) for k, item in enumerate(value)]}
     if isinstance(value, Path):
         return {"path": str(value)}
     if isinstance(value, float) and not math.isfinite(value):
@@ -70,11 +99,12 @@ def _refused(path: str, value: Any, expected: str, fix: str) -> UserError:
     )
 
 
-def _name(value: Any, path: str) -> str:
-    kind = type(value)
-    if "<locals>" in kind.__qualname__:
-        raise _refused(path, value, "a class at the top of its module", "move the class out of the function")
-    return f"{kind.__module__}:{kind.__qualname__}"
+def _name(named: type | FunctionType, path: str) -> str:
+    kind = "class" if isinstance(named, type) else "function"
+    if "<" in named.__qualname__:  # "<locals>", "<lambda>": others go by the same name
+        expected = f"a {kind} at the top of its module"
+        raise _refused(path, named, expected, f"define the {kind} there, with a name")
+    return f"{named.__module__}:{named.__qualname__}"
 
 
 def from_json(data: Any, *, extra_modules: Sequence[ModuleType] = ()) -> Any:
