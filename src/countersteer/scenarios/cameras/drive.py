@@ -15,6 +15,9 @@ __all__ = ["drive_of_log"]
 CAR_SIZE = (4.6, 1.9, 1.6)
 """Length, width and height [m] that are assumed; a camera log does not state the car's."""
 
+LEAST = 5.0
+"""Shortest drive [m] that a road is drawn along."""
+
 
 def drive_of_log(log: CameraLog, *, lanes_left: int = 0, lanes_right: int = 0) -> Scenario:
     """What was driven while the first camera took pictures, in the log's own world frame.
@@ -42,6 +45,14 @@ def drive_of_log(log: CameraLog, *, lanes_left: int = 0, lanes_right: int = 0) -
             fix="check the times of frames and poses",
         )
     poses = log.poses.at(times)
+    driven = float(np.linalg.norm(np.diff(poses[:, :2, 3], axis=0), axis=1).sum())
+    if driven < LEAST:
+        raise UserError(
+            f"{log.provenance.path}: the car stands from {times[0]:.3f} to {times[-1]:.3f} s",
+            got=f"{driven:.2f} m driven",
+            expected=f"at least {LEAST:g} m",
+            fix="choose a part of the drive in which the car moves",
+        )
     heading = np.arctan2(poses[:, 1, 0], poses[:, 0, 0])
     length, _, height = CAR_SIZE
     center = poses[:, :3, 3] + rear_axle_to_center(length) * poses[:, :3, 0] + [0.0, 0.0, height / 2]
