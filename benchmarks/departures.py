@@ -15,11 +15,11 @@ import dataclasses
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy import ndarray
 
+from countersteer.evaluation.realism import detail
 from countersteer.geometry.cameras import Camera
 from countersteer.geometry.rigid import transform
 from countersteer.scenarios.depth import DepthSource, stored_depths
@@ -48,16 +48,10 @@ STYLES = {
 }
 
 
-def fine(picture: ndarray) -> ndarray:
-    """What a blur of two pixels takes away."""
-    light = grey(np.ascontiguousarray(picture)).astype(np.float32)
-    return light - cv2.GaussianBlur(light, (0, 0), 2.0)
-
-
 def compare(drawn: ndarray, true: ndarray) -> tuple[float, float]:
     """Mean error [of 255] and correlation of the fine structure."""
     error = np.abs(grey(drawn).astype(float) - grey(true)).mean()
-    return float(error), float(np.corrcoef(fine(drawn).ravel(), fine(true).ravel())[0, 1])
+    return float(error), float(np.corrcoef(detail(drawn).ravel(), detail(true).ravel())[0, 1])
 
 
 def measure(roads: int, cache: Path | None) -> dict[str, dict[str, list[list[float]]]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from countersteer.cli import main
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import (
@@ -58,14 +60,24 @@ def number_of(picture: np.ndarray) -> int:
     return int(sum((bar > 128) << bit for bit, bar in enumerate(bars)))
 
 
-def write_video(path: Path, count: int, codec: str = "libx264", rate: int = 20, gop: int = 12) -> Path:
-    with av.open(str(path), "w") as container:
+def write_video(
+    path: Path,
+    count: int,
+    codec: str = "libx264",
+    rate: int = 20,
+    gop: int = 12,
+    grain: int = 0,
+    options: dict | None = None,
+) -> Path:
+    noise = np.random.default_rng(0).integers(-grain, grain + 1, (count, 64, 96, 3))
+    with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = 96, 64, "yuv420p", gop
         if codec == "libx265":
             stream.options = {"x265-params": "log-level=none"}
         for number in range(count):
-            for packet in stream.encode(av.VideoFrame.from_ndarray(numbered(number), format="rgb24")):
+            picture = np.clip(numbered(number) + noise[number], 0, 255).astype(np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
@@ -229,7 +241,7 @@ WRONG = {
     "gap": (log_of(np.delete(EVEN, slice(20, 45)), pose_times=EVEN), Problem.GAP, 1, True),
     "twice": (log_of(np.insert(EVEN, 7, EVEN[7]), pose_times=EVEN), Problem.DUPLICATE, 1, True),
     "back": (changed(times=np.where(EVEN > 3, EVEN - 1, EVEN)), Problem.TIME_ORDER, 1, False),
-    "ms": (log_of(EVEN * 1e3, circle(EVEN), EVEN * 1e3), Problem.UNITS_TIME, 1, False),
+    "ms": (log_of(EVEN * 1e3, circle(EVEN), EVEN * 1e3), Problem.UNITS_TIME, 2, False),
     "mm": (moved(scaled(1e3)), Problem.UNITS_POSE, 1, False),
     "km": (moved(scaled(1e-3)), Problem.UNITS_POSE, 1, False),
     "jump": (moved(jumped), Problem.POSE_JUMP, None, False),
@@ -241,6 +253,7 @@ WRONG = {
     "swapped": (
         changed(intrinsics=Intrinsics(160, 120, 120.0, 120.0, 159.0, 119.0)), Problem.CALIBRATION, 1, False
     ),
+    "poses in ms": (log_of(EVEN, circle(EVEN), EVEN * 1e3), Problem.UNITS_TIME, 1, False),
     "posed by nobody": (dataclasses.replace(log_of(EVEN), poses=None), Problem.NO_POSES, 1, False),
 }  # fmt: skip
 
@@ -267,6 +280,87 @@ def test_pictures_that_come_twice_and_cameras_out_of_step_are_found():
     late = dataclasses.replace(log_of(EVEN).cameras[0], name="late", times=EVEN + 0.04)
     pair = dataclasses.replace(log_of(EVEN), cameras=(log_of(EVEN).cameras[0], late))
     assert check(pair).of(Problem.UNSYNCHRONISED)[0].where == "late"
+
+
+# Recordings that are broken: what is said names the file and when, and nothing is left behind.
+
+
+def broken(folder: Path, how: str) -> Path:
+    """A recording of one's own, damaged."""
+    poses = circle(EVEN)
+    if how in ("jumps", "in mm", "standing"):
+        {"jumps": jumped, "in mm": scaled(1e3), "standing": standing}[how](poses)
+    made = rig(folder, poses, **({"fx_px": None} if how == "uncalibrated" else {}))
+    video = made / "drive.mp4"
+    if how.startswith("ends early"):
+        whole = video.with_suffix(".mkv" if how.endswith("mkv") else ".mp4")
+        write_video(whole, len(EVEN), rate=10, options={"movflags": "faststart"} if whole == video else {})
+        data = whole.read_bytes()
+        video.write_bytes(data[: len(data) // 2])
+    elif how == "corrupt":
+        data = bytearray(video.read_bytes())
+        at = data.index(b"mdat") + 4
+        size = (len(data) - at) // 2
+        data[at + size // 2 : at + size] = np.random.default_rng(0).bytes(size - size // 2)
+        video.write_bytes(data)
+    elif how == "times in ms":
+        rows = (made / "poses.csv").read_text().splitlines()
+        late = [",".join([str(1e3 * float(row.split(",")[0])), *row.split(",")[1:]]) for row in rows[1:]]
+        (made / "poses.csv").write_text("\n".join([rows[0], *late]))
+    return made
+
+
+BROKEN = {
+    "ends early": ("mine/drive.mp4 ends early, at ", " of 60|60 frames, as its header"),
+    "ends early.mkv": ("mine/drive.mp4 ends early, at ", "6.0.. s, as its header"),
+    "corrupt": ("mine/drive.mp4 is not a video", r"frame \d+ of 60, at \d\.\d+ s, cannot be decoded"),
+    "uncalibrated": ("mine/rig.json", "fx_px"),
+    "jumps": ("mine cannot be rendered from yet", r"poses: the car jumps \(\d x at 3\.000"),
+    "in mm": (
+        "mine cannot be rendered from yet",
+        r"positions are not in metres \(1 x at 0\.000 s\).*may be mm",
+    ),
+    "times in ms": ("mine cannot be", r"poses: times are not in seconds \(1 x at 0\.000 s\).*may be ms"),
+    "standing": ("mine: the (car stands|camera does not move enough)", r"from 0\.000 to 5\.900 s"),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize("command", ["realism", "depart"])
+def test_a_broken_recording_is_refused_by_file_and_time_and_leaves_nothing(
+    tmp_path: Path, capsys, how: str, command: str
+):
+    made, out = broken(tmp_path / "mine", how), tmp_path / "out"
+    rest = {
+        "realism": ["--json", str(out / "found.json")],
+        "depart": ["--out", str(out / "film.mp4"), "--cache", str(out / "cache"), "--seconds", "4"],
+    }[command]
+    out.mkdir()
+    assert main([command, str(made), *rest]) == 2
+    said = capsys.readouterr().err
+    for part in BROKEN[how]:
+        assert re.search(part, said), said
+    assert not [path for path in out.rglob("*") if path.is_file()]
+
+
+def test_damage_that_a_decoder_would_hide_is_an_error(tmp_path: Path):
+    """FFmpeg shows a guess in the place of what it cannot decode."""
+    path = write_video(tmp_path / "drive.mkv", 60, grain=20)
+    with av.open(str(path)) as container:
+        packet = [bytes(packet) for packet in container.demux(video=0)][30]
+    data, size = path.read_bytes(), len(packet) // 2
+    path.write_bytes(data.replace(packet, packet[:size] + np.random.default_rng(0).bytes(len(packet) - size)))
+    video, said = VideoFile(path), []
+    assert video.times is not None
+    for number in range(len(video)):
+        try:
+            picture = video[number]
+        except UserError as error:
+            said.append(str(error))
+        else:
+            assert number_of(picture) == round(video.times[number] * 20)
+    assert said
+    assert all(re.search(r"drive.mkv.*\n.*frame \d+ of \d+, at \d\.\d+ s", text) for text in said)
 
 
 # Lenses.

@@ -9,7 +9,10 @@ import torch
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
-from countersteer.policies.planner import PlannerSpec
+from countersteer.policies.planner import Planner, PlannerSpec
+from countersteer.policies.storage import load_policy
+from countersteer.recipes.main_job import shipped_policy
+from countersteer.storage import serialise
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
 
@@ -420,3 +423,79 @@ def test_features_are_noisy_in_training_only():
     noise = built.train().encode(seen).detach() - clear
     assert float(noise[:, :12].std()) == pytest.approx(1 / math.sqrt(3), rel=0.02)
     assert not noise[:, 12:].any(), "what the car's own instruments say is left alone"
+
+
+def noisy_and_clear(capacity: float, samples: int = 4000) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    """A bounded planner, and what it keeps of the same pictures while training and while driving."""
+    built, seen = planner(dataclasses.replace(SPEC, capacity=capacity)), observation(samples)
+    with torch.no_grad():
+        clear = built.encode(seen)[:, : SPEC.features]
+        noisy = built.train().encode(seen)[:, : SPEC.features]
+    return built.eval(), noisy, clear
+
+
+@pytest.mark.parametrize("capacity", [3.0, 12.0, 48.0])
+def test_bits_are_what_a_gaussian_channel_carries(capacity):
+    """-log2(1 - r^2) / 2 a feature, r the correlation of what leaves the channel with what went in."""
+    built, noisy, clear = noisy_and_clear(capacity)
+    both = torch.stack([noisy - noisy.mean(0), clear - clear.mean(0)])
+    square = (both[0] * both[1]).mean(0).square() / both.square().mean(1).prod(0)
+    assert built.bits(clear) == pytest.approx(float(-(1 - square).log2().sum() / 2), rel=0.1)
+
+
+@pytest.mark.parametrize("capacity", [3.0, 12.0, 48.0])
+def test_no_code_of_two_letters_gets_more_through_than_the_setting(capacity):
+    """1 - E[log2(1 + exp(-2 (1 + n) / s^2))] of signs in the noise that is really drawn; nearly all at few bits."""
+    built, noisy, clear = noisy_and_clear(capacity)
+    drawn, power = noisy - clear, built.spec.noise**2
+    letter = capacity / SPEC.features
+    carried = 1 - float(torch.log1p(torch.exp(-2 * (1 + drawn) / power)).mean()) / math.log(2)
+    assert carried <= letter
+    if letter <= 0.25:
+        assert carried > 0.9 * letter
+
+
+def test_the_gradient_passes_the_noise():
+    """Noise is added, so it leaves every gradient of the features what it was, and every layer learns."""
+    built, seen = planner(dataclasses.replace(SPEC, capacity=12.0)), observation(8)
+    gradients = []
+    for training in (False, True):
+        built.train(training).zero_grad()
+        built.encode(seen)[:, : SPEC.features].sum().backward()
+        gradients.append(
+            {name: leaf.grad.clone() for name, leaf in built.named_parameters() if leaf.grad is not None}
+        )
+    assert gradients[0].keys() == gradients[1].keys() >= {"patches.weight", "image_features.weight"}
+    assert all(torch.equal(leaf, gradients[1][name]) and leaf.any() for name, leaf in gradients[0].items())
+    built.zero_grad()
+    answers = built.forward_sequence(observation(2, 4), torch.zeros(2, 4, dtype=torch.bool))
+    answers.hypotheses.location.sum().backward()
+    assert all(
+        leaf.grad is not None and leaf.grad.any()
+        for name, leaf in built.named_parameters()
+        if "weight" in name
+    )
+
+
+def test_without_a_bound_nothing_is_drawn_and_no_bit_changes():
+    """Rectified features of the same weights, alike in training, and torch's random numbers go on as they were."""
+    plain, bounded = planner(), planner(dataclasses.replace(SPEC, capacity=12.0))
+    assert all(torch.equal(leaf, plain.state_dict()[name]) for name, leaf in bounded.state_dict().items())
+    before: list[torch.Tensor] = []
+    plain.image_features.register_forward_hook(lambda layer, inputs, output: before.append(output))
+    seen, state = observation(64), torch.get_rng_state()
+    with torch.no_grad():
+        driving, training = plain.encode(seen), plain.train().encode(seen)
+    assert torch.equal(driving, training)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(driving[:, : SPEC.features], before[0].relu())
+
+
+def test_policies_of_before_the_bound_have_none():
+    """Settings that were written without a capacity, as those of the shipped policy, are read as without a bound."""
+    written = serialise.to_json(SPEC)
+    del written["capacity"]
+    assert serialise.from_json(written) == SPEC
+    shipped, _ = load_policy(shipped_policy())
+    assert isinstance(shipped, Planner)
+    assert shipped.spec.capacity is None

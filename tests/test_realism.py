@@ -25,6 +25,11 @@ def test_a_stereo_recording_reaches_what_it_should(shared_data: Path, tmp_path: 
     assert found["ahead_correlation"] > found["static_correlation"] + 0.2
     assert found["valid_share"] > 0.75
     assert found["around_valid_share"] > found["valid_share"]
+    assert 0.0 < found["ahead_detail"] < found["ahead_correlation"], "detail is what suffers"
+    fills = {fill["by"]: fill for fill in found["fills"]}
+    assert fills["painting"]["correlation"] > fills["nothing"]["correlation"] + 0.1
+    assert fills["nothing"]["hole_correlation"] == 0.0
+    assert fills["the frame beyond"]["hole_detail"] > fills["painting"]["hole_detail"] + 0.1
     assert found["right_camera_correlation"] > 0.9
     assert found["right_camera_slope"] == pytest.approx(1.0, abs=0.06)
 

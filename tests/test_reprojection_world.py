@@ -14,9 +14,11 @@ from countersteer.errors import UserError
 from countersteer.experts.log import LogExpert
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
+from countersteer.recipes.reprojection import of_log as of_recording
+from countersteer.recipes.reprojection import reprojection
 from countersteer.scenarios.cameras import PicturesInMemory, read
 from countersteer.scenarios.cameras.drive import drive_of_log
-from countersteer.scenarios.depth import DepthSource, of_log, stored, stored_depths
+from countersteer.scenarios.depth import DepthMap, DepthSource, of_log, stored, stored_depths
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Recording, Scenario
 from countersteer.scenarios.sources import CameraDrive
@@ -26,6 +28,7 @@ from countersteer.vehicles.plans import Action, PlanSpec
 from countersteer.vehicles.trackers import PurePursuit
 from countersteer.worlds.boxworld.rendering import Outputs
 from countersteer.worlds.interface import Cause
+from countersteer.worlds.reprojection.bank import frame_bank
 from countersteer.worlds.reprojection.spec import (
     BoxworldFilms,
     Corridor,
@@ -282,6 +285,39 @@ def test_a_recording_of_another_drive_is_refused(shared_data: Path):
     camera = camera_of_log(read(shared_data / "kitti_odometry_00_mono"), 32, 16, 1.0)
     with pytest.raises(UserError, match="is not of this scenario"):
         ReprojectionSpec(cameras=(camera,), depth=DepthSource.GROUND, size=(64, 20)).build([wrong], 1, seed=0)
+
+
+def test_a_recipe_is_made_for_parts_of_a_recording(shared_data: Path):
+    """Every drive stays within its part, and frames are kept at the policy's pixels per degree."""
+    path = str(shared_data / "kitti_odometry_06_stereo")
+    camera = camera_of_log(read(path), 128, 48, math.radians(62.0))
+    recipe = of_recording(
+        reprojection(), [CameraDrive(path, ((0.0, 2.0),)), CameraDrive(path, ((3.0, 5.0),))], camera
+    )
+    recipe.check()
+    scenarios = recipe.scenarios.load()
+    assert [scenario.cameras.start for scenario in scenarios if scenario.cameras] == [0.0, 3.0]
+    assert [scenario.duration for scenario in scenarios] == pytest.approx([2.0, 2.0])
+    assert isinstance(recipe.world, ReprojectionSpec)
+    assert recipe.world.size is not None
+    assert recipe.world.size[0] == pytest.approx(1226 * camera.focal / 707.0912, abs=1)
+    assert [log.cameras[0].frames.path for log in recipe.world.logs.open(scenarios)] == [
+        f"{path}/image_0"
+    ] * 2
+
+
+def test_depth_of_another_size_is_refused_by_file_and_time(world: ReprojectionWorld):
+    """The kernel reads depth and colours of a pixel at one place."""
+    log = world.logs[0]
+    height, width = log.cameras[0].frames.height, log.cameras[0].frames.width
+    half = DepthMap(
+        np.ones((height // 2, width // 2), np.float32), np.ones((height // 2, width // 2), np.float32)
+    )
+    with pytest.raises(UserError, match=r"film of .*depth of another size at frame 10, 1\.000 s"):
+        frame_bank(log, "front", [10], lambda number: half)
+    assert (
+        frame_bank(log, "front", [10], lambda number: half, (width // 2, height // 2))[1].width == width // 2
+    )
 
 
 # Kept depth.

@@ -757,8 +757,10 @@ def _realism(known: argparse.Namespace) -> int:
     if known.pairs < 1:
         raise UserError("there is nothing to measure without a pair", got=known.pairs, expected="at least 1")
     log = read(known.log)
-    for finding in check(log).findings:
-        console.say(f"warning: {finding}")
+    report = check(log)
+    report.require_usable()
+    for finding in report.findings:
+        console.say(f"warning: {known.log}: {finding}")
     measured = measure_realism(
         log,
         camera=known.camera,
@@ -768,8 +770,15 @@ def _realism(known: argparse.Namespace) -> int:
         depth=None if known.depth is None else DepthSource(known.depth),
         show=None if known.pictures is None else _keep_pictures(known.pictures),
     )
-    for name, value in measured.to_json().items():
+    found = measured.to_json()
+    fills = found.pop("fills")
+    for name, value in found.items():
         print(f"{name:25} {value:.3f}" if isinstance(value, float) else f"{name:25} {value}")
+    if fills:
+        print("\nholes filled by     all pixels, detail   holes alone, detail")
+    for fill in fills:
+        by, *numbers = fill.values()
+        print("{:20}{:6.3f}{:10.3f}{:15.3f}{:9.3f}".format(by, *numbers))
     _write_json(known.json, measured.to_json())
     return 0
 

@@ -11,7 +11,7 @@ import torch
 from countersteer.evaluation.driving import drive
 from countersteer.evaluation.film import film
 from countersteer.evaluation.records import DriveRecord
-from countersteer.scenarios.cameras import drive_of_log, read
+from countersteer.scenarios.cameras import check, drive_of_log, read
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.worlds.interface import Starts
@@ -46,6 +46,7 @@ def film_departure(
         cache: Folder that depth is kept in.
     """
     recording = read(log).pinhole()
+    check(recording).require_usable()
     whole = drive_of_log(recording)
     scenario = whole.crop(start, whole.duration) if start > 0.0 else whole
     recorded = recording.cameras[0].calibrated()

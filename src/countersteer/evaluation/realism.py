@@ -32,13 +32,41 @@ from countersteer.scenarios.depth.depth_map import grey
 from countersteer.worlds.reprojection.bank import frame_bank
 from countersteer.worlds.reprojection.rendering import DepartedViews, FrameBank, Views, render
 
-__all__ = ["Realism", "measure_realism"]
+__all__ = ["Fill", "Realism", "detail", "measure_realism"]
 
 MOVED = 0.3
 """Pairs between which the camera moved less are left out: they test nothing [m]."""
 
+# Frames of a bank: the first, the one before it, the one beyond the target.
+_FILLS = {
+    "nothing": [0],
+    "painting": [0],
+    "the frame before": [0, 1],
+    "the frame beyond": [0, 2],
+    "both": [0, 2, 1],
+}
+_FILLED = ("correlation", "detail", "hole_correlation", "hole_detail")
+
 Show = Callable[[str, int, UInt8[ndarray, "height width 3"], UInt8[ndarray, "height width 3"]], None]
 """Gets the name of a test, the frame, the view, and what was recorded there."""
+
+
+@dataclass(frozen=True)
+class Fill:
+    """What became of the pixels that the first frame did not see. Correlations with what was recorded there, of luminance
+    and of its detail (see `detail`); medians over the pairs.
+
+    Attributes:
+        by: What filled them: nothing, painting, or further frames and painting where they saw nothing either.
+        correlation, detail: Over the whole picture.
+        hole_correlation, hole_detail: Over those pixels alone.
+    """
+
+    by: str
+    correlation: float
+    detail: float
+    hole_correlation: float
+    hole_detail: float
 
 
 @dataclass(frozen=True)
@@ -51,6 +79,7 @@ class Realism:
         pairs: How many were measured.
         ahead_correlation: Of the view with the frame recorded there.
         ahead_correlation_p10: Its 10th percentile.
+        ahead_detail: The same of detail alone.
         static_correlation: Of the unmoved frame with the later one over the same pixels.
         valid_share: Share of the view that the frame saw.
         painted_correlation: Over all pixels, painted ones included.
@@ -60,6 +89,7 @@ class Realism:
         right_camera_correlation: Of the left picture warped to the right camera, with depth by plane sweep.
         right_camera_slope: Shift of corners of the road in that view over their shift in the recorded right picture, by
             least squares. None where there is no right camera.
+        fills: What painting and further frames win back, over the pairs that have both of those frames.
     """
 
     log: str
@@ -71,6 +101,7 @@ class Realism:
     pairs: int
     ahead_correlation: float
     ahead_correlation_p10: float
+    ahead_detail: float
     static_correlation: float
     valid_share: float
     painted_correlation: float
@@ -80,6 +111,7 @@ class Realism:
     around_valid_share: float | None
     right_camera_correlation: float | None
     right_camera_slope: float | None
+    fills: tuple[Fill, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, absent tests left out."""
@@ -128,7 +160,8 @@ def measure_realism(
     if not len(starts):
         raise UserError(
             f"{log.provenance.path}: the camera does not move enough to measure anything",
-            got=f"{count} frames, at most {moved.max(initial=0.0):.2f} m in {ahead} frames",
+            got=f"{count} frames from {recorded.times[0]:.3f} to {recorded.times[-1]:.3f} s, at most "
+            f"{moved.max(initial=0.0):.2f} m in {ahead} frames",
             expected=f"more than {ahead} frames and {MOVED:g} m",
             fix="choose another part, or a larger --ahead",
         )
@@ -148,10 +181,13 @@ def measure_realism(
         still = bank.rgb[0].numpy()
         values = {
             "ahead": _correlation(picture, target, seen),
+            "ahead_detail": _pearson(detail(picture), detail(target), seen),
             "static": _correlation(still, target, seen),
             "valid": seen.mean(),
             "painted": _correlation(picture, target, np.ones_like(seen)),
         }
+        if len(there) == len(frames):  # all fills over the same pairs
+            values |= _filled(bank, seen_by, pose, target, ~seen)
         for name, second in (("history", start - ahead), ("around", start + 2 * ahead)):
             if second in there:
                 both = _drawn(bank, seen_by, pose, [0, there.index(second)])
@@ -183,6 +219,7 @@ def measure_realism(
         pairs=len(starts),
         ahead_correlation=middle("ahead"),
         ahead_correlation_p10=float(np.percentile(rows["ahead"], 10)),
+        ahead_detail=middle("ahead_detail"),
         static_correlation=middle("static"),
         valid_share=middle("valid"),
         painted_correlation=middle("painted"),
@@ -192,13 +229,43 @@ def measure_realism(
         around_valid_share=optional("around_valid"),
         right_camera_correlation=None if right is None else right[0],
         right_camera_slope=None if right is None else right[1],
+        fills=tuple(
+            Fill(by, *(middle(f"{by}: {what}") for what in _FILLED))
+            for by in _FILLS
+            if f"{by}: {_FILLED[0]}" in rows
+        ),
     )
 
 
 def _drawn(
-    bank: FrameBank, through: Intrinsics, pose: Float[torch.Tensor, "1 4 4"], frames: list[int]
+    bank: FrameBank,
+    through: Intrinsics,
+    pose: Float[torch.Tensor, "1 4 4"],
+    frames: list[int],
+    paint: bool = True,
 ) -> DepartedViews:
-    return render(bank, Views.of(through, pose, torch.tensor([frames])))
+    return render(bank, Views.of(through, pose, torch.tensor([frames])), paint=paint)
+
+
+def _filled(
+    bank: FrameBank,
+    through: Intrinsics,
+    pose: Float[torch.Tensor, "1 4 4"],
+    target: UInt8[ndarray, "height width 3"],
+    hole: Bool[ndarray, "height width"],
+) -> dict[str, float]:
+    """By fill and by number of `Fill`, of one pair."""
+    values, everywhere = {}, np.ones_like(hole)
+    light, fine = grey(target), detail(target)
+    for by, frames in _FILLS.items():
+        picture = _drawn(bank, through, pose, frames, paint=by != "nothing").rgb[0].numpy()
+        numbers = [
+            _pearson(mine, theirs, where)
+            for where in (everywhere, hole)
+            for mine, theirs in ((grey(picture), light), (detail(picture), fine))
+        ]
+        values |= {f"{by}: {what}": number for what, number in zip(_FILLED, numbers, strict=True)}
+    return values
 
 
 def _kept(depth: Callable[[int], DepthMap], room: int = 24) -> Callable[[int], DepthMap]:
@@ -224,15 +291,29 @@ def _at(picture: UInt8[ndarray, "height width 3"], seen_by: Intrinsics) -> UInt8
     return cv2.resize(picture, (seen_by.width, seen_by.height), interpolation=cv2.INTER_AREA)
 
 
+def detail(picture: UInt8[ndarray, "height width 3"]) -> Float[ndarray, "height width"]:
+    """What a blur of two pixels takes away from the luminance."""
+    import cv2
+
+    light = grey(np.ascontiguousarray(picture)).astype(np.float32)
+    return light - cv2.GaussianBlur(light, (0, 0), 2.0)
+
+
 def _correlation(
     a: UInt8[ndarray, "height width 3"],
     b: UInt8[ndarray, "height width 3"],
     where: Bool[ndarray, "height width"],
 ) -> float:
-    """Pearson's, of luminance."""
-    if where.sum() < 2:
+    """Of luminance."""
+    return _pearson(grey(a), grey(b), where)
+
+
+def _pearson(a: ndarray, b: ndarray, where: Bool[ndarray, "height width"]) -> float:
+    """0 where either does not vary."""
+    a, b = a[where], b[where]
+    if len(a) < 2 or not (a.std() > 0 and b.std() > 0):
         return 0.0
-    return float(np.corrcoef(grey(a)[where], grey(b)[where])[0, 1])
+    return float(np.corrcoef(a, b)[0, 1])
 
 
 def _right_camera(

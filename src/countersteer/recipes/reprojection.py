@@ -7,12 +7,16 @@ The recordings are films of generated roads, so that there is a true closed loop
 no recording offers. Their depth is not the true one but the ground's, from mounting and course; the roads are empty. The three
 recipes see the same films with the same budget; who drives differs. `of_log` is the same on a recording of yours:
 
-    countersteer train my_recipes.py:mine --out runs/mine          with `def mine(): return of_log("kitti/06")`
+    countersteer train my_recipes.py:mine --out runs/mine
+
+    def mine():
+        return of_log(reprojection(), [CameraDrive("kitti/06")], camera_of_log(read("kitti/06"), 128, 48, 1.08))
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from countersteer.drivers.expert import ExpertDriver
 from countersteer.drivers.mixed import Linear, MixedDriver
@@ -21,9 +25,10 @@ from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.imitation import Imitation
 from countersteer.policies.planner import PlannerSpec
+from countersteer.scenarios.cameras import read
 from countersteer.scenarios.depth import DepthSource
 from countersteer.scenarios.procedural import RoadKind
-from countersteer.scenarios.sources import CameraDrive, ProceduralRoads
+from countersteer.scenarios.sources import CameraDrive, Combined, ProceduralRoads
 from countersteer.training.recipe import Collection, Learning, Recipe
 from countersteer.worlds.reprojection.spec import BoxworldFilms, RecordedLogs, ReprojectionSpec, widened
 
@@ -78,24 +83,29 @@ def reprojection() -> Recipe:
     )
 
 
-def of_log(recipe: Recipe, path: str, camera: Camera, parts: tuple[tuple[float, float], ...] = ()) -> Recipe:
-    """One of the recipes above on a recording.
+def of_log(recipe: Recipe, drives: Sequence[CameraDrive], camera: Camera) -> Recipe:
+    """One of the recipes above on recordings.
 
     Args:
         recipe: Who drives, and how much.
-        path: Camera log in any format that is read.
-        camera: What the policy sees with, mounted as the recorded one (`camera_of_log`).
-        parts: Beginning and end of the parts to train on [s]; none for all of it.
+        drives: Camera logs in any format that is read, or parts of them. A drive stays within its part.
+        camera: What the policy sees with, mounted as the recorded ones (`camera_of_log`).
+
+    Raises:
+        UserError: The first log cannot be read, or its first camera has no calibration.
     """
     assert isinstance(recipe.world, ReprojectionSpec)
     assert isinstance(recipe.policy, PlannerSpec)
     # Frames are kept at the policy's pixels per degree: finer ones would be sampled with gaps.
+    recorded = read(drives[0].path).cameras[0].calibrated()
+    share = min(camera.focal / recorded.fx, 1.0)
+    size = round(share * recorded.width), round(share * recorded.height)
     world = dataclasses.replace(
-        recipe.world, cameras=(camera,), logs=RecordedLogs(), depth=None, size=None, duration=4.0, future=2.0
+        recipe.world, cameras=(camera,), logs=RecordedLogs(), depth=None, size=size, duration=4.0, future=2.0
     )
     return dataclasses.replace(
         recipe,
-        scenarios=CameraDrive(path, parts),
+        scenarios=Combined(tuple(drives)),
         world=world,
         policy=dataclasses.replace(recipe.policy, cameras=(camera,)),
     )

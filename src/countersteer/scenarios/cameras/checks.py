@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
+from countersteer.errors import UserError
 from countersteer.geometry.rigid import rotation_angle
 from countersteer.scenarios.cameras.log import CameraLog, RecordedCamera
 from countersteer.scenarios.cameras.poses import Poses
@@ -96,6 +97,21 @@ class LogReport:
         """Whether nothing fatal was found."""
         return not any(finding.fatal for finding in self.findings)
 
+    def require_usable(self) -> None:
+        """Refuse a log that cannot be rendered from.
+
+        Raises:
+            UserError: Something fatal was found; every such finding is named.
+        """
+        fatal = [str(finding) for finding in self.findings if finding.fatal]
+        if fatal:
+            raise UserError(
+                f"{self.path} cannot be rendered from yet",
+                got="\n            ".join(fatal),
+                expected="calibrated cameras, and poses in metres at times in seconds that a car can drive",
+                fix="mend the recording, or take a part without that; docs/formats.md says what is needed",
+            )
+
     def of(self, problem: Problem) -> tuple[Finding, ...]:
         """Findings of one kind."""
         return tuple(finding for finding in self.findings if finding.problem is problem)
@@ -143,20 +159,7 @@ def _times(camera: RecordedCamera) -> list[Finding]:
     found = _found(Problem.TIME_ORDER, name, times[1:], back, "time stamps have to increase")
     if usual <= 0:
         return found + _found(Problem.DUPLICATE, name, times[1:], same, "most frames share a time")
-    if not 1 / 500 < usual < 5.0:
-        guess = next(
-            (
-                unit
-                for unit, factor in (("ms", 1e3), ("us", 1e6), ("ns", 1e9))
-                if 1 / 500 < usual / factor < 5
-            ),
-            "?",
-        )
-        everywhere = np.ones(1, bool)
-        found += _found(
-            Problem.UNITS_TIME, name, times[:1], everywhere,
-            f"frames are {usual:g} 's' apart, expected 0.002 to 5 s; the unit may be {guess}",
-        )  # fmt: skip
+    found += _time_unit(name, times, usual, "frames", 1 / 500, 5.0)
     # A time that comes (almost) twice: 5 % of the usual step is no camera's jitter.
     found += _found(
         Problem.DUPLICATE, name, times[1:], ~back & (step < 0.05 * usual), f"expected steps of {usual:.4f} s"
@@ -170,6 +173,18 @@ def _times(camera: RecordedCamera) -> list[Finding]:
     if gap.any():
         found += _found(Problem.GAP, name, times[:-1], gap, f"the longest lasts {step.max():.2f} s")
     return found
+
+
+def _time_unit(
+    where: str, times: ndarray, usual: float, what: str, least: float, most: float
+) -> list[Finding]:
+    """Steps that nobody records with."""
+    if least < usual < most:
+        return []
+    units = (("ms", 1e3), ("us", 1e6), ("ns", 1e9))
+    guess = next((unit for unit, factor in units if least < usual / factor < most), "?")
+    detail = f"{what} are {usual:g} 's' apart, expected {least:g} to {most:g} s; the unit may be {guess}"
+    return _found(Problem.UNITS_TIME, where, times[:1], np.ones(1, bool), detail)
 
 
 def _calibration(camera: RecordedCamera) -> list[Finding]:
@@ -232,6 +247,7 @@ def _motion(poses: Poses) -> list[Finding]:
     times, position = poses.times, poses.world_from_ego[:, :3, 3]
     step, speed, found = np.diff(times), poses.speed(), []
     usual = float(np.median(step))
+    found += _time_unit("poses", times, usual, "poses", 1 / 5000, 20.0)
     gap = step > max(10 * usual, 1.0)
     found += _found(Problem.POSE_GAP, "poses", times[:-1], gap, f"the longest lasts {step.max():.2f} s")
     typical = float(np.median(speed))

@@ -175,7 +175,8 @@ class VideoFile(Frames):
                     raise ValueError("there is no video stream in it")
                 stream = container.streams.video[0]
                 self.width, self.height = int(stream.codec_context.width), int(stream.codec_context.height)
-                base = stream.time_base
+                base, declared = stream.time_base, stream.frames
+                ends = _seconds(stream.metadata.get("DURATION", ""))  # Matroska's way to say it
                 for packet in container.demux(stream):
                     if packet.size:
                         stamps.append(packet.pts)
@@ -196,6 +197,26 @@ class VideoFile(Frames):
             self.times = self._stamps * float(base)
         if not len(self._keys) or self._keys[0] != 0:
             self._keys = np.concatenate([[0], self._keys]).astype(np.int64)
+        self._check_whole(declared, ends)
+
+    def _check_whole(self, declared: int, ends: float | None) -> None:
+        """Refuse a file with less in it than its header says; a copy that broke off has its beginning only."""
+        last = 0.0 if self.times is None else float(self.times[-1])
+        step = 0.0 if self.times is None or self._count < 2 else float(np.median(np.diff(self.times)))
+        # Two frames may go to an edit list, and a quarter of a second to rounding.
+        if declared <= self._count + 2 and (ends is None or ends - last <= 0.25 + 2 * step):
+            return
+        whole = f"{declared} frames" if declared else f"{ends:.3f} s"
+        raise UserError(
+            f"{self.path} ends early, at {last:.3f} s",
+            got=f"{self._count} frames",
+            expected=f"{whole}, as its header says",
+            fix=f"copy it again, or keep what is whole: ffmpeg -i IN -c copy -t {max(last - 0.5, 0.0):.1f} OUT",
+        )
+
+    def _broken(self, number: int, error: object) -> UserError:
+        at = "" if self.times is None else f", at {self.times[number]:.3f} s,"
+        return self._damaged(f"frame {number} of {self._count}{at} cannot be decoded: {error}")
 
     def _damaged(self, error: object) -> UserError:
         return UserError(
@@ -226,16 +247,16 @@ class VideoFile(Frames):
                     break
         except StopIteration:
             self._decoder = None
-            raise self._damaged(f"the video ends before frame {number} of {self._count}") from None
+            raise self._broken(number, "the video ends before it") from None
         except (OSError, ValueError) as error:
             self._decoder = None
-            raise self._damaged(error) from error
+            raise self._broken(number, error) from error
         if at != number:
             self._decoder = None
-            raise self._damaged(f"frame {number} cannot be decoded")
+            raise self._broken(number, "it is not there")
         picture = frame.to_ndarray(format="rgb24")
         if picture.shape != (self.height, self.width, 3):
-            raise self._damaged(f"frame {number} is {picture.shape[1]}x{picture.shape[0]}")
+            raise self._broken(number, f"it is {picture.shape[1]}x{picture.shape[0]}")
         picture.flags.writeable = False
         self._cache[number] = picture
         while len(self._cache) > self._room:
@@ -246,7 +267,7 @@ class VideoFile(Frames):
         try:
             self._decoder = self._decode_from(key)
         except (OSError, ValueError) as error:
-            raise self._damaged(error) from error
+            raise self._broken(key, error) from error
         self._next = key
 
     def _decode_from(self, key: int) -> Any:
@@ -256,6 +277,8 @@ class VideoFile(Frames):
         with av.open(self.path) as container:
             stream = container.streams.video[0]
             stream.thread_type = "SLICE"  # frame threads would hold back many frames and their memory
+            # Otherwise FFmpeg hides damage by guessing, and a guess looks like a picture.
+            stream.codec_context.options = {"err_detect": "explode"}
             if self._stamps is None:
                 skip, number = key, key
                 for packet in container.demux(stream):
@@ -276,6 +299,15 @@ class VideoFile(Frames):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_decoder": None, "_cache": OrderedDict(), "_next": -1}
+
+
+def _seconds(text: str) -> float | None:
+    """Of "hours:minutes:seconds"; None for anything else."""
+    try:
+        hours, minutes, seconds = map(float, text.split(":"))
+    except ValueError:
+        return None
+    return 3600 * hours + 60 * minutes + seconds
 
 
 class UndistortedFrames(Frames):

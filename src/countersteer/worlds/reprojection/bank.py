@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from countersteer.errors import UserError
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.scenarios.cameras.log import CameraLog
 from countersteer.scenarios.depth import DepthMap
@@ -32,7 +33,7 @@ def frame_bank(
         size: Width and height [px] to store; None for the recording's own.
 
     Raises:
-        UserError: The log has no such camera, calibration, poses or frame.
+        UserError: The log has no such camera, calibration, poses or frame, or the depth another size.
     """
     import cv2
 
@@ -42,6 +43,14 @@ def frame_bank(
     pictures, depths = [], []
     for number in frames:
         picture, found = recorded.frames[number], depth(number)
+        sizes = {(taken_by.width, taken_by.height), (seen_by.width, seen_by.height)}
+        if found.inverse.shape[::-1] not in sizes:
+            raise UserError(
+                f"{recorded.frames.path}: depth of another size at frame {number}, {recorded.times[number]:.3f} s",
+                got=f"{found.inverse.shape[1]}x{found.inverse.shape[0]}",
+                expected=" or ".join(f"{width}x{height}" for width, height in sorted(sizes)),
+                fix="give the depth of every pixel of the picture",
+            )
         if seen_by is not taken_by:
             picture = cv2.resize(picture, (seen_by.width, seen_by.height), interpolation=cv2.INTER_AREA)
             found = found.resized(seen_by.width, seen_by.height)

@@ -41,10 +41,10 @@ class RecordedLogs(LogSource):
     """Recordings, where `Scenario.cameras` says they lie."""
 
     def open(self, scenarios: Sequence[Scenario]) -> list[CameraLog]:
-        """See `LogSource.open`."""
-        from countersteer.scenarios.cameras import read
+        """See `LogSource.open`; a log in which `check` finds something fatal is refused."""
+        from countersteer.scenarios.cameras import check, read
 
-        logs = []
+        logs, whole = [], {}
         for scenario in scenarios:
             if scenario.cameras is None:
                 raise UserError(
@@ -52,8 +52,13 @@ class RecordedLogs(LogSource):
                     expected="a drive with a camera log",
                     fix="take scenarios from `CameraDrive`, or films of a boxworld (`BoxworldFilms`)",
                 )
-            log = read(scenario.cameras.path).pinhole()
-            logs.append(log.cropped(scenario.cameras.start, scenario.cameras.start + scenario.duration))
+            path = scenario.cameras.path
+            if path not in whole:
+                whole[path] = read(path).pinhole()
+                check(whole[path]).require_usable()
+            logs.append(
+                whole[path].cropped(scenario.cameras.start, scenario.cameras.start + scenario.duration)
+            )
         return logs
 
 

@@ -348,19 +348,19 @@ def _recording(
             f"at most {OFF_THE_LOG:g} m",
             "give scenario and camera log one world frame; `CameraDrive` does",
         )
+    times = camera.times[covered]
     keep, last = [], -np.inf
     for number, where in enumerate(arc):
         if where > last + spec.spacing:
             keep.append(number)
             last = where
     if len(keep) < 2:
-        raise refuse(
-            "does not get anywhere",
-            f"{len(keep)} of {len(arc)} frames along the path, {spec.spacing:g} m apart",
-            "at least two frames that are apart",
-            "choose a part of the drive in which the car moves",
+        raise UserError(
+            f"{log.provenance.path}: the car stands from {times[0]:.3f} to {times[-1]:.3f} s",
+            got=f"{len(keep)} of {len(arc)} frames along the path, {spec.spacing:g} m apart",
+            expected="at least two frames that are apart",
+            fix="choose a part of the drive in which the car moves",
         )
-    times = camera.times[covered]
     speed = np.gradient(np.maximum.accumulate(arc), times)
     size = bank.size[scene, 0, 0]
     ticks = int(bank.ticks[scene])
