@@ -56,7 +56,7 @@ def a_drive(
         times=times, position=position, heading=heading, speed=speed, curvature=zero,
         acceleration=np.gradient(speed, 0.1), lateral=y.astype(float), heading_error=heading, arc=x.astype(float),
         command=whole, alive=~no, cause=whole, collision=no, off_road=no, red_light=no, wrong_way=no,
-        uncomfortable=no, collided_with=whole - 1, plan=np.zeros((TICKS, 2, 2)), actors=actors, frames=None,
+        uncomfortable=no, collided_with=whole - 1, plan=np.zeros((TICKS, 2, 2)), actors=actors,
         path=PATH, size=(4.0, 2.0), scenario=scene,
     )  # fmt: skip
     return dataclasses.replace(made, **changes)

@@ -147,7 +147,7 @@ def a_drive(
         collided_with=np.full(ticks, -1),
         plan=ahead,
         actors=actors,
-        frames=pictures,
+        views={} if pictures is None else {"front": pictures},
         path=path,
         size=size,
         scenario=scenario,
