@@ -6,6 +6,10 @@ RUNS holds a folder for each run, named RECIPE-SEED. Each policy drives lane kee
 MetaDrive's roads with its physics, and on the same roads in our world. Beside the counts on our own roads
 (`countersteer evaluate`) this tells what the roads change and what the physics. Nothing is retrained. Pictures are
 ours in all of them.
+
+    python benchmarks/in_metadrive.py runs --recipes self_play --seeds 0 --targets --json results/bridges/metadrive_targets.json
+
+is for drivers that read target points: they are given them, and drive our own roads as well.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from typing import Any
 
 from countersteer.evaluation.foreign import metadrive_lane_change, metadrive_lane_keeping, simulated_by
 from countersteer.evaluation.statistics import wilson_interval
-from countersteer.evaluation.suites import Suite, lane_keeping, run_suite
+from countersteer.evaluation.suites import Suite, lane_change, lane_keeping, run_suite, with_target_points
 from countersteer.policies.storage import load_policy
 
 
@@ -54,11 +58,13 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["clone", "perturb", "on_policy"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--traffic", type=float, default=0.0)
+    parser.add_argument("--targets", action="store_true", help="give target points, and drive our roads too")
     parser.add_argument("--json", type=Path, required=True)
     known = parser.parse_args()
     git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     head = {
-        "command": f"python benchmarks/in_metadrive.py {known.runs} --traffic {known.traffic:g}",
+        "command": f"python benchmarks/in_metadrive.py {known.runs} --traffic {known.traffic:g}"
+        + " --targets" * known.targets,
         "commit": git.stdout.strip(),
         "hardware": f"{os.cpu_count()} cores of {platform.processor() or 'an Intel Xeon at 2.50 GHz'}",
         "seeds": known.seeds,
@@ -68,6 +74,8 @@ def main() -> None:
     suites = [metadrive_lane_keeping(known.traffic), metadrive_lane_change(known.traffic)]
     if not known.traffic:
         suites += [simulated_by(lane_keeping().world, suite) for suite in suites]
+    if known.targets:
+        suites = [with_target_points(suite) for suite in (lane_keeping(), lane_change(), *suites)]
     drivers: list[tuple[str, int, Path | None]] = [("expert", 0, None)]
     drivers += [
         (recipe, seed, known.runs / f"{recipe}-{seed}") for seed in known.seeds for recipe in known.recipes

@@ -56,7 +56,7 @@ def a_drive(
         times=times, position=position, heading=heading, speed=speed, curvature=zero,
         acceleration=np.gradient(speed, 0.1), lateral=y.astype(float), heading_error=heading, arc=x.astype(float),
         command=whole, alive=~no, cause=whole, collision=no, off_road=no, red_light=no, wrong_way=no,
-        uncomfortable=no, collided_with=whole - 1, plan=np.zeros((TICKS, 2, 2)), actors=actors, frames=None,
+        uncomfortable=no, collided_with=whole - 1, plan=np.zeros((TICKS, 2, 2)), actors=actors,
         path=PATH, size=(4.0, 2.0), scenario=scene,
     )  # fmt: skip
     return dataclasses.replace(made, **changes)
@@ -155,7 +155,10 @@ def test_a_lane_that_was_asked_for_and_never_reached_is_a_wrong_lane():
 
 def test_keeping_a_neighbouring_lane_is_a_wrong_lane_and_a_road_that_leads_elsewhere_is_off_route():
     moved = np.clip(2.0 * (T - 1.0), 0.0, 4.0)  # in the left lane from 3 s on
-    assert cause(a_drive(AHEAD, moved)).kind is FailureKind.WRONG_LANE
+    found = cause(a_drive(AHEAD, moved))
+    assert found.kind is FailureKind.WRONG_LANE
+    # Its axle is 1.8 m aside at 1.9 s, and its middle, ahead of that in a car that is turned by 0.2 rad, 2 m: on the line.
+    assert found.tick == 19
     # From x = 40 along the exit, 45 degrees to the right at the same speed.
     along = np.maximum(T - 3.0, 0.0) * 10.0
     x, y = np.where(T < 3, 10 * T + 10, 40 + along / np.sqrt(2)), -along / np.sqrt(2)

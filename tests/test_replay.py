@@ -13,21 +13,26 @@ import numpy as np
 import pytest
 
 from countersteer.errors import UserError
+from countersteer.evaluation.driving import drive
 from countersteer.evaluation.metrics import nuplan
 from countersteer.evaluation.metrics.from_record import drive_of_record
 from countersteer.evaluation.records import CaseResult, SuiteResult
 from countersteer.evaluation.replay import VERSION, is_replay, load_replay, save_replay
+from countersteer.geometry.cameras import Camera
+from countersteer.worlds.boxworld.spec import BoxWorldSpec
 from test_readers_fuzz import STRANGE, damaged, places, replaced
 from test_report import a_drive, a_verdict
 from test_scores_from_record import record, straight_road
 
 
 def a_result(ticks: int = 12) -> SuiteResult:
-    """Drives with and without pictures, labels and confidence, of two scenarios, one of them twice."""
+    """Drives with pictures of two cameras and without, labels and confidence, of two scenarios, one of them twice."""
     rng = np.random.default_rng(0)
     seen = a_drive(ticks=ticks, drift=0.5)
     assert seen.frames is not None
     seen.frames[:] = rng.integers(0, 256, seen.frames.shape, np.uint8)  # the hardest pictures to keep
+    left = rng.integers(0, 256, (ticks, 24, 40, 3), np.uint8)
+    seen = dataclasses.replace(seen, views=seen.views | {"left <2>": left})
     labelled = dataclasses.replace(
         a_drive(ticks=ticks, frames=None),
         scenario=seen.scenario,
@@ -57,6 +62,9 @@ def assert_same(one: Any, two: Any, where: str = "") -> None:
     elif dataclasses.is_dataclass(one):
         for field in dataclasses.fields(one):
             assert_same(getattr(one, field.name), getattr(two, field.name), f"{where}.{field.name}")
+    elif isinstance(one, dict):
+        assert_same(tuple(one), tuple(two), f"{where} keys")
+        assert_same(tuple(one.values()), tuple(two.values()), where)
     elif isinstance(one, tuple):
         assert len(one) == len(two), where
         for k, (first, second) in enumerate(zip(one, two, strict=True)):
@@ -80,15 +88,49 @@ def test_a_replay_comes_back_to_the_bit_pictures_included(saved: Path):
     assert scenarios == {"0", "1"}, "a scenario of two drives is stored once"
 
 
+def test_a_replay_of_version_1_has_the_first_camera(saved: Path, tmp_path: Path):
+    """It kept that one alone, as frames.mkv, and did not say its name."""
+    old = tmp_path / "old.replay"
+    with zipfile.ZipFile(saved) as new, zipfile.ZipFile(old, "w") as archive:
+        header = json.loads(new.read("replay.json"))
+        header["version"] = 1
+        for case in header["cases"]:
+            cameras = case.pop("cameras")
+            case["camera"] = cameras[0]["shape"] if cameras else None
+        sums = header["sha256"]
+        sums["drives/0/frames.mkv"] = sums.pop("drives/0/camera_0.mkv")
+        del sums["drives/0/camera_1.mkv"]
+        archive.writestr("replay.json", json.dumps(header))
+        for name in sums:
+            archive.writestr(name, new.read(name.replace("frames.mkv", "camera_0.mkv")))
+    kept, result = load_replay(old), a_result()
+    first = dataclasses.replace(result.records[0], views={"front": result.records[0].views["front"]})
+    assert_same(kept, dataclasses.replace(result, records=(first, *result.records[1:])))
+
+
+def test_every_camera_of_a_drive_is_kept():
+    """Each as the policy saw it, in the order of the rig."""
+    left = Camera(name="left", width=40, height=24, yaw=1.5)
+    spec = BoxWorldSpec(cameras=(Camera(), left), duration=0.3)
+    (driven,) = drive(spec, [straight_road()], lambda starts: starts, None, seed=0)
+    assert {name: frames.shape for name, frames in driven.views.items()} == {
+        "front": (3, 48, 128, 3),
+        "left": (3, 24, 40, 3),
+    }
+    assert driven.frames is driven.views["front"]
+    (without,) = drive(spec, [straight_road()], lambda starts: starts, None, seed=0, frames=False)
+    assert without.views == {}
+
+
 def test_the_same_drives_give_the_same_file(saved: Path, tmp_path: Path):
     assert save_replay(load_replay(saved), tmp_path / "again").read_bytes() == saved.read_bytes()
 
 
 def test_without_pictures_everything_else_is_there(saved: Path):
     without = load_replay(saved, frames=False)
-    assert all(one.frames is None for one in without.records)
+    assert all(one.frames is None and one.views == {} for one in without.records)
     kept = a_result()
-    bare = tuple(dataclasses.replace(one, frames=None) for one in kept.records)
+    bare = tuple(dataclasses.replace(one, views={}) for one in kept.records)
     assert_same(without, dataclasses.replace(kept, records=bare))
 
 

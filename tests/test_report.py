@@ -147,7 +147,7 @@ def a_drive(
         collided_with=np.full(ticks, -1),
         plan=ahead,
         actors=actors,
-        frames=pictures,
+        views={} if pictures is None else {"front": pictures},
         path=path,
         size=size,
         scenario=scenario,
@@ -275,6 +275,19 @@ def test_film_draws_the_car_where_the_map_is_drawn():
     bright = np.flatnonzero(row.min(-1) > 140)  # white lines
     # The right border is 1.8 m = 14.4 pixels to the right of the car, which is at column 206.
     assert np.abs(bright - (206 + 14.4)).min() < 2.5
+
+
+def test_failures_are_shown_by_cause_four_of_a_kind(tmp_path):
+    records = tuple(a_drive(drift=1.0 + 0.1 * k, ticks=30, frames=None) for k in range(6))
+    cases = tuple(a_verdict(f"case {k}", record) for k, record in enumerate(records))
+    result = SuiteResult("lanes", "clone", "v1", cases, records)
+    page = write_report(
+        tmp_path / "a.html", title="x", rows=[CompareRow.of(result)], results=[result], runs=[], films=[]
+    ).read_text(encoding="utf-8")
+    assert re.findall(r'<h4><span class="badge fail">(.*?)</span> <span class="soft">(.*?)</span>', page) == [
+        ("drift", "and 2 more")
+    ]
+    assert re.findall(r'alt="clone in (case \d)', page) == ["case 0", "case 1", "case 2", "case 3"]
 
 
 def test_film_is_written_to_the_path_and_refuses_other_names(tmp_path):

@@ -76,7 +76,6 @@ def record(
         collided_with=whole - 1,
         plan=position[:, None] + (10.0 * PLAN_TIMES)[:, None] * course,
         actors=actors,
-        frames=None,
         path=scenario.route,
         size=(4.5, 2.0),
         scenario=scenario,

@@ -12,7 +12,13 @@ from countersteer import cli
 from countersteer.errors import UserError
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.evaluation.replay import load_replay, save_replay
-from countersteer.evaluation.results import compare_scores, read_result, write_result, write_scores
+from countersteer.evaluation.results import (
+    compare_scores,
+    kept_evaluations,
+    read_result,
+    write_result,
+    write_scores,
+)
 from countersteer.evaluation.scoring import (
     BENCHMARKS,
     DriveScore,
@@ -21,7 +27,8 @@ from countersteer.evaluation.scoring import (
     score_suite,
 )
 from countersteer.evaluation.statistics import wilson_interval
-from countersteer.scenarios.scenario import RoadMap
+from countersteer.scenarios.procedural import RoadKind, procedural_road
+from countersteer.scenarios.scenario import ActorKind, RoadMap
 from countersteer.worlds.interface import Cause
 from test_scores_from_record import record, straight_road
 
@@ -118,9 +125,13 @@ def test_actors_of_findings_are_slots_of_the_record():
 def test_a_score_comes_back_from_its_file_and_from_a_replay_to_the_bit(tmp_path, clean):
     again = [SuiteScore.from_json(json.loads(json.dumps(score.to_json()))) for score in clean]
     assert repr(again) == repr(list(clean))
-    kept = save_replay(result(at_log_speed()), tmp_path / "a.replay")
-    rescored = score_suite(load_replay(kept, frames=False), BENCHMARKS)
-    assert repr(rescored) == repr(clean)
+    driven = result(at_log_speed(), crash(FREE, 13))
+    kept = save_replay(driven, tmp_path / "a.replay")
+    once, twice = (score_suite(load_replay(kept, frames=False), BENCHMARKS) for _ in range(2))
+    assert repr(once) == repr(twice) == repr(score_suite(driven, BENCHMARKS))
+    assert any(
+        f.part == "no_collision" for s in once if s.benchmark == "nuplan" for f in s.drives[1].findings
+    )
     with pytest.raises(UserError, match="right fields"):
         SuiteScore.from_json({"benchmark": "nuplan"})
 
@@ -163,21 +174,58 @@ def test_stored_scores_are_compared_unless_the_protocols_differ(tmp_path):
         write_scores(tmp_path / name, one, [drives(value, value / 2)])
         _, extra = read_result(tmp_path / name / "evaluation" / "keeping.json")
         assert extra["seed"] == 1, "what stood there stays"
-    rows = compare_scores([tmp_path / "a", tmp_path / "b"])
+    rows = compare_scores(kept_evaluations([tmp_path / "a", tmp_path / "b"]))
     assert [(row.driver, row.score.value) for row in rows] == [
         ("clone", 0.375),
         ("on_policy", pytest.approx(0.675)),
     ]
     assert rows[1].against["clone"].mean == pytest.approx(0.3)
     assert rows[0].to_json()["protocol"] == "p1"
-    with pytest.raises(UserError, match="another protocol"):
-        compare_scores([tmp_path / "a", tmp_path / "c"])
+    with pytest.raises(UserError, match="different protocols"):
+        kept_evaluations([tmp_path / "a", tmp_path / "c"])
+    with pytest.raises(UserError, match="has not been evaluated"):
+        kept_evaluations([tmp_path / "a", tmp_path / "nowhere"])
+
+
+def test_kept_replays_are_compared_case_by_case(tmp_path, capsys):
+    """Two folders of replays of the same three cases; one driver fails one of them and has a car on its way in it."""
+
+    def kept(name: str, driver: str, failed: int | None, protocol: str = "keeping v1 01") -> str:
+        roads = [procedural_road(k, RoadKind.STRAIGHT, lanes=2, length=400.0) for k in range(3)]
+        driven = result(*(record(road, ticks=45) for road in roads), driver=driver)
+        records = tuple(crash(one, 13) if k == failed else one for k, one in enumerate(driven.records))
+        cases = tuple(dataclasses.replace(c, passed=k != failed) for k, c in enumerate(driven.cases))
+        one = dataclasses.replace(driven, records=records, cases=cases, protocol=protocol)
+        return str(save_replay(one, tmp_path / name / "keeping.replay").parent)
+
+    clean, crashes = kept("a", "careful", None), kept("b", "bold", 1)
+    table = tmp_path / "compare.json"
+    line = ["compare", crashes, f"{clean}/keeping.replay", "--scores", "nuplan", "--json", str(table)]
+    assert cli.main(line) == 0
+    bold, careful = json.loads(table.read_text())
+    assert (bold["recipe"], bold["passed"], careful["passed"]) == ("bold", 2, 3)
+    # One of three cases: between none and all of three draws.
+    mean, low, high = careful["against"]["bold"]
+    assert (mean, low, high) == (pytest.approx(1 / 3), 0.0, pytest.approx(1.0))
+    paired = careful["scores"][0]["against"]["bold"]
+    assert paired["scenarios"] == 3
+    assert paired["interval"][0] <= paired["mean"] <= paired["interval"][1]
+    # The car on the way costs nuPlan's whole score of one of three drives.
+    assert paired["mean"] == pytest.approx(careful["scores"][0]["value"] / 3, abs=0.02)
+    assert "careful - bold on keeping: +33%" in capsys.readouterr().out
+    other = kept("c", "bold", None, protocol="keeping v1 02")
+    assert cli.main(["compare", clean, other]) == 2
+    answer = capsys.readouterr().err
+    assert all(word in answer for word in ("different protocols", "v1 01", "v1 02", "evaluate both again")), (
+        answer
+    )
 
 
 def crash(driven: DriveRecord, tick: int) -> DriveRecord:
     """The drive with a car standing where it will be at a tick."""
     actors = driven.actors.copy()
-    actors[:, 1, :2] = driven.position[tick]
+    place = [*driven.position[tick], driven.heading[tick]]
+    actors[:, 1] = [*place, 4.5, 2.0, 1.5, int(ActorKind.VEHICLE)]
     return dataclasses.replace(driven, actors=actors)
 
 
@@ -194,6 +242,7 @@ def test_a_collision_never_raises_a_score():
             assert score.value is not None
             assert without is not None
             assert score.value <= without, (score.benchmark, tick)
+            assert score.value < score.best, (score.benchmark, tick)
 
 
 def test_the_command_line_scores_a_replay_and_refuses_what_it_cannot(tmp_path, capsys):

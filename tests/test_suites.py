@@ -103,7 +103,8 @@ def changed(value: Any) -> Iterator[tuple[str, Any]]:
     elif value is None:
         yield "", 1.0
     else:
-        yield "", value + 1
+        number: Any = value
+        yield "", number + 1
 
 
 def test_a_suite_that_differs_in_anything_has_another_protocol():

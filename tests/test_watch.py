@@ -30,6 +30,8 @@ def a_result() -> SuiteResult:
     seen = a_drive(ticks=30, drift=1.0, command_at=5)
     assert seen.frames is not None
     seen.frames[:] += np.arange(30, dtype=np.uint8)[:, None, None, None]  # a little brighter at every tick
+    behind = np.full((30, 36, 48, 3), [200, 40, 40], np.uint8)
+    seen = dataclasses.replace(seen, views=seen.views | {"rear <b>": behind})
     seen = dataclasses.replace(
         seen, label=seen.plan + 0.5, labelled=np.arange(30) > 10, confidence=np.linspace(1, 0.8, 30)
     )
@@ -78,6 +80,10 @@ def test_events_are_in_order_and_lead_to_the_tick_they_happened_in():
 
 def test_numbers_of_the_page_are_those_of_the_record(page: Path):
     case, record = content(page)["cases"][1], a_result().records[1]
+    assert [(c["name"], c["width"], c["height"]) for c in case["cameras"]] == [
+        ("front", 128, 64),
+        ("rear <b>", 48, 36),
+    ]
     origin = np.round(record.position[0])
     assert np.allclose(np.array([case["x"], case["y"]]).T, record.position - origin, atol=0.006)
     plan = np.array(case["plan"], float).reshape(record.plan.shape)
@@ -136,7 +142,13 @@ setTimeout(() => {
   press("n"); steps.next = state();
   press("ArrowRight"); steps.right = state();
   press("ArrowRight", {shiftKey: true}); steps.second = state();
+  press("Home");
+  steps.cameras = [...document.querySelectorAll("#cameras button")].map(button => button.textContent);
+  press("c"); steps.rear = state();
+  document.querySelector("#cameras button").click(); steps.front = state();
+  steps.marked_camera = document.querySelectorAll("#cameras .now").length;
   press("["); steps.other = state();
+  steps.no_cameras = document.getElementById("cameras").hidden;
   document.getElementById("seek").value = 7;
   document.getElementById("seek").dispatchEvent(new Event("input"));
   steps.sought = state();
@@ -187,6 +199,10 @@ def test_in_a_browser_jumping_to_an_event_shows_that_moment(page: Path, tmp_path
     assert steps["next"]["tick"] == 5, "the first event is the command"
     assert steps["right"]["tick"] == 6
     assert steps["second"]["tick"] == 16
+    assert steps["cameras"] == ["front", "rear <b>"]
+    assert steps["rear"]["camera"] != steps["home"]["camera"] == steps["front"]["camera"]
+    assert steps["marked_camera"] == 1
+    assert steps["no_cameras"], "a drive without pictures has none to choose from"
     assert (steps["other"]["name"], steps["other"]["tick"]) == ("clean", 0)
     assert steps["sought"]["tick"] == 7
 

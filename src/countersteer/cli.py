@@ -162,8 +162,13 @@ def _parser() -> argparse.ArgumentParser:
         help="one page for a browser, or a recording for the Rerun viewer (extra 'view')",
     )
 
-    compare = command("compare", _compare, "Compare evaluated runs, paired on the case.")
-    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    compare = command("compare", _compare, "Compare evaluated runs, or replays, paired on the case.")
+    compare.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run folder, replay, or folder of replays"
+    )
+    compare.add_argument(
+        "--scores", nargs="*", metavar="SCORE", help="score the replays too, as in evaluate (default: none)"
+    )
     compare.add_argument("--json", type=Path)
 
     report = command(
@@ -572,16 +577,23 @@ def _watch(known: argparse.Namespace) -> int:
 
 def _compare(known: argparse.Namespace) -> int:
     from countersteer import console
-    from countersteer.evaluation.results import compare_scores
+    from countersteer.evaluation.results import compare_scores, kept_evaluations
     from countersteer.recipes.main_job import compare_runs
 
-    rows, tests = compare_runs(known.runs, _modules(known.recipe))
-    console.print_rows(rows, tests)
-    scores = compare_scores(known.runs)
+    kept = kept_evaluations(known.runs, _benchmarks(known.scores))
+    found = compare_runs(kept, _modules(known.recipe))
+    console.print_rows(found.rows, found.tests)
+    console.print_differences(found.differences)
+    scores = compare_scores(kept)
     console.print_compared(scores)
-    content = [row.to_json() for row in rows]
-    for row in content if scores else ():
-        row["scores"] = [s.to_json() for s in scores if (s.driver, s.suite) == (row["recipe"], row["suite"])]
+    content = [row.to_json() for row in found.rows]
+    for row in content:
+        name, suite = row["recipe"], row["suite"]
+        against = {b: values for (a, b, on), values in found.differences.items() if (a, on) == (name, suite)}
+        if against:
+            row["against"] = against
+        if scores:
+            row["scores"] = [s.to_json() for s in scores if (s.driver, s.suite) == (name, suite)]
     _write_json(known.json, content)
     return 0
 

@@ -22,6 +22,7 @@ __all__ = [
     "TrainingConsole",
     "print_cases",
     "print_compared",
+    "print_differences",
     "print_failures",
     "print_rows",
     "print_scenarios",
@@ -196,8 +197,9 @@ def print_compared(scores: Sequence[ComparedScore]) -> None:
     for one in scores:
         for other, paired in one.against.items():
             if paired.mean is not None:
+                interval = "" if paired.interval is None else "[{:+.3f}, {:+.3f}] ".format(*paired.interval)
                 say(
-                    f"{one.score.benchmark} on {one.suite}: {one.driver} - {other} = {paired.mean:+.3f} over "
+                    f"{one.score.benchmark} on {one.suite}: {one.driver} - {other} = {paired.mean:+.3f} {interval}over "
                     f"{paired.scenarios} scenarios, p = {paired.p:.2g} (two-sided, paired on the case)"
                 )
 
@@ -220,6 +222,14 @@ def print_rows(rows: Sequence[CompareRow], tests: dict[str, float]) -> None:
     _console.print(table)
     for name, p in tests.items():
         say(f"p({name}) = {p:.2g}, permutation test paired on the case")
+
+
+def print_differences(differences: dict[tuple[str, str, str], tuple[float, float, float]]) -> None:
+    """By how much drivers differ in what they pass, by driver, other driver and suite."""
+    for (a, b, suite), (mean, low, high) in differences.items():
+        say(
+            f"{a} - {b} on {suite}: {mean:+.0%} of the cases, 95 % interval {low:+.0%} to {high:+.0%}, paired on the case"
+        )
 
 
 def print_speed(rows: Sequence[SpeedRow]) -> None:

@@ -65,8 +65,8 @@ def drive(
         place: Changes the starts (offsets, commands).
         policy: Who drives; None for the expert.
         seed: Of vehicles and looks.
-        frames: Whether to keep what is only looked at: what the first camera saw, if there is one, and what the
-            expert would have planned.
+        frames: Whether to keep what is only looked at: what the cameras saw, if there are any, and what the expert
+            would have planned.
         on_tick: Told tick and number of ticks.
     """
     if policy is not None:
@@ -79,6 +79,7 @@ def drive(
     driving.begin(torch.ones(len(rows), dtype=torch.bool), starts)
     ticks = round(spec.duration / spec.dt)
     columns: dict[str, list[np.ndarray]] = {}
+    seen: dict[str, list[np.ndarray]] = {}
 
     def keep(**values: Tensor | np.ndarray) -> None:
         for name, value in values.items():
@@ -120,12 +121,16 @@ def drive(
         keep(collided_with=turn.events.collided_with[:, 0])
         if frames and turn.label is not None:
             keep(label=in_world(turn.label.plan), labelled=turn.label.valid[:, 0])
-        if frames and spec.cameras:
-            keep(frames=turn.observation.sensors[spec.cameras[0].name].data[:, 0])
+        if frames:
+            for camera in spec.cameras:
+                seen.setdefault(camera.name, []).append(
+                    turn.observation.sensors[camera.name].data[:, 0].numpy()
+                )
         if on_tick is not None:
             on_tick(tick + 1, ticks)
 
     stacked = {name: np.stack(values, 1) for name, values in columns.items()}
+    views = {name: np.stack(values, 1) for name, values in seen.items()}
     path = world.bank.path[:, 0, :, :2].double().numpy()
     length = (world.bank.path_length[:, 0].numpy()).astype(int) + 1
     offset = stacked.pop("offset")
@@ -138,7 +143,7 @@ def drive(
         aside = offset[k, -1] * np.stack([-np.sin(course), np.cos(course)], -1)
         fields = {name: values[k] for name, values in stacked.items()}
         fields["arc"] = fields["arc"] - fields["arc"][0]
-        for name in ("frames", "label", "labelled"):
+        for name in ("label", "labelled"):
             fields.setdefault(name, None)  # type: ignore[arg-type]
         records.append(
             DriveRecord(
@@ -147,6 +152,7 @@ def drive(
                 size=(float(size[k, 0]), float(size[k, 1])),
                 scenario=scenario,
                 plan_times=times_ahead,
+                views={name: pictures[k] for name, pictures in views.items()},
                 **fields,  # type: ignore[arg-type]
             )
         )

@@ -30,7 +30,7 @@ from countersteer.evaluation.metrics.contacts import AHEAD, ContactKind, at_faul
 from countersteer.evaluation.metrics.drive import Drive
 from countersteer.evaluation.metrics.from_record import drive_of_record
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
-from countersteer.geometry import polylines
+from countersteer.geometry import polygons, polylines
 from countersteer.geometry.poses import wrap_angle
 from countersteer.worlds.interface import Cause, Command
 
@@ -246,7 +246,12 @@ def _lane_taken(drive: Drive, record: DriveRecord, failure: Failure, failed: int
     # More than two lanes away the path is not beside this lane, wherever both lead.
     near = apart <= _PARALLEL and abs(aside[0]) <= 5 * half
     kind = FailureKind.WRONG_LANE if near else FailureKind.OFF_ROUTE
-    return Failure(kind, failure.tick, note=f"keeps lane {lane.id}, {abs(aside[0]):.1f} m from its path")
+    # It shows where the car has come into that lane for good, not where it began to leave its own.
+    outside = np.flatnonzero(~polygons.contains(lane.area, drive.center[: at + 1]))
+    entered = int(outside[-1]) + 1 if len(outside) else 0
+    name = lane.id if lane.id.startswith("lane") else f"lane {lane.id}"
+    note = f"keeps {name}, in the end {abs(aside[0]):.1f} m from its path"
+    return Failure(kind, max(failure.tick, entered), note=note)
 
 
 def _slow(drive: Drive, last: int) -> Failure | None:

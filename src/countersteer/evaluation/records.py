@@ -35,7 +35,6 @@ class DriveRecord:
         plan: The driven plan in the world frame [m].
         actors: Boxes of every actor: x, y, heading, length, width, height, kind (`ActorKind`; -1 where
             absent). The car itself is actor 0.
-        frames: What the first camera saw, or None when it was not kept.
         path: The path to follow, as way points [m, world].
         size: Length and width of the car [m].
         scenario: Where.
@@ -43,6 +42,7 @@ class DriveRecord:
         label: What the expert would have planned, as `plan`, or None when it was not asked.
         labelled: Where the expert is defined; None without `label`.
         confidence: How far the world could be trusted at the car's pose, in [0, 1], or None where not known.
+        views: What each camera saw, by its name, the first one first; empty where that was not kept.
     """
 
     times: Float[ndarray, "time"]
@@ -65,7 +65,6 @@ class DriveRecord:
     collided_with: Int[ndarray, "time"]
     plan: Float[ndarray, "time point 2"]
     actors: Float[ndarray, "time actor 7"]
-    frames: UInt8[ndarray, "time height width 3"] | None
     path: Float[ndarray, "n 2"]
     size: tuple[float, float]
     scenario: Scenario
@@ -73,6 +72,12 @@ class DriveRecord:
     label: Float[ndarray, "time point 2"] | None = None
     labelled: Bool[ndarray, "time"] | None = None
     confidence: Float[ndarray, "time"] | None = None
+    views: dict[str, UInt8[ndarray, "time _ _ 3"]] = field(default_factory=dict)
+
+    @property
+    def frames(self) -> UInt8[ndarray, "time height width 3"] | None:
+        """What the first camera saw, or None when it was not kept."""
+        return next(iter(self.views.values()), None)
 
     @property
     def last(self) -> int:

@@ -1,7 +1,7 @@
 """A replay: the drives of an evaluation in one file, to be scored or watched again years later.
 
 `docs/formats.md` describes it: a zip archive of a header, scenarios in our own form (`scenarios.storage`),
-one Arrow table a drive, and the camera's pictures as lossless video (FFV1, RFC 9043). What is loaded is bit
+one Arrow table a drive, and each camera's pictures as lossless video (FFV1, RFC 9043). What is loaded is bit
 for bit what was saved, pictures included.
 """
 
@@ -29,7 +29,7 @@ from countersteer.scenarios.scenario import Scenario
 
 __all__ = ["VERSION", "is_replay", "load_replay", "save_replay"]
 
-VERSION = 1
+VERSION = 2
 """Version of the format that is written; `load_replay` reads this one and those before it."""
 
 _FORMAT = "countersteer-replay"
@@ -125,9 +125,9 @@ def _write(result: SuiteResult, folder: Path) -> dict[str, Any]:
             {n: v.reshape(len(v), -1) if v.ndim > 1 else v for n, v in columns.items() if v is not None},
         )
         storage.write_table(place / "path.arrow", {"x": record.path[:, 0], "y": record.path[:, 1]})
-        if record.frames is not None:
-            interval = float(np.median(np.diff(record.times))) if len(record.times) > 1 else 0.1
-            _write_video(place / "frames.mkv", record.frames, interval)
+        interval = float(np.median(np.diff(record.times))) if len(record.times) > 1 else 0.1
+        for number, frames in enumerate(record.views.values()):
+            _write_video(place / f"camera_{number}.mkv", frames, interval)
         cases.append(
             {
                 **dataclasses.asdict(case),
@@ -136,7 +136,9 @@ def _write(result: SuiteResult, folder: Path) -> dict[str, Any]:
                 "actors": record.actors.shape[1],
                 "plan_times_s": None if record.plan_times is None else record.plan_times.tolist(),
                 "size_m": list(record.size),
-                "camera": None if record.frames is None else list(record.frames.shape[:3]),
+                "cameras": [
+                    {"name": name, "shape": list(frames.shape[:3])} for name, frames in record.views.items()
+                ],
             }
         )
     files = sorted(file for file in folder.rglob("*") if file.is_file())
@@ -200,7 +202,7 @@ def load_replay(path: str | Path, *, frames: bool = True) -> SuiteResult:
 
     Args:
         path: The file.
-        frames: Whether to read the camera's pictures, which scores do not need.
+        frames: Whether to read the cameras' pictures, which scores do not need.
 
     Raises:
         UserError: The file is no replay, is damaged, or was written by a later version.
@@ -260,6 +262,15 @@ def _extract(archive: zipfile.ZipFile, sums: dict[str, str], folder: Path, frame
         (folder / name).write_bytes(content)
 
 
+def _videos(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Files and cameras of a case; version 1 kept the first camera only, without its name."""
+    if "camera" in entry:
+        return (
+            [] if entry["camera"] is None else [("frames.mkv", {"name": "front", "shape": entry["camera"]})]
+        )
+    return [(f"camera_{k}.mkv", camera) for k, camera in enumerate(entry["cameras"])]
+
+
 def _read(header: dict[str, Any], folder: Path, frames: bool) -> SuiteResult:
     scenarios: dict[int, Scenario] = {}
     cases, records = [], []
@@ -283,15 +294,17 @@ def _read(header: dict[str, Any], folder: Path, frames: bool) -> SuiteResult:
         if times is not None and len(times) != int(entry["points"]):
             raise ValueError(f"{len(times)} times of a plan of {entry['points']} points")
         length, width = entry["size_m"]
-        keep = frames and entry["camera"] is not None
+        views = {}
+        for video, camera in _videos(entry) if frames else ():
+            views[str(camera["name"])] = _read_video(place / video, camera["shape"])
         records.append(
             DriveRecord(
                 **series,
-                frames=_read_video(place / "frames.mkv", entry["camera"]) if keep else None,
                 path=np.stack([line["x"], line["y"]], -1),
                 size=(float(length), float(width)),
                 scenario=scenarios[number],
                 plan_times=None if times is None else np.array(times, float),
+                views=views,
             )
         )
         cases.append(CaseResult(**{f.name: entry[f.name] for f in dataclasses.fields(CaseResult)}))

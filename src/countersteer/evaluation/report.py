@@ -447,16 +447,16 @@ def _cases(results: Sequence[SuiteResult], films: Sequence[CaseFilm]) -> list[di
     return lines
 
 
-_THUMBNAILS = 12
-"""Failures of one driver on one suite that are shown; the rest are counted."""
+_THUMBNAILS = 4
+"""Failures of one driver by one cause on one suite that are shown; the rest are counted."""
 
 
 def _failures(results: Sequence[SuiteResult], drivers: list[str], suites: list[str]) -> list[dict]:
-    """For each suite the causes with their counts by driver, and pictures of the moment."""
+    """For each suite the causes with their counts by driver, and for each cause pictures of the moment."""
     groups = []
     for suite in suites:
         counts: dict[str, dict[FailureKind, int]] = {}
-        shown = []
+        shown: dict[FailureKind, list[dict]] = {}
         for driver in drivers:
             mine = [one for one in results if (one.driver, one.suite) == (driver, suite) and one.records]
             found = [
@@ -467,15 +467,17 @@ def _failures(results: Sequence[SuiteResult], drivers: list[str], suites: list[s
             ]
             if mine:
                 counts[driver] = count_failures(failure for _, _, failure in found)
-            for case, record, failure in found[:_THUMBNAILS]:
+            for case, record, failure in found:
+                pictures = shown.setdefault(failure.kind, [])
+                if sum(one["driver"] == driver for one in pictures) == _THUMBNAILS:
+                    continue
                 picture = still(record, failure.tick, case)
                 done, encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
                 assert done
-                shown.append(
+                pictures.append(
                     {
                         "driver": driver,
                         "case": case.case,
-                        "kind": failure.kind.value,
                         "note": failure.note,
                         "time": float(record.times[failure.tick]),
                         "data": base64.b64encode(encoded.tobytes()).decode("ascii"),
@@ -484,8 +486,15 @@ def _failures(results: Sequence[SuiteResult], drivers: list[str], suites: list[s
         kinds = [kind for kind in FailureKind if any(kind in count for count in counts.values())]
         if kinds:
             table = [(driver, [count.get(kind, 0) for kind in kinds]) for driver, count in counts.items()]
-            names = [kind.value for kind in kinds]
-            groups.append({"suite": suite, "kinds": names, "table": table, "shown": shown})
+            causes = [
+                {
+                    "kind": kind.value,
+                    "shown": shown[kind],
+                    "left_out": sum(count.get(kind, 0) for count in counts.values()) - len(shown[kind]),
+                }
+                for kind in kinds
+            ]
+            groups.append({"suite": suite, "table": table, "causes": causes})
     return groups
 
 

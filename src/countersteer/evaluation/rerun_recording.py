@@ -101,8 +101,8 @@ def write_recording(
                 recording.log("world/label", rr.LineStrips3D(shown, colors=_LABEL))
             for name in ("speed", "lateral", "acceleration", "curvature"):
                 recording.log(f"numbers/{name}", rr.Scalars(float(getattr(record, name)[tick])))
-            if record.frames is not None:
-                recording.log("camera", rr.Image(record.frames[tick]))
+            for name, frames in record.views.items():
+                recording.log(f"camera/{name}", rr.Image(frames[tick]))
         found = [(score.benchmark, score.drives[index]) for score in scores]
         for event in events_of(record, verdict, explain(record, verdict), found):
             recording.set_time("drive", duration=float(record.times[event["tick"]]))

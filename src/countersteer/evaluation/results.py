@@ -11,9 +11,24 @@ from typing import Any
 
 from countersteer.errors import UserError
 from countersteer.evaluation.records import CaseResult, SuiteResult
-from countersteer.evaluation.scoring import PairedDifference, SuiteScore, paired_difference
+from countersteer.evaluation.replay import is_replay, load_replay
+from countersteer.evaluation.scoring import (
+    Benchmark,
+    PairedDifference,
+    SuiteScore,
+    paired_difference,
+    score_suite,
+)
 
-__all__ = ["ComparedScore", "compare_scores", "read_result", "write_result", "write_scores"]
+__all__ = [
+    "ComparedScore",
+    "Kept",
+    "compare_scores",
+    "kept_evaluations",
+    "read_result",
+    "write_result",
+    "write_scores",
+]
 
 
 def write_result(path: Path, result: SuiteResult, **extra: object) -> None:
@@ -61,6 +76,65 @@ def write_scores(run: Path, result: SuiteResult, scores: Sequence[SuiteScore]) -
 
 
 @dataclass(frozen=True)
+class Kept:
+    """An evaluation that was kept.
+
+    Attributes:
+        place: The run folder, folder of replays or replay that it was found by.
+        result: Its verdicts; of a replay with the drives, without their pictures.
+        scores: Scores that lie beside it.
+    """
+
+    place: Path
+    result: SuiteResult
+    scores: tuple[SuiteScore, ...] = ()
+
+
+def kept_evaluations(places: Sequence[Path], benchmarks: Sequence[Benchmark] = ()) -> list[Kept]:
+    """Every evaluation that lies at these places, to be compared with each other.
+
+    Args:
+        places: Run folders (their `evaluation/`), replays, or folders of replays.
+        benchmarks: What to score replays by; scores of runs are those that were kept with them.
+
+    Raises:
+        UserError: A place has no evaluation, or two are of different protocols.
+    """
+    found: list[Kept] = []
+    for place in places:
+        here = len(found)
+        if (place / "evaluation").is_dir():
+            for path in sorted((place / "evaluation").glob("*.json")):
+                if path.stem == "open_loop":
+                    continue
+                result, extra = read_result(path)
+                stored: Any = extra.get("scores", [])
+                found.append(Kept(place, result, tuple(SuiteScore.from_json(one) for one in stored)))
+        for path in sorted(place.rglob("*.replay")) if place.is_dir() and here == len(found) else [place]:
+            if is_replay(path):
+                result = load_replay(path, frames=False)
+                found.append(Kept(place, result, score_suite(result, benchmarks) if benchmarks else ()))
+        if here == len(found):
+            raise UserError(
+                f"{place} has not been evaluated",
+                got="no results" if place.exists() else "nothing there",
+                expected="results in its folder evaluation/, a replay, or a folder of replays",
+                fix=f"countersteer evaluate {place} --suite lane_keeping",
+            )
+    firsts: dict[str, Kept] = {}
+    for one in found:
+        first = firsts.setdefault(one.result.suite, one)
+        if first.result.protocol != one.result.protocol:
+            raise UserError(
+                f"{first.place} and {one.place} were evaluated under different protocols",
+                got=f"{first.result.protocol} and {one.result.protocol}",
+                expected="the same version of the suite, with equal cases, world and seeds",
+                fix="evaluate both again with this version; in results from before it fewer settings counted",
+            )
+    return found
+
+
+@dataclass(frozen=True)
 class ComparedScore:
     """One benchmark's score of one driver on one suite, over its seeds, beside the drivers named before it.
 
@@ -83,30 +157,18 @@ class ComparedScore:
         return values | {"protocol": self.protocol, "against": against}
 
 
-def compare_scores(runs: Sequence[Path]) -> list[ComparedScore]:
-    """Scores that were kept with the evaluations of runs; runs of one driver count as its seeds.
+def compare_scores(kept: Sequence[Kept]) -> list[ComparedScore]:
+    """The scores of evaluations; several of one driver on one suite count as its seeds.
 
     Raises:
-        UserError: Two were evaluated under different protocols, or by different definitions of a score.
+        UserError: Two are by different definitions of a score.
     """
     found: dict[tuple[str, str], dict[str, list[SuiteScore]]] = {}
-    protocols: dict[str, str] = {}
-    for run in runs:
-        for path in sorted((run / "evaluation").glob("*.json")):
-            if path.stem == "open_loop":
-                continue
-            result, extra = read_result(path)
-            if protocols.setdefault(result.suite, result.protocol) != result.protocol:
-                raise UserError(
-                    f"{path} was evaluated under another protocol",
-                    got=result.protocol,
-                    expected=protocols[result.suite],
-                    fix="evaluate it again with this version",
-                )
-            for values in extra.get("scores", []):  # type: ignore[attr-defined]
-                score = SuiteScore.from_json(values)
-                drivers = found.setdefault((result.suite, score.benchmark), {})
-                drivers.setdefault(result.driver, []).append(score)
+    protocols = {one.result.suite: one.result.protocol for one in kept}
+    for one in kept:
+        for score in one.scores:
+            drivers = found.setdefault((one.result.suite, score.benchmark), {})
+            drivers.setdefault(one.result.driver, []).append(score)
     rows = []
     for (suite, _), drivers in found.items():
         earlier: dict[str, list[SuiteScore]] = {}

@@ -245,12 +245,14 @@ class PairedDifference:
     Attributes:
         benchmark: The score.
         mean: Of the differences.
+        interval: Its 95 % interval, scenarios drawn anew; None below two of them.
         scenarios: How many.
         p: Of the two-sided sign-flip permutation test; None without a shared scenario.
     """
 
     benchmark: str
     mean: float | None
+    interval: tuple[float, float] | None
     scenarios: int
     p: float | None
 
@@ -286,9 +288,10 @@ def paired_difference(a: Sequence[SuiteScore], b: Sequence[SuiteScore]) -> Paire
     means = np.array([np.mean(differences[name]) for name in sorted(differences)], float)
     name = a[0].benchmark
     if not len(means):
-        return PairedDifference(name, None, 0, None)
+        return PairedDifference(name, None, None, 0, None)
     p = paired_permutation_test(means, np.zeros(len(means)), seed=0)
-    return PairedDifference(name, float(means.mean()), len(means), p)
+    interval = clustered_interval(means, np.arange(len(means))) if len(means) > 1 else None
+    return PairedDifference(name, float(means.mean()), interval, len(means), p)
 
 
 # --- what each benchmark asks for ----------------------------------------------------------------

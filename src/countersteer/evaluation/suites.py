@@ -24,7 +24,16 @@ from countersteer.traffic.idm import IDM
 from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.interface import Cause, Command, Starts
 
-__all__ = ["Case", "Suite", "lane_change", "lane_keeping", "recorded", "recorded_from", "run_suite"]
+__all__ = [
+    "Case",
+    "Suite",
+    "lane_change",
+    "lane_keeping",
+    "recorded",
+    "recorded_from",
+    "run_suite",
+    "with_target_points",
+]
 
 _TEST_SEEDS = 7_000_000_000_000_000  # training scenarios draw theirs below 2^48; no test road is among them
 _WORLD = BoxWorldSpec(
@@ -85,6 +94,12 @@ class Suite:
         """
         digest = fingerprint(self, of={Scenario: Scenario.fingerprint})
         return f"{self.name} v{self.version} {digest[:12]}"
+
+
+def with_target_points(suite: Suite) -> Suite:
+    """The suite for drivers that read points of the route ahead. They tell a car how far it is aside, so it is another suite."""
+    world = dataclasses.replace(suite.world, target_points=True)
+    return dataclasses.replace(suite, name=f"{suite.name}_with_targets", world=world)
 
 
 def run_suite(

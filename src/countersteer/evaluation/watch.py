@@ -205,7 +205,7 @@ def _case(
         "path": _round((_near(record.path, record.position) - origin).reshape(-1)),
         "map": _map(record, origin),
         "lights": _lights(record, origin),
-        "camera": None if record.frames is None else _sheet(record.frames),
+        "cameras": [{"name": name} | _sheet(frames) for name, frames in record.views.items()],
         "events": events_of(record, case, failure, named),
         "scores": [
             {

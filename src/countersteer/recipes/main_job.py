@@ -21,8 +21,13 @@ from countersteer.evaluation.driving import open_loop_error
 from countersteer.evaluation.film import film
 from countersteer.evaluation.records import SuiteResult
 from countersteer.evaluation.report import CaseFilm, RunInfo, write_report
-from countersteer.evaluation.results import read_result, write_result
-from countersteer.evaluation.statistics import CompareRow, paired_permutation_test, wilson_interval
+from countersteer.evaluation.results import Kept, read_result, write_result
+from countersteer.evaluation.statistics import (
+    CompareRow,
+    clustered_interval,
+    paired_permutation_test,
+    wilson_interval,
+)
 from countersteer.evaluation.suites import (
     Suite,
     lane_change,
@@ -39,6 +44,7 @@ from countersteer.training.side_by_side import Run, train_side_by_side
 from countersteer.worlds.boxworld.spec import BoxWorldSpec
 
 __all__ = [
+    "Comparison",
     "Job",
     "compare_runs",
     "demo",
@@ -46,6 +52,7 @@ __all__ = [
     "film_drive",
     "held_out_error",
     "main_job",
+    "pass_differences",
     "permutation_tests",
     "report_run",
     "shipped_policy",
@@ -212,41 +219,52 @@ def _rows(
     ]
 
 
-def compare_runs(
-    runs: Sequence[Path], modules: Sequence[ModuleType] = ()
-) -> tuple[list[CompareRow], dict[str, float]]:
-    """Rows and tests of runs that were evaluated; runs of one recipe count as its seeds.
+def pass_differences(
+    verdicts: dict[tuple[str, str], np.ndarray], pairs: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str, str], tuple[float, float, float]]:
+    """By (a, b, suite): how far the pass rate of a is above that of b, paired on the case, and the ends of its 95 % interval.
 
-    Raises:
-        UserError: A run was not evaluated, or two were evaluated under different protocols.
+    Seeds are averaged first; the interval comes from drawing cases anew.
     """
+    found = {}
+    for a, b in pairs:
+        for suite in sorted({suite for _, suite in verdicts}):
+            if (a, suite) in verdicts and (b, suite) in verdicts:
+                more = verdicts[a, suite].mean(0) - verdicts[b, suite].mean(0)
+                if len(more):
+                    interval = clustered_interval(more, np.arange(len(more)))
+                    found[a, b, suite] = (float(more.mean()), *interval)
+    return found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Evaluations beside each other.
+
+    Attributes:
+        rows: One a driver and suite.
+        tests: See `permutation_tests`; each driver against those named before it.
+        differences: See `pass_differences`, of the same pairs.
+    """
+
+    rows: tuple[CompareRow, ...]
+    tests: dict[str, float]
+    differences: dict[tuple[str, str, str], tuple[float, float, float]]
+
+
+def compare_runs(kept: Sequence[Kept], modules: Sequence[ModuleType] = ()) -> Comparison:
+    """Compare evaluations; several of one driver on one suite count as its seeds."""
     verdicts: dict[tuple[str, str], list[np.ndarray]] = {}
-    protocols: dict[str, tuple[str, Path]] = {}
     seconds: dict[str, list[float]] = {}
     errors: dict[str, list[float]] = {}
-    for run in runs:
-        files = sorted(file for file in (run / "evaluation").glob("*.json") if file.stem != "open_loop")
-        if not files:
-            raise UserError(
-                f"{run} has not been evaluated",
-                got="no results",
-                expected="results in its folder evaluation/",
-                fix=f"countersteer evaluate {run} --suite lane_keeping",
-            )
-        for file in files:
-            result, _ = read_result(file)
-            known = protocols.setdefault(result.suite, (result.protocol, run))
-            if known[0] != result.protocol:
-                raise UserError(
-                    f"{known[1]} and {run} were evaluated under different protocols",
-                    got=f"{known[0]} and {result.protocol}",
-                    expected="the same version of the suite, worlds and seeds",
-                    fix="evaluate both again with this version",
-                )
-            verdicts.setdefault((result.driver, result.suite), []).append(result.passes)
-        _, metadata = load_policy(run, tuple(modules))
+    for one in kept:
+        verdicts.setdefault((one.result.driver, one.result.suite), []).append(one.result.passes)
+    for place in dict.fromkeys(one.place for one in kept):
+        if not (place / "evaluation").is_dir():
+            continue  # a replay does not know how its driver was trained
+        _, metadata = load_policy(place, tuple(modules))
         seconds.setdefault(metadata["recipe"], []).append(metadata["seconds"])
-        stored = run / "evaluation" / "open_loop.json"
+        stored = place / "evaluation" / "open_loop.json"
         if stored.exists():
             errors.setdefault(metadata["recipe"], []).append(
                 json.loads(stored.read_text())["open_loop_error_m"]
@@ -254,8 +272,9 @@ def compare_runs(
     stacked = {key: np.stack(values) for key, values in verdicts.items()}
     drivers = list(dict.fromkeys(driver for driver, _ in stacked))
     pairs = [(a, b) for k, b in enumerate(drivers) for a in drivers[k + 1 :]]
-    stamps = {suite: protocol for suite, (protocol, _) in protocols.items()}
-    return _rows(stacked, errors, seconds, stamps), permutation_tests(stacked, pairs)
+    stamps = {one.result.suite: one.result.protocol for one in kept}
+    rows = _rows(stacked, errors, seconds, stamps)
+    return Comparison(tuple(rows), permutation_tests(stacked, pairs), pass_differences(stacked, pairs))
 
 
 def film_drive(policy: Path | None, out: Path, start: float, modules: Sequence[ModuleType] = ()) -> str:
