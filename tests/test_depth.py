@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import inverse, transform
-from countersteer.scenarios.cameras import read
+from countersteer.scenarios.cameras import CameraLog, PicturesInMemory, Poses, RecordedCamera, read
 from countersteer.scenarios.depth import (
     DepthSource,
     GroundPlane,
+    LearningSettings,
     Neighbour,
     StereoPair,
     SweepSettings,
     depth_of_frame,
     ground_depth,
     ground_of_log,
+    learn_depth,
     lidar_depth,
     network_depth,
     plane_sweep_depth,
@@ -31,6 +35,7 @@ from countersteer.scenarios.depth import (
 from countersteer.scenarios.depth.depth_map import close_holes
 from countersteer.scenarios.depth.stereo import fit_ground
 from countersteer.scenarios.depth.sweep_kernels import aggregate, aggregate_reference
+from countersteer.scenarios.scenario import Provenance
 
 CAMERA = Intrinsics(320, 160, 220.0, 220.0, 163.0, 70.0)
 HEIGHT = 1.6
@@ -179,6 +184,39 @@ def test_a_network_is_scaled_by_the_road_and_refused_where_it_is_none():
         network_depth(picture, lambda picture: true[:50], CAMERA, GROUND)
 
 
+def drive_down_the_street(count: int = 9) -> CameraLog:
+    """0.8 m a frame."""
+    mounting = transform(ego_from_camera(0.0, 0.0, 0.0), np.array([0.0, 0.0, HEIGHT]))
+    pictures = np.stack([street(np.array([0.0, 0.0, 0.8 * k]))[0] for k in range(count)])
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    poses[:, 0, 3] = 0.8 * np.arange(count)
+    times = 0.1 * np.arange(count)
+    camera = RecordedCamera("front", PicturesInMemory(pictures, "street"), times, CAMERA, mounting)
+    return CameraLog("street", (camera,), Poses(times, poses), Provenance("test", "street", "MIT", ""))
+
+
+def test_a_recording_teaches_a_network_its_depth():
+    """It finds the walls, which the road alone does not say, is surer where it is right, and is the same again."""
+    log, settings = drive_down_the_street(), LearningSettings(height=64, steps=60, channels=(12, 16, 24, 24))
+    true = street(np.array([0.0, 0.0, 0.8 * 4]))[1]
+    picture, ground = log.cameras[0].frames[4], ground_of_log(log, "front", 4)
+    state = torch.get_rng_state()
+    learned = learn_depth(log, "front", settings)
+    assert torch.equal(torch.get_rng_state(), state)
+    found = learned(picture, CAMERA, ground)
+    off, alone = errors(found.inverse, true), errors(ground_depth(CAMERA, ground).inverse, true)
+    walls = alone > 0.2
+    assert np.median(off[walls]) < 0.3 < np.median(alone[walls]), "poses the wrong way round leave 0.5"
+    sure = found.confidence[6:-6, 40:-6]
+    assert np.median(off[sure > np.median(sure)]) < np.median(off[sure <= np.median(sure)])
+    again = learn_depth(log, "front", dataclasses.replace(settings, steps=2))
+    twice = learn_depth(log, "front", dataclasses.replace(settings, steps=2))
+    assert np.array_equal(again(picture, CAMERA, ground).inverse, twice(picture, CAMERA, ground).inverse)
+    standing = dataclasses.replace(log, poses=Poses(log.cameras[0].times, np.tile(np.eye(4), (9, 1, 1))))
+    with pytest.raises(UserError, match="street: there is nothing to learn depth from"):
+        learn_depth(standing, "front", settings)
+
+
 def test_holes_take_the_far_side_unless_the_picture_says_otherwise():
     inverse_depth = np.array([[0.5, 0.0, 0.0, 0.1], [0.5, 0.0, 0.0, 0.1], [0.5, 0.0, 0.0, 0.0]], np.float32)
     known = np.array([[1, 0, 0, 1], [1, 0, 0, 1], [1, 0, 0, 1]], bool)
@@ -196,7 +234,8 @@ def test_holes_take_the_far_side_unless_the_picture_says_otherwise():
 
 def test_recorded_stereo_and_sweep_agree_with_each_other(shared_data: Path, record_property):
     log = read(shared_data / "kitti_odometry_06_stereo")
-    assert sources_of(log, "image_0") == (DepthSource.STEREO, DepthSource.SWEEP, DepthSource.GROUND)
+    offered = (DepthSource.STEREO, DepthSource.SWEEP, DepthSource.LEARNED, DepthSource.GROUND)
+    assert sources_of(log, "image_0") == offered
     assert stereo_partner(log, "image_1") is None, "nothing stands to the right of the right camera"
     both = [depth_of_frame(log, "image_0", 20, source) for source in (DepthSource.STEREO, DepthSource.SWEEP)]
     sure = (both[0].confidence > 0.9) & (both[0].inverse > 0.02) & (both[1].inverse > 0)

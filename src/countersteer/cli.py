@@ -41,7 +41,7 @@ _SCORES = (
     *("alpasim", "hugsim", "rad", "displacement"),
 )
 _STAGES = ("state", "render", "full")
-_DEPTHS = ("recorded", "stereo", "lidar", "sweep", "ground")
+_DEPTHS = ("recorded", "stereo", "lidar", "sweep", "learned", "ground")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -86,7 +86,8 @@ class Realism:
         history_correlation, history_valid_share: With a second source, the frame `ahead` earlier.
         around_correlation, around_valid_share: With the frame `ahead` beyond the target as second source,
             which a world that replays a recording has too. None where the recording is too short.
-        right_camera_correlation: Of the left picture warped to the right camera, with depth by plane sweep.
+        right_camera_correlation: Of the left picture warped to the right camera, with depth by plane sweep, or
+            learned where that is measured.
         right_camera_slope: Shift of corners of the road in that view over their shift in the recorded right picture, by
             least squares. None where there is no right camera.
         fills: What painting and further frames win back, over the pairs that have both of those frames.
@@ -201,7 +202,8 @@ def measure_realism(
         if show is not None:
             show("ahead", start, picture, target)
     assert seen_by is not None
-    right = _right_camera(log, camera, starts.tolist(), size, show)
+    alone = source if source is DepthSource.LEARNED else DepthSource.SWEEP
+    right = _right_camera(log, camera, starts.tolist(), alone, size, show)
 
     def middle(name: str) -> float:
         return float(np.median(rows[name]))
@@ -317,17 +319,22 @@ def _pearson(a: ndarray, b: ndarray, where: Bool[ndarray, "height width"]) -> fl
 
 
 def _right_camera(
-    log: CameraLog, camera: str, starts: list[int], size: tuple[int, int] | None, show: Show | None
+    log: CameraLog,
+    camera: str,
+    starts: list[int],
+    source: DepthSource,
+    size: tuple[int, int] | None,
+    show: Show | None,
 ) -> tuple[float, float] | None:
     """Correlation and slope of the left picture seen from the right camera, with depth that never saw that one."""
     partner = stereo_partner(log, camera)
-    if partner is None or DepthSource.SWEEP not in sources_of(log, camera):
+    if partner is None or source not in sources_of(log, camera):
         return None
     right = partner[0]
     correlations, shifts = [], []
     for start in starts:
         bank, seen_by = frame_bank(
-            log, camera, [start], lambda number: depth_of_frame(log, camera, number, DepthSource.SWEEP), size
+            log, camera, [start], lambda number: depth_of_frame(log, camera, number, source), size
         )
         assert right.intrinsics is not None
         through = right.intrinsics.resized(seen_by.width, seen_by.height)

@@ -1,4 +1,5 @@
-"""Dense depth of recorded frames: stereo, plane sweep, lidar, the ground alone, or a user's network.
+"""Dense depth of recorded frames: stereo, plane sweep, lidar, a network that the
+recording teaches, the ground alone, or a user's network.
 
 Every source answers with a `DepthMap`: inverse depth for every pixel and how far it can be trusted. Inverse
 depth, because it is affine on planes, zero at the sky, and as precise as the picture can tell.
@@ -6,6 +7,7 @@ depth, because it is affine on planes, zero at the sky, and as precise as the pi
 
 from countersteer.scenarios.depth.depth_map import DepthMap, sky
 from countersteer.scenarios.depth.ground import GroundPlane, ground_depth, ground_of_log
+from countersteer.scenarios.depth.learned import LearnedDepth, LearningSettings, learn_depth
 from countersteer.scenarios.depth.lidar import lidar_depth, project_points
 from countersteer.scenarios.depth.network import DepthNetwork, network_depth
 from countersteer.scenarios.depth.of_log import DepthSource, depth_of_frame, sources_of, stereo_partner
@@ -18,12 +20,15 @@ __all__ = [
     "DepthNetwork",
     "DepthSource",
     "GroundPlane",
+    "LearnedDepth",
+    "LearningSettings",
     "Neighbour",
     "StereoPair",
     "SweepSettings",
     "depth_of_frame",
     "ground_depth",
     "ground_of_log",
+    "learn_depth",
     "lidar_depth",
     "network_depth",
     "plane_sweep_depth",

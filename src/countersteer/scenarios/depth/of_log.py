@@ -9,9 +9,12 @@ import numpy as np
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.geometry.rigid import inverse
+from countersteer.scenarios.cameras.frames import Frames
 from countersteer.scenarios.cameras.log import CameraLog, RecordedCamera
+from countersteer.scenarios.cameras.poses import Poses
 from countersteer.scenarios.depth.depth_map import DepthMap
 from countersteer.scenarios.depth.ground import GroundPlane, ground_depth, ground_of_log
+from countersteer.scenarios.depth.learned import LearnedDepth, learn_depth
 from countersteer.scenarios.depth.lidar import lidar_depth
 from countersteer.scenarios.depth.stereo import StereoPair, stereo_depth
 from countersteer.scenarios.depth.sweep import Neighbour, plane_sweep_depth
@@ -26,6 +29,7 @@ class DepthSource(Enum):
     STEREO = "stereo"
     LIDAR = "lidar"
     SWEEP = "sweep"
+    LEARNED = "learned"
     GROUND = "ground"
 
 
@@ -62,7 +66,7 @@ def sources_of(log: CameraLog, camera: str) -> tuple[DepthSource, ...]:
     if log.lidar is not None and log.poses is not None and len(log.lidar.times):
         found.append(DepthSource.LIDAR)
     if log.poses is not None and len(log.camera(camera).times) > 1:
-        found.append(DepthSource.SWEEP)
+        found += [DepthSource.SWEEP, DepthSource.LEARNED]
     return (*found, DepthSource.GROUND)
 
 
@@ -76,7 +80,8 @@ def depth_of_frame(
         camera: Name of one, whose lens has no distortion (`CameraLog.pinhole`).
         frame: Number of the frame.
         source: Where depth comes from; None for the best there is.
-        reach: Frames before and after that a plane sweep may look at, at least 1.
+        reach: Frames before and after that a plane sweep may look at, at least 1. A network learns from the whole
+            recording, which takes minutes, once for a log.
 
     Raises:
         UserError: The camera has no calibration, or the log does not offer the source.
@@ -113,7 +118,21 @@ def depth_of_frame(
             for number, pose in zip(near, poses[1:], strict=True)
         ]
         return plane_sweep_depth(picture, neighbours, intrinsics, ground)
+    if source is DepthSource.LEARNED:
+        return _taught_by(log, camera)(picture, intrinsics, ground)
     return ground_depth(intrinsics, ground)
+
+
+_taught: list[tuple[Frames, Poses, LearnedDepth]] = []
+
+
+def _taught_by(log: CameraLog, camera: str) -> LearnedDepth:
+    """The network of a recording; the last one is kept, since frames are asked for one by one."""
+    frames, poses = log.camera(camera).frames, log.poses
+    assert poses is not None
+    if not _taught or _taught[0][0] is not frames or _taught[0][1] is not poses:
+        _taught[:] = [(frames, poses, learn_depth(log, camera))]
+    return _taught[0][2]
 
 
 def _by_lidar(
