@@ -59,11 +59,10 @@ class PopulationRow:
 
     def to_json(self) -> dict[str, object]:
         """Everything, flat."""
-        intervals = {
-            f"{name}_interval": list(getattr(self, f"{name}_interval"))
-            for name in ("goal", "failed", "score")
-        }
-        return {"name": self.name, "cars": self.cars, "failed": self.failed} | dict(self.shares) | intervals
+        flat: dict[str, object] = {"name": self.name, "cars": self.cars, "failed": self.failed, **self.shares}
+        for name in ("goal", "failed", "score"):
+            flat[f"{name}_interval"] = list(getattr(self, f"{name}_interval"))
+        return flat
 
 
 def write_population_report(
