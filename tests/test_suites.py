@@ -19,6 +19,7 @@ from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.scenario import MapFeature, MapKind, Scenario, Signals
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.jerk import JerkSpec
+from countersteer.worlds.boxworld.gap import Gap
 from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.bridges.metadrive.world import MetaDriveSpec
@@ -71,6 +72,7 @@ WORLD = BoxWorldSpec(
     jerk=JerkSpec(),
     start=StartSpec(goal=(40.0, 110.0)),
     vector=VectorSpec(),
+    gap=Gap(texture=0.0, light=0.0, blur=0.0, noise=0.0),
 )
 SUITE = Suite("name", 1, WORLD, (Case("case", a_scenario(), command=Command.LEFT),), rule)
 
