@@ -18,8 +18,14 @@ _NAMES = {
     "self_play": "self-play DAgger",
     "self_play_single": "single-agent DAgger",
     "self_play_clone": "behaviour cloning",
+    "blind": "blind",
 }
-_COLORS = {"self_play": "#2f7ed8", "self_play_single": "#8a63c9", "self_play_clone": "#c0504d"}
+_COLORS = {
+    "self_play": "#2f7ed8",
+    "self_play_single": "#8a63c9",
+    "self_play_clone": "#c0504d",
+    "blind": "#7f7f7f",
+}
 
 
 def main() -> None:
@@ -57,10 +63,13 @@ def main() -> None:
         right.barh(place, mean, color=_COLORS[recipe], height=0.55)
         right.plot(scores, [place + 0.14] * len(scores), "o", color="black", ms=4)
         right.text(1.5, place - 0.13, f"{name}: {mean:.0f}", va="center", color="white", weight="bold")
-    for name, words, where in (("teacher", "teacher", 0.66), ("straight", "straight on", 0.33)):
+    for name, words, where, side in (
+        ("teacher", "teacher ", 0.66, "right"),
+        ("straight", " straight on", 0.1, "left"),
+    ):
         score = 100 * next(row["score"] for row in students["rows"] if row["recipe"] == name)
         right.axvline(score, color="0.35", lw=1, ls="--")
-        right.text(score - 1, where, words, transform=right.get_xaxis_transform(), ha="right", color="0.35")
+        right.text(score, where, words, transform=right.get_xaxis_transform(), ha=side, color="0.35")
     right.set(
         title="Students on unseen roads (50,000 frames, dots: seeds)", xlabel="driving score", xlim=(0, 102)
     )
