@@ -190,7 +190,11 @@ def _parser() -> argparse.ArgumentParser:
     self_play.add_argument(
         "--scenes", type=Path, help="folder of recorded scenes, instead of generated roads"
     )
-    self_play.add_argument("--scene", default="intersection", help="part of the name of the one to film")
+    self_play.add_argument(
+        "--scene",
+        default="intersection",
+        help="part of the name of the one to film (default: an intersection, or the fullest)",
+    )
     self_play.add_argument("--gap", action="store_true", help="cameras do not show what is drawn")
     self_play.add_argument("--conditions", action="store_true", help="turn a few coefficients of teachers")
     self_play.add_argument("--seed", type=int, default=0)

@@ -13,7 +13,7 @@ from numpy import ndarray
 from countersteer.drivers.driving import Driving
 from countersteer.drivers.interface import Driver
 from countersteer.errors import UserError
-from countersteer.evaluation.canvas import FAINT, INK, PAGE, encode, write
+from countersteer.evaluation.canvas import FAINT, INK, PAGE, encode, shorten, write
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import Policy
 from countersteer.scenarios.drawing import SIGNAL_COLORS, BirdsEye
@@ -160,7 +160,7 @@ def _frame(
 
     above.draw_boxes(view, boxes[rows, :2], boxes[rows, 2], boxes[rows, 3:5], [color(k) for k in rows])
     image[:, :_ABOVE] = view
-    write(image, title, (732, 34), 17, INK, bold=True)
+    write(image, shorten(title, 17, _SIZE[0] - 732 - 12, bold=True), (732, 34), 17, INK, bold=True)
     for camera, name, (x, y, width, height) in cameras:
         rgb = world.images(camera).rgb
         assert rgb is not None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import torch
 
 from countersteer.drivers.choice import ChoiceDriver
@@ -77,7 +78,7 @@ def self_play_report(
         worlds: How many generated roads.
         scenes: Folder of recorded scenes to drive instead, each once; cars count that have at least 10 m of recorded way, stand on
             the road and overlap nobody at the start.
-        film_of: Part of the name of the scene that is filmed; the first scene if none is called so.
+        film_of: Part of the name of the scene that is filmed; if none is called so, the one with the most cars.
         gap: Whether cameras show what they would behind a `Gap`.
         conditions: Whether teachers are also asked for the ends of a few coefficients.
         seed: Of starts and drivers.
@@ -106,9 +107,11 @@ def self_play_report(
         starts = None if scenes is None else world.starts_at(numbers, 0 * numbers, numbers, jitter=False)
         found: Population = drive_population(world, driver, policy, seed=seed, starts=starts, **how)  # type: ignore[arg-type]
         rows.append(PopulationRow.of(name, found))
+        crowds[:] = np.bincount(found.scene, minlength=len(scenarios)).tolist()
         message(str(rows[-1]))
 
     rows: list[PopulationRow] = []
+    crowds: list[int] = []
     driven("straight on", base, Straight())
     driven("rules", base, ExpertDriver(), expert=RecoveryExpert())
     for run, policy, metadata in drivers:
@@ -126,8 +129,8 @@ def self_play_report(
 
     run, policy, metadata = drivers[0]
     spec, driver = _seat(base, policy)
-    scene = next((s for s in scenarios if film_of in s.id), scenarios[0])
-    title = f"{metadata['recipe']}: every car of {scene.id[:40]}"
+    scene = next((s for s in scenarios if film_of in s.id), scenarios[int(np.argmax(crowds))])
+    title = f"{metadata['recipe']}: every car of {scene.id}"
     film = film_population(spec, scene, driver, policy, title=title, path=out.with_suffix(".mp4"), seed=seed)
     write_population_report(
         out,
