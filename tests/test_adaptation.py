@@ -221,7 +221,12 @@ def test_each_part_of_the_loss_in_closed_form(student: str):
     assert isinstance(twin, Planner)
     recorded, drawn = policy.encode(batch.recorded), twin.encode(batch.twin)
     assert torch.equal(batch.recorded.motion.speed, batch.twin.motion.speed)
-    features = ((recorded - drawn) ** 2).mean(-1)[batch.valid].mean()
+    image = slice(0, SMALL.features)
+    assert torch.equal(recorded[..., SMALL.features :], drawn[..., SMALL.features :])
+    apart = ((recorded - drawn) ** 2)[batch.valid][:, image]
+    seen = apart.sum(0) > 0.0
+    spread = drawn[batch.valid][:, image][:, seen].var(0, correction=0).sum()
+    features = apart.sum(-1).mean() / spread
     a, b = policy.plan_sequence(recorded, batch.first), twin.plan_sequence(drawn, batch.first)
     plan = (a.hypotheses.location - b.hypotheses.location).abs().sum(-1).mean((-2, -1))
     for x, y in ((a.hypotheses.logit, b.hypotheses.logit), (a.logits, b.logits)):

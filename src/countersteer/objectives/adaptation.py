@@ -62,9 +62,10 @@ class Adaptation(Objective):
 
     With perception E' of the policy, perception E and planner P of the student, recording x and twin y::
 
-        L = w_f |E'(x) - E(y)|^2 / D  +  w_p (|P(E'(x)) - P(E(y))|_1 + KL(odds of P(E(y)), odds of P(E'(x))))
+        L = w_f |E'(x) - E(y)|^2 / var E(y)  +  w_p (|P(E'(x)) - P(E(y))|_1 + KL(odds of P(E(y)), odds of P(E'(x))))
 
-    D is the number of features; the L1 is over x and y [m], heading [rad] and speed [m/s] of all proposals, matched one by one, as a
+    The variance is that of the batch, summed over the features that differ at all (the car's own state is in both), so 1 is what a
+    perception would lose that always says the mean. The L1 is over x and y [m], heading [rad] and speed [m/s] of all proposals, matched one by one, as a
     mean over their times; the odds are those of the proposals and, where the policy chooses among actions, of those. The planner is
     the student's, so it does not learn, unless `planner` says so.
 
@@ -136,7 +137,11 @@ class Adaptation(Objective):
         def mean(each: Float[Tensor, "batch time"]) -> Tensor:
             return torch.where(batch.valid, each, 0.0).sum() / count
 
-        feature_loss = mean((features - wanted).square().mean(-1))
+        differ = (features - wanted).square()
+        counted = wanted[batch.valid]
+        around = (counted - counted.sum(0) / count).square().sum(0) / count
+        spread = around[differ.detach()[batch.valid].sum(0) > 0.0].sum()
+        feature_loss = mean(differ.sum(-1)) / spread.clamp(min=1e-6)
         apart = (answer.hypotheses.location - target.hypotheses.location).abs().sum(-1)
         plan_loss = mean(apart.mean((-2, -1)) + _divergence(target.hypotheses.logit, answer.hypotheses.logit))
         if answer.logits is not None and target.logits is not None:
