@@ -14,8 +14,10 @@ from countersteer.environments.rewards import Coefficients
 from countersteer.errors import UserError
 from countersteer.evaluation.population import Population
 from countersteer.evaluation.population_report import PopulationRow, write_population_report
-from countersteer.policies.storage import save_policy
-from countersteer.policies.teacher import TeacherSpec
+from countersteer.policies.planner import Planner
+from countersteer.policies.storage import load_policy, save_policy
+from countersteer.policies.teacher import Teacher, TeacherSpec
+from countersteer.recipes.main_job import shipped_policy
 from countersteer.recipes.self_play import self_play_teacher
 from countersteer.worlds.interface import Cause
 
@@ -71,6 +73,20 @@ def test_mistakes_are_answered_before_anything_is_driven(tmp_path: Path, capsys:
     assert main(["self-play", str(tmp_path / "nothing")]) == 2
     assert "no finished policy" in capsys.readouterr().err
     assert main(["self-play", "x", "--worlds", "0"]) == 2
+
+
+def test_the_shipped_teacher_and_student_are_small_and_from_generated_roads_alone():
+    size = 0
+    for recipe, kind in (("self_play", Planner), ("self_play_teacher", Teacher)):
+        path = shipped_policy(recipe)
+        policy, metadata = load_policy(path)
+        assert isinstance(policy, kind)
+        assert metadata["recipe"] == recipe
+        assert len(metadata["environment"]["commit"]) == 40
+        roads = {name.split("-")[0] for name in metadata["environment"]["scenarios"]}
+        assert roads <= {"gentle", "tight", "s_curve", "ramp", "intersection"}, roads
+        size += path.stat().st_size
+    assert size < 10e6
 
 
 @pytest.mark.slow

@@ -183,7 +183,11 @@ def _parser() -> argparse.ArgumentParser:
         "Drive every car of unseen worlds with copies of a run's policy; table, film, page.",
     )
     self_play.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="teachers and students; the first is filmed"
+        "runs",
+        nargs="*",
+        type=Path,
+        metavar="RUN",
+        help="teachers and students, the first is filmed (default: the shipped ones)",
     )
     self_play.add_argument("--out", type=Path, default=Path("self_play.html"))
     self_play.add_argument("--worlds", type=int, default=60, help="generated roads (default %(default)s)")
@@ -612,12 +616,13 @@ def _report(known: argparse.Namespace) -> int:
 
 
 def _self_play(known: argparse.Namespace) -> int:
+    from countersteer.recipes.main_job import shipped_policy
     from countersteer.recipes.self_play_job import self_play_report
 
     if known.worlds < 1:
         raise UserError("there is nothing to drive in", got=f"--worlds {known.worlds}", expected="at least 1")
     self_play_report(
-        known.runs,
+        known.runs or [shipped_policy("self_play"), shipped_policy("self_play_teacher")],
         known.out,
         worlds=known.worlds,
         scenes=known.scenes,

@@ -293,13 +293,13 @@ def film_drive(policy: Path | None, out: Path, start: float, modules: Sequence[M
     return "passed" if case.passed else case.reason
 
 
-def shipped_policy() -> Path:
-    """The trained policy that comes with the package."""
-    path = Path(str(files("countersteer.recipes") / "weights" / "on_policy.safetensors"))
+def shipped_policy(recipe: str = "on_policy") -> Path:
+    """A trained policy that comes with the package: of `on_policy`, `self_play` or `self_play_teacher`."""
+    path = Path(str(files("countersteer.recipes") / "weights" / f"{recipe}.safetensors"))
     if not path.exists():
         raise UserError(
             "this installation has no trained policy", got=f"nothing at {path}", expected="a policy file",
-            fix="train one: countersteer train on_policy --out runs/on_policy",
+            fix=f"train one: countersteer train {recipe} --out runs/{recipe}",
         )  # fmt: skip
     return path
 
