@@ -286,3 +286,5 @@ def test_twins_are_collected_where_the_objective_compares_them(student: str):
 def test_adaptation_refuses_weights_that_teach_nothing(student: str):
     with pytest.raises(UserError, match="feature_weight"):
         Adaptation(student, feature_weight=0.0, plan_weight=0.0)
+    with pytest.raises(UserError, match="min_confidence"):
+        Adaptation(student, min_confidence=1.5)

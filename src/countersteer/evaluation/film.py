@@ -17,6 +17,7 @@ from numpy import ndarray
 
 from countersteer.errors import UserError
 from countersteer.evaluation.canvas import FAINT, INK, PAGE, Color, encode, shorten, text_mask, write
+from countersteer.evaluation.pages import require_ending
 from countersteer.evaluation.records import CaseResult, DriveRecord
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.drawing import ACTOR_COLORS, EGO_COLOR, ROUTE_COLOR, SIGNAL_COLORS, BirdsEye
@@ -76,8 +77,8 @@ def film(
     """
     if len(record.times) == 0:
         raise UserError("there is no film of a drive without a tick", got="an empty record")
-    if path is not None and Path(path).suffix.lower() != ".mp4":
-        raise UserError(f"cannot write a film as {Path(path).name!r}", expected="a name that ends in .mp4")
+    if path is not None:
+        require_ending(Path(path), "film", ".mp4")
     interval = float(np.median(np.diff(record.times))) if len(record.times) > 1 else 0.1
     encoded = encode(
         _frames(record, title, subtitle, verdict, recorded),

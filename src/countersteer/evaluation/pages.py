@@ -1,4 +1,7 @@
-"""Pages for a browser, from the templates beside this module: self-contained, replaced at once or not at all."""
+"""Pages for a browser, from the templates beside this module: self-contained, replaced at once or not at all.
+
+`templates/head.html` begins every page; `macros.html` holds what several of them draw.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,17 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["write_page"]
+from countersteer.errors import UserError
+
+__all__ = ["require_ending", "write_page"]
+
+
+def require_ending(path: Path, kind: str, *endings: str) -> None:
+    """Refuse a path that ends in none of these (with their dot, lower case), before anything is made for it."""
+    if path.suffix.lower() not in endings:
+        raise UserError(
+            f"cannot write a {kind} as {path.name!r}", expected=f"a name that ends in {endings[0]}"
+        )
 
 
 def write_page(path: Path, template: str, **values: object) -> Path:

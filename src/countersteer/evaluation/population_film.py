@@ -14,6 +14,7 @@ from countersteer.drivers.driving import Driving
 from countersteer.drivers.interface import Driver
 from countersteer.errors import UserError
 from countersteer.evaluation.canvas import FAINT, INK, PAGE, encode, shorten, write
+from countersteer.evaluation.pages import require_ending
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import Policy
 from countersteer.scenarios.drawing import SIGNAL_COLORS, BirdsEye
@@ -67,8 +68,7 @@ def film_population(
         UserError: No car can begin, or the path is not an .mp4.
     """
     path = Path(path)
-    if path.suffix.lower() != ".mp4":
-        raise UserError(f"cannot write a film as {path.name!r}", expected="a name that ends in .mp4")
+    require_ending(path, "film", ".mp4")
     world = spec.build([scenario], 1, seed)
     driving = Driving(world, driver, policy, None, seed)
     driving.begin(torch.ones(1, dtype=torch.bool), world.draw_starts(torch.tensor([seed])))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from countersteer.errors import UserError
-from countersteer.evaluation.pages import write_page
+from countersteer.evaluation.pages import require_ending, write_page
 from countersteer.evaluation.population import FAILURES, Population
 from countersteer.worlds.interface import Cause
 
@@ -88,8 +88,7 @@ def write_population_report(
         UserError: There are no rows, or the path is not an .html file.
     """
     path = Path(path)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"cannot write a page as {path.name!r}", expected="a name that ends in .html")
+    require_ending(path, "page", ".html", ".htm")
     if not rows:
         raise UserError("there is nothing to show", got="no rows", expected="at least one driver")
     return write_page(

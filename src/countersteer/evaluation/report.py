@@ -20,7 +20,7 @@ from numpy import ndarray
 from countersteer.errors import UserError
 from countersteer.evaluation.failures import FailureKind, count_failures, explain_suite
 from countersteer.evaluation.film import still
-from countersteer.evaluation.pages import write_page
+from countersteer.evaluation.pages import require_ending, write_page
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.evaluation.statistics import CompareRow, paired_permutation_test
 
@@ -124,8 +124,7 @@ def write_report(
 def _check(
     path: Path, rows: Sequence[CompareRow], results: Sequence[SuiteResult], films: Sequence[CaseFilm]
 ) -> None:
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"cannot write a report as {path.name!r}", expected="a name that ends in .html")
+    require_ending(path, "report", ".html", ".htm")
     if not rows and not results:
         raise UserError(
             "there is nothing to report", got="no rows and no results", fix="run `countersteer compare`"

@@ -20,7 +20,7 @@ from numpy import ndarray
 
 from countersteer.errors import UserError
 from countersteer.evaluation.failures import Failure, explain_suite
-from countersteer.evaluation.pages import write_page
+from countersteer.evaluation.pages import require_ending, write_page
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.evaluation.scoring import DriveScore, SuiteScore
 from countersteer.geometry.boxes import rear_axle_to_center
@@ -65,8 +65,7 @@ def write_viewer(
     from markupsafe import Markup
 
     path = Path(path)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"cannot write a viewer as {path.name!r}", expected="a name that ends in .html")
+    require_ending(path, "viewer", ".html", ".htm")
     if not result.records:
         raise UserError(
             "there is nothing to watch",

@@ -100,6 +100,13 @@ class Adaptation(Objective):
                 expected="two numbers >= 0, not both 0",
                 fix="set them in Adaptation",
             )
+        if not 0.0 <= self.min_confidence <= 1.0:
+            raise UserError(
+                "`min_confidence` of the adaptation objective is out of range",
+                got=self.min_confidence,
+                expected="in [0, 1]",
+                fix="set it in Adaptation",
+            )
 
     def prepare(self, rollout: Rollout) -> Pairs:
         """Frames count while the drive goes on and the world can be trusted."""

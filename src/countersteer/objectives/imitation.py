@@ -23,7 +23,7 @@ from countersteer.worlds.interface import Command, Observation
 
 __all__ = ["Batch", "Imitation", "MixtureLoss", "SequencePolicy", "laplace_mixture_loss", "mirror_half"]
 
-_TURN = math.radians(20.0)
+_TURN = math.radians(20.0)  # heading at a plan's end from which on it is a turn [rad]
 
 
 class SequencePolicy(Protocol):

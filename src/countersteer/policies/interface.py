@@ -75,6 +75,7 @@ class PolicySpec(abc.ABC):
         dt: Tick it is run at [s].
         stride: Ticks between the frames of its history; training keeps every `stride`-th frame.
         vector: What it reads of the privileged sensor "vector"; None for a policy that could drive a car.
+        target_points: Target points of the intent that it reads; 0 ignores them, given or not.
     """
 
     cameras: tuple[Camera, ...]
@@ -82,6 +83,7 @@ class PolicySpec(abc.ABC):
     dt: float
     stride: int
     vector: VectorSpec | None = None
+    target_points: int = 0
 
     @property
     def sensors(self) -> tuple[str, ...]:

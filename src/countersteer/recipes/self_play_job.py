@@ -16,6 +16,7 @@ from countersteer.drivers.expert import ExpertDriver
 from countersteer.drivers.interface import Decision, Driver
 from countersteer.environments.rewards import Coefficients
 from countersteer.errors import UserError
+from countersteer.evaluation.pages import require_ending
 from countersteer.evaluation.population import Population, drive_population
 from countersteer.evaluation.population_film import film_population
 from countersteer.evaluation.population_report import PopulationRow, write_population_report
@@ -33,12 +34,8 @@ from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
 __all__ = ["Straight", "self_play_report"]
 
 _UNSEEN = 1_000_000  # seed of roads that no recipe trains on
-_TURNED = (
-    "collision",
-    "off_road",
-    "velocity",
-    "overspeed",
-)  # coefficients that a teacher is asked for the ends of
+_TURNED = ("collision", "off_road", "velocity", "overspeed")
+"""Coefficients that a teacher is asked for the ends of."""
 
 
 class Straight(Driver):
@@ -86,8 +83,9 @@ def self_play_report(
         modules: The user's, of recipes of their own.
 
     Raises:
-        UserError: A run holds no policy for it, or nobody can drive anywhere.
+        UserError: A run holds no policy for it, nobody can drive anywhere, or the page is not an .html.
     """
+    require_ending(out, "page", ".html", ".htm")
     base = dataclasses.replace(self_play_world(), vector_dropout=(0.0, 0.0), gap=Gap() if gap else None)
     drivers = [(run, *load_policy(run, tuple(modules))) for run in runs]
     if scenes is None:
@@ -100,19 +98,19 @@ def self_play_report(
 
     def driven(
         name: str, spec: BoxWorldSpec, driver: Driver, policy: Policy | None = None, **how: object
-    ) -> None:
+    ) -> Population:
         world = spec.build(scenarios, len(scenarios), seed)
         numbers = torch.arange(world.batch)
         # Each recorded scene once, from where it begins.
         starts = None if scenes is None else world.starts_at(numbers, 0 * numbers, numbers, jitter=False)
-        found: Population = drive_population(world, driver, policy, seed=seed, starts=starts, **how)  # type: ignore[arg-type]
+        found = drive_population(world, driver, policy, seed=seed, starts=starts, **how)  # type: ignore[arg-type]
         rows.append(PopulationRow.of(name, found))
-        crowds[:] = np.bincount(found.scene, minlength=len(scenarios)).tolist()
         message(str(rows[-1]))
+        return found
 
     rows: list[PopulationRow] = []
-    crowds: list[int] = []
-    driven("straight on", base, Straight())
+    # The same cars begin whoever drives.
+    fullest = int(np.bincount(driven("straight on", base, Straight()).scene).argmax())
     driven("rules", base, ExpertDriver(), expert=RecoveryExpert())
     for run, policy, metadata in drivers:
         spec, driver = _seat(base, policy)
@@ -127,9 +125,12 @@ def self_play_report(
                     asked = dataclasses.replace(_middle(ranges), **{field: (value, value)})
                     driven(f"{name}, {field} {value:g}", spec, driver, policy, coefficients=asked)
 
-    run, policy, metadata = drivers[0]
+    # A film takes a while, and the numbers are there.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".json").write_text(json.dumps([row.to_json() for row in rows], indent=1))
+    _, policy, metadata = drivers[0]
     spec, driver = _seat(base, policy)
-    scene = next((s for s in scenarios if film_of in s.id), scenarios[int(np.argmax(crowds))])
+    scene = next((s for s in scenarios if film_of in s.id), scenarios[fullest])
     title = f"{metadata['recipe']}: every car of {scene.id}"
     film = film_population(spec, scene, driver, policy, title=title, path=out.with_suffix(".mp4"), seed=seed)
     write_population_report(
@@ -141,13 +142,12 @@ def self_play_report(
         filmed=f"{metadata['recipe']} in {scene.id}",
         commits={str(run): str(metadata["environment"].get("commit")) for run, _, metadata in drivers},
     )
-    out.with_suffix(".json").write_text(json.dumps([row.to_json() for row in rows], indent=1))
     return rows
 
 
 def _seat(base: BoxWorldSpec, policy: Policy) -> tuple[BoxWorldSpec, Driver]:
     """The world with what a policy sees, and how it drives."""
-    points = getattr(policy.spec, "target_points", 0) > 0
+    points = policy.spec.target_points > 0
     spec = dataclasses.replace(
         base,
         cameras=policy.spec.cameras,

@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from countersteer.errors import UserError
 from countersteer.geometry import polylines
-from countersteer.policies.interface import Policy
+from countersteer.policies.interface import Policy, PolicySpec
 from countersteer.serving.views import RigCamera, View
 from countersteer.vehicles.plans import Action, Plan
 from countersteer.vehicles.trackers import PurePursuit, Tracker
@@ -26,10 +26,21 @@ from countersteer.worlds.boxworld.spec import BoxWorldSpec
 from countersteer.worlds.boxworld.world import HISTORY, TARGET_DISTANCES
 from countersteer.worlds.interface import Command, EgoMotion, Intent, Observation, SensorReading
 
-__all__ = ["Agent", "Wish"]
+__all__ = ["Agent", "Wish", "refuse_privileged"]
 
 _COMMAND_LASTS = BoxWorldSpec.command_duration  # [s], as in training
 _LONGEST_GAP = 2.0  # after which the past no longer counts [s]
+
+
+def refuse_privileged(spec: PolicySpec) -> None:
+    """Refuse a policy that reads the truth of a simulated world, which no host can tell it."""
+    if spec.vector is not None:
+        raise UserError(
+            "this policy reads what no car can know, so it cannot drive one",
+            got='the privileged sensor "vector"',
+            expected="a policy whose sensors are all cameras",
+            fix="train a camera policy from it (recipe `self_play`)",
+        )
 
 
 @dataclass(frozen=True)
@@ -60,13 +71,7 @@ class Agent:
     """
 
     def __init__(self, policy: Policy, rig: Mapping[str, RigCamera], tracker: Tracker = PurePursuit()):
-        if policy.spec.vector is not None:
-            raise UserError(
-                "this policy reads what no car can know, so it cannot drive one",
-                got='the privileged sensor "vector"',
-                expected="a policy whose sensors are all cameras",
-                fix="train a camera policy from it (recipe `self_play`)",
-            )
+        refuse_privileged(policy.spec)
         names = {camera.name for camera in policy.spec.cameras}
         if set(rig) != names:
             raise UserError(

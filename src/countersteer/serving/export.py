@@ -33,6 +33,7 @@ from countersteer.drivers.policy import PolicyDriver
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.policies.interface import Policy
 from countersteer.scenarios.procedural import RoadKind, procedural_road
+from countersteer.serving.agent import refuse_privileged
 from countersteer.storage import serialise
 from countersteer.tensors import TensorTree
 from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
@@ -136,13 +137,7 @@ def export_policy(policy: Policy, path: Path, written: dict[str, Any] | None = N
         MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
         UserError: The policy reads a privileged sensor, or the file does not answer as the policy does.
     """
-    if policy.spec.vector is not None:
-        raise UserError(
-            "this policy reads what no car can know, so it cannot be exported as a driver",
-            got='the privileged sensor "vector"',
-            expected="a policy whose sensors are all cameras",
-            fix="train a camera policy from it (recipe `self_play`) and export that",
-        )
+    refuse_privileged(policy.spec)
     runtime = _runtime()
     policy = policy.eval()
     with _one_thread(), torch.no_grad():
