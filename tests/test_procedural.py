@@ -111,14 +111,30 @@ def test_route_curvature_is_continuous_limited_and_allows_the_speed(scenario):
     route, ego = route_of(scenario), ego_of(scenario)
     curvature = inner(curvatures(route))
     limits = {f.id: f.speed_limit for f in scenario.road.of_kind(MapKind.LANE)}
-    limit = limits.get("turn") or limits.get("ramp") or limits.get("lane_0") or limits["lane_2_0"]
+    limit = limits.get("turn") or limits.get("ramp") or limits.get("lane_0") or max(limits.values())
     speed = np.linalg.norm(scenario.tracks.velocity[ego], axis=1)
-    assert np.ptp(speed) < 1e-6
     assert 1.0 < speed[0] <= limit + 1e-9
     assert 6.0 <= limit <= 30.0
-    # Lateral acceleration at the limit, and lateral jerk at the ego's speed (designed: 1 m/s^3).
-    assert limit**2 * np.abs(curvature).max() <= 2.5 * 1.02
-    assert speed[0] ** 3 * np.abs(np.diff(curvature) / np.diff(inner(arc_length(route)))).max() <= 1.25
+    # Lateral acceleration and jerk at the ego's speed there (designed: 1 m/s^3). Who brakes into a turn of a town
+    # bends before he has slowed down; nuPlan calls 4.13 m/s^3 comfortable.
+    there = np.interp(inner(arc_length(route)), *at_centre(scenario, speed))
+    assert (there**2 * np.abs(curvature)).max() <= 2.5 * 1.05
+    jerk = there[1:] ** 3 * np.abs(np.diff(curvature) / np.diff(inner(arc_length(route))))
+    if scenario.id.startswith("junction"):
+        assert jerk.max() <= 4.13
+        assert np.abs(np.diff(speed)).max() <= 1.5 * 0.1 + 1e-3
+    else:
+        assert jerk.max() <= 1.25
+        assert np.ptp(speed) < 1e-6
+        assert limit**2 * np.abs(curvature).max() <= 2.5 * 1.02
+
+
+def at_centre(scenario: Scenario, speed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where along the route the ego's rear axle is at every tick [m], and its speed there."""
+    tracks, ego = scenario.tracks, ego_of(scenario)
+    direction = np.stack([np.cos(tracks.heading[ego]), np.sin(tracks.heading[ego])], axis=1)
+    axle = tracks.position[ego, :, :2] - tracks.size[ego, 0] * 1.461 / 5.176 * direction
+    return project(route_of(scenario), axle)[0], speed
 
 
 def wrapped_course(points: np.ndarray, step: np.ndarray) -> float:
@@ -133,7 +149,7 @@ def test_every_lane_limit_fits_its_curvature(scenario):
     for feature in scenario.road.of_kind(MapKind.LANE):
         assert feature.width == scenario.lane_width
         assert feature.speed_limit is not None
-        assert 6.0 <= feature.speed_limit <= 30.0
+        assert (6.0 if feature.id.startswith("lane") else 4.0) <= feature.speed_limit <= 30.0
         sharpest = np.abs(inner(curvatures(feature.points))).max()
         # A right turn's lane contains a 15 m bend that cars on the through lane do not take.
         assert feature.speed_limit**2 * sharpest <= 2.5 * 1.05
@@ -206,7 +222,7 @@ def test_the_road_reaches_behind_and_ahead_and_the_ego_starts_at_the_origin():
         assert along[0][0] == pytest.approx(60.0, abs=0.1)
         assert along[1][0] == pytest.approx(0.0, abs=0.01)
         assert np.diff(arc_length(route_of(scenario))).max() < 1.05
-        if kind is not RoadKind.INTERSECTION:
+        if kind not in (RoadKind.INTERSECTION, RoadKind.JUNCTION):
             assert arc_length(route_of(scenario))[-1] == pytest.approx(450.0, abs=0.5)
 
 
@@ -224,7 +240,8 @@ def test_the_ego_stays_on_the_pavement_and_in_its_lane(scenario):
     axle = tracks.position[ego, :, :2] - tracks.size[ego, 0] * 1.461 / 5.176 * direction
     assert np.abs(project(route_of(scenario), axle)[1]).max() < 0.02
     moved = np.linalg.norm(np.diff(axle, axis=0), axis=1) / np.diff(scenario.times)
-    assert np.allclose(moved, np.linalg.norm(tracks.velocity[ego, 0]), rtol=5e-3)
+    speed = np.linalg.norm(tracks.velocity[ego], axis=1)
+    assert np.allclose(moved, (speed[1:] + speed[:-1]) / 2, rtol=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +290,54 @@ def test_nobody_starts_within_twelve_metres_in_the_ego_lane():
                 assert gap >= 12.0 - 1e-6
                 met += 1
     assert met > 25
+
+
+def test_towns_have_parked_cars_at_the_kerb_turning_cars_and_junctions_of_three_arms():
+    parked = turning = three = unlit = unpainted = 0
+    for seed in range(24):
+        kind = (RoadKind.STREET, RoadKind.JUNCTION)[seed % 2]
+        scenario = procedural_road(seed, kind, lanes=1 + seed % 3, traffic=10)
+        tracks = scenario.tracks
+        moves = tracks.velocity.any(axis=(1, 2))
+        for i in np.flatnonzero((tracks.kind == ActorKind.VEHICLE) & ~moves & tracks.valid[:, 0]):
+            parked += 1
+            where = (
+                tracks.position[i, 0, :2],
+                tracks.heading[i, 0],
+                tracks.size[i, :2] - 0.4,
+            )  # a corner may stand on the kerb
+            box = corners(*(torch.as_tensor(array) for array in where))
+            assert on_pavement(scenario, box.numpy()).all()
+        turned = [np.ptp(np.unwrap(tracks.heading[i][tracks.valid[i]])) for i in np.flatnonzero(moves)[1:]]
+        names = {f.id for f in scenario.road.features}
+        lines = scenario.road.of_kind(MapKind.LINE_SOLID_WHITE, MapKind.LINE_SOLID_YELLOW)
+        unpainted += not lines
+        if kind is RoadKind.JUNCTION:
+            turning += max(turned) > 1.3
+            three += len({name for name in names if name.startswith("edge_")}) == 3
+            unlit += not scenario.signals.lane
+    assert parked > 100
+    assert turning >= 6
+    assert 2 <= three <= 9
+    assert 2 <= unlit <= 10
+    assert 2 <= unpainted <= 20
+
+
+def test_who_travels_slows_down_for_a_bend_and_nowhere_else():
+    curve = integrate(Profile().straight(100.0).bend(1 / 10, math.pi / 2, 8.0).sampled(250.0, 0.5), 0.5)
+    times = np.arange(0.0, 25.0, 0.1)
+    s, speed = curve.travel(20.0, 12.0, times)
+    assert s[0] == pytest.approx(20.0)
+    assert speed[0] == 12.0
+    assert np.allclose(np.diff(s) / 0.1, (speed[1:] + speed[:-1]) / 2, atol=0.02)
+    there = np.interp(s, curve.s, np.abs(curve.curvature))
+    assert (speed**2 * there).max() <= 2.5 * 1.01
+    assert speed.min() == pytest.approx(5.0, abs=0.05)  # sqrt(2.5 m/s^2 x 10 m)
+    assert np.abs(np.diff(speed)).max() <= 1.5 * 0.1 + 1e-2
+    assert speed[-1] == pytest.approx(12.0)
+    slow, even = curve.travel(20.0, 4.0, times)
+    assert np.array_equal(slow, 20.0 + 4.0 * times)
+    assert (even == 4.0).all()
 
 
 @on_many_roads

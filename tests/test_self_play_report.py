@@ -44,8 +44,8 @@ def test_a_row_says_who_arrived_and_who_failed_how():
     assert row.causes() == [("off_road", pytest.approx(2 / 6)), ("collision", pytest.approx(1 / 6))]
     # Two whole ways, half a way when the time was up, nothing for failures.
     assert row.shares["score"] == pytest.approx(2.5 / 6)
-    assert row.goal_interval[0] < 2 / 6 < row.goal_interval[1]
-    assert json.loads(json.dumps(row.to_json()))["score_interval"] == list(row.score_interval)
+    assert row.intervals["goal"][0] < 2 / 6 < row.intervals["goal"][1]
+    assert json.loads(json.dumps(row.to_json()))["score_interval"] == list(row.intervals["score"])
     assert "goals  33.3%" in str(row)
 
 
@@ -55,11 +55,14 @@ def test_the_page_shows_rows_and_film_and_loads_nothing(tmp_path: Path):
     rows = [
         PopulationRow.of("straight on", population(Cause.GOAL)),
         PopulationRow.of("<b>", population(Cause.LOST)),
+        PopulationRow.of("in a hurry", population(Cause.GOAL), {"velocity": 1.0}),
     ]
     page = write_population_report(
         tmp_path / "page.html", rows, where="2 roads", film=film, filmed="x", commits={"run": "abc"}
     ).read_text()
     assert "100.0" in page
+    assert page.index("Asked to drive otherwise") < page.index("in a hurry")
+    assert "8.0\u20138.0" in page  # [m/s]
     assert "&lt;b&gt;" in page
     assert "data:video/mp4;base64,bm90IGxvb2tlZCBhdA==" in page
     assert "http://" not in page and "https://" not in page  # noqa: PT018
@@ -84,7 +87,7 @@ def test_the_shipped_teacher_and_student_are_small_and_from_generated_roads_alon
         assert metadata["recipe"] == recipe
         assert len(metadata["environment"]["commit"]) == 40
         roads = {name.split("-")[0] for name in metadata["environment"]["scenarios"]}
-        assert roads <= {"gentle", "tight", "s_curve", "ramp", "intersection"}, roads
+        assert roads <= {"gentle", "tight", "s_curve", "ramp", "street", "junction", "intersection"}, roads
         size += path.stat().st_size
     assert size < 10e6
 
@@ -116,6 +119,7 @@ def test_the_command_drives_everybody_and_writes_page_table_and_film(tmp_path: P
     names = [row["name"] for row in rows]
     assert names[:3] == ["straight on", "rules", "self_play_teacher, seed 3"]
     low, high = Coefficients().collision
-    assert names[3:5] == [f"self_play_teacher, seed 3, collision {value:g}" for value in (low, high)]
+    assert [names[3], names[7]] == [f"self_play_teacher, seed 3, collision {each:g}" for each in (low, high)]
+    assert rows[7]["asked"] == {"collision": high}
     assert len({row["cars"] for row in rows}) == 1
     assert out.with_suffix(".mp4").stat().st_size > 10_000

@@ -113,17 +113,17 @@ class Coefficients:
         goal_radius, goal_speed: Bounds within which a goal counts.
     """
 
-    collision: Range = (0.5, 3.0)
+    collision: Range = (0.2, 4.0)
     off_road: Range = (0.5, 3.0)
     comfort: Range = (0.0, 0.1)
     lane_align: Range = (0.0, 0.02)
-    lane_center: Range = (0.0, 0.05)
-    velocity: Range = (0.05, 0.4)
+    lane_center: Range = (0.0, 0.2)
+    velocity: Range = (0.0, 1.0)
     traffic_light: Range = (0.2, 2.0)
     timestep: Range = (0.0, 0.02)
     reverse: Range = (0.05, 0.3)
     goal_radius: Range = (1.0, 5.0)
-    overspeed: Range = (0.2, 1.0)
+    overspeed: Range = (0.0, 3.0)
     goal_speed: Range = (5.0, 30.0)
 
     def __post_init__(self) -> None:

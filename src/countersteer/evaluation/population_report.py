@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from countersteer.errors import UserError
@@ -24,27 +24,39 @@ class PopulationRow:
         cars: How many had begun.
         shares: Means over the cars, as `Population.shares`.
         failed: Share of the cars whose drive ended by a failure.
-        goal_interval, failed_interval, score_interval: 95 %, whole scenes drawn anew.
+        intervals: 95 %, whole scenes drawn anew: of goal, failed, collision, off_road, score and speed [m/s].
+        asked: Coefficients that the cars were asked for, where it is not what they are asked for otherwise.
     """
 
     name: str
     cars: int
     shares: Mapping[str, float]
     failed: float
-    goal_interval: tuple[float, float]
-    failed_interval: tuple[float, float]
-    score_interval: tuple[float, float]
+    intervals: Mapping[str, tuple[float, float]]
+    asked: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, found: Population) -> PopulationRow:
+    def of(cls, name: str, found: Population, asked: Mapping[str, float] | None = None) -> PopulationRow:
         """The row of a population."""
-        failed = found.ended_by(*FAILURES)
-        goal = found.ended_by(Cause.GOAL)
-        intervals = [found.interval(values.astype(float)) for values in (goal, failed, found.score)]
-        return cls(name, len(found.cause), found.shares(), float(failed.mean()), *intervals)
+        values = {
+            "goal": found.ended_by(Cause.GOAL),
+            "failed": found.ended_by(*FAILURES),
+            "collision": found.ended_by(Cause.COLLISION),
+            "off_road": found.ended_by(Cause.OFF_ROAD),
+            "score": found.score,
+            "speed": found.speed,
+        }
+        return cls(
+            name,
+            len(found.cause),
+            found.shares(),
+            float(values["failed"].mean()),
+            {what: found.interval(each.astype(float)) for what, each in values.items()},
+            asked or {},
+        )
 
     def __str__(self) -> str:
-        (low, high), (worst, best) = self.goal_interval, self.score_interval
+        (low, high), (worst, best) = self.intervals["goal"], self.intervals["score"]
         kinds = ", ".join(f"{cause.replace('_', ' ')} {share:.1%}" for cause, share in self.causes())
         return (
             f"{self.name:28} goals {self.shares['goal']:6.1%} [{low:.1%}, {high:.1%}]  failed {self.failed:6.1%}"
@@ -60,9 +72,8 @@ class PopulationRow:
     def to_json(self) -> dict[str, object]:
         """Everything, flat."""
         flat: dict[str, object] = {"name": self.name, "cars": self.cars, "failed": self.failed, **self.shares}
-        for name in ("goal", "failed", "score"):
-            flat[f"{name}_interval"] = list(getattr(self, f"{name}_interval"))
-        return flat
+        flat |= {f"{what}_interval": list(ends) for what, ends in self.intervals.items()}
+        return flat | ({"asked": dict(self.asked)} if self.asked else {})
 
 
 def write_population_report(
@@ -94,7 +105,8 @@ def write_population_report(
     return write_page(
         path,
         "population.html",
-        rows=rows,
+        rows=[row for row in rows if not row.asked],
+        asked=[row for row in rows if row.asked],
         where=where,
         film=base64.b64encode(film.read_bytes()).decode() if film is not None else None,
         filmed=filmed,

@@ -49,18 +49,30 @@ __all__ = [
     "student_driver",
 ]
 
-_SEES = VectorSpec(cars=8, lanes=16, edges=16, lights=2, route=(2.5, 5.0, 10.0, 20.0, 40.0))
+_SEES = VectorSpec(cars=12, lanes=16, edges=16, lights=2, route=(2.5, 5.0, 10.0, 20.0, 40.0))
 
 
-def roads(count: int = 200, seed: int = 0) -> ProceduralRoads:
-    """Roads full of cars, four in ten of them intersections; sets of other seeds share none."""
+def roads(count: int = 240, seed: int = 0) -> ProceduralRoads:
+    """Roads full of cars, in the country and in towns, every other one a crossing; sets of other seeds share none."""
     return ProceduralRoads(
         count=count,
         seed=seed,
-        kinds=(RoadKind.GENTLE, RoadKind.TIGHT, RoadKind.S_CURVE, RoadKind.RAMP),
+        kinds=(
+            RoadKind.GENTLE,
+            RoadKind.STREET,
+            RoadKind.JUNCTION,
+            RoadKind.TIGHT,
+            RoadKind.JUNCTION,
+            RoadKind.STREET,
+            RoadKind.S_CURVE,
+            RoadKind.JUNCTION,
+            RoadKind.STREET,
+            RoadKind.RAMP,
+            RoadKind.JUNCTION,
+        ),
         lanes=(1, 3),
         traffic=(8, 14),
-        intersections=0.4,
+        intersections=0.2,
     )
 
 

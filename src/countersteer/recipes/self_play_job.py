@@ -35,7 +35,8 @@ __all__ = ["Straight", "self_play_report"]
 
 _UNSEEN = 1_000_000  # seed of roads that no recipe trains on
 _TURNED = ("collision", "off_road", "velocity", "overspeed")
-"""Coefficients that a teacher is asked for the ends of."""
+"""Coefficients that a teacher is asked for in other amounts."""
+_LEVELS = 5  # amounts, from the one end of a range to the other
 
 
 class Straight(Driver):
@@ -77,7 +78,7 @@ def self_play_report(
             the road and overlap nobody at the start.
         film_of: Part of the name of the scene that is filmed; if none is called so, the one with the most cars.
         gap: Whether cameras show what they would behind a `Gap`.
-        conditions: Whether teachers are also asked for the ends of a few coefficients.
+        conditions: Whether teachers are also asked for a few coefficients in amounts from end to end of their ranges.
         seed: Of starts and drivers.
         message: Told every row.
         modules: The user's, of recipes of their own.
@@ -97,14 +98,19 @@ def self_play_report(
             raise UserError(f"nobody can drive in the scenes of {scenes}", fix="choose other scenes")
 
     def driven(
-        name: str, spec: BoxWorldSpec, driver: Driver, policy: Policy | None = None, **how: object
+        name: str,
+        spec: BoxWorldSpec,
+        driver: Driver,
+        policy: Policy | None = None,
+        asked: dict[str, float] | None = None,
+        **how: object,
     ) -> Population:
         world = spec.build(scenarios, len(scenarios), seed)
         numbers = torch.arange(world.batch)
         # Each recorded scene once, from where it begins.
         starts = None if scenes is None else world.starts_at(numbers, 0 * numbers, numbers, jitter=False)
         found = drive_population(world, driver, policy, seed=seed, starts=starts, **how)  # type: ignore[arg-type]
-        rows.append(PopulationRow.of(name, found))
+        rows.append(PopulationRow.of(name, found, asked))
         message(str(rows[-1]))
         return found
 
@@ -121,9 +127,11 @@ def self_play_report(
         if conditions and isinstance(policy, Teacher):
             ranges = policy.spec.coefficients
             for field in _TURNED:
-                for value in getattr(ranges, field):
-                    asked = dataclasses.replace(_middle(ranges), **{field: (value, value)})
-                    driven(f"{name}, {field} {value:g}", spec, driver, policy, coefficients=asked)
+                for value in np.linspace(*getattr(ranges, field), _LEVELS).tolist():
+                    told = dataclasses.replace(_middle(ranges), **{field: (value, value)})
+                    driven(
+                        f"{name}, {field} {value:g}", spec, driver, policy, {field: value}, coefficients=told
+                    )
 
     # A film takes a while, and the numbers are there.
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ COMFORT = 2.5  # lateral acceleration a lane may demand at its limit [m/s^2]
 SPEED_RANGE = (6.0, 30.0)  # limits of generated lanes [m/s]
 _JERK = 1.0  # lateral jerk in a clothoid at the speed its arc allows [m/s^3]
 _SHORTEST_CLOTHOID = 12.0  # [m]
+_BRAKE = 1.5  # before a bend and after it [m/s^2]
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,34 @@ class Curve:
         points = self.points @ np.array([[cos, sin], [-sin, cos]]) + origin
         return Curve(points, self.heading + heading, self.curvature)
 
+    def between(self, start: float, end: float) -> Curve:
+        """The samples from one arc length to another [m]; at least two of them."""
+        first, last = np.searchsorted(self.s, (start, end))
+        first = min(int(first), len(self.s) - 2)
+        kept = slice(first, max(int(last), first + 2))
+        return Curve(self.points[kept], self.heading[kept], self.curvature[kept])
+
+    def travel(
+        self, start: float, cruise: float, times: Float[ndarray, "time"]
+    ) -> tuple[Float[ndarray, "time"], Float[ndarray, "time"]]:
+        """Arc length [m] and speed [m/s] of who drives along at `cruise`, slower where a bend asks for it.
+
+        Bends are taken within `COMFORT`; before and after them the speed changes by `_BRAKE`. Beyond its end the
+        curve is taken to go straight on.
+        """
+        allowed = COMFORT / np.maximum(np.abs(self.curvature), 1e-9)
+        if cruise**2 <= allowed.min() * 1.05:
+            return start + cruise * times, np.full(len(times), cruise)
+        way = 2.0 * _BRAKE * self.s
+        before = np.minimum.accumulate((allowed + way)[::-1])[::-1] - way
+        after = np.minimum.accumulate(allowed - way) + way
+        speed = np.sqrt(np.minimum(np.minimum(before, after), cruise**2))
+        passed = np.concatenate([[0.0], np.cumsum(2.0 * np.diff(self.s) / (speed[1:] + speed[:-1]))])
+        at = np.interp(start, self.s, passed) + times
+        beyond = np.maximum(at - passed[-1], 0.0) * speed[-1]
+        s = np.interp(at, passed, self.s) + beyond
+        return s, np.interp(s, self.s, speed)
+
     def thinned(self, every: int) -> Float[ndarray, "m 2"]:
         """Every so many points, and the last."""
         kept = np.arange(0, len(self.points), every)
@@ -123,9 +152,12 @@ class Profile:
         """Go straight on for `length` [m]."""
         return self._to(length, 0.0)
 
-    def bend(self, curvature: float, angle: float) -> Profile:
-        """Clothoid, arc, clothoid; turns by `angle` [rad, positive] or what the clothoids need, if more."""
-        clothoid = self.clothoid(curvature)
+    def bend(self, curvature: float, angle: float, clothoid: float | None = None) -> Profile:
+        """Clothoid, arc, clothoid; turns by `angle` [rad, positive] or what the clothoids need, if more.
+
+        A clothoid has the length that comfort asks for, or the one that is given [m].
+        """
+        clothoid = self.clothoid(curvature) if clothoid is None else clothoid
         arc = max(angle / abs(curvature) - clothoid, 0.0)
         self.heading += curvature * (arc + clothoid)
         return self._to(clothoid, curvature)._to(arc, curvature)._to(clothoid, 0.0)

@@ -1,4 +1,4 @@
-"""A four-way intersection with traffic lights.
+"""Crossings of two roads: a four-way intersection with traffic lights, and junctions as towns have them.
 
 Built about its centre: the ego's road along x, the crossing road along y, both two-way with the same
 lane width. Arm i points east, north, west, south for i = 0 to 3; the ego comes in on the west arm.
@@ -15,19 +15,25 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from countersteer.scenarios.procedural.curves import Curve, Profile, integrate
-from countersteer.scenarios.procedural.layouts import BEHIND, STEP, Layout, free_speed, lane_limit, settled
-from countersteer.scenarios.procedural.sections import THIN, feature, lane
+from countersteer.scenarios.procedural.curves import COMFORT, Curve, Profile, integrate
+from countersteer.scenarios.procedural.layouts import (
+    BEHIND,
+    STEP,
+    Layout,
+    free_speed,
+    lane_limit,
+    no_signals,
+    settled,
+)
+from countersteer.scenarios.procedural.sections import PARKED, PARKING, THIN, feature, lane, worn
 from countersteer.scenarios.procedural.traffic import EGO_SIZE, TrafficLane
 from countersteer.scenarios.scenario import MapFeature, MapKind, Signals, SignalState
 
-__all__ = ["intersection"]
+__all__ = ["intersection", "junction"]
 
-_TURN_RADIUS = 15.0  # 6 m/s at 2.4 m/s^2 [m]
 _EGO_ARM = 2
 _TURN_ARM = {-1: 3, 0: 0, 1: 1}  # arm by which the ego leaves, by turn: right, straight on, left
-_CROSSWALK = (6.0, 9.0)  # beyond the edge of the crossing road [m]
-_STOP = 10.5  # the same for the stop line
+_NOSE = EGO_SIZE[0] * 0.72  # of the ego before its rear axle [m]
 _CAUTION, _ALL_RED = 3.0, 1.5  # [s]
 
 
@@ -40,12 +46,27 @@ class _Crossing:
         reach: Length of each arm from the centre [m].
         width: Lane width [m].
         shoulder: [m].
+        radius: Of the arc of a turn [m].
+        clothoid: Length of the way into it and out of it [m]; None for what comfort asks for.
+        crosswalk: Where crosswalks begin and end beyond the edge of the crossing road [m].
+        stop: The same for stop lines [m].
+        missing: Arm that is not there, so that three are left, or None.
     """
 
     lanes: tuple[int, int, int, int]
     reach: tuple[float, float, float, float]
     width: float
     shoulder: float
+    radius: float = 15.0  # 6 m/s at 2.4 m/s^2
+    clothoid: float | None = None
+    crosswalk: tuple[float, float] = (6.0, 9.0)
+    stop: float = 10.5
+    missing: int | None = None
+
+    @property
+    def arms(self) -> tuple[int, ...]:
+        """The arms that are there, counter-clockwise."""
+        return tuple(arm for arm in range(4) if arm != self.missing)
 
     def half(self, arm: int) -> float:
         """Half of the pavement of an arm [m]."""
@@ -62,7 +83,7 @@ class _Crossing:
 
     def turn(self, arm: int, index: int, to: int, to_index: int, side: float) -> Curve:
         """From an inbound lane by a bend to the left (side 1) or right (-1) to an outbound lane."""
-        bend = Profile().bend(side / _TURN_RADIUS, math.pi / 2)
+        bend = Profile().bend(side / self.radius, math.pi / 2, self.clothoid)
         count = math.ceil(bend.s / STEP)
         arc = integrate(bend.sampled(bend.s, bend.s / count), bend.s / count)
         tangent = float(arc.points[-1, 0])
@@ -74,6 +95,27 @@ class _Crossing:
         lead = _line(arm, (self.reach[arm], left), (begin, left))
         tail = _line(to, (tangent - side * left, -out), (self.reach[to], -out))
         return _chain(lead, arc, tail)
+
+    def through(self) -> dict[tuple[int, int], Curve]:
+        """The lanes that go straight on, by arm and place from the middle."""
+        both = [arm for arm in self.arms if (arm + 2) % 4 in self.arms]
+        return {(arm, i): self.inbound(arm, i) for arm in both for i in range(self.lanes[arm])}
+
+    def right_turn(self, arm: int) -> Curve:
+        """From the outer lane of an arm to that of the next one."""
+        to = (arm + 1) % 4
+        return self.turn(arm, self.lanes[arm] - 1, to, self.lanes[to] - 1, -1.0)
+
+    def left_turn(self, arm: int) -> Curve:
+        """From the inner lane of an arm to that of the one before."""
+        return self.turn(arm, 0, (arm + 3) % 4, 0, 1.0)
+
+    def kerbs(self) -> list[Curve]:
+        """Counter-clockwise, for each arm the way along its right kerb to the next arm."""
+        return [
+            self.right_turn(arm) if (arm + 1) % 4 in self.arms else self.inbound(arm, self.lanes[arm] - 1)
+            for arm in self.arms
+        ]
 
 
 def _direction(arm: int) -> float:
@@ -117,23 +159,13 @@ def intersection(rng: np.random.Generator, lanes: int, length: float, times: nda
     )
     turn = int(rng.integers(-1, 2))
     mine = {-1: lanes - 1, 0: int(rng.integers(lanes)), 1: 0}[turn]
-    if turn:
-        out = 0 if turn > 0 else across - 1
-        route = crossing.turn(_EGO_ARM, mine, _TURN_ARM[turn], out, float(turn))
-    else:
-        route = crossing.inbound(_EGO_ARM, mine)
-
-    through = {(arm, i): crossing.inbound(arm, i) for arm in range(4) for i in range(crossing.lanes[arm])}
-    kerbs = [
-        crossing.turn(arm, crossing.lanes[arm] - 1, (arm + 1) % 4, crossing.lanes[(arm + 1) % 4] - 1, -1.0)
-        for arm in range(4)
-    ]
+    route = _route(crossing, turn, mine)
+    through, kerbs = crossing.through(), crossing.kerbs()
     lines = {name: curve for arm in range(4) for name, curve in _paint(crossing, arm).items()}
-    walks = [_crosswalk(crossing, arm, kerbs) for arm in range(4)]
+    walks = _crosswalks(crossing, kerbs)
 
     # Everything moves together to where the ego's start is the origin.
-    curves = [route, *through.values(), *kerbs, *lines.values(), *walks]
-    moved = iter(settled(rng, *curves))
+    moved = iter(settled(rng, route, *through.values(), *kerbs, *lines.values(), *walks))
     route = next(moved)
     through = dict(zip(through, moved, strict=False))
     kerbs = [next(moved) for _ in kerbs]
@@ -147,24 +179,12 @@ def intersection(rng: np.random.Generator, lanes: int, length: float, times: nda
     features = [
         lane(f"lane_{arm}_{i}", curve, crossing.width, limit) for (arm, i), curve in through.items()
     ] + ([lane("turn", route, crossing.width, mine_limit)] if turn else [])
-    features += _outline(crossing, kerbs)
-    features += [
-        feature(name, kind, curve.points if kind is MapKind.STOP_LINE else curve.thinned(THIN))
-        for (name, kind), curve in lines.items()
-    ]
-    features += [feature(f"crosswalk_{i}", MapKind.CROSSWALK, walk.points) for i, walk in enumerate(walks)]
+    features += [*_outline(crossing, kerbs), *_painted(lines), *_walks(walks)]
 
-    stops = {arm: crossing.reach[arm] - crossing.beyond(arm, _STOP) for arm in range(4)}
-    nose = EGO_SIZE[0] * 0.72
-    arrival = (stops[_EGO_ARM] - BEHIND - nose) / speed
+    stops = _stops(crossing)
+    arrival = (stops[_EGO_ARM] - BEHIND - _NOSE) / speed
     states = _states(rng, times, arrival, protected=turn > 0)
-    stop_points = np.array([curve.at(np.array([stops[arm]]))[0][0] for (arm, _), curve in through.items()])
-    signals = Signals(
-        lane=tuple(f"lane_{arm}_{i}" for arm, i in through),
-        stop_point=np.concatenate([stop_points, np.zeros((len(through), 1))], axis=1),
-        heading=(np.array([curve.heading[0] for curve in through.values()]) + np.pi) % (2 * np.pi) - np.pi,
-        state=np.stack([states[arm] for arm, _ in through]),
-    )
+    entries = {(f"lane_{arm}_{i}", arm): curve for (arm, i), curve in through.items()}
     return Layout(
         features=tuple(features),
         route=route,
@@ -176,14 +196,156 @@ def intersection(rng: np.random.Generator, lanes: int, length: float, times: nda
             for row, ((arm, _), curve) in enumerate(through.items())
         ),
         section=None,
-        walkways=tuple(kerb.beside(-crossing.width / 2 - crossing.shoulder - 1.2) for kerb in kerbs),
-        signals=signals,
+        walkways=_walkways(crossing, kerbs),
+        signals=_signals(entries, stops, states),
     )
+
+
+def junction(rng: np.random.Generator, lanes: int, length: float, times: ndarray) -> Layout:
+    """A crossing in a town, some 40-80 m ahead: three arms or four, tight turns, cars parked along its arms.
+
+    Half of them have lights, many little paint. Others turn there too.
+    """
+    lanes, across = min(lanes, 2), int(rng.integers(1, 3))
+    west = BEHIND + rng.uniform(40.0, 80.0)
+    sideways = max(120.0, (length - west) / 2)
+    turn = int(rng.integers(-1, 2))
+    spare = [arm for arm in (0, 1, 3) if arm != _TURN_ARM[turn]]
+    missing = int(rng.choice(spare)) if rng.random() < 0.4 else None
+    parking = rng.random() < 0.7
+    width, radius = rng.uniform(2.9, 4.2), rng.uniform(7.0, 13.0)
+    crossing = _Crossing(
+        lanes=(lanes, across, lanes, across),
+        reach=(max(length - west, 90.0), sideways, west, sideways),
+        width=width,
+        shoulder=rng.uniform(*PARKING) if parking else rng.uniform(0.3, 0.8),
+        radius=radius,
+        # As long as a lateral jerk of 1.5 m/s^3 asks for at the speed of the arc.
+        clothoid=max(7.0, COMFORT**1.5 * radius**0.5 / 1.5),
+        crosswalk=(1.5, 4.5),
+        stop=6.0,
+        missing=missing,
+    )
+    mine = {-1: lanes - 1, 0: int(rng.integers(lanes)), 1: 0}[turn]
+    route = _route(crossing, turn, mine)
+    through, kerbs = crossing.through(), crossing.kerbs()
+    turns = {
+        f"{name}_{arm}": (arm, bend(arm))
+        for name, bend, to in (("right", crossing.right_turn, 1), ("left", crossing.left_turn, 3))
+        for arm in crossing.arms
+        if (arm + to) % 4 in crossing.arms
+    }
+    lines = {name: curve for arm in crossing.arms for name, curve in _paint(crossing, arm).items()}
+    walks = _crosswalks(crossing, kerbs) if rng.random() < 0.6 else []
+    strips = _strips(crossing) if parking else []
+
+    bends = [curve for _, curve in turns.values()]
+    moved = iter(settled(rng, route, *through.values(), *bends, *kerbs, *lines.values(), *walks, *strips))
+    route = next(moved)
+    through = dict(zip(through, moved, strict=False))
+    turns = {name: (arm, next(moved)) for name, (arm, _) in turns.items()}
+    kerbs = [next(moved) for _ in kerbs]
+    lines = dict(zip(lines, moved, strict=False))
+    walks = [next(moved) for _ in walks]
+    strips = [next(moved) for _ in strips]
+
+    limit = rng.uniform(8.0, 14.0)
+    features = [lane(f"lane_{arm}_{i}", curve, crossing.width, limit) for (arm, i), curve in through.items()]
+    features += [
+        lane(name, curve, crossing.width, lane_limit(0.95, curve)) for name, (_, curve) in turns.items()
+    ]
+    features += _outline(crossing, kerbs)
+    features = worn(rng, [*features, *_painted(lines)]) + _walks(walks)
+
+    stops = _stops(crossing)
+    speed = min(limit * rng.uniform(0.8, 1.0), (route.length - BEHIND - 15.0) / times[-1])
+    ways = [(f"lane_{arm}_{i}", arm, curve) for (arm, i), curve in through.items()]
+    ways += [(name, arm, curve) for name, (arm, curve) in turns.items()]
+    if lit := rng.random() < 0.5:
+        arc, _ = route.travel(BEHIND, speed, times)
+        arrival = float(np.interp(stops[_EGO_ARM] - _NOSE, arc, times))
+        states = _states(rng, times, arrival, protected=turn > 0)
+        signals = _signals({(name, arm): curve for name, arm, curve in ways}, stops, states)
+    else:
+        signals = no_signals(times)
+    return Layout(
+        features=tuple(features),
+        route=route,
+        route_offsets=(0.0,) if turn else tuple((mine - i) * crossing.width for i in reversed(range(lanes))),
+        width=crossing.width,
+        speed=speed,
+        lanes=tuple(
+            TrafficLane(
+                curve,
+                limit,
+                stop=stops[arm] if lit else None,
+                light=row,
+                turn=stops[arm] if name in turns else None,
+            )
+            for row, (name, arm, curve) in enumerate(ways)
+        ),
+        section=None,
+        walkways=_walkways(crossing, kerbs),
+        signals=signals,
+        strips=tuple(strips),
+    )
+
+
+def _route(crossing: _Crossing, turn: int, index: int) -> Curve:
+    """The ego's way from lane `index` of its arm."""
+    if not turn:
+        return crossing.inbound(_EGO_ARM, index)
+    to = _TURN_ARM[turn]
+    out = 0 if turn > 0 else crossing.lanes[to] - 1
+    return crossing.turn(_EGO_ARM, index, to, out, float(turn))
+
+
+def _stops(crossing: _Crossing) -> dict[int, float]:
+    """Stop line of each arm as a distance along its lanes [m]."""
+    return {arm: crossing.reach[arm] - crossing.beyond(arm, crossing.stop) for arm in range(4)}
+
+
+def _signals(
+    entries: dict[tuple[str, int], Curve], stops: dict[int, float], states: list[Int[ndarray, "time"]]
+) -> Signals:
+    """The light of every lane, by its name and its arm."""
+    points = np.array([curve.at(np.array([stops[arm]]))[0][0] for (_, arm), curve in entries.items()])
+    return Signals(
+        lane=tuple(name for name, _ in entries),
+        stop_point=np.concatenate([points, np.zeros((len(points), 1))], axis=1),
+        heading=(np.array([curve.heading[0] for curve in entries.values()]) + np.pi) % (2 * np.pi) - np.pi,
+        state=np.stack([states[arm] for _, arm in entries]),
+    )
+
+
+def _painted(lines: dict[tuple[str, MapKind], Curve]) -> list[MapFeature]:
+    return [
+        feature(name, kind, curve.points if kind is MapKind.STOP_LINE else curve.thinned(THIN))
+        for (name, kind), curve in lines.items()
+    ]
+
+
+def _walks(walks: list[Curve]) -> list[MapFeature]:
+    return [feature(f"crosswalk_{i}", MapKind.CROSSWALK, walk.points) for i, walk in enumerate(walks)]
+
+
+def _walkways(crossing: _Crossing, kerbs: list[Curve]) -> tuple[Curve, ...]:
+    return tuple(kerb.beside(-crossing.width / 2 - crossing.shoulder - 1.2) for kerb in kerbs)
+
+
+def _strips(crossing: _Crossing) -> list[Curve]:
+    """Where cars are parked: both sides of every arm, away from its mouth."""
+    strips = []
+    for arm in crossing.arms:
+        side = crossing.half(arm) - PARKED
+        near, far = crossing.beyond(arm, crossing.stop + crossing.radius), crossing.reach[arm] - 5.0
+        strips += [_line(arm, (far, side), (near, side)), _line(arm, (near, -side), (far, -side))]
+    return strips
 
 
 def _paint(crossing: _Crossing, arm: int) -> dict[tuple[str, MapKind], Curve]:
     """Middle line, lane separators and stop line of one arm."""
-    stop, end, count = crossing.beyond(arm, _STOP), crossing.reach[arm], crossing.lanes[arm]
+    stop, end, count = crossing.beyond(arm, crossing.stop), crossing.reach[arm], crossing.lanes[arm]
     painted = {
         (f"middle_{arm}_{i}", MapKind.LINE_SOLID_YELLOW): _line(arm, (stop, left), (end, left))
         for i, left in enumerate((-0.13, 0.13))
@@ -197,7 +359,12 @@ def _paint(crossing: _Crossing, arm: int) -> dict[tuple[str, MapKind], Curve]:
     return painted
 
 
-def _crosswalk(crossing: _Crossing, arm: int, kerbs: list[Curve]) -> Curve:
+def _crosswalks(crossing: _Crossing, kerbs: list[Curve]) -> list[Curve]:
+    """Of every arm; its own kerb is on its left as one looks outward, the one before on its right."""
+    return [_crosswalk(crossing, arm, kerbs[k], kerbs[k - 1]) for k, arm in enumerate(crossing.arms)]
+
+
+def _crosswalk(crossing: _Crossing, arm: int, left: Curve, right: Curve) -> Curve:
     """Corners of the crossing for pedestrians over one arm, from kerb to kerb."""
     edge = crossing.width / 2 + crossing.shoulder
 
@@ -209,8 +376,7 @@ def _crosswalk(crossing: _Crossing, arm: int, kerbs: list[Curve]) -> Curve:
         order = np.argsort(points[:, 0])
         return float(np.interp(at, points[order, 0], points[order, 1])) - sign * 0.2
 
-    near, far = (crossing.beyond(arm, at) for at in _CROSSWALK)
-    left, right = kerbs[arm], kerbs[arm - 1]
+    near, far = (crossing.beyond(arm, at) for at in crossing.crosswalk)
     corners = [
         (near, kerb(near, right, -1.0)),
         (far, kerb(far, right, -1.0)),

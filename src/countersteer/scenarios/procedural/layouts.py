@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,7 +16,7 @@ from countersteer.scenarios.procedural.curves import (
     bend_speed,
     integrate,
 )
-from countersteer.scenarios.procedural.sections import CrossSection, road
+from countersteer.scenarios.procedural.sections import PARKED, PARKING, CrossSection, road, worn
 from countersteer.scenarios.procedural.traffic import TrafficLane
 from countersteer.scenarios.scenario import MapFeature, Signals
 
@@ -29,6 +30,8 @@ __all__ = [
     "lane_limit",
     "no_signals",
     "plain_road",
+    "settled",
+    "street",
 ]
 
 STEP = 0.5  # spacing of curve samples [m]
@@ -45,6 +48,10 @@ class RoadKind(Enum):
     S_CURVE = "s_curve"  # bends left and right in turn, of 80-350 m radius
     RAMP = "ramp"  # the ego's lane leaves a highway or joins one
     INTERSECTION = "intersection"  # four arms with traffic lights; straight on, left or right
+    STREET = (
+        "street"  # in a town: bends of 40-400 m radius, narrow or wide lanes, parked cars, paint worn off
+    )
+    JUNCTION = "junction"  # in a town: three arms or four, with lights or without, tight turns
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Layout:
         section: Cross-section about the route, where it is the same all along, else None.
         walkways: Curves beside the pavement on which somebody may stand.
         signals: Traffic lights over the log.
+        strips: Where cars are parked, in their direction.
     """
 
     features: tuple[MapFeature, ...]
@@ -72,6 +80,7 @@ class Layout:
     section: CrossSection | None
     walkways: tuple[Curve, ...]
     signals: Signals
+    strips: tuple[Curve, ...] = ()
 
 
 def no_signals(times: np.ndarray) -> Signals:
@@ -116,6 +125,7 @@ def _profile(rng: np.random.Generator, kind: RoadKind, length: float) -> Profile
         RoadKind.GENTLE: (200.0, 800.0, (0.15, 0.7), 60.0),
         RoadKind.TIGHT: (60.0, 200.0, (0.4, 1.4), 40.0),
         RoadKind.S_CURVE: (80.0, 350.0, (0.35, 0.9), 0.0),
+        RoadKind.STREET: (40.0, 400.0, (0.1, 0.9), 100.0),
     }[kind]
     while profile.s < length:
         curvature = rng.uniform(1.0 / widest, 1.0 / tightest)
@@ -138,13 +148,24 @@ def plain_road(
     times: np.ndarray,
 ) -> Layout:
     """A road without forks: the ego in one of its lanes."""
-    section = draw_section(rng, lanes, opposite, reference=None)
+    return _along(rng, kind, draw_section(rng, lanes, opposite, reference=None), length, times)
+
+
+def _along(
+    rng: np.random.Generator,
+    kind: RoadKind,
+    section: CrossSection,
+    length: float,
+    times: np.ndarray,
+    most: float = SPEED_RANGE[1],
+) -> Layout:
+    """A road with this section, which bends as its kind does; limits are at most `most` [m/s]."""
     curve = integrate(_profile(rng, kind, length).sampled(length, STEP), STEP)
     curve = settled(rng, curve)[0]
     own = [curve.beside(at) for at in section.own]
     oncoming = [curve.beside(at).reversed() for at in section.oncoming]
     share = rng.uniform(0.75, 1.0)
-    limits = (lane_limit(share, *own), lane_limit(share, *oncoming))
+    limits = (min(lane_limit(share, *own), most), min(lane_limit(share, *oncoming), most))
     return Layout(
         features=tuple(road(curve, section, limits)),
         route=curve,
@@ -159,6 +180,28 @@ def plain_road(
         walkways=(),
         signals=no_signals(times),
     )
+
+
+def street(rng: np.random.Generator, lanes: int, opposite: int, length: float, times: np.ndarray) -> Layout:
+    """A street in a town: cars parked on one side or both, or the kerb close by; little of it may be painted."""
+
+    def shoulder() -> float:
+        return rng.uniform(*PARKING) if rng.random() < 0.6 else rng.uniform(0.3, 0.8)
+
+    section = dataclasses.replace(
+        draw_section(rng, min(lanes, 2), min(opposite, 2), reference=None),
+        width=rng.uniform(2.8, 4.2),
+        shoulder_left=shoulder(),
+        shoulder_right=shoulder(),
+    )
+    layout = _along(rng, RoadKind.STREET, section, length, times, most=rng.uniform(8.0, 14.0))
+    curve, strips = layout.route, []
+    if section.shoulder_right >= PARKING[0]:
+        strips.append(curve.beside(section.right_edge + PARKED))
+    if section.shoulder_left >= PARKING[0]:
+        left = curve.beside(section.left_edge - PARKED)
+        strips.append(left.reversed() if section.opposite else left)
+    return dataclasses.replace(layout, features=tuple(worn(rng, list(layout.features))), strips=tuple(strips))
 
 
 def settled(rng: np.random.Generator, route: Curve, *others: Curve) -> tuple[Curve, ...]:

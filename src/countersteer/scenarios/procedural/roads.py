@@ -7,10 +7,10 @@ import hashlib
 import numpy as np
 
 from countersteer.errors import UserError
-from countersteer.scenarios.procedural.intersections import intersection
-from countersteer.scenarios.procedural.layouts import BEHIND, Layout, RoadKind, plain_road
+from countersteer.scenarios.procedural.intersections import intersection, junction
+from countersteer.scenarios.procedural.layouts import BEHIND, Layout, RoadKind, plain_road, street
 from countersteer.scenarios.procedural.ramps import ramp
-from countersteer.scenarios.procedural.traffic import EGO_SIZE, Mover, roadside, start_traffic, tracks
+from countersteer.scenarios.procedural.traffic import EGO_SIZE, Mover, parked, roadside, start_traffic, tracks
 from countersteer.scenarios.scenario import ActorKind, Provenance, RoadMap, Scenario
 
 __all__ = ["procedural_road"]
@@ -34,16 +34,18 @@ def procedural_road(
     The same arguments give the same scenario, bit for bit; other traffic on the same seed leaves the
     road and the ego as they are. The ego starts at (0, 0), 60 m into the road, in a random direction,
     and its rear axle follows the centre of its lane at a constant speed, at most the limit and at most
-    what lets the log end on the road. Limits keep the lateral acceleration within 2.5 m/s^2.
+    what lets the log end on the road; at junctions cars slow down to turn. Lateral acceleration stays
+    within 2.5 m/s^2.
 
     Args:
         seed: Any number from 0.
         kind: Shape of the road.
         lanes: Lanes in the ego's direction, 1 to 4; the ego gets any of them.
         opposite: Lanes against it, 0 to 4; None draws none or as many as `lanes`. A ramp leaves or joins
-            a one-way highway and an intersection's roads are two-way, whatever is asked for.
+            a one-way highway and the roads of a crossing are two-way, whatever is asked for. Towns have
+            at most two lanes a direction.
         traffic: Other moving vehicles; fewer where they do not fit. With any, there may also be parked
-            cars, a cyclist or pedestrians at the roadside.
+            cars (many in a town), a cyclist or pedestrians at the roadside.
         duration: Of the log [s].
         length: Of the road [m], at least 250.
 
@@ -75,12 +77,13 @@ def procedural_road(
     times = np.arange(round(duration * _RATE) + 1) / _RATE
     layout = _layout(road_rng, kind, lanes, opposite, length, times)
 
-    speed = np.full(len(times), layout.speed)
-    ego = Mover(ActorKind.VEHICLE, EGO_SIZE, layout.route, BEHIND + layout.speed * times, speed)
+    ego = Mover(ActorKind.VEHICLE, EGO_SIZE, layout.route, *layout.route.travel(BEHIND, layout.speed, times))
     movers = [ego]
     if traffic:
         movers += start_traffic(traffic_rng, traffic, layout.lanes, movers, times, layout.signals)
         movers += roadside(traffic_rng, layout.route, layout.section, layout.walkways, movers, times)
+        if layout.strips:
+            movers += parked(traffic_rng, layout.strips, movers, times)
     return Scenario(
         id=f"{kind.value}-{seed}-{fingerprint[:8]}",
         times=times,
@@ -108,6 +111,10 @@ def _layout(
         return ramp(rng, lanes, length, times)
     if kind is RoadKind.INTERSECTION:
         return intersection(rng, lanes, length, times)
+    if kind is RoadKind.JUNCTION:
+        return junction(rng, lanes, length, times)
     if opposite is None:
         opposite = lanes if two_way else 0
+    if kind is RoadKind.STREET:
+        return street(rng, lanes, opposite, length, times)
     return plain_road(rng, kind, lanes, opposite, length, times)

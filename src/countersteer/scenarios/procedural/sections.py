@@ -11,7 +11,18 @@ from numpy import ndarray
 from countersteer.scenarios.procedural.curves import Curve
 from countersteer.scenarios.scenario import MapFeature, MapKind
 
-__all__ = ["CrossSection", "drivable", "feature", "lane", "parallel", "pieces", "road"]
+__all__ = [
+    "PARKED",
+    "PARKING",
+    "CrossSection",
+    "drivable",
+    "feature",
+    "lane",
+    "parallel",
+    "pieces",
+    "road",
+    "worn",
+]
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,10 @@ class CrossSection:
         return self.left_line + self.shoulder_left
 
 
+PARKING = (2.3, 2.8)
+"""Width of a shoulder on which cars can be parked [m]."""
+PARKED = 1.15
+"""Distance of a parked car's middle from the kerb [m]."""
 THIN = 4  # features keep every fourth sample of a curve
 
 
@@ -149,3 +164,17 @@ def road(
         features.append(parallel("edge_right", MapKind.ROAD_EDGE, curve, section.right_edge))
     features.append(drivable("pavement", curve, section.right_edge, section.left_edge))
     return features
+
+
+_WORN = (
+    (0.3, (MapKind.LINE_SOLID_YELLOW, MapKind.LINE_DASHED_YELLOW)),
+    (0.6, (MapKind.LINE_SOLID_WHITE,)),
+    (0.2, (MapKind.LINE_DASHED_WHITE,)),
+    (0.4, (MapKind.STOP_LINE,)),
+)
+
+
+def worn(rng: np.random.Generator, features: list[MapFeature]) -> list[MapFeature]:
+    """The features of a street in a town, where middle, outer lines, separators or stop lines may not be painted."""
+    gone = [kind for share, kinds in _WORN if rng.random() < share for kind in kinds]
+    return [each for each in features if each.kind not in gone]

@@ -22,12 +22,14 @@ from countersteer.scenarios.procedural.curves import Curve
 from countersteer.scenarios.procedural.sections import CrossSection
 from countersteer.scenarios.scenario import ActorKind, Signals, SignalState, Tracks
 
-__all__ = ["EGO_SIZE", "Mover", "TrafficLane", "roadside", "start_traffic", "tracks"]
+__all__ = ["EGO_SIZE", "Mover", "TrafficLane", "parked", "roadside", "start_traffic", "tracks"]
 
 EGO_SIZE = (4.8, 1.9, 1.5)
 _START_GAP = 12.0  # free road before and behind a car at the start [m]
 _LOG_GAP = 3.0  # and for the rest of the log
 _TRIES = 25
+_PLACE = 6.0  # length of a place to park [m]
+_PARKED_MOST = 30  # cars parked in a town
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,17 @@ class Mover:
             points = points + rear_axle_to_center(self.size[0]) * direction
         return points, heading
 
-    def clear_of(self, others: Sequence[Mover]) -> bool:
-        """Whether it keeps its gap from all others, at the start and later."""
+    def clear_of(self, others: Sequence[Mover], gap: tuple[float, float] | None = None) -> bool:
+        """Whether it keeps its gap [m] from all others, at the start and later; None for what its kind keeps."""
         if not others:
             return True
         every = slice(None, None, 2)
         points, heading = (array[every] for array in self.pose)
-        gap = np.full(len(points), _LOG_GAP if self.kind == ActorKind.VEHICLE else 0.5)
-        gap[0] = _START_GAP if self.kind == ActorKind.VEHICLE else 0.5
-        mine = np.stack([self.size[0] + 2 * gap, np.full(len(gap), self.size[1] + 0.2)], axis=1)
+        if gap is None:
+            gap = (_START_GAP, _LOG_GAP) if self.kind == ActorKind.VEHICLE else (0.5, 0.5)
+        gaps = np.full(len(points), gap[1])
+        gaps[0] = gap[0]
+        mine = np.stack([self.size[0] + 2 * gaps, np.full(len(gaps), self.size[1] + 0.2)], axis=1)
         their_points = np.stack([other.pose[0][every] for other in others])
         their_heading = np.stack([other.pose[1][every] for other in others])
         their_size = np.array([other.size[:2] for other in others])
@@ -97,12 +101,14 @@ class TrafficLane:
         limit: Its speed limit [m/s].
         stop: Distance along it of a stop line governed by a light [m], or None.
         light: Row of that light in the signals.
+        turn: Distance along it at which it turns off at a crossing [m], or None where it goes on.
     """
 
     centre: Curve
     limit: float
     stop: float | None = None
     light: int = 0
+    turn: float | None = None
 
 
 def start_traffic(
@@ -146,12 +152,12 @@ def _vehicle(
     speed = lane.limit * rng.uniform(0.65, 1.0)
     if rng.random() < 0.5:
         speed = min(ego_speed, lane.limit)
-    start = rng.uniform(5.0, lane.centre.length - 15.0)
-    s = start + speed * times
-    speeds = np.full(len(times), speed)
+    span = (5.0, lane.centre.length - 15.0) if lane.turn is None else (max(5.0, lane.turn - 100.0), lane.turn)
+    start = rng.uniform(*span)
+    s, speeds = lane.centre.travel(start, speed, times)
     if lane.stop is not None:
         states = signals.state[lane.light]
-        if states[0] == SignalState.STOP and rng.random() < 0.6:
+        if states[0] == SignalState.STOP and rng.random() < 0.6 and lane.turn is None:
             place = int(rng.integers(3))
             nose = size[0] - (size[0] / 2 - rear_axle_to_center(size[0]))
             start = lane.stop - nose - 1.0 - place * 9.0
@@ -215,6 +221,29 @@ def roadside(
         path = beside if rng.random() < 0.5 else beside.reversed()
         size = (0.6, 0.6, rng.uniform(1.55, 1.9))
         add(ActorKind.PEDESTRIAN, size, path, rng.uniform(*somewhere), rng.uniform(0.8, 1.6))
+    return found
+
+
+def parked(
+    rng: np.random.Generator, strips: Sequence[Curve], present: Sequence[Mover], times: Float[ndarray, "time"]
+) -> list[Mover]:
+    """Cars parked along strips, few or many of the places there are.
+
+    Args:
+        rng: Draws who is there.
+        strips: Where the middle of a parked car stands, in its direction.
+        present: Everybody so far.
+        times: [s].
+    """
+    places = [(strip, at) for strip in strips for at in np.arange(0.0, strip.length - _PLACE, _PLACE)]
+    found: list[Mover] = []
+    for k in rng.permutation(len(places))[: int(rng.integers(_PARKED_MOST + 1))]:
+        strip, at = places[k]
+        size = (rng.uniform(4.0, 5.2), rng.uniform(1.7, 2.0), rng.uniform(1.4, 2.1))
+        s = np.full(len(times), at + rng.uniform(0.0, _PLACE - size[0]))
+        car = Mover(ActorKind.VEHICLE, size, strip.beside(rng.uniform(-0.15, 0.1)), s, np.zeros(len(times)))
+        if car.clear_of([*present, *found], (0.3, 0.3)):
+            found.append(car)
     return found
 
 
