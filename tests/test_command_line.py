@@ -10,7 +10,8 @@ import pytest
 
 import tiny_recipe
 from countersteer import cli
-from countersteer.recipes.main_job import shipped_policy
+from countersteer.evaluation import suites
+from countersteer.recipes.main_job import report_run, shipped_policy
 from countersteer.scenarios.samples import recorded_drive
 from countersteer.training.run import train
 
@@ -149,6 +150,14 @@ def test_a_run_is_evaluated_compared_and_its_numbers_written(run, tmp_path, caps
         key: row[key] for key in ("recipe", "suite", "passed", "total")
     }
     assert "lane_keeping" in capsys.readouterr().out
+
+
+def test_the_report_of_a_run_shows_its_curve_and_its_films(run, tmp_path):
+    page = tmp_path / "report.html"
+    report_run(run, page, [suites.recorded_from(50.0)], print)
+    written = page.read_text()
+    assert "<video" in written
+    assert "Training loss of tiny" in written
 
 
 def test_a_run_of_a_users_own_policy_is_evaluated_with_the_recipe_it_was_made_from(tmp_path, capsys):

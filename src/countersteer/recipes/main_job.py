@@ -431,5 +431,6 @@ def _run_info(run: Path, modules: Sequence[ModuleType]) -> RunInfo:
         hardware=f"{environment['processor']}, {environment['threads']} threads",
         seeds=(seed,),
         versions={name: environment[name] for name in ("countersteer", "python", "torch", "numba", "numpy")},
-        loss=tuple((line["step"], line["loss/policy"]) for line in curve),
+        # Lines of rounds say what was driven, and have no loss.
+        loss=tuple((float(line["step"]), line["loss/policy"]) for line in curve if "loss/policy" in line),
     )

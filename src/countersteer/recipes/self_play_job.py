@@ -127,7 +127,8 @@ def self_play_report(
         if conditions and isinstance(policy, Teacher):
             ranges = policy.spec.coefficients
             for field in _TURNED:
-                for value in np.linspace(*getattr(ranges, field), _LEVELS).tolist():
+                low, high = getattr(ranges, field)
+                for value in np.linspace(low, high, _LEVELS).tolist():
                     told = dataclasses.replace(_middle(ranges), **{field: (value, value)})
                     driven(
                         f"{name}, {field} {value:g}", spec, driver, policy, {field: value}, coefficients=told
