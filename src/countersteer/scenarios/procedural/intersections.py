@@ -287,6 +287,7 @@ def junction(rng: np.random.Generator, lanes: int, length: float, times: ndarray
         section=None,
         walkways=_walkways(crossing, kerbs),
         signals=signals,
+        town=True,
         strips=tuple(strips),
     )
 

@@ -68,6 +68,7 @@ class Layout:
         section: Cross-section about the route, where it is the same all along, else None.
         walkways: Curves beside the pavement on which somebody may stand.
         signals: Traffic lights over the log.
+        town: Whether traffic stands and crawls there.
         strips: Where cars are parked, in their direction.
     """
 
@@ -80,6 +81,7 @@ class Layout:
     section: CrossSection | None
     walkways: tuple[Curve, ...]
     signals: Signals
+    town: bool = False
     strips: tuple[Curve, ...] = ()
 
 

@@ -10,7 +10,15 @@ from countersteer.errors import UserError
 from countersteer.scenarios.procedural.intersections import intersection, junction
 from countersteer.scenarios.procedural.layouts import BEHIND, Layout, RoadKind, plain_road, street
 from countersteer.scenarios.procedural.ramps import ramp
-from countersteer.scenarios.procedural.traffic import EGO_SIZE, Mover, parked, roadside, start_traffic, tracks
+from countersteer.scenarios.procedural.traffic import (
+    EGO_SIZE,
+    Mover,
+    parked,
+    queue,
+    roadside,
+    start_traffic,
+    tracks,
+)
 from countersteer.scenarios.scenario import ActorKind, Provenance, RoadMap, Scenario
 
 __all__ = ["procedural_road"]
@@ -44,7 +52,7 @@ def procedural_road(
         opposite: Lanes against it, 0 to 4; None draws none or as many as `lanes`. A ramp leaves or joins
             a one-way highway and the roads of a crossing are two-way, whatever is asked for. Towns have
             at most two lanes a direction.
-        traffic: Other moving vehicles; fewer where they do not fit. With any, there may also be parked
+        traffic: Other moving vehicles; fewer where they do not fit, and up to two queues more in a town. With any, there may also be parked
             cars (many in a town), a cyclist or pedestrians at the roadside.
         duration: Of the log [s].
         length: Of the road [m], at least 250.
@@ -80,10 +88,12 @@ def procedural_road(
     ego = Mover(ActorKind.VEHICLE, EGO_SIZE, layout.route, *layout.route.travel(BEHIND, layout.speed, times))
     movers = [ego]
     if traffic:
+        if layout.town:
+            for _ in range(int(traffic_rng.integers(3))):
+                movers += queue(traffic_rng, layout.lanes, movers, times)
         movers += start_traffic(traffic_rng, traffic, layout.lanes, movers, times, layout.signals)
         movers += roadside(traffic_rng, layout.route, layout.section, layout.walkways, movers, times)
-        if layout.strips:
-            movers += parked(traffic_rng, layout.strips, movers, times)
+        movers += parked(traffic_rng, layout.strips, movers, times)
     return Scenario(
         id=f"{kind.value}-{seed}-{fingerprint[:8]}",
         times=times,

@@ -22,7 +22,7 @@ from countersteer.scenarios.procedural.curves import Curve
 from countersteer.scenarios.procedural.sections import CrossSection
 from countersteer.scenarios.scenario import ActorKind, Signals, SignalState, Tracks
 
-__all__ = ["EGO_SIZE", "Mover", "TrafficLane", "parked", "roadside", "start_traffic", "tracks"]
+__all__ = ["EGO_SIZE", "Mover", "TrafficLane", "parked", "queue", "roadside", "start_traffic", "tracks"]
 
 EGO_SIZE = (4.8, 1.9, 1.5)
 _START_GAP = 12.0  # free road before and behind a car at the start [m]
@@ -132,6 +132,37 @@ def start_traffic(
     return vehicles
 
 
+def queue(
+    rng: np.random.Generator,
+    lanes: Sequence[TrafficLane],
+    present: Sequence[Mover],
+    times: Float[ndarray, "time"],
+) -> list[Mover]:
+    """Vehicles close behind one another in one lane: they stand and then drive off, crawl, or follow at speed."""
+    lane = lanes[int(rng.integers(len(lanes)))]
+    most = lane.centre.length - 40.0 if lane.stop is None else lane.stop - 2.0
+    if most <= 60.0:
+        return []
+    nose, speed = rng.uniform(60.0, most), lane.limit * rng.uniform(0.5, 0.9)
+    how = int(rng.integers(3))
+    wait = rng.uniform(0.0, 10.0)
+    found: list[Mover] = []
+    for place in range(int(rng.integers(2, 7))):
+        size = _vehicle_size(rng)
+        rear = nose - size[0] / 2 - rear_axle_to_center(size[0])
+        if how == 0:
+            pace = np.clip(1.2 * (times - wait - 0.9 * place), 0.0, speed)
+        else:
+            pace = np.full(len(times), 0.2 * speed if how == 1 else speed)
+        way = np.concatenate([[0.0], np.cumsum((pace[1:] + pace[:-1]) / 2 * np.diff(times))])
+        mover = Mover(ActorKind.VEHICLE, size, lane.centre, rear + way, pace)
+        if rear < 0.0 or not mover.clear_of([*present, *found], (0.5, 0.5)):
+            break
+        found.append(mover)
+        nose -= size[0] + rng.uniform(1.5, 3.5) + (rng.uniform(0.3, 0.8) * speed if how == 2 else 0.0)
+    return found
+
+
 def _vehicle_size(rng: np.random.Generator) -> tuple[float, float, float]:
     u = rng.random(3)
     if rng.random() < 0.12:
@@ -237,6 +268,8 @@ def parked(
     """
     places = [(strip, at) for strip in strips for at in np.arange(0.0, strip.length - _PLACE, _PLACE)]
     found: list[Mover] = []
+    if not places:
+        return found
     for k in rng.permutation(len(places))[: int(rng.integers(_PARKED_MOST + 1))]:
         strip, at = places[k]
         size = (rng.uniform(4.0, 5.2), rng.uniform(1.7, 2.0), rng.uniform(1.4, 2.1))

@@ -52,8 +52,8 @@ class SceneBank(TensorTree):
         ticks: Length of the scenario.
         path: Paths of the controlled cars, every `PATH_SPACING`: x, y, unwrapped heading, curvature.
         path_length: [m].
-        road_length: How far along its path a car last stands on the drivable area with all of its box [m]; beyond
-            it the path is only there to plan on. 0 if nowhere.
+        road_length: How far along its path a car stands on the drivable area with all of its box, from where it
+            first is in the log [m]; beyond it the path is only there to plan on. 0 if it does not stand there.
         left_offset, right_offset: Lateral offset of the next lane to each side of the path [m], NaN if none.
         lane_width: [m].
         cruise: Speed a passenger would set [m/s].
@@ -213,7 +213,12 @@ def _road_length(ground: GroundBank, scene: int, row: dict[str, np.ndarray]) -> 
     on_road = (ground.edge_distance(torch.full(corner.shape[:-1], scene), corner) >= 0).all(-1)
     arc = torch.arange(path.shape[1]) * PATH_SPACING
     arc = torch.minimum(arc, torch.from_numpy(row["path_length"])[:, None])
-    return torch.where(on_road, arc, 0.0).amax(1).numpy()
+    # The path may begin before the car does, and a recorded one may cross what the map calls no road.
+    first = torch.from_numpy(row["pose"][: len(path), 0, :2])
+    begins = (center - first[:, None]).norm(dim=-1).argmin(1, keepdim=True)
+    ahead_of_it = torch.arange(path.shape[1]) >= begins
+    unbroken = (on_road | ~ahead_of_it).long().cumprod(1).bool() & ahead_of_it
+    return torch.where(unbroken, arc, 0.0).amax(1).numpy()
 
 
 def _scene_arrays(scenario: Scenario, agents: int, dt: float, fewest: int) -> dict[str, np.ndarray]:
