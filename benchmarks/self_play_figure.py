@@ -1,18 +1,21 @@
-"""Draw what self-play showed: a teacher's curve while it trains, and students beside each other on unseen roads.
+"""Draw what self-play showed: a teacher's curve while it trains, students beside each other on unseen roads, and what turning a dial does.
 
-    python benchmarks/self_play_figure.py results/self_play --out docs/pictures/self_play.png
+    python benchmarks/self_play_figure.py results/self_play --out docs/pictures
 
 Reads `teacher_curve.json` (rounds: frames, goal, collision, off_road) and `students.json` (rows of
-`countersteer self-play`, each with recipe, seed and frames).
+`countersteer self-play`, each with recipe, seed and frames) for `self_play.png`; `conditions.json` (rows of `countersteer self-play
+--conditions`) and `scaling.json` (of `benchmarks/self_play_scaling.py`) for `self_play_dials.png`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
 _NAMES = {
     "self_play": "self-play DAgger",
@@ -34,9 +37,68 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     known = parser.parse_args()
-    curve = json.loads((known.folder / "teacher_curve.json").read_text())
-    students = json.loads((known.folder / "students.json").read_text())
     plt.rcParams |= {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+    known.out.mkdir(parents=True, exist_ok=True)
+    draw_students(known.folder, known.out / "self_play.png")
+    draw_dials(known.folder, known.out / "self_play_dials.png")
+
+
+def draw_dials(folder: Path, out: Path) -> None:
+    """What a teacher does that is asked for other coefficients, and how students grow."""
+    rows = [row for row in json.loads((folder / "conditions.json").read_text())["rows"] if "asked" in row]
+    scaling = json.loads((folder / "scaling.json").read_text())["rows"]
+    figure, axes = plt.subplots(1, 4, figsize=(15, 3.9), layout="constrained")
+
+    def line(
+        axis: Axes, rows: list[dict], x: Callable[[dict], float], y: str, color: str, times: float
+    ) -> None:
+        rows = sorted(rows, key=x)
+        at, value = [x(row) for row in rows], [times * row[y] for row in rows]
+        low, high = ([times * row[f"{y}_interval"][end] for row in rows] for end in (0, 1))
+        axis.fill_between(at, low, high, color=color, alpha=0.18, lw=0)
+        axis.plot(at, value, "o-", color=color, ms=4, lw=1.6)
+        axis.set_ylim(bottom=0)
+
+    def asked(name: str) -> list[dict]:
+        return [row for row in rows if name in row["asked"]]
+
+    line(axes[0], asked("collision"), lambda row: row["asked"]["collision"], "collision", "#c0504d", 100)
+    axes[0].set(
+        title="Asked to fear collisions", xlabel="cost of a collision", ylabel="% of cars that collided"
+    )
+    for name, color in (("velocity", "#2c9c69"), ("overspeed", "#8a63c9")):
+        mine = asked(name)
+        most = max(row["asked"][name] for row in mine)
+        line(axes[1], mine, lambda row, n=name, m=most: row["asked"][n] / m, "speed", color, 1)
+        end = max(mine, key=lambda row: row["asked"][name])
+        axes[1].annotate(
+            f"{'worth of speed' if name == 'velocity' else 'cost of overspeed'} (0 to {most:g})",
+            (1.0, end["speed"]),
+            xytext=(0, 10 if name == "velocity" else -16),
+            textcoords="offset points",
+            ha="right",
+            color=color,
+        )
+    axes[1].set(title="Asked for speed", xlabel="share of the range", ylabel="mean speed [m/s]")
+    axes[1].set_ylim(8, None)
+    middle = sorted({row["frames"] for row in scaling if row["size"] != 1.0})[0]
+    sizes = [row for row in scaling if row["frames"] == middle]
+    line(axes[2], sizes, lambda row: row["weights"] / 1e6, "score", "#2f7ed8", 100)
+    axes[2].set(
+        title=f"Students of other sizes ({middle:,} frames)", xlabel="million weights", ylabel="driving score"
+    )
+    budgets = [row for row in scaling if row["size"] == 1.0]
+    line(axes[3], budgets, lambda row: row["frames"] / 1e3, "score", "#2f7ed8", 100)
+    axes[3].set(title="Students with other budgets", xlabel="thousand frames", ylabel="driving score")
+    for axis in axes[2:]:
+        axis.set(ylim=(0, 102), xscale="log")
+    figure.savefig(out, dpi=110)
+
+
+def draw_students(folder: Path, out: Path) -> None:
+    """A teacher's curve, and students on unseen roads."""
+    curve = json.loads((folder / "teacher_curve.json").read_text())
+    students = json.loads((folder / "students.json").read_text())
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
 
     steps = [row["frames"] / 1e6 for row in curve]
@@ -75,8 +137,7 @@ def main() -> None:
     )
     right.set_yticks([])
     right.invert_yaxis()
-    known.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(known.out, dpi=110)
+    figure.savefig(out, dpi=110)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,14 @@ _DEMO = ("clone", "perturb", "on_policy", "blind")
 _RECIPES = (
     dict.fromkeys(_DEMO, "closed_loop")
     | dict.fromkeys(
-        ("self_play_teacher", "self_play", "self_play_single", "self_play_clone", "self_play_adapted"),
+        (
+            "self_play_teacher",
+            "self_play",
+            "self_play_vit",
+            "self_play_single",
+            "self_play_clone",
+            "self_play_adapted",
+        ),
         "self_play",
     )
     | dict.fromkeys(("reprojection_clone", "reprojection_perturb", "reprojection"), "reprojection")

@@ -25,6 +25,7 @@ from countersteer.objectives.imitation import Imitation
 from countersteer.objectives.ppo import PPO
 from countersteer.policies.planner import PlannerSpec
 from countersteer.policies.teacher import TeacherSpec
+from countersteer.policies.vit import ViTPlannerSpec
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.scenarios.sources import ProceduralRoads
 from countersteer.traffic.idm import IDM
@@ -45,6 +46,7 @@ __all__ = [
     "self_play_clone",
     "self_play_single",
     "self_play_teacher",
+    "self_play_vit",
     "self_play_world",
     "student_driver",
 ]
@@ -158,6 +160,16 @@ def self_play(teacher: str = "runs/teacher") -> Recipe:
         objective=Imitation(mirror=False, turn_weight=5.0),
         collection=Collection(rounds=6, frames=100_000, drives=24, fewest_alive=0.3),
         learning=Learning(steps=4_000),
+    )
+
+
+def self_play_vit(teacher: str = "runs/teacher") -> Recipe:
+    """The student of `self_play` with the planner of Gigapixel and DrivoR: a small vision transformer with registers."""
+    recipe = self_play(teacher)
+    return dataclasses.replace(
+        recipe,
+        name="self_play_vit",
+        policy=ViTPlannerSpec(cameras=(_CAMERA,), plan=_PLAN, target_points=0, choices=_JERK.choices),
     )
 
 
