@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import pytest
@@ -604,29 +605,54 @@ class Killed(Exception):
 
 
 class KillAt(Progress):
-    def __init__(self, step: int):
-        self.step = step
+    """Kills after a step of learning, or when a round has been driven and is in no checkpoint yet."""
+
+    def __init__(self, step: int = -1, driven: int = -1):
+        self.step, self.driven = step, driven
 
     def learned(self, step: int, steps: int, logged: dict[str, float], samples_per_s: float) -> None:
         if step == self.step:
             raise Killed
 
+    def collected(self, number: int, *others) -> None:
+        if number == self.driven:
+            raise Killed
+
 
 def test_an_on_policy_run_killed_in_its_rounds_and_resumed_is_the_one_that_never_was(tmp_path):
-    """No rollout is on disk: a round is driven again from the weights that it began with, and so is the same."""
-    whole = load_policy(train(small_run(), tmp_path / "whole", seed=1))[0]
-    for resume, step in ((False, 1), (True, 11)):
+    """No rollout is on disk: a round is driven again from the weights that it began with, and so is the same.
+
+    One that had been learned from to the end, before the kill, is not driven again.
+    """
+    recipe = small_run()
+    recipe = dataclasses.replace(recipe, learning=dataclasses.replace(recipe.learning, checkpoint_every=6))
+
+    def curve(run: str) -> list[dict[str, float]]:
+        lines = [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        return [{key: value for key, value in line.items() if key != "samples_per_s"} for line in lines]
+
+    whole = load_policy(train(recipe, tmp_path / "whole", seed=1))[0]
+    for resume, kill in ((False, KillAt(step=1)), (True, KillAt(step=11)), (True, KillAt(driven=2))):
         with pytest.raises(Killed):
-            train(small_run(), tmp_path / "killed", seed=1, resume=resume, progress=KillAt(step))
-    resumed = load_policy(train(small_run(), tmp_path / "killed", seed=1, resume=True))[0]
+            train(recipe, tmp_path / "killed", seed=1, resume=resume, progress=kill)
+    resumed = load_policy(train(recipe, tmp_path / "killed", seed=1, resume=True))[0]
     for name, leaf in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], leaf), name
-    curves = [
-        [line for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines() if "goal" in line]
-        for run in ("whole", "killed")
-    ]
+    curves = [curve(run) for run in ("whole", "killed")]
     assert curves[0] == curves[1]
-    assert len(curves[0]) == 4
+    assert sum("goal" in line for line in curves[0]) == 4
+
+
+def test_the_curve_is_on_disk_while_a_run_goes_on(tmp_path):
+    """A process that is killed writes nothing more, so every line must be there at once."""
+
+    class Look(Progress):
+        def learned(self, step, steps, logged, samples_per_s) -> None:
+            seen.append((tmp_path / "run" / "metrics.jsonl").read_text().count("loss/policy"))
+
+    seen: list[int] = []
+    train(small_run(), tmp_path / "run", seed=1, progress=Look())
+    assert seen == [1] * 9 + [2] * 10 + [3] * 5
 
 
 def test_settings_that_come_apart_are_stopped_with_a_reason(tmp_path):

@@ -153,7 +153,7 @@ def train(
     store = RolloutStore(out / "rollouts", recipe.collection.keep)
     checkpoints = checkpoint.CheckpointFolder(out / "checkpoints")
     generator = torch.Generator().manual_seed(seed)
-    spent = _restore(learner, store, actors, checkpoints, generator, progress) if resume else 0.0
+    spent = _restore(recipe, learner, store, actors, checkpoints, generator, progress) if resume else 0.0
     environment = _environment() | {"scenarios": actors.fingerprints()}
     (out / "run.json").write_text(json.dumps(environment | {"seed": seed}, indent=1))
     log = _Log(out, learner.step, store.frames)
@@ -270,6 +270,7 @@ def _save(
 
 
 def _restore(
+    recipe: Recipe,
     learner: Learner,
     store: RolloutStore,
     actors: Collector,
@@ -285,7 +286,9 @@ def _restore(
     for warning in found.warnings:
         progress.message(warning)
     template = actors.collect(Request(0, 1, 0.0, 0, learner.weights()))
-    if not store.load(found.metadata["rounds"], template):
+    sizes = found.metadata["rounds"]
+    learned = bool(sizes) and found.metadata["step"] >= _steps_after(recipe, len(sizes) - 1)
+    if not store.load(sizes, template, learned=learned):
         progress.message("the rollouts of the run are damaged or gone: starting from the beginning")
         return 0.0
     state = checkpoint.unflatten_state(found.tensors, found.metadata["structure"])
@@ -329,6 +332,7 @@ class _Log:
         if step % 10 and step > 1 and not whole:
             return
         self.file.write(json.dumps({"step": step} | {k: round(v, 6) for k, v in values.items()}) + "\n")
+        self.file.flush()  # so that a run that is killed has lost no line before its checkpoint
         for name, value in values.items():
             self.board.add_scalar(name, value, step)
 

@@ -66,13 +66,13 @@ class RolloutStore:
         shutil.rmtree(place, ignore_errors=True)
         os.replace(partial, place)
 
-    def load(self, sizes: list[int], template: Rollout) -> bool:
+    def load(self, sizes: list[int], template: Rollout, *, learned: bool) -> bool:
         """Read the rounds back that had these sizes; False, and nothing kept, if one is missing or damaged.
 
-        Of a store that forgets, the last round counts as not driven yet.
+        Of a store that forgets, the last round counts as not driven yet, unless it has been `learned` from to the end.
         """
         if self.keep is not None:
-            self.sizes = sizes[:-1]
+            self.sizes = sizes if learned and self.keep == 1 else sizes[:-1]
             return True
         loaded = []
         for number in range(len(sizes)):
