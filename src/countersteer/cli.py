@@ -137,7 +137,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="run folder, policy file, 'expert', or a replay, which is not driven",
     )
-    evaluate.add_argument("--suite", choices=(*_SUITES, *_FOREIGN), help="what to drive; a replay knows")
+    evaluate.add_argument(
+        "--suite",
+        choices=(*_SUITES, *_FOREIGN),
+        help="what to drive; a replay knows. Policies trained with target points, or told where to turn, get them",
+    )
     evaluate.add_argument("--scenes", type=Path, help="folder of recorded scenes for the suite 'recorded'")
     evaluate.add_argument(
         "--scores",

@@ -15,7 +15,7 @@ from countersteer.evaluation.driving import drive
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.geometry import polylines
 from countersteer.geometry.boxes import REAR_AXLE_SHARE
-from countersteer.policies.interface import Policy
+from countersteer.policies.interface import Policy, PolicySpec
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Scenario
 from countersteer.scenarios.sources import RecordedDrive, ScenarioSource
@@ -32,6 +32,8 @@ __all__ = [
     "recorded",
     "recorded_from",
     "run_suite",
+    "suite_for",
+    "with_navigation",
     "with_target_points",
 ]
 
@@ -98,8 +100,24 @@ class Suite:
 
 def with_target_points(suite: Suite) -> Suite:
     """The suite for drivers that read points of the route ahead. They tell a car how far it is aside, so it is another suite."""
+    if suite.world.target_points:
+        return suite
     world = dataclasses.replace(suite.world, target_points=True)
     return dataclasses.replace(suite, name=f"{suite.name}_with_targets", world=world)
+
+
+def with_navigation(suite: Suite) -> Suite:
+    """The suite for drivers that are told left or right at turns, as by a navigation system; another suite."""
+    if suite.world.navigation:
+        return suite
+    world = dataclasses.replace(suite.world, navigation=True)
+    return dataclasses.replace(suite, name=f"{suite.name}_with_navigation", world=world)
+
+
+def suite_for(spec: PolicySpec, suite: Suite) -> Suite:
+    """The suite as a policy can drive it: told of the route what it was trained to be told, and no more."""
+    suite = with_target_points(suite) if spec.target_points else suite
+    return with_navigation(suite) if spec.navigation else suite
 
 
 def run_suite(
