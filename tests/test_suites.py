@@ -168,9 +168,7 @@ def test_a_policy_that_navigates_hears_of_a_turn_before_it_comes_and_another_doe
         for seed in range(20)
         if abs(turned(road := procedural_road(seed, RoadKind.INTERSECTION, lanes=1, length=300.0))) > 1.0
     )
-    world = dataclasses.replace(
-        BoxWorldSpec(cameras=(), start=StartSpec(0.0, 0.0, 0.0, (1.0, 1.0))), duration=25.0
-    )
+    world = BoxWorldSpec(cameras=(), dt=0.25, duration=11.0, start=StartSpec(0.0, 0.0, 0.0, (1.0, 1.0)))
     suite = Suite("turn", 1, world, (Case("turn", turning),), judged)
     (silent,) = run_suite(suite, "expert", None).records
     (told,) = run_suite(suite_for(PlannerSpec(navigation=True), suite), "expert", None).records
