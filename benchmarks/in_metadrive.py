@@ -63,7 +63,7 @@ def stages(traffic: float) -> list[list[Suite]]:
         return [there]  # our world has not the same traffic
     here = [lane_keeping(), lane_change()]
     ours = [simulated_by(here[0].world, suite) for suite in there]
-    return [there, ours, here, [even(ours[0]), even(here[0])]]
+    return [there, ours, [even(ours[0]), even(here[0])], here]
 
 
 def drive(suite: Suite, run: Path | None) -> dict[str, Any]:

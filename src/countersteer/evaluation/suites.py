@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 _TEST_SEEDS = 7_000_000_000_000_000  # training scenarios draw theirs below 2^48; no test road is among them
+_STANDING = 10.0
+"""Of a recorded drive, the way below which it does not count [m]."""
 _WORLD = BoxWorldSpec(
     start=StartSpec(lateral=0.0, heading=0.0, speed=0.0, set_speed=(1.0, 1.0)),
     lost_distance=6.0,
@@ -322,7 +324,9 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
         np.linalg.norm(np.diff(log[upto & scenario.tracks.valid[scenario.ego]], axis=0), axis=1).sum()
     )
     progress = float(record.arc[-1])
-    share = progress / logged if logged > 0 else math.nan
+    share = progress / max(
+        logged, _STANDING
+    )  # of a log that stands every metre would be a thousand times its way
     measures = {"progress_m": progress, "logged_m": logged, "progress_share": share}
     reason, when = "", None
     fault = _at_fault(record)
@@ -336,9 +340,9 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
         reason = f"a corner left the road at {when:.1f} s"
     elif ended is not None and ended[0] is not Cause.GOAL:
         reason, when = f"ended: {ended[0].name.lower().replace('_', ' ')}", ended[1]
-    elif logged >= 10.0 and share < 0.7:
+    elif logged >= _STANDING and share < 0.7:
         reason, when = f"progress {share:.2f} of the log's", float(record.times[-1])
-    counts = case.counts and logged >= 10.0
+    counts = case.counts and logged >= _STANDING
     return CaseResult(case.id, (not reason) if counts else None, reason, when, measures)
 
 
