@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from countersteer.environments.rewards import Coefficients
 from countersteer.errors import UserError
 from countersteer.evaluation.metrics.drive import no_actors
 from countersteer.evaluation.records import CaseResult, DriveRecord
 from countersteer.evaluation.suites import Case, Suite, lane_keeping, run_suite, suite_for
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.planner import PlannerSpec
+from countersteer.policies.teacher import TeacherSpec
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import MapFeature, MapKind, Scenario, Signals
 from countersteer.traffic.idm import IDM
@@ -155,6 +157,8 @@ def test_a_policy_is_told_what_it_was_trained_to_be_told_and_that_is_another_sui
     told = [suite_for(spec, suite) for spec in (plain, points, turns)]
     assert len({one.protocol for one in told}) == len({one.name for one in told}) == 3
     assert suite_for(turns, told[2]) is told[2], "told once is told"
+    with pytest.raises(UserError, match="privileged"):
+        suite_for(TeacherSpec(vector=VectorSpec(), coefficients=Coefficients()), suite)
 
 
 def judged(case: Case, record: DriveRecord) -> CaseResult:

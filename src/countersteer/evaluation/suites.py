@@ -117,7 +117,18 @@ def with_navigation(suite: Suite) -> Suite:
 
 
 def suite_for(spec: PolicySpec, suite: Suite) -> Suite:
-    """The suite as a policy can drive it: told of the route what it was trained to be told, and no more."""
+    """The suite as a policy can drive it: told of the route what it was trained to be told, and no more.
+
+    Raises:
+        UserError: The policy does not drive by pictures.
+    """
+    if spec.vector is not None:
+        raise UserError(
+            f"{suite.name} is driven by pictures, and this policy is privileged",
+            got="one that reads the vector observation",
+            expected="one with cameras",
+            fix="countersteer self-play RUN drives it in worlds that have the vector",
+        )
     suite = with_target_points(suite) if spec.target_points else suite
     return with_navigation(suite) if spec.navigation else suite
 
