@@ -179,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--scores", nargs="*", metavar="SCORE", help="score the replays too, as in evaluate (default: none)"
     )
+    compare.add_argument("--suite", help="on this suite only (default: on all)")
     compare.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
 
     report = command(
@@ -598,7 +599,7 @@ def _compare(known: argparse.Namespace) -> int:
     from countersteer.evaluation.results import compare_scores, kept_evaluations
     from countersteer.recipes.main_job import compare_runs
 
-    kept = kept_evaluations(known.runs, _benchmarks(known.scores))
+    kept = kept_evaluations(known.runs, _benchmarks(known.scores), known.suite)
     found = compare_runs(kept, _modules(known.recipe))
     console.print_rows(found.rows, found.tests)
     console.print_differences(found.differences)
