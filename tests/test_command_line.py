@@ -54,6 +54,7 @@ def files(tmp_path, run) -> dict[str, Path]:
 MISTAKES = [
     # command line, words that the answer must hold
     ("trian", ["trian", "train"]),
+    ("import {text}", ["did you mean data import?"]),
     ("train on_polcy --out {out}", ["on_polcy", "on_policy"]),
     ("train clone --out {out} --learning.step 3", ["learning.step", "steps"]),
     ("train clone --out {out} --learning.steps many", ["wrong type", "many", "int"]),

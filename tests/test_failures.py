@@ -193,6 +193,9 @@ def test_standing_where_the_recorded_driver_went_on_is_stuck():
     assert found.tick in (20, 21)
     assert "20 m of the recorded 59 m" in found.note
     assert cause(a_drive(AHEAD, STRAIGHT, scene=scene)).kind is FailureKind.OTHER
+    # The verdict fell for a corner beyond the road's edge, while in its lane; that it came less far is another matter.
+    off = a_drive(np.minimum(AHEAD, 20.0), STRAIGHT, scene=scene, off_road=np.arange(TICKS) == 6)
+    assert (cause(off, when=0.6).kind, cause(off, when=0.6).tick) == (FailureKind.OFF_ROAD, 6)
 
 
 def test_a_drive_that_ended_at_once_and_numbers_that_are_none():

@@ -50,6 +50,13 @@ def test_everything_is_imported_once(source: Path, tmp_path: Path):
     assert outcomes(source, out) == ["THERE"] * 8
 
 
+def test_a_drive_is_no_folder_to_import_into(source: Path):
+    before = sorted((source / "stored").iterdir())
+    with pytest.raises(UserError, match="is a drive itself"):
+        list(import_drives(source, source / "stored"))
+    assert sorted((source / "stored").iterdir()) == before
+
+
 def test_an_interrupted_import_goes_on(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after three drives, in the middle of the fourth: the rest is read, the three are not, no draft stays."""
     out = tmp_path / "out"

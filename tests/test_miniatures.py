@@ -575,6 +575,7 @@ def test_wosac_one_of_two_rollouts_differs(name: str):
 METRES = st.floats(0, 30)
 
 
+@settings(max_examples=20)
 @given(st.lists(METRES, min_size=8, max_size=8), st.lists(METRES, min_size=8, max_size=8), st.floats(0, 3))
 def test_larger_errors_never_raise_nuplans_open_loop(errors: list[float], more: list[float], turn: float):
     near, far = np.array([errors]), np.array([errors]) + np.array([more])
@@ -592,6 +593,7 @@ def test_faster_than_allowed_and_less_far_are_never_better(over: float, more: fl
     assert nuplan.progress_ratio(over, expert) <= nuplan.progress_ratio(over + more, expert) + 1e-12
 
 
+@settings(max_examples=20)
 @given(st.lists(st.floats(-2, 2), min_size=30, max_size=30), st.floats(1, 4))
 def test_the_same_motion_only_stronger_is_never_more_comfortable(values: list[float], factor: float):
     """Signals are linear in the motion, and all bounds lie around 0."""
@@ -606,7 +608,7 @@ def _comfort(motion: Motion) -> Score[None]:
     return Score(float(not found), None, found)
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.floats(0, 4), st.floats(0, 4))
 def test_farther_from_the_path_is_never_better(y: float, more: float):
     """To the right, where first the path, then the lane and then the road is left."""

@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from countersteer.environments.rewards import Coefficients
 from countersteer.errors import UserError
 from countersteer.evaluation.metrics.drive import no_actors
 from countersteer.evaluation.records import CaseResult, DriveRecord
-from countersteer.evaluation.suites import Case, Suite, lane_keeping
+from countersteer.evaluation.suites import Case, Suite, lane_keeping, run_suite, suite_for
 from countersteer.geometry.cameras import Camera
+from countersteer.policies.planner import PlannerSpec
+from countersteer.policies.teacher import TeacherSpec
+from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import MapFeature, MapKind, Scenario, Signals
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.jerk import JerkSpec
@@ -140,3 +144,47 @@ def test_numbers_of_a_rule_count_and_a_rule_without_a_name_is_refused():
     assert near.protocol != far.protocol
     with pytest.raises(UserError, match="rule"):
         _ = dataclasses.replace(SUITE, rule=lambda case, record: rule(case, record)).protocol
+
+
+def test_a_policy_is_told_what_it_was_trained_to_be_told_and_that_is_another_suite():
+    plain, points, turns = PlannerSpec(), PlannerSpec(target_points=3), PlannerSpec(navigation=True)
+    suite = SUITE
+    assert suite_for(plain, suite) is suite
+    assert suite_for(points, suite).world.target_points
+    assert not suite_for(points, suite).world.navigation
+    assert suite_for(turns, suite).world.navigation
+    assert not suite_for(turns, suite).world.target_points
+    told = [suite_for(spec, suite) for spec in (plain, points, turns)]
+    assert len({one.protocol for one in told}) == len({one.name for one in told}) == 3
+    assert suite_for(turns, told[2]) is told[2], "told once is told"
+    with pytest.raises(UserError, match="privileged"):
+        suite_for(TeacherSpec(vector=VectorSpec(), coefficients=Coefficients()), suite)
+
+
+def judged(case: Case, record: DriveRecord) -> CaseResult:
+    return CaseResult(case.id, True, "", None, {})
+
+
+def test_a_policy_that_navigates_hears_of_a_turn_before_it_comes_and_another_does_not():
+    """Whoever drives: the command is on record."""
+    turning = next(
+        road
+        for seed in range(20)
+        if abs(turned(road := procedural_road(seed, RoadKind.INTERSECTION, lanes=1, length=300.0))) > 1.0
+    )
+    world = BoxWorldSpec(cameras=(), dt=0.25, duration=11.0, start=StartSpec(0.0, 0.0, 0.0, (1.0, 1.0)))
+    suite = Suite("turn", 1, world, (Case("turn", turning),), judged)
+    (silent,) = run_suite(suite, "expert", None).records
+    (told,) = run_suite(suite_for(PlannerSpec(navigation=True), suite), "expert", None).records
+    asked = Command.LEFT if turned(turning) > 0 else Command.RIGHT
+    assert set(silent.command.tolist()) == {Command.FOLLOW}
+    assert set(told.command.tolist()) == {Command.FOLLOW, asked}
+    first = int(np.argmax(told.command == asked))
+    assert abs(told.heading[first] - told.heading[0]) < 0.1, "it was said before the turn"
+
+
+def turned(road: Scenario) -> float:
+    """By how much a route turns from its beginning to its end [rad], left positive."""
+    steps = np.diff(road.route[:, :2], axis=0)
+    headings = np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))
+    return float(headings[-1] - headings[0])

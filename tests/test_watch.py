@@ -37,7 +37,9 @@ def a_result() -> SuiteResult:
     )
     clean = a_drive(ticks=30, frames=None)
     clean.speed[20:] = np.nan  # a state that is no number is shown as none
-    cases = (CaseResult("clean", True, "", None, {}), a_verdict("bend </script>", seen))
+    measures = {"mean_error_m": 2.06, "speed_mps": 10.0, "share": 0.5}
+    failed = dataclasses.replace(a_verdict("bend </script>", seen), measures=measures)
+    cases = (CaseResult("clean", True, "", None, {}), failed)
     return SuiteResult("lanes & co", "clone", "lanes v1 0123", cases, (clean, seen))
 
 
@@ -152,6 +154,15 @@ setTimeout(() => {
   document.getElementById("seek").value = 7;
   document.getElementById("seek").dispatchEvent(new Event("input"));
   steps.sought = state();
+  press("]");
+  steps.measures = [...document.querySelectorAll("#measures div")].map(one => one.textContent);
+  // A list that is too short for its events.
+  const list = document.getElementById("events").parentElement;
+  list.style.cssText = "flex: none; height: 70px";
+  press("End"); press("p");
+  const row = document.querySelector("#events .now").getBoundingClientRect(), box = list.getBoundingClientRect();
+  steps.listed = row.top >= box.top && row.bottom <= box.bottom;
+  steps.scrolled = list.scrollTop > 0;
   steps.said = said;
   const out = document.createElement("pre");
   out.id = "steps";
@@ -205,6 +216,9 @@ def test_in_a_browser_jumping_to_an_event_shows_that_moment(page: Path, tmp_path
     assert steps["no_cameras"], "a drive without pictures has none to choose from"
     assert (steps["other"]["name"], steps["other"]["tick"]) == ("clean", 0)
     assert steps["sought"]["tick"] == 7
+    assert steps["listed"], "the event is in sight in its list"
+    assert steps["scrolled"], "which had to be scrolled for it"
+    assert steps["measures"] == ["mean error2.06 m", "speed10 m/s", "share0.5"], "units are written as such"
 
 
 def test_a_recording_for_rerun_needs_its_extra_and_holds_the_drive(tmp_path: Path):

@@ -47,6 +47,8 @@ _SCORES = (
     *("navsim_v1", "navsim_v2", "nuplan", "carla_1_0", "carla_2_0", "carla_2_1", "bench2drive"),
     *("alpasim", "hugsim", "rad", "displacement"),
 )
+_DATA = ("list", "inspect", "import")
+"""Parts of the command `data`."""
 _STAGES = ("state", "render", "full")
 _DEPTHS = ("recorded", "stereo", "lidar", "sweep", "learned", "ground")
 
@@ -88,7 +90,8 @@ class _Parser(argparse.ArgumentParser):
         if "invalid choice" in message:
             got = message.split("'")[1]
             choices = [part.strip("' ") for part in message.split("choose from", 1)[1].strip(" )").split(",")]
-            hint = f"{message.split(' (choose')[0]} ({did_you_mean(got, choices)})"
+            meant = f"did you mean data {got}?" if got in _DATA else did_you_mean(got, choices)
+            hint = f"{message.split(' (choose')[0]} ({meant})"
         raise UserError(hint, fix=f"{self.prog} --help lists what is accepted")
 
 
@@ -112,7 +115,10 @@ def _parser() -> argparse.ArgumentParser:
         help="runs to train at once, about 2 GB and their share of the cores each (default %(default)s)",
     )
     demo.add_argument(
-        "--json", type=Path, help="also write the table here (it is in OUT/compare.json anyway)"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="also write the table here (it is in OUT/compare.json anyway)",
     )
 
     drive = command("drive", _drive, "Film a policy driving the recorded road; nothing is trained.")
@@ -144,7 +150,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="run folder, policy file, 'expert', or a replay, which is not driven",
     )
-    evaluate.add_argument("--suite", choices=(*_SUITES, *_FOREIGN), help="what to drive; a replay knows")
+    evaluate.add_argument(
+        "--suite",
+        choices=(*_SUITES, *_FOREIGN),
+        help="what to drive; a replay knows. Policies trained with target points, or told where to turn, get them",
+    )
     evaluate.add_argument("--scenes", type=Path, help="folder of recorded scenes for the suite 'recorded'")
     evaluate.add_argument(
         "--scores",
@@ -153,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"benchmark scores as well: all, or some of {', '.join(_SCORES)}",
     )
     evaluate.add_argument("--keep", type=Path, metavar="FILE", help="replay: keep the drives here")
-    evaluate.add_argument("--json", type=Path)
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
 
     watch = command(
         "watch", _watch, "Look at the drives of a replay: cameras, map, boxes, plans, labels, scores."
@@ -176,7 +186,8 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--scores", nargs="*", metavar="SCORE", help="score the replays too, as in evaluate (default: none)"
     )
-    compare.add_argument("--json", type=Path)
+    compare.add_argument("--suite", help="on this suite only (default: on all)")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
 
     report = command(
         "report", _report, "Drive the suites with a run's policy and write one HTML page with films."
@@ -213,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     export = command("export", _export, "Write a run's policy as an ONNX file, checked against PyTorch.")
     export.add_argument("run_folder", metavar="RUN", type=Path, help="run folder or policy file")
     export.add_argument("--out", type=Path, required=True, help="the file, for example policy.onnx")
-    export.add_argument("--json", type=Path, help="write what was measured here")
+    export.add_argument("--json", type=Path, metavar="FILE", help="write what was measured here")
 
     serve = command("serve", _serve, "Drive AlpaSim's car with a run's policy, over gRPC.")
     serve.add_argument("run_folder", metavar="RUN", type=Path, help="run folder or policy file")
@@ -234,7 +245,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}))
     bench.add_argument("--device", default="cpu")
     bench.add_argument("--seconds", type=float, default=3.0, help="for each row (default %(default)s)")
-    bench.add_argument("--json", type=Path)
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
 
     depart = command(
         "depart", _depart, "Film a camera log from beside its recorded path, on the way back to it."
@@ -265,7 +276,7 @@ def _parser() -> argparse.ArgumentParser:
     realism.add_argument(
         "--pictures", type=Path, help="folder for a few views beside what was recorded there"
     )
-    realism.add_argument("--json", type=Path)
+    realism.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
 
     for reads in (drive, evaluate, compare, report, self_play, export, serve):
         reads.add_argument(
@@ -278,12 +289,12 @@ def _parser() -> argparse.ArgumentParser:
     parts = data.add_subparsers(dest="part", required=True, metavar="PART", parser_class=_Parser)
     listed = parts.add_parser("list", help="scenarios under a folder; without one, the bundled drive")
     listed.add_argument("path", nargs="?", type=Path)
-    listed.add_argument("--json", type=Path)
+    listed.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
     listed.set_defaults(data_run=_data_list)
     inspected = parts.add_parser("inspect", help="say what is in a scenario or a camera log and draw it")
     inspected.add_argument("path", type=Path)
     inspected.add_argument("--out", type=Path, help="picture (default: NAME.png here)")
-    inspected.add_argument("--json", type=Path)
+    inspected.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
     inspected.set_defaults(data_run=_data_inspect)
     imported = parts.add_parser("import", help="convert scenarios into our own form; repeated, it goes on")
     imported.add_argument("path", type=Path, help="a drive, or a file or folder of many")
@@ -595,7 +606,7 @@ def _compare(known: argparse.Namespace) -> int:
     from countersteer.evaluation.results import compare_scores, kept_evaluations
     from countersteer.recipes.main_job import compare_runs
 
-    kept = kept_evaluations(known.runs, _benchmarks(known.scores))
+    kept = kept_evaluations(known.runs, _benchmarks(known.scores), known.suite)
     found = compare_runs(kept, _modules(known.recipe))
     console.print_rows(found.rows, found.tests)
     console.print_differences(found.differences)

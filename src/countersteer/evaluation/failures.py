@@ -11,7 +11,8 @@ while in its lane collided. In order of time, and at one tick in the order of `F
   Done while braking hard for somebody ahead, it is a late brake. A lane that was asked for and never reached is a wrong lane, as is a neighbouring one that is kept; one that leads
   elsewhere is off route; all else is drift.
 
-A drive with none of these that came less far than the recorded one is stuck or too slow.
+A drive with none of these that failed with a corner beyond the road's edge is off road: its lane may be narrower than
+the car. One that came less far than the recorded one is stuck or too slow.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class FailureKind(Enum):
     WRONG_LANE = "wrong lane"
     OFF_ROUTE = "off route"
     DRIFT = "drift"
+    OFF_ROAD = "off road"
     STUCK = "stuck or too slow"
     OTHER = "other"
 
@@ -110,6 +112,8 @@ def explain(record: DriveRecord, verdict: CaseResult) -> Failure | None:
     if found:
         order = list(FailureKind)
         return min(found, key=lambda failure: (failure.tick, order.index(failure.kind)))
+    if record.off_road[failed]:
+        return Failure(FailureKind.OFF_ROAD, failed, note="a corner beyond the road's edge, but in its lane")
     if drive is not None and (slow := _slow(drive, last)):
         return slow
     aside = np.abs(polylines.project(record.path, record.position[failed : last + 1])[1])

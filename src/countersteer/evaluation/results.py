@@ -90,12 +90,15 @@ class Kept:
     scores: tuple[SuiteScore, ...] = ()
 
 
-def kept_evaluations(places: Sequence[Path], benchmarks: Sequence[Benchmark] = ()) -> list[Kept]:
+def kept_evaluations(
+    places: Sequence[Path], benchmarks: Sequence[Benchmark] = (), suite: str | None = None
+) -> list[Kept]:
     """Every evaluation that lies at these places, to be compared with each other.
 
     Args:
         places: Run folders (their `evaluation/`), replays, or folders of replays.
         benchmarks: What to score replays by; scores of runs are those that were kept with them.
+        suite: Its evaluations only; None takes those of every suite.
 
     Raises:
         UserError: A place has no evaluation, or two are of different protocols.
@@ -105,7 +108,7 @@ def kept_evaluations(places: Sequence[Path], benchmarks: Sequence[Benchmark] = (
         here = len(found)
         if (place / "evaluation").is_dir():
             for path in sorted((place / "evaluation").glob("*.json")):
-                if path.stem == "open_loop":
+                if path.stem == "open_loop" or suite not in (None, path.stem):
                     continue
                 result, extra = read_result(path)
                 stored: Any = extra.get("scores", [])
@@ -113,13 +116,15 @@ def kept_evaluations(places: Sequence[Path], benchmarks: Sequence[Benchmark] = (
         for path in sorted(place.rglob("*.replay")) if place.is_dir() and here == len(found) else [place]:
             if is_replay(path):
                 result = load_replay(path, frames=False)
+                if suite not in (None, result.suite):
+                    continue
                 found.append(Kept(place, result, score_suite(result, benchmarks) if benchmarks else ()))
         if here == len(found):
             raise UserError(
-                f"{place} has not been evaluated",
+                f"{place} has not been evaluated" + ("" if suite is None else f" on {suite}"),
                 got="no results" if place.exists() else "nothing there",
                 expected="results in its folder evaluation/, a replay, or a folder of replays",
-                fix=f"countersteer evaluate {place} --suite lane_keeping",
+                fix=f"countersteer evaluate {place} --suite {suite or 'lane_keeping'}",
             )
     firsts: dict[str, Kept] = {}
     for one in found:
@@ -129,7 +134,8 @@ def kept_evaluations(places: Sequence[Path], benchmarks: Sequence[Benchmark] = (
                 f"{first.place} and {one.place} were evaluated under different protocols",
                 got=f"{first.result.protocol} and {one.result.protocol}",
                 expected="the same version of the suite, with equal cases, world and seeds",
-                fix="evaluate both again with this version; in results from before it fewer settings counted",
+                fix="evaluate both again with this version (in results from before it fewer settings counted), "
+                "or compare on another suite with --suite",
             )
     return found
 

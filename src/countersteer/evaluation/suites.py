@@ -15,7 +15,7 @@ from countersteer.evaluation.driving import drive
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.geometry import polylines
 from countersteer.geometry.boxes import REAR_AXLE_SHARE
-from countersteer.policies.interface import Policy
+from countersteer.policies.interface import Policy, PolicySpec
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Scenario
 from countersteer.scenarios.sources import RecordedDrive, ScenarioSource
@@ -32,10 +32,14 @@ __all__ = [
     "recorded",
     "recorded_from",
     "run_suite",
+    "suite_for",
+    "with_navigation",
     "with_target_points",
 ]
 
 _TEST_SEEDS = 7_000_000_000_000_000  # training scenarios draw theirs below 2^48; no test road is among them
+_STANDING = 10.0
+"""Of a recorded drive, the way below which it does not count [m]."""
 _WORLD = BoxWorldSpec(
     start=StartSpec(lateral=0.0, heading=0.0, speed=0.0, set_speed=(1.0, 1.0)),
     lost_distance=6.0,
@@ -98,8 +102,35 @@ class Suite:
 
 def with_target_points(suite: Suite) -> Suite:
     """The suite for drivers that read points of the route ahead. They tell a car how far it is aside, so it is another suite."""
+    if suite.world.target_points:
+        return suite
     world = dataclasses.replace(suite.world, target_points=True)
     return dataclasses.replace(suite, name=f"{suite.name}_with_targets", world=world)
+
+
+def with_navigation(suite: Suite) -> Suite:
+    """The suite for drivers that are told left or right at turns, as by a navigation system; another suite."""
+    if suite.world.navigation:
+        return suite
+    world = dataclasses.replace(suite.world, navigation=True)
+    return dataclasses.replace(suite, name=f"{suite.name}_with_navigation", world=world)
+
+
+def suite_for(spec: PolicySpec, suite: Suite) -> Suite:
+    """The suite as a policy can drive it: told of the route what it was trained to be told, and no more.
+
+    Raises:
+        UserError: The policy does not drive by pictures.
+    """
+    if spec.vector is not None:
+        raise UserError(
+            f"{suite.name} is driven by pictures, and this policy is privileged",
+            got="one that reads the vector observation",
+            expected="one with cameras",
+            fix="countersteer self-play RUN drives it in worlds that have the vector",
+        )
+    suite = with_target_points(suite) if spec.target_points else suite
+    return with_navigation(suite) if spec.navigation else suite
 
 
 def run_suite(
@@ -304,7 +335,9 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
         np.linalg.norm(np.diff(log[upto & scenario.tracks.valid[scenario.ego]], axis=0), axis=1).sum()
     )
     progress = float(record.arc[-1])
-    share = progress / logged if logged > 0 else math.nan
+    share = progress / max(
+        logged, _STANDING
+    )  # of a log that stands every metre would be a thousand times its way
     measures = {"progress_m": progress, "logged_m": logged, "progress_share": share}
     reason, when = "", None
     fault = _at_fault(record)
@@ -318,9 +351,9 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
         reason = f"a corner left the road at {when:.1f} s"
     elif ended is not None and ended[0] is not Cause.GOAL:
         reason, when = f"ended: {ended[0].name.lower().replace('_', ' ')}", ended[1]
-    elif logged >= 10.0 and share < 0.7:
+    elif logged >= _STANDING and share < 0.7:
         reason, when = f"progress {share:.2f} of the log's", float(record.times[-1])
-    counts = case.counts and logged >= 10.0
+    counts = case.counts and logged >= _STANDING
     return CaseResult(case.id, (not reason) if counts else None, reason, when, measures)
 
 

@@ -76,6 +76,7 @@ class PolicySpec(abc.ABC):
         stride: Ticks between the frames of its history; training keeps every `stride`-th frame.
         vector: What it reads of the privileged sensor "vector"; None for a policy that could drive a car.
         target_points: Target points of the intent that it reads; 0 ignores them, given or not.
+        navigation: Whether it was trained to be told left or right at turns (`BoxWorldSpec.navigation`).
     """
 
     cameras: tuple[Camera, ...]
@@ -84,6 +85,7 @@ class PolicySpec(abc.ABC):
     stride: int
     vector: VectorSpec | None = None
     target_points: int = 0
+    navigation: bool = False
 
     @property
     def sensors(self) -> tuple[str, ...]:

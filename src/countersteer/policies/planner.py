@@ -62,6 +62,7 @@ class PlannerSpec(PolicySpec):
         hidden: Width of the layers that plan.
         motion_dropout: Probability, in training mode, that a sample sees nothing of its motion but its speed.
         target_points: Target points of the intent that it reads; 0 ignores them, given or not.
+        navigation: Whether it is trained to be told left or right at turns (`BoxWorldSpec.navigation`).
         choices: Discrete actions that it gives odds of beside its plans, such as `JerkSpec.choices`; 0 for none.
         capacity: Bits that the image features of a frame may carry while training, > 0; None sets no bound. See
             `Planner.bits`.
@@ -83,6 +84,7 @@ class PlannerSpec(PolicySpec):
     hidden: int = 256
     motion_dropout: float = 0.5
     target_points: int = 0
+    navigation: bool = field(default=False, metadata={"absent": False})
     choices: int = field(default=0, metadata={"absent": 0})
     capacity: float | None = field(default=None, metadata={"absent": None})
     blind: bool = False

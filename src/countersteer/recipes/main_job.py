@@ -35,6 +35,7 @@ from countersteer.evaluation.suites import (
     recorded,
     recorded_from,
     run_suite,
+    suite_for,
 )
 from countersteer.policies.storage import load_policy
 from countersteer.scenarios.sources import ProceduralRoads
@@ -64,7 +65,12 @@ _HELD_OUT = ProceduralRoads(count=16, seed=1_000_003, traffic=(0, 0), length=620
 def held_out_error(run: Path, modules: Sequence[ModuleType] = ()) -> float:
     """Open-loop error of a run's policy on expert frames of roads nobody trained on [m]."""
     policy, _ = load_policy(run, tuple(modules))
-    spec = BoxWorldSpec(cameras=policy.spec.cameras, dt=policy.spec.dt)
+    spec = BoxWorldSpec(
+        cameras=policy.spec.cameras,
+        dt=policy.spec.dt,
+        target_points=policy.spec.target_points > 0,
+        navigation=policy.spec.navigation,
+    )
     return open_loop_error(policy, spec, _HELD_OUT.load(), seed=99)
 
 
@@ -76,11 +82,12 @@ def evaluate_run(
     on_tick: Callable[[int, int], None] | None = None,
     modules: Sequence[ModuleType] = (),
 ) -> SuiteResult:
-    """Drive a suite with a run's policy; the verdicts are kept in the run's folder.
+    """Drive a suite (`suite_for` its policy) with a run; the verdicts are kept in the run's folder.
 
     `modules` are those of the user that the run's policy comes from, if it is not one of ours.
     """
     policy, metadata = load_policy(run, tuple(modules))
+    suite = suite_for(policy.spec, suite)
     result = run_suite(suite, metadata["recipe"], policy, frames=frames, on_tick=on_tick)
     if run.is_dir():
         write_result(
@@ -280,7 +287,7 @@ def compare_runs(kept: Sequence[Kept], modules: Sequence[ModuleType] = ()) -> Co
 def film_drive(policy: Path | None, out: Path, start: float, modules: Sequence[ModuleType] = ()) -> str:
     """Film a policy on the recorded road from a second of the recording on; returns the verdict in words."""
     driver, metadata = load_policy(policy if policy is not None else shipped_policy(), tuple(modules))
-    suite = recorded_from(start)
+    suite = suite_for(driver.spec, recorded_from(start))
     result = run_suite(suite, metadata["recipe"], driver, frames=True)
     case = result.cases[0]
     film(
@@ -313,11 +320,11 @@ def report_run(
 ) -> None:
     """Drive the suites with one run's policy and the expert, and write a page with tables and films."""
     results, rows = [], []
-    for suite in suites:
+    policy, metadata = load_policy(run, tuple(modules))
+    for suite in (suite_for(policy.spec, suite) for suite in suites):
         message(f"driving {suite.name}")
         results.append(run_suite(suite, "expert", None, frames=True))
         results.append(evaluate_run(run, suite, frames=True, modules=modules))
-    _, metadata = load_policy(run, tuple(modules))
     error = held_out_error(run, modules)
     for result in results:
         mine = result.driver != "expert"

@@ -152,7 +152,7 @@ def self_play(teacher: str = "runs/teacher") -> Recipe:
         name="self_play",
         scenarios=roads(),
         world=_student_world(agents=8),
-        policy=PlannerSpec(cameras=(_CAMERA,), plan=_PLAN, choices=_JERK.choices),
+        policy=PlannerSpec(cameras=(_CAMERA,), plan=_PLAN, navigation=True, choices=_JERK.choices),
         expert=ForkedTeacher(teacher, _PLAN, hold=2),
         driver=MixedDriver(
             TeacherDriver(teacher), student_driver(), expert_share=Linear(1.0, 0.0, (0.0, 0.8)), hold=2.0

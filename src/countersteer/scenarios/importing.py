@@ -74,13 +74,19 @@ def import_drives(source: str | Path, destination: str | Path) -> Iterator[Impor
     time of their files are what they were.
 
     Raises:
-        UserError: Nothing that can be read lies there, or the journal cannot be read or written.
+        UserError: Nothing that can be read lies there, the destination is a drive, or the journal cannot be read or written.
     """
     destination = Path(destination)
     paths = scan(source)
     if not paths:
         raise UserError(
             f"nothing that we can read lies under {source}", fix="docs/formats.md lists the formats"
+        )
+    if storage.matches(destination):
+        raise UserError(
+            f"{destination} is a drive itself",
+            expected="the folder for the drives' folders",
+            fix=f"import into {destination.parent}, or into a new folder",
         )
     try:
         destination.mkdir(parents=True, exist_ok=True)
