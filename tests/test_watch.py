@@ -158,10 +158,10 @@ setTimeout(() => {
   steps.measures = [...document.querySelectorAll("#measures div")].map(one => one.textContent);
   // A list that is too short for its events.
   const list = document.getElementById("events").parentElement;
-  list.style.cssText = "flex: none; height: 70px";
+  list.style.cssText = "flex: none; height: 130px";
   press("End"); press("p");
   const row = document.querySelector("#events .now").getBoundingClientRect(), box = list.getBoundingClientRect();
-  steps.listed = row.top >= box.top && row.bottom <= box.bottom;
+  steps.listed = row.top >= box.top - 1 && row.bottom <= box.bottom + 1;
   steps.scrolled = list.scrollTop > 0;
   steps.said = said;
   const out = document.createElement("pre");
