@@ -33,6 +33,7 @@ from countersteer.scenarios.depth import (
     stereo_partner,
 )
 from countersteer.scenarios.depth.depth_map import close_holes
+from countersteer.scenarios.depth.ground import pixel_rays
 from countersteer.scenarios.depth.stereo import fit_ground
 from countersteer.scenarios.depth.sweep_kernels import aggregate, aggregate_reference
 from countersteer.scenarios.scenario import Provenance
@@ -42,9 +43,9 @@ HEIGHT = 1.6
 GROUND = GroundPlane((0.0, 1.0, 0.0), HEIGHT)
 
 
-def street(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def street(at: np.ndarray, kerb: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Picture and inverse depth, seen from a camera at a place [m, camera axes of the first], of a textured road,
-    walls 5 m to either side and one 45 m ahead."""
+    walls 5 m to either side and one 45 m ahead. From 1.5 m to the left on the ground lies higher by a kerb [m]."""
     x = (np.arange(CAMERA.width) + 0.5 - CAMERA.cx) / CAMERA.fx + np.zeros((CAMERA.height, 1))
     y = ((np.arange(CAMERA.height) + 0.5 - CAMERA.cy) / CAMERA.fy)[:, None] + np.zeros(CAMERA.width)
     with np.errstate(divide="ignore"):
@@ -54,6 +55,8 @@ def street(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             np.where(x < 0, (-5 - at[0]) / x, np.inf),
             np.full(x.shape, 45.0 - at[2]),
         ]
+        raised = np.where(y > 0, (HEIGHT - kerb - at[1]) / y, np.inf)
+        surfaces[0] = np.where(x * raised + at[0] < -1.5, raised, surfaces[0])
     depth, which = np.min(surfaces, axis=0), np.argmin(surfaces, axis=0)
     place = np.stack([x * depth, y * depth, depth], -1) + at
     # Waves of many lengths and directions: something to match at every distance.
@@ -113,9 +116,31 @@ def test_the_sweep_corrects_a_road_that_is_a_little_off():
         & (GROUND.inverse_depth(CAMERA) > 1 / 15)
         & (np.abs(true - GROUND.inverse_depth(CAMERA)) < 1e-6)
     )
-    before = np.abs(off.inverse_depth(CAMERA) / true - 1)[road]
-    after = np.abs(found.inverse / true - 1)[road]
-    assert np.percentile(after, 90) < 0.5 * np.percentile(before, 90)
+    for near, far in ((5.0, 7.0), (7.0, 9.0)):
+        band = road & (true < 1 / near) & (true > 1 / far)
+        before, after = (
+            np.mean((depth / true - 1)[band]) for depth in (off.inverse_depth(CAMERA), found.inverse)
+        )
+        assert abs(after) < 0.015
+        assert abs(after) < 0.5 * abs(before), f"{near} to {far} m"
+
+
+def test_a_kerb_is_no_road():
+    """8 % nearer than the road beside it: half of it would be lost if the sweep preferred the road."""
+    kerb = 0.13
+    here, true = street(np.zeros(3), kerb)
+    others = []
+    for ahead in (-2.0, -1.0, 1.0, 2.0):
+        pose = transform(np.eye(3), np.array([0.0, 0.0, ahead]))
+        others.append(Neighbour(street(pose[:3, 3], kerb)[0], inverse(pose)))
+    found = plane_sweep_depth(here, others, CAMERA, GROUND, SweepSettings(scale=1.0))
+    ratio = found.inverse / true
+    x, _ = pixel_rays(CAMERA)
+    on_it = np.abs(true * (1 - kerb / HEIGHT) / GROUND.inverse_depth(CAMERA) - 1) < 1e-4
+    near = (true > 1 / 14) & (x < -2.0 * true)
+    assert np.median(ratio[on_it & near]) == pytest.approx(1.0, abs=0.025)
+    road = (np.abs(true / GROUND.inverse_depth(CAMERA) - 1) < 1e-4) & (true > 1 / 14)
+    assert np.median(ratio[road]) == pytest.approx(1.0, abs=0.01)
 
 
 @pytest.mark.parametrize("seed", range(4))

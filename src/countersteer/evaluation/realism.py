@@ -19,10 +19,11 @@ from numpy import ndarray
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Intrinsics
-from countersteer.scenarios.cameras.log import CameraLog
+from countersteer.scenarios.cameras.log import CameraLog, RecordedCamera
 from countersteer.scenarios.depth import (
     DepthMap,
     DepthSource,
+    StereoPair,
     depth_of_frame,
     ground_of_log,
     sources_of,
@@ -168,6 +169,11 @@ def measure_realism(
         )
     starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(pairs, len(starts))).round().astype(int))]
     depths = _kept(lambda number: depth_of_frame(log, camera, number, source))
+    # Depth for the right camera must not have seen it.
+    alone = source if source is DepthSource.LEARNED else DepthSource.SWEEP
+    right = stereo_partner(log, camera) if alone in sources_of(log, camera) else None
+    blind = depths if alone is source else lambda number: depth_of_frame(log, camera, number, alone)
+    shifts: list[Float[ndarray, "corner 2"]] = []
     rows: dict[str, list[float]] = {}
     seen_by = None
     for start in starts.tolist():
@@ -177,8 +183,8 @@ def measure_realism(
         target = _at(recorded.frames[start + ahead], seen_by)
         pose = torch.from_numpy(poses[start + ahead][None])
 
-        alone = _drawn(bank, seen_by, pose, [0])
-        seen, picture = alone.source[0].numpy() >= 0, alone.rgb[0].numpy()
+        drawn = _drawn(bank, seen_by, pose, [0])
+        seen, picture = drawn.source[0].numpy() >= 0, drawn.rgb[0].numpy()
         still = bank.rgb[0].numpy()
         values = {
             "ahead": _correlation(picture, target, seen),
@@ -197,13 +203,14 @@ def measure_realism(
                 values[name + "_valid"] = filled.mean()
                 if show is not None:
                     show(name, start, both.rgb[0].numpy(), target)
+        if right is not None:
+            values["right_camera"], shift = _right_camera(log, camera, right, start, blind, size, show)
+            shifts.append(shift)
         for name, value in values.items():
             rows.setdefault(name, []).append(float(value))
         if show is not None:
             show("ahead", start, picture, target)
     assert seen_by is not None
-    alone = source if source is DepthSource.LEARNED else DepthSource.SWEEP
-    right = _right_camera(log, camera, starts.tolist(), alone, size, show)
 
     def middle(name: str) -> float:
         return float(np.median(rows[name]))
@@ -229,8 +236,8 @@ def measure_realism(
         history_valid_share=optional("history_valid"),
         around_correlation=optional("around"),
         around_valid_share=optional("around_valid"),
-        right_camera_correlation=None if right is None else right[0],
-        right_camera_slope=None if right is None else right[1],
+        right_camera_correlation=optional("right_camera"),
+        right_camera_slope=_slope(np.concatenate(shifts)) if shifts else None,
         fills=tuple(
             Fill(by, *(middle(f"{by}: {what}") for what in _FILLED))
             for by in _FILLS
@@ -321,37 +328,32 @@ def _pearson(a: ndarray, b: ndarray, where: Bool[ndarray, "height width"]) -> fl
 def _right_camera(
     log: CameraLog,
     camera: str,
-    starts: list[int],
-    source: DepthSource,
+    partner: tuple[RecordedCamera, StereoPair],
+    start: int,
+    depth: Callable[[int], DepthMap],
     size: tuple[int, int] | None,
     show: Show | None,
-) -> tuple[float, float] | None:
-    """Correlation and slope of the left picture seen from the right camera, with depth that never saw that one."""
-    partner = stereo_partner(log, camera)
-    if partner is None or source not in sources_of(log, camera):
-        return None
-    right = partner[0]
-    correlations, shifts = [], []
-    for start in starts:
-        bank, seen_by = frame_bank(
-            log, camera, [start], lambda number: depth_of_frame(log, camera, number, source), size
-        )
-        assert right.intrinsics is not None
-        through = right.intrinsics.resized(seen_by.width, seen_by.height)
-        pose = torch.from_numpy(log.world_from_camera(right.name, np.array([start])))
-        drawn = _drawn(bank, through, pose, [0])
-        picture, target = drawn.rgb[0].numpy(), _at(right.frames[start], seen_by)
-        correlations.append(_correlation(picture, target, drawn.source[0].numpy() >= 0))
-        ground = ground_of_log(log, camera, start).inverse_depth(seen_by)
-        shifts.append(
-            _corner_shifts(bank.rgb[0].numpy(), target, picture, ground, seen_by, partner[1].baseline)
-        )
-        if show is not None:
-            show("right_camera", start, picture, target)
-    shift = np.concatenate(shifts)
-    if len(shift) < 10:
-        return float(np.median(correlations)), float("nan")
-    return float(np.median(correlations)), float((shift[:, 0] @ shift[:, 1]) / (shift[:, 0] @ shift[:, 0]))
+) -> tuple[float, Float[ndarray, "corner 2"]]:
+    """Correlation of the left picture seen from the right camera with the one recorded there, and `_corner_shifts`."""
+    right, pair = partner
+    bank, seen_by = frame_bank(log, camera, [start], depth, size)
+    assert right.intrinsics is not None
+    through = right.intrinsics.resized(seen_by.width, seen_by.height)
+    pose = torch.from_numpy(log.world_from_camera(right.name, np.array([start])))
+    drawn = _drawn(bank, through, pose, [0])
+    picture, target = drawn.rgb[0].numpy(), _at(right.frames[start], seen_by)
+    if show is not None:
+        show("right_camera", start, picture, target)
+    ground = ground_of_log(log, camera, start).inverse_depth(seen_by)
+    shifts = _corner_shifts(bank.rgb[0].numpy(), target, picture, ground, seen_by, pair.baseline)
+    return _correlation(picture, target, drawn.source[0].numpy() >= 0), shifts
+
+
+def _slope(shifts: Float[ndarray, "corner 2"]) -> float:
+    """By least squares through zero; not a number if there are too few corners."""
+    if len(shifts) < 10:
+        return float("nan")
+    return float((shifts[:, 0] @ shifts[:, 1]) / (shifts[:, 0] @ shifts[:, 0]))
 
 
 def _corner_shifts(

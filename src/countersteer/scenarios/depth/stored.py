@@ -19,7 +19,7 @@ from countersteer.storage import checkpoint
 
 __all__ = ["stored_depths"]
 
-_VERSION = 2  # raise it when a source of depth changes what it says
+_VERSION = 3  # raise it when a source of depth changes what it says
 
 
 def stored_depths(

@@ -23,10 +23,11 @@ __all__ = ["Neighbour", "SweepSettings", "plane_sweep_depth"]
 
 _WORST = 1.2  # cost of a pixel that nobody can compare
 _ROAD_REACH, _ROAD_HALF_WIDTH = 25.0, 2.5  # where the road is looked for [m]
-_ROAD_SNAP = 0.008  # inverse depths so close to the road's are the road [1/m]
+_ROAD_SNAP = 0.03  # so close to the road's an inverse depth is the road's (share); a kerb stands out by 0.07,
+_PRECISION = 0.35  # or so close, in how far it moves the pixel in the neighbour that sees it move most [px]
 _BURIED = 0.85  # what lies so much deeper than the road there (share of inverse depth) is the road
-_USUAL = np.array([0.008, 0.006, 0.03])  # errors of pitch and roll [rad], and of height [share]
-_PULL = 0.005  # cost of a usual error
+_USUAL = np.array([0.04, 0.008, 0.006])  # errors of the road's distance [share], pitch and roll [rad]
+_PULL = 0.001  # cost of a usual error
 _BLUR = 3  # window over which costs are averaged first [px]
 _SMALL, _LARGE = 0.08, 0.6  # penalties for a step of one plane, and of more
 
@@ -116,12 +117,12 @@ def plane_sweep_depth(
             best = np.minimum.reduce([np.mean(side, axis=0, dtype=np.float32) for side in sides.values()])
             cost[:, :, plane] = cv2.blur(best, (_BLUR, _BLUR))
     seen, above = (road > levels[0] + step)[..., None], levels.astype(np.float32) - road[..., None]
-    cost += np.where(seen & (above < -_ROAD_SNAP), np.float32(0.5), np.float32(0))
-    cost -= np.where(seen & (np.abs(above) < _ROAD_SNAP / 2), np.float32(0.08), np.float32(0))
+    slack = np.maximum(_ROAD_SNAP * road, _PRECISION / _parallax(small, [pose[:3, 3] for pose, _ in there]))
+    cost += np.where(seen & (above < -slack[..., None]), np.float32(0.5), np.float32(0))
     place, margin = sweep_kernels.aggregate(cost, np.float32(_SMALL), np.float32(_LARGE))
     inverse = (levels[0] + np.clip(place, 0, settings.planes - 1) * step).astype(np.float32)
     inverse = cv2.medianBlur(inverse, 5)
-    flat = (road > 1 / 40) & (np.abs(inverse - road) < _ROAD_SNAP)
+    flat = (road > 1 / 40) & (np.abs(inverse - road) < slack)
     inverse[flat] = road[flat]
     # No plane of the sweep is as near as the road just in front of a camera that looks down.
     buried = (road > 1 / _ROAD_REACH) & (inverse < _BURIED * road)
@@ -138,6 +139,16 @@ def plane_sweep_depth(
     return DepthMap(inverse, confidence)
 
 
+def _parallax(camera: Intrinsics, ways: Sequence[Float[ndarray, "3"]]) -> Float[ndarray, "height width"]:
+    """By how much a pixel moves with its inverse depth, in the neighbour where it does most [px m]."""
+    x, y = pixel_rays(camera)
+    most = np.full((camera.height, camera.width), 1e-3, np.float32)
+    for right, down, forward in ways:
+        moved = np.hypot(camera.fx * (right - x * forward), camera.fy * (down - y * forward))
+        most = np.maximum(most, moved.astype(np.float32))
+    return most
+
+
 def _refined(
     ground: GroundPlane,
     camera: Intrinsics,
@@ -149,7 +160,8 @@ def _refined(
     """The plane near the expected one by which the neighbours match best in front of the car.
 
     Cars pitch, cameras are not mounted as drawn, and poses turn a little late: half a degree moves the road
-    10 m ahead by 5 %. A pattern search over pitch, roll and height, with a pull back to what was expected.
+    10 m ahead by 5 %. A pattern search over distance, pitch and roll, with a pull back to what was expected. The road pitches
+    about its middle in the picture, since otherwise one could hardly tell pitch from height.
     """
     import cv2
 
@@ -165,11 +177,13 @@ def _refined(
     down = np.array([[1.0, 0, 0], [0, 1.0, top], [0, 0, 1.0]])
     ahead, here = ahead[top:], here[top:]
     normal = np.array(ground.normal)
+    pivot = (float(expected[top:][ahead].mean()) * ground.height - normal[2]) / normal[1]
 
     def plane(change: ndarray) -> tuple[ndarray, float]:
-        pitch, roll, taller = change
-        tilted = normal + np.array([roll, 0.0, pitch])
-        return tilted / np.linalg.norm(tilted), ground.height * (1 + taller)
+        farther, pitch, roll = change
+        tilted = normal + np.array([roll, -pitch / pivot, pitch])
+        length = float(np.linalg.norm(tilted))
+        return tilted / length, ground.height * (1 + farther) / length
 
     def cost(change: ndarray) -> float:
         tilted, height = plane(change)
@@ -185,7 +199,7 @@ def _refined(
 
     found, step = np.zeros(3), _USUAL.copy()
     lowest = cost(found)
-    for _ in range(4):
+    for _ in range(6):
         for axis in range(3):
             for sign in (1.0, -1.0):
                 tried = found.copy()
