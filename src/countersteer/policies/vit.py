@@ -53,6 +53,7 @@ class ViTPlannerSpec(PolicySpec):
         decoder: Layers that the proposals read the tokens through.
         proposals: Plans it proposes; 1 regresses without a scorer.
         choices: As `PlannerSpec.choices`.
+        navigation: As `PlannerSpec.navigation`.
         weights: File of a trained perception, the keys `patches.*`, `encoder.*` ... of `perception`, to begin from
             (safetensors); None for drawn ones.
 
@@ -75,6 +76,7 @@ class ViTPlannerSpec(PolicySpec):
     decoder: int = 2
     proposals: int = 1
     choices: int = 0
+    navigation: bool = field(default=False, metadata={"absent": False})
     weights: str | None = None
 
     def __post_init__(self) -> None:

@@ -169,7 +169,9 @@ def self_play_vit(teacher: str = "runs/teacher") -> Recipe:
     return dataclasses.replace(
         recipe,
         name="self_play_vit",
-        policy=ViTPlannerSpec(cameras=(_CAMERA,), plan=_PLAN, target_points=0, choices=_JERK.choices),
+        policy=ViTPlannerSpec(
+            cameras=(_CAMERA,), plan=_PLAN, target_points=0, navigation=True, choices=_JERK.choices
+        ),
     )
 
 
