@@ -90,8 +90,13 @@ def draw_dials(folder: Path, out: Path) -> None:
     budgets = [row for row in scaling if row["size"] == 1.0]
     line(axes[3], budgets, lambda row: row["frames"] / 1e3, "score", "#2f7ed8", 100)
     axes[3].set(title="Students with other budgets", xlabel="thousand frames", ylabel="driving score")
-    for axis in axes[2:]:
+    for axis, ticks in (
+        (axes[2], [row["weights"] / 1e6 for row in sizes]),
+        (axes[3], [row["frames"] / 1e3 for row in budgets]),
+    ):
         axis.set(ylim=(0, 102), xscale="log")
+        axis.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        axis.set_xticks([], minor=True)
     figure.savefig(out, dpi=110)
 
 
@@ -106,8 +111,8 @@ def draw_students(folder: Path, out: Path) -> None:
         left.plot(steps, [100 * row[name] for row in curve], color=color, lw=1.6)
         at = 100 * sum(row[name] for row in curve[-10:]) / 10
         word = {"goal": "reached its goal", "off_road": "left the road", "collision": "collided"}[name]
-        lift = {"goal": -12, "off_road": 10.0, "collision": 16.0}[name]
-        left.text(steps[-1], at + lift, word, color=color, ha="right")
+        lift = {"goal": -12, "off_road": 9.0, "collision": 11.0}[name]
+        left.text(0.6 * steps[-1], at + lift, word, color=color, ha="right")
     left.set(
         title="Teacher, while it trains",
         xlabel="million agent steps",
@@ -124,10 +129,18 @@ def draw_students(folder: Path, out: Path) -> None:
         mean = sum(scores) / len(scores)
         right.barh(place, mean, color=_COLORS[recipe], height=0.55)
         right.plot(scores, [place + 0.14] * len(scores), "o", color="black", ms=4)
-        right.text(1.5, place - 0.13, f"{name}: {mean:.0f}", va="center", color="white", weight="bold")
+        beside = mean < 50
+        right.text(
+            max(scores) + 2 if beside else 1.5,
+            place - (0.0 if beside else 0.13),
+            f"{name}: {mean:.0f}",
+            va="center",
+            color=_COLORS[recipe] if beside else "white",
+            weight="bold",
+        )
     for name, words, where, side in (
         ("teacher", "teacher ", 0.66, "right"),
-        ("straight", " straight on", 0.1, "left"),
+        ("straight", " straight on", 0.02, "left"),
     ):
         score = 100 * next(row["score"] for row in students["rows"] if row["recipe"] == name)
         right.axvline(score, color="0.35", lw=1, ls="--")
