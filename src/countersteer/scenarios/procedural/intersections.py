@@ -9,6 +9,7 @@ that whoever follows the lane stays on the pavement.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,6 +147,62 @@ def _chain(*curves: Curve) -> Curve:
     )
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """Every curve of a crossing.
+
+    Attributes:
+        route: The ego's way.
+        through: Lanes that go straight on, by arm and place from the middle.
+        turns: Lanes that turn, by name.
+        kerbs: See `_Crossing.kerbs`.
+        lines: Paint, by name and kind.
+        walks: Outlines of crosswalks.
+        strips: Where cars are parked.
+    """
+
+    route: Curve
+    through: dict[tuple[int, int], Curve]
+    turns: dict[str, Curve]
+    kerbs: list[Curve]
+    lines: dict[tuple[str, MapKind], Curve]
+    walks: list[Curve]
+    strips: list[Curve]
+
+    @classmethod
+    def of(
+        cls,
+        crossing: _Crossing,
+        route: Curve,
+        *,
+        turns: dict[str, Curve] | None = None,
+        crosswalks: bool = True,
+        strips: Sequence[Curve] = (),
+    ) -> _Drawn:
+        """The curves that a crossing has, about its centre."""
+        kerbs = crossing.kerbs()
+        return cls(
+            route,
+            crossing.through(),
+            turns or {},
+            kerbs,
+            {name: curve for arm in crossing.arms for name, curve in _paint(crossing, arm).items()},
+            _crosswalks(crossing, kerbs) if crosswalks else [],
+            list(strips),
+        )
+
+    def settled(self, rng: np.random.Generator) -> _Drawn:
+        """All of them moved together, to where the ego's start is the origin."""
+        groups = (self.through, self.turns, dict(enumerate(self.kerbs)), self.lines)
+        groups += (dict(enumerate(self.walks)), dict(enumerate(self.strips)))
+        moved = iter(settled(rng, self.route, *(curve for group in groups for curve in group.values())))
+        route = next(moved)
+        through, turns, kerbs, lines, walks, strips = (
+            {name: next(moved) for name in group} for group in groups
+        )
+        return _Drawn(route, through, turns, [*kerbs.values()], lines, [*walks.values()], [*strips.values()])
+
+
 def intersection(rng: np.random.Generator, lanes: int, length: float, times: ndarray) -> Layout:
     """The ego goes straight on, left or right over an intersection some 70-110 m ahead."""
     across = int(rng.integers(1, 3))
@@ -159,18 +216,8 @@ def intersection(rng: np.random.Generator, lanes: int, length: float, times: nda
     )
     turn = int(rng.integers(-1, 2))
     mine = {-1: lanes - 1, 0: int(rng.integers(lanes)), 1: 0}[turn]
-    route = _route(crossing, turn, mine)
-    through, kerbs = crossing.through(), crossing.kerbs()
-    lines = {name: curve for arm in range(4) for name, curve in _paint(crossing, arm).items()}
-    walks = _crosswalks(crossing, kerbs)
-
-    # Everything moves together to where the ego's start is the origin.
-    moved = iter(settled(rng, route, *through.values(), *kerbs, *lines.values(), *walks))
-    route = next(moved)
-    through = dict(zip(through, moved, strict=False))
-    kerbs = [next(moved) for _ in kerbs]
-    lines = dict(zip(lines, moved, strict=False))
-    walks = [next(moved) for _ in walks]
+    drawn = _Drawn.of(crossing, _route(crossing, turn, mine)).settled(rng)
+    route, through = drawn.route, drawn.through
 
     share = rng.uniform(0.5, 0.8)
     limit = min(lane_limit(share, *through.values()), 17.0)
@@ -179,7 +226,7 @@ def intersection(rng: np.random.Generator, lanes: int, length: float, times: nda
     features = [
         lane(f"lane_{arm}_{i}", curve, crossing.width, limit) for (arm, i), curve in through.items()
     ] + ([lane("turn", route, crossing.width, mine_limit)] if turn else [])
-    features += [*_outline(crossing, kerbs), *_painted(lines), *_walks(walks)]
+    features += [*_outline(crossing, drawn.kerbs), *_painted(drawn.lines), *_walks(drawn.walks)]
 
     stops = _stops(crossing)
     arrival = (stops[_EGO_ARM] - BEHIND - _NOSE) / speed
@@ -196,7 +243,7 @@ def intersection(rng: np.random.Generator, lanes: int, length: float, times: nda
             for row, ((arm, _), curve) in enumerate(through.items())
         ),
         section=None,
-        walkways=_walkways(crossing, kerbs),
+        walkways=_walkways(crossing, drawn.kerbs),
         signals=_signals(entries, stops, states),
     )
 
@@ -227,35 +274,29 @@ def junction(rng: np.random.Generator, lanes: int, length: float, times: ndarray
         missing=missing,
     )
     mine = {-1: lanes - 1, 0: int(rng.integers(lanes)), 1: 0}[turn]
-    route = _route(crossing, turn, mine)
-    through, kerbs = crossing.through(), crossing.kerbs()
-    turns = {
-        f"{name}_{arm}": (arm, bend(arm))
+    arms = {
+        f"{name}_{arm}": (arm, bend)
         for name, bend, to in (("right", crossing.right_turn, 1), ("left", crossing.left_turn, 3))
         for arm in crossing.arms
         if (arm + to) % 4 in crossing.arms
     }
-    lines = {name: curve for arm in crossing.arms for name, curve in _paint(crossing, arm).items()}
-    walks = _crosswalks(crossing, kerbs) if rng.random() < 0.6 else []
-    strips = _strips(crossing) if parking else []
-
-    bends = [curve for _, curve in turns.values()]
-    moved = iter(settled(rng, route, *through.values(), *bends, *kerbs, *lines.values(), *walks, *strips))
-    route = next(moved)
-    through = dict(zip(through, moved, strict=False))
-    turns = {name: (arm, next(moved)) for name, (arm, _) in turns.items()}
-    kerbs = [next(moved) for _ in kerbs]
-    lines = dict(zip(lines, moved, strict=False))
-    walks = [next(moved) for _ in walks]
-    strips = [next(moved) for _ in strips]
+    drawn = _Drawn.of(
+        crossing,
+        _route(crossing, turn, mine),
+        turns={name: bend(arm) for name, (arm, bend) in arms.items()},
+        crosswalks=rng.random() < 0.6,
+        strips=_strips(crossing) if parking else [],
+    ).settled(rng)
+    route, through = drawn.route, drawn.through
+    turns = {name: (arms[name][0], curve) for name, curve in drawn.turns.items()}
 
     limit = rng.uniform(8.0, 14.0)
     features = [lane(f"lane_{arm}_{i}", curve, crossing.width, limit) for (arm, i), curve in through.items()]
     features += [
         lane(name, curve, crossing.width, lane_limit(0.95, curve)) for name, (_, curve) in turns.items()
     ]
-    features += _outline(crossing, kerbs)
-    features = worn(rng, [*features, *_painted(lines)]) + _walks(walks)
+    features += _outline(crossing, drawn.kerbs)
+    features = worn(rng, [*features, *_painted(drawn.lines)]) + _walks(drawn.walks)
 
     stops = _stops(crossing)
     speed = min(limit * rng.uniform(0.8, 1.0), (route.length - BEHIND - 15.0) / times[-1])
@@ -285,10 +326,10 @@ def junction(rng: np.random.Generator, lanes: int, length: float, times: ndarray
             for row, (name, arm, curve) in enumerate(ways)
         ),
         section=None,
-        walkways=_walkways(crossing, kerbs),
+        walkways=_walkways(crossing, drawn.kerbs),
         signals=signals,
-        town=True,
-        strips=tuple(strips),
+        queues=True,
+        strips=tuple(drawn.strips),
     )
 
 

@@ -48,10 +48,8 @@ class RoadKind(Enum):
     S_CURVE = "s_curve"  # bends left and right in turn, of 80-350 m radius
     RAMP = "ramp"  # the ego's lane leaves a highway or joins one
     INTERSECTION = "intersection"  # four arms with traffic lights; straight on, left or right
-    STREET = (
-        "street"  # in a town: bends of 40-400 m radius, narrow or wide lanes, parked cars, paint worn off
-    )
-    JUNCTION = "junction"  # in a town: three arms or four, with lights or without, tight turns
+    STREET = "street"  # in a town: bends of 40-400 m radius, narrow or wide lanes, parked cars, worn paint
+    JUNCTION = "junction"  # in a town: three arms or four, with lights or without, tight turns, queues
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Layout:
         section: Cross-section about the route, where it is the same all along, else None.
         walkways: Curves beside the pavement on which somebody may stand.
         signals: Traffic lights over the log.
-        town: Whether traffic stands and crawls there.
+        queues: Whether traffic may stand, crawl and follow closely there.
         strips: Where cars are parked, in their direction.
     """
 
@@ -81,7 +79,7 @@ class Layout:
     section: CrossSection | None
     walkways: tuple[Curve, ...]
     signals: Signals
-    town: bool = False
+    queues: bool = False
     strips: tuple[Curve, ...] = ()
 
 

@@ -52,8 +52,8 @@ def procedural_road(
         opposite: Lanes against it, 0 to 4; None draws none or as many as `lanes`. A ramp leaves or joins
             a one-way highway and the roads of a crossing are two-way, whatever is asked for. Towns have
             at most two lanes a direction.
-        traffic: Other moving vehicles; fewer where they do not fit, and up to two queues more in a town. With any, there may also be parked
-            cars (many in a town), a cyclist or pedestrians at the roadside.
+        traffic: Other moving vehicles; fewer where they do not fit, and up to two queues more at a junction. With
+            any, there may also be parked cars (many in a town), a cyclist or pedestrians at the roadside.
         duration: Of the log [s].
         length: Of the road [m], at least 250.
 
@@ -88,7 +88,7 @@ def procedural_road(
     ego = Mover(ActorKind.VEHICLE, EGO_SIZE, layout.route, *layout.route.travel(BEHIND, layout.speed, times))
     movers = [ego]
     if traffic:
-        if layout.town:
+        if layout.queues:
             for _ in range(int(traffic_rng.integers(3))):
                 movers += queue(traffic_rng, layout.lanes, movers, times)
         movers += start_traffic(traffic_rng, traffic, layout.lanes, movers, times, layout.signals)
