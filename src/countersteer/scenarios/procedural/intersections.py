@@ -193,14 +193,18 @@ class _Drawn:
 
     def settled(self, rng: np.random.Generator) -> _Drawn:
         """All of them moved together, to where the ego's start is the origin."""
-        groups = (self.through, self.turns, dict(enumerate(self.kerbs)), self.lines)
-        groups += (dict(enumerate(self.walks)), dict(enumerate(self.strips)))
-        moved = iter(settled(rng, self.route, *(curve for group in groups for curve in group.values())))
-        route = next(moved)
-        through, turns, kerbs, lines, walks, strips = (
-            {name: next(moved) for name in group} for group in groups
+        curves = [*self.through.values(), *self.turns.values(), *self.kerbs]
+        curves += [*self.lines.values(), *self.walks, *self.strips]
+        moved = iter(settled(rng, self.route, *curves))
+        return _Drawn(
+            route=next(moved),
+            through={name: next(moved) for name in self.through},
+            turns={name: next(moved) for name in self.turns},
+            kerbs=[next(moved) for _ in self.kerbs],
+            lines={name: next(moved) for name in self.lines},
+            walks=[next(moved) for _ in self.walks],
+            strips=[next(moved) for _ in self.strips],
         )
-        return _Drawn(route, through, turns, [*kerbs.values()], lines, [*walks.values()], [*strips.values()])
 
 
 def intersection(rng: np.random.Generator, lanes: int, length: float, times: ndarray) -> Layout:
