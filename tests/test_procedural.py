@@ -323,6 +323,37 @@ def test_towns_have_parked_cars_at_the_kerb_turning_cars_and_junctions_of_three_
     assert 2 <= unpainted <= 20
 
 
+def test_in_towns_people_cross_bicycles_ride_on_the_road_and_queues_stand():
+    crossed = rode = 0
+    close = {RoadKind.STREET: 0, RoadKind.JUNCTION: 0}
+    for seed in range(24):
+        kind = (RoadKind.STREET, RoadKind.JUNCTION)[seed % 2]
+        scenario = procedural_road(seed, kind, lanes=1 + seed % 2, traffic=10)
+        tracks = scenario.tracks
+        for i in np.flatnonzero(tracks.kind == ActorKind.PEDESTRIAN):
+            way = on_pavement(scenario, tracks.position[i, tracks.valid[i], :2])
+            assert not way[-1] or tracks.valid[i, -1]  # nobody vanishes while on the road
+            crossed += bool(way.any())
+            if way.any():
+                assert not way[0]
+                walks = np.linalg.norm(tracks.velocity[i], axis=1)
+                assert walks[walks > 0.0].max() <= 1.8
+        for i in np.flatnonzero(tracks.kind == ActorKind.CYCLIST):
+            rode += 1
+            assert on_pavement(scenario, tracks.position[i, tracks.valid[i], :2]).all()
+        cars = np.flatnonzero((tracks.kind == ActorKind.VEHICLE) & tracks.velocity.any(axis=(1, 2)))
+        axles = tracks.position[cars, 0, :2]
+        ahead = np.stack([np.cos(tracks.heading[cars, 0]), np.sin(tracks.heading[cars, 0])], axis=1)
+        offset = axles[None] - axles[:, None]
+        along = (offset * ahead[:, None]).sum(2)
+        across = offset[..., 1] * ahead[:, None, 0] - offset[..., 0] * ahead[:, None, 1]
+        gap = along - (tracks.size[cars, 0][None] + tracks.size[cars, 0][:, None]) / 2
+        close[kind] += int(((along > 0.0) & (np.abs(across) < 0.3) & (gap < 4.0)).sum())
+    assert 10 <= crossed <= 72
+    assert 5 <= rode <= 48
+    assert min(close.values()) > 3  # other cars begin 12 m behind one another
+
+
 def test_who_travels_slows_down_for_a_bend_and_nowhere_else():
     curve = integrate(Profile().straight(100.0).bend(1 / 10, math.pi / 2, 8.0).sampled(250.0, 0.5), 0.5)
     times = np.arange(0.0, 25.0, 0.1)

@@ -197,6 +197,49 @@ def test_advantages_by_hand():
     assert found.target.tolist() == [3.0, 4.0]
 
 
+def rollout_of(
+    reward: list[list[float]],
+    value: list[list[float]],
+    cause: dict[tuple[int, int], Cause],
+    drive: list[list[int]],
+) -> Rollout:
+    """Cars that drove in a row of `drive`, their drives ended by the causes at (car, tick)."""
+    shape = (len(reward), len(reward[0]))
+    off = torch.zeros(shape, dtype=torch.bool)
+    ended, why, alive = off.clone(), torch.zeros(shape, dtype=torch.long), ~off
+    for at, each in cause.items():
+        ended[at], why[at] = True, int(each)
+    whose = torch.tensor(drive)
+    for car, tick in cause:
+        gone = (whose[car] == whose[car, tick]) & (torch.arange(shape[1]) > tick)
+        alive[car, gone] = False
+    return Rollout(
+        observation=seen(torch.zeros(*shape, SMALL.size)),
+        label=None,
+        action=Action(torch.zeros(shape), torch.zeros(shape)),
+        policy_drove=alive, first=off, alive=alive, terminated=ended, truncated=off, cause=why,
+        confidence=torch.ones(shape), drive=whose, version=torch.zeros_like(whose),
+        reward=torch.tensor(reward), value=torch.tensor(value), choice=torch.zeros(shape, dtype=torch.long),
+        log_prob=torch.zeros(shape), condition=Coefficients().middle(*shape),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("again", [(), (Cause.COLLISION,)])
+def test_who_begins_again_loses_what_the_collision_cost_and_not_what_was_to_come(again: tuple[Cause, ...]):
+    """Three ticks worth 2, 4, 6 by the value, then a collision at a cost of 1; the second car leaves the road."""
+    objective = PPO(reward=StyleReward(dt=0.1), discount=0.5, trace=0.0, filter=0.0, again=again)
+    rollout = rollout_of(
+        reward=[[0.0, 0.0, -1.0, 0.0, 0.0, 0.0]] * 2,
+        value=[[2.0, 4.0, 6.0, 99.0, 8.0, 8.0]] * 2,
+        cause={(0, 2): Cause.COLLISION, (1, 2): Cause.OFF_ROAD},
+        drive=[[7, 7, 7, 7, 9, 9]] * 2,
+    )
+    target = objective.prepare(rollout).target
+    # The mean of that drive, 4, stands in; the value of the next drive has no part in it.
+    end = -1.0 + 0.5 * 4.0 if again else -1.0
+    assert target.tolist() == [2.0, 3.0, end, 4.0, 2.0, 3.0, -1.0, 4.0]
+
+
 # --- the teacher --------------------------------------------------------------------------------
 
 
@@ -556,26 +599,9 @@ def test_beyond_the_clip_nothing_pulls_any_more():
 
 def test_small_advantages_are_left_out():
     objective = PPO(reward=StyleReward(dt=0.1), filter=0.5, discount=0.0)
-    size = torch.tensor([[1.0, -0.6, 0.4, -0.1, 0.0, 0.0]])
-    rollout_like = {
-        "reward": size,
-        "value": torch.zeros(1, 6),
-        "choice": torch.arange(6)[None],
-        "log_prob": torch.zeros(1, 6),
-        "condition": Coefficients().middle(1, 6),
-    }
-    off = torch.zeros(1, 6, dtype=torch.bool)
-    from countersteer.drivers.driving import Rollout
-    from countersteer.vehicles.plans import Action
-
-    zero = torch.zeros(1, 6, dtype=torch.long)
-    rollout = Rollout(
-        observation=seen(torch.zeros(1, 6, SMALL.size)),
-        label=None,
-        action=Action(torch.zeros(1, 6), torch.zeros(1, 6)),
-        policy_drove=~off, first=off, alive=~off, terminated=off, truncated=off, cause=zero,
-        confidence=torch.ones(1, 6), drive=zero, version=zero, **rollout_like,
-    )  # fmt: skip
+    size = [1.0, -0.6, 0.4, -0.1, 0.0, 0.0]
+    rollout = rollout_of(reward=[size], value=[[0.0] * 6], cause={}, drive=[[0] * 6])
+    rollout = rollout.replace(choice=torch.arange(6)[None])
     batch = objective.prepare(rollout)
     assert batch.choice.tolist() == [0, 1]
     # Of 1, -0.6, 0.4, -0.1, 0 (the last tick only says what came after): mean 0.14, standard deviation 0.5352.

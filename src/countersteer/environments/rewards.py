@@ -113,7 +113,7 @@ class Coefficients:
         goal_radius, goal_speed: Bounds within which a goal counts.
     """
 
-    collision: Range = (0.2, 4.0)
+    collision: Range = (0.0, 10.0)
     off_road: Range = (0.5, 3.0)
     comfort: Range = (0.0, 0.1)
     lane_align: Range = (0.0, 0.02)

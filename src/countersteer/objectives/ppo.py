@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, cast
 
@@ -17,7 +17,7 @@ from countersteer.environments.rewards import Coefficients, Reward
 from countersteer.errors import UserError
 from countersteer.objectives.interface import Losses, Objective
 from countersteer.tensors import TensorTree
-from countersteer.worlds.interface import Capability, Observation
+from countersteer.worlds.interface import Capability, Cause, Observation
 
 __all__ = ["PPO", "Advantages", "ChoicePolicy", "Choices", "generalised_advantages"]
 
@@ -52,13 +52,14 @@ def generalised_advantages(
     *,
     discount: float,
     trace: float,
+    beyond: Float[Tensor, "*batch time"] | None = None,
 ) -> Advantages:
     """Generalised advantage estimates (arXiv 1506.02438, eq. 16)::
 
         delta_t = r_t + gamma V_{t+1} - V_t,    A_t = delta_t + gamma lambda A_{t+1}
 
-    A drive that terminates is worth nothing afterwards. One that is truncated goes on where nobody looks: the
-    value of its last observed state stands in for that of the next.
+    A drive that terminates is worth nothing afterwards. One that is truncated goes on where nobody looks:
+    `beyond` stands in for the value of its next state.
 
     Args:
         reward: Of each step.
@@ -67,9 +68,10 @@ def generalised_advantages(
         terminated, truncated: Whether the drive ended with the step; the next step belongs to another drive.
         discount: gamma, in [0, 1].
         trace: lambda, in [0, 1].
+        beyond: What truncated drives are worth afterwards; None for the value of the last observed state.
     """
     following = torch.cat([value[..., 1:], last_value[..., None]], -1)
-    following = torch.where(truncated, value, following)
+    following = torch.where(truncated, value if beyond is None else beyond, following)
     error = reward + discount * following * (~terminated).to(value.dtype) - value
     keep = discount * trace * (~(terminated | truncated)).to(value.dtype)
     advantage = torch.empty_like(error)
@@ -121,6 +123,9 @@ class PPO(Objective):
         value_weight: c_v, >= 0.
         entropy_weight: c_e, >= 0.
         filter: Steps count whose |advantage| is at least this share of the batch's largest, in [0, 1).
+        again: Causes after which a car begins again elsewhere, as Gigaflow's do. What such an end costs or earns is
+            then what the reward says, and not also all that was still to come: the mean value of its drive
+            stands in for that. Other causes end all.
 
     Raises:
         UserError: A value is outside the range above.
@@ -134,6 +139,7 @@ class PPO(Objective):
     value_weight: float = 0.5
     entropy_weight: float = 0.01
     filter: float = 0.01
+    again: tuple[Cause, ...] = field(default=(), metadata={"absent": ()})
 
     needs = frozenset({Capability.TRUTH})
     # A healthy step is near 0.01; beyond 1 the policy has run away from the one that drove, and stays where it ran.
@@ -168,14 +174,17 @@ class PPO(Objective):
                 fix="use a ChoiceDriver and a policy with a critic",
             )
         steps = (slice(None), slice(0, -1))
+        causes = torch.tensor([int(cause) for cause in self.again], device=value.device)
+        begins = rollout.terminated & torch.isin(rollout.cause, causes)
         found = generalised_advantages(
             reward[steps],
             value[steps],
             value[:, -1],
-            rollout.terminated[steps],
-            rollout.truncated[steps],
+            (rollout.terminated & ~begins)[steps],
+            (rollout.truncated | begins)[steps],
             discount=self.discount,
             trace=self.trace,
+            beyond=torch.where(begins, _mean_of_drive(rollout, value), value)[steps],
         )
         size = found.advantage.abs()
         use = rollout.alive[steps] & found.advantage.isfinite()
@@ -218,3 +227,14 @@ class PPO(Objective):
                 "steps": torch.tensor(float(len(batch.choice))),
             }
         return Losses({"policy": loss}, diagnostics)
+
+
+def _mean_of_drive(rollout: Rollout, value: Float[Tensor, "sequence time"]) -> Float[Tensor, "sequence time"]:
+    """Of each step, the mean of the value over the part of its drive that the sequence holds."""
+    sequence = torch.arange(len(value), device=value.device)[:, None]
+    _, drive = torch.unique(sequence * (rollout.drive.max() + 1) + rollout.drive, return_inverse=True)
+    alive = rollout.alive.flatten()
+    total, count = torch.zeros(2, int(drive.max()) + 1, dtype=value.dtype, device=value.device)
+    total.index_add_(0, drive.flatten(), torch.where(alive, value.flatten(), 0.0))
+    count.index_add_(0, drive.flatten(), alive.to(value.dtype))
+    return (total / count.clamp(min=1.0))[drive]

@@ -116,6 +116,8 @@ def self_play_teacher() -> Recipe:
             reward=StyleReward(dt=0.1),
             coefficients=coefficients,
             entropy_weight=0.005,
+            # Else a collision costs all that was still to come, whatever the car was told that it costs; and a goal too.
+            again=(Cause.COLLISION, Cause.GOAL),
         ),
         collection=Collection.even(rounds, rounds * drives * agents * ticks, drives, fewest_alive=0.3),
         # Three passes over a round, 16 cars at a time.

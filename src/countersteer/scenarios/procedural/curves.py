@@ -77,6 +77,12 @@ class Curve:
         points = self.points @ np.array([[cos, sin], [-sin, cos]]) + origin
         return Curve(points, self.heading + heading, self.curvature)
 
+    @classmethod
+    def straight(cls, start: Float[ndarray, 2], end: Float[ndarray, 2]) -> Curve:
+        """The line from one point to another."""
+        heading = math.atan2(end[1] - start[1], end[0] - start[0])
+        return cls(np.stack([start, end]), np.full(2, heading), np.zeros(2))
+
     def between(self, start: float, end: float) -> Curve:
         """The samples from one arc length to another [m]; at least two of them."""
         first, last = np.searchsorted(self.s, (start, end))

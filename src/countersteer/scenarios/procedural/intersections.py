@@ -19,7 +19,9 @@ from numpy import ndarray
 from countersteer.scenarios.procedural.curves import COMFORT, Curve, Profile, integrate
 from countersteer.scenarios.procedural.layouts import (
     BEHIND,
+    BICYCLE,
     STEP,
+    VERGE,
     Layout,
     free_speed,
     lane_limit,
@@ -332,8 +334,14 @@ def junction(rng: np.random.Generator, lanes: int, length: float, times: ndarray
         section=None,
         walkways=_walkways(crossing, drawn.kerbs),
         signals=signals,
-        queues=True,
+        town=True,
         strips=tuple(drawn.strips),
+        crossings=tuple(_over(walk) for walk in drawn.walks),
+        cycleways=tuple(
+            through[arm, crossing.lanes[arm] - 1].beside(BICYCLE - crossing.width / 2)
+            for arm in crossing.arms
+            if (arm, crossing.lanes[arm] - 1) in through
+        ),
     )
 
 
@@ -376,7 +384,14 @@ def _walks(walks: list[Curve]) -> list[MapFeature]:
 
 
 def _walkways(crossing: _Crossing, kerbs: list[Curve]) -> tuple[Curve, ...]:
-    return tuple(kerb.beside(-crossing.width / 2 - crossing.shoulder - 1.2) for kerb in kerbs)
+    return tuple(kerb.beside(-crossing.width / 2 - crossing.shoulder - VERGE) for kerb in kerbs)
+
+
+def _over(walk: Curve) -> Curve:
+    """The way over a crosswalk, from where people wait on its right to where they wait on its left."""
+    right, left = walk.points[:2].mean(0), walk.points[2:].mean(0)
+    beyond = VERGE * (left - right) / np.linalg.norm(left - right)
+    return Curve.straight(right - beyond, left + beyond)
 
 
 def _strips(crossing: _Crossing) -> list[Curve]:

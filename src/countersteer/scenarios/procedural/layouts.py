@@ -22,7 +22,9 @@ from countersteer.scenarios.scenario import MapFeature, Signals
 
 __all__ = [
     "BEHIND",
+    "BICYCLE",
     "STEP",
+    "VERGE",
     "Layout",
     "RoadKind",
     "draw_section",
@@ -36,6 +38,8 @@ __all__ = [
 
 STEP = 0.5  # spacing of curve samples [m]
 BEHIND = 60.0  # road behind the ego's start [m]
+VERGE = 1.2  # from the end of the pavement to where people walk [m]
+BICYCLE = 0.6  # from the right side of a lane to a bicycle [m]
 _STEEPEST = 1.4  # a road never turns further than this from its first direction, so it cannot meet itself
 
 
@@ -66,8 +70,10 @@ class Layout:
         section: Cross-section about the route, where it is the same all along, else None.
         walkways: Curves beside the pavement on which somebody may stand.
         signals: Traffic lights over the log.
-        queues: Whether traffic may stand, crawl and follow closely there.
+        town: Whether it is in a town: traffic may stand, crawl and follow closely, cars are parked, people are about.
         strips: Where cars are parked, in their direction.
+        crossings: Where people cross, from one side to the other.
+        cycleways: Where bicycles ride, in their direction.
     """
 
     features: tuple[MapFeature, ...]
@@ -79,8 +85,10 @@ class Layout:
     section: CrossSection | None
     walkways: tuple[Curve, ...]
     signals: Signals
-    queues: bool = False
+    town: bool = False
     strips: tuple[Curve, ...] = ()
+    crossings: tuple[Curve, ...] = ()
+    cycleways: tuple[Curve, ...] = ()
 
 
 def no_signals(times: np.ndarray) -> Signals:
@@ -201,7 +209,25 @@ def street(rng: np.random.Generator, lanes: int, opposite: int, length: float, t
     if section.shoulder_left >= PARKING[0]:
         left = curve.beside(section.left_edge - PARKED)
         strips.append(left.reversed() if section.opposite else left)
-    return dataclasses.replace(layout, features=tuple(worn(rng, list(layout.features))), strips=tuple(strips))
+    sides = (curve.beside(section.right_edge - VERGE), curve.beside(section.left_edge + VERGE))
+    places = rng.uniform(BEHIND, curve.length - BEHIND, 4)
+    return dataclasses.replace(
+        layout,
+        features=tuple(worn(rng, list(layout.features))),
+        walkways=sides,
+        town=True,
+        strips=tuple(strips),
+        crossings=tuple(
+            Curve.straight(
+                *np.concatenate([side.at(np.array([at * side.length / curve.length]))[0] for side in sides])
+            )
+            for at in places
+        ),
+        cycleways=tuple(
+            outer.centre.beside(BICYCLE - section.width / 2)
+            for outer in (layout.lanes[0], *layout.lanes[section.lanes :][-1:])
+        ),
+    )
 
 
 def settled(rng: np.random.Generator, route: Curve, *others: Curve) -> tuple[Curve, ...]:

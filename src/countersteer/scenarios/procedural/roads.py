@@ -17,6 +17,7 @@ from countersteer.scenarios.procedural.traffic import (
     queue,
     roadside,
     start_traffic,
+    townspeople,
     tracks,
 )
 from countersteer.scenarios.scenario import ActorKind, Provenance, RoadMap, Scenario
@@ -52,8 +53,9 @@ def procedural_road(
         opposite: Lanes against it, 0 to 4; None draws none or as many as `lanes`. A ramp leaves or joins
             a one-way highway and the roads of a crossing are two-way, whatever is asked for. Towns have
             at most two lanes a direction.
-        traffic: Other moving vehicles; fewer where they do not fit, and up to two queues more at a junction. With
-            any, there may also be parked cars (many in a town), a cyclist or pedestrians at the roadside.
+        traffic: Other moving vehicles; fewer where they do not fit, and up to two queues more in a town. With
+            any, there may also be parked cars (many in a town), a cyclist or pedestrians at the roadside; in a town
+            bicycles ride with the traffic and people cross the road.
         duration: Of the log [s].
         length: Of the road [m], at least 250.
 
@@ -88,12 +90,16 @@ def procedural_road(
     ego = Mover(ActorKind.VEHICLE, EGO_SIZE, layout.route, *layout.route.travel(BEHIND, layout.speed, times))
     movers = [ego]
     if traffic:
-        if layout.queues:
+        if layout.town:
             for _ in range(int(traffic_rng.integers(3))):
                 movers += queue(traffic_rng, layout.lanes, movers, times)
         movers += start_traffic(traffic_rng, traffic, layout.lanes, movers, times, layout.signals)
-        movers += roadside(traffic_rng, layout.route, layout.section, layout.walkways, movers, times)
-        movers += parked(traffic_rng, layout.strips, movers, times)
+        if layout.town:
+            movers += parked(traffic_rng, layout.strips, movers, times)
+            ways = (layout.walkways, layout.crossings, layout.cycleways)
+            movers += townspeople(traffic_rng, *ways, movers, times)
+        else:
+            movers += roadside(traffic_rng, layout.route, layout.section, layout.walkways, movers, times)
     return Scenario(
         id=f"{kind.value}-{seed}-{fingerprint[:8]}",
         times=times,

@@ -22,7 +22,17 @@ from countersteer.scenarios.procedural.curves import Curve
 from countersteer.scenarios.procedural.sections import CrossSection
 from countersteer.scenarios.scenario import ActorKind, Signals, SignalState, Tracks
 
-__all__ = ["EGO_SIZE", "Mover", "TrafficLane", "parked", "queue", "roadside", "start_traffic", "tracks"]
+__all__ = [
+    "EGO_SIZE",
+    "Mover",
+    "TrafficLane",
+    "parked",
+    "queue",
+    "roadside",
+    "start_traffic",
+    "townspeople",
+    "tracks",
+]
 
 EGO_SIZE = (4.8, 1.9, 1.5)
 _START_GAP = 12.0  # free road before and behind a car at the start [m]
@@ -266,7 +276,8 @@ def parked(
         present: Everybody so far.
         times: [s].
     """
-    places = [(strip, at) for strip in strips for at in np.arange(0.0, strip.length - _PLACE, _PLACE)]
+    # Cars stand with their rear axle in their place, so the road must go on behind the first one.
+    places = [(strip, at) for strip in strips for at in np.arange(2.0, strip.length - _PLACE, _PLACE)]
     found: list[Mover] = []
     if not places:
         return found
@@ -277,6 +288,59 @@ def parked(
         car = Mover(ActorKind.VEHICLE, size, strip.beside(rng.uniform(-0.15, 0.1)), s, np.zeros(len(times)))
         if car.clear_of([*present, *found], (0.3, 0.3)):
             found.append(car)
+    return found
+
+
+def townspeople(
+    rng: np.random.Generator,
+    walkways: Sequence[Curve],
+    crossings: Sequence[Curve],
+    cycleways: Sequence[Curve],
+    present: Sequence[Mover],
+    times: Float[ndarray, "time"],
+) -> list[Mover]:
+    """People on bicycles and on foot: some ride beside the traffic, some walk, some cross the road ahead of it.
+
+    Args:
+        rng: Draws who is there.
+        walkways: Curves beside the pavement on which people walk, either way.
+        crossings: Ways over the road, which people cross either way.
+        cycleways: Where bicycles ride.
+        present: Everybody so far.
+        times: [s].
+    """
+    found: list[Mover] = []
+
+    def add(
+        kind: ActorKind, size: tuple[float, float, float], path: Curve, start: float, pace: ndarray
+    ) -> bool:
+        way = np.concatenate([[0.0], np.cumsum((pace[1:] + pace[:-1]) / 2 * np.diff(times))])
+        # Whoever has crossed stays there.
+        s = start + way if kind is ActorKind.CYCLIST else np.minimum(start + way, path.length)
+        mover = Mover(kind, size, path, s, np.where(s < path.length, pace, 0.0))
+        if clear := mover.clear_of([*present, *found]):
+            found.append(mover)
+        return clear
+
+    def somebody() -> tuple[float, float, float]:
+        return (0.6, 0.6, rng.uniform(1.5, 1.9))
+
+    for _ in range(int(rng.integers(4)) if cycleways else 0):
+        path = cycleways[int(rng.integers(len(cycleways)))]
+        pace = np.full(len(times), rng.uniform(2.5, 6.5))
+        add(ActorKind.CYCLIST, (1.8, 0.6, 1.7), path, rng.uniform(5.0, 0.7 * path.length), pace)
+    for _ in range(int(rng.integers(5)) if crossings else 0):
+        for _ in range(_TRIES):
+            path = crossings[int(rng.integers(len(crossings)))]
+            path = path if rng.random() < 0.5 else path.reversed()
+            begins, pace = rng.uniform(-3.0, 0.8 * times[-1]), rng.uniform(0.9, 1.8)
+            if add(ActorKind.PEDESTRIAN, somebody(), path, 0.0, np.where(times >= begins, pace, 0.0)):
+                break
+    for _ in range(int(rng.integers(6)) if walkways else 0):
+        path = walkways[int(rng.integers(len(walkways)))]
+        path = path if rng.random() < 0.5 else path.reversed()
+        pace = np.full(len(times), rng.uniform(0.8, 1.8))
+        add(ActorKind.PEDESTRIAN, somebody(), path, rng.uniform(0.0, 0.8 * path.length), pace)
     return found
 
 
