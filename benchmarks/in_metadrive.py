@@ -10,6 +10,10 @@ ours in all of them.
     python benchmarks/in_metadrive.py runs --recipes self_play --seeds 0 1 2 --told targets --json results/bridges/metadrive_targets.json
 
 is for drivers that are told points of the route, or where to turn (`--told navigation`).
+
+    python benchmarks/in_metadrive.py runs/study --recipes clone on_policy --seeds 0 --own-camera straight-1 curve-3 --json FILE
+
+drives those cases of lane keeping alone, in MetaDrive's own pictures; minutes a case.
 """
 
 from __future__ import annotations
@@ -64,6 +68,12 @@ def stages(traffic: float) -> list[list[Suite]]:
     here = [lane_keeping(), lane_change()]
     ours = [simulated_by(here[0].world, suite) for suite in there]
     return [there, ours, [even(ours[0]), even(here[0])], here]
+
+
+def in_own_pictures(names: list[str]) -> Suite:
+    """Some cases of lane keeping as MetaDrive's own camera shows them."""
+    suite = metadrive_lane_keeping(own_camera=True)
+    return dataclasses.replace(suite, cases=tuple(case for case in suite.cases if case.id in names))
 
 
 def drive(suite: Suite, run: Path | None) -> dict[str, Any]:
@@ -149,6 +159,9 @@ def main() -> None:
     parser.add_argument(
         "--told", choices=TOLD, help="what the drivers are told of the route (default: nothing)"
     )
+    parser.add_argument(
+        "--own-camera", nargs="+", metavar="CASE", help="cases to drive in MetaDrive's own pictures"
+    )
     parser.add_argument("--json", type=Path, required=True)
     known = parser.parse_args()
     git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
@@ -156,13 +169,14 @@ def main() -> None:
         "command": f"python benchmarks/in_metadrive.py {known.runs.name} --recipes {' '.join(known.recipes)} "
         f"--seeds {' '.join(map(str, known.seeds))}"
         + (f" --traffic {known.traffic:g}" if known.traffic else "")
-        + (f" --told {known.told}" if known.told else ""),
+        + (f" --told {known.told}" if known.told else "")
+        + (f" --own-camera {' '.join(known.own_camera)}" if known.own_camera else ""),
         "commit": git.stdout.strip(),
         "hardware": f"{os.cpu_count()} cores of {platform.processor() or 'an Intel Xeon at 2.50 GHz'}",
     }
     rows = json.loads(known.json.read_text())["drives"] if known.json.exists() else []
     done = {(row["driver"], row["seed"], row["protocol"]) for row in rows}
-    order = stages(known.traffic)
+    order = [[in_own_pictures(known.own_camera)]] if known.own_camera else stages(known.traffic)
     if known.told:
         order = [[TOLD[known.told](suite) for suite in stage] for stage in order]
     everything = list(itertools.chain(*order))
