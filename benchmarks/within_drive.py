@@ -65,7 +65,12 @@ def rule(case: Case, record: DriveRecord) -> CaseResult:
 def suite_of(recipe: Recipe, held_out: list[CameraDrive], duration: float) -> Suite:
     """Every held-out stretch from every start."""
     cases = tuple(
-        Case(f"{scenario.id}@{scenario.cameras.start:g}/{lateral:+g}", scenario, lateral, math.radians(turn))
+        Case(
+            f"{scenario.id}@{scenario.cameras.start:g}/{lateral:+g} {turn:+g}",
+            scenario,
+            lateral,
+            math.radians(turn),
+        )
         for scenario in Combined(tuple(held_out)).load()
         if scenario.cameras is not None
         for lateral, turn in STARTS

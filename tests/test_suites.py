@@ -81,6 +81,11 @@ WORLD = BoxWorldSpec(
 SUITE = Suite("name", 1, WORLD, (Case("case", a_scenario(), command=Command.LEFT),), rule)
 
 
+def test_cases_of_one_name_are_refused():
+    with pytest.raises(UserError, match="share a name"):
+        dataclasses.replace(SUITE, cases=(*SUITE.cases, dataclasses.replace(SUITE.cases[0], lateral=0.5)))
+
+
 def changed(value: Any) -> Iterator[tuple[str, Any]]:
     """The value with one thing in it changed, for each thing, and where that lies."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -77,9 +77,12 @@ class Suite:
     Attributes:
         name, version: A result names both; a change of the rule, or of the code behind a case, raises the version.
         world: Settings; the tick and cameras are the policy's.
-        cases: In order.
+        cases: In order, each of another name.
         rule: From case and record to the verdict.
         seed: Of vehicles and looks, the same for every driver.
+
+    Raises:
+        UserError: Two cases have one name.
     """
 
     name: str
@@ -88,6 +91,16 @@ class Suite:
     cases: tuple[Case, ...]
     rule: Callable[[Case, DriveRecord], CaseResult]
     seed: int = 20_261_121
+
+    def __post_init__(self) -> None:
+        ids = [case.id for case in self.cases]
+        if twice := [name for name in dict.fromkeys(ids) if ids.count(name) > 1]:
+            raise UserError(
+                f"cases of the suite {self.name!r} share a name",
+                got=", ".join(map(repr, twice[:3])) + (" ..." if len(twice) > 3 else ""),
+                expected="a name of its own for each, because results are told apart by it",
+                fix="say in the id of a Case what sets it apart",
+            )
 
     @property
     def protocol(self) -> str:
