@@ -121,5 +121,9 @@ def test_the_command_drives_everybody_and_writes_page_table_and_film(tmp_path: P
     low, high = Coefficients().collision
     assert [names[3], names[7]] == [f"self_play_teacher, seed 3, collision {each:g}" for each in (low, high)]
     assert rows[7]["asked"] == {"collision": high}
+    more, least, most = rows[7]["more"]["speed"]
+    assert least <= more <= most
+    assert more == pytest.approx(rows[7]["speed"] - rows[3]["speed"])
+    assert "more" not in rows[3]
     assert len({row["cars"] for row in rows}) == 1
     assert out.with_suffix(".mp4").stat().st_size > 10_000

@@ -218,7 +218,12 @@ def _parser() -> argparse.ArgumentParser:
         help="part of the name of the one to film (default: an intersection, or the fullest)",
     )
     self_play.add_argument("--gap", action="store_true", help="cameras do not show what is drawn")
-    self_play.add_argument("--conditions", action="store_true", help="turn a few coefficients of teachers")
+    self_play.add_argument(
+        "--conditions",
+        nargs="*",
+        metavar="COEFFICIENT",
+        help="turn these coefficients of teachers, or a few that matter",
+    )
     self_play.add_argument("--seed", type=int, default=0)
 
     export = command("export", _export, "Write a run's policy as an ONNX file, checked against PyTorch.")

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jaxtyping import Float
+from numpy import ndarray
+
 from countersteer.errors import UserError
 from countersteer.evaluation.pages import require_ending, write_page
 from countersteer.evaluation.population import FAILURES, Population
@@ -26,6 +29,8 @@ class PopulationRow:
         failed: Share of the cars whose drive ended by a failure.
         intervals: 95 %, whole scenes drawn anew: of goal, failed, collision, off_road, score and speed [m/s].
         asked: Coefficients that the cars were asked for, where it is not what they are asked for otherwise.
+        more: How much more of goal, collision, off_road and speed [m/s] there was than in a `base`, the same car
+            compared with itself: mean and 95 % interval.
     """
 
     name: str
@@ -34,25 +39,31 @@ class PopulationRow:
     failed: float
     intervals: Mapping[str, tuple[float, float]]
     asked: Mapping[str, float] = field(default_factory=dict)
+    more: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, found: Population, asked: Mapping[str, float] | None = None) -> PopulationRow:
-        """The row of a population."""
-        values = {
-            "goal": found.ended_by(Cause.GOAL),
-            "failed": found.ended_by(*FAILURES),
-            "collision": found.ended_by(Cause.COLLISION),
-            "off_road": found.ended_by(Cause.OFF_ROAD),
-            "score": found.score,
-            "speed": found.speed,
+    def of(
+        cls,
+        name: str,
+        found: Population,
+        asked: Mapping[str, float] | None = None,
+        base: Population | None = None,
+    ) -> PopulationRow:
+        """The row of a population; `base` are the same cars under another driver."""
+        values, before = _values(found), _values(found if base is None else base)
+        more = {
+            what: (float(apart.mean()), *found.interval(apart))
+            for what in ("goal", "collision", "off_road", "speed")
+            for apart in [values[what] - before[what]]
         }
         return cls(
             name,
             len(found.cause),
             found.shares(),
             float(values["failed"].mean()),
-            {what: found.interval(each.astype(float)) for what, each in values.items()},
+            {what: found.interval(each) for what, each in values.items()},
             asked or {},
+            more if base is not None else {},
         )
 
     def __str__(self) -> str:
@@ -73,7 +84,20 @@ class PopulationRow:
         """Everything, flat."""
         flat: dict[str, object] = {"name": self.name, "cars": self.cars, "failed": self.failed, **self.shares}
         flat |= {f"{what}_interval": list(ends) for what, ends in self.intervals.items()}
-        return flat | ({"asked": dict(self.asked)} if self.asked else {})
+        return flat | {
+            name: dict(each) for name, each in (("asked", self.asked), ("more", self.more)) if each
+        }
+
+
+def _values(found: Population) -> dict[str, Float[ndarray, "car"]]:
+    return {
+        "goal": found.ended_by(Cause.GOAL).astype(float),
+        "failed": found.ended_by(*FAILURES).astype(float),
+        "collision": found.ended_by(Cause.COLLISION).astype(float),
+        "off_road": found.ended_by(Cause.OFF_ROAD).astype(float),
+        "score": found.score,
+        "speed": found.speed,
+    }
 
 
 def write_population_report(

@@ -60,7 +60,7 @@ def self_play_report(
     scenes: Path | None = None,
     film_of: str = "intersection",
     gap: bool = False,
-    conditions: bool = False,
+    conditions: Sequence[str] | None = None,
     seed: int = 0,
     message: Callable[[str], None],
     modules: Sequence[ModuleType] = (),
@@ -78,15 +78,24 @@ def self_play_report(
             the road and overlap nobody at the start.
         film_of: Part of the name of the scene that is filmed; if none is called so, the one with the most cars.
         gap: Whether cameras show what they would behind a `Gap`.
-        conditions: Whether teachers are also asked for a few coefficients in amounts from end to end of their ranges.
+        conditions: Coefficients that teachers are also asked for in amounts from end to end of their ranges, the others in the
+            middle of theirs; none for a few that matter.
         seed: Of starts and drivers.
         message: Told every row.
         modules: The user's, of recipes of their own.
 
     Raises:
-        UserError: A run holds no policy for it, nobody can drive anywhere, or the page is not an .html.
+        UserError: A run holds no policy for it, nobody can drive anywhere, there is no such coefficient, or the
+            page is not an .html.
     """
     require_ending(out, "page", ".html", ".htm")
+    if unknown := sorted(set(conditions or ()) - set(Coefficients.names())):
+        raise UserError(
+            f"there is no coefficient {unknown[0]!r}",
+            got=", ".join(unknown),
+            expected=", ".join(Coefficients.names()),
+            fix="ask for one of these",
+        )
     base = dataclasses.replace(self_play_world(), vector_dropout=(0.0, 0.0), gap=Gap() if gap else None)
     drivers = [(run, *load_policy(run, tuple(modules))) for run in runs]
     if scenes is None:
@@ -103,6 +112,7 @@ def self_play_report(
         driver: Driver,
         policy: Policy | None = None,
         asked: dict[str, float] | None = None,
+        less: Population | None = None,
         **how: object,
     ) -> Population:
         world = spec.build(scenarios, len(scenarios), seed)
@@ -110,7 +120,7 @@ def self_play_report(
         # Each recorded scene once, from where it begins.
         starts = None if scenes is None else world.starts_at(numbers, 0 * numbers, numbers, jitter=False)
         found = drive_population(world, driver, policy, seed=seed, starts=starts, **how)  # type: ignore[arg-type]
-        rows.append(PopulationRow.of(name, found, asked))
+        rows.append(PopulationRow.of(name, found, asked, less))
         message(str(rows[-1]))
         return found
 
@@ -124,15 +134,19 @@ def self_play_report(
         driven(
             name if name not in [row.name for row in rows] else f"{name} ({run.name})", spec, driver, policy
         )
-        if conditions and isinstance(policy, Teacher):
+        if conditions is not None and isinstance(policy, Teacher):
             ranges = policy.spec.coefficients
-            for field in _TURNED:
+            for field in conditions or _TURNED:
                 low, high = getattr(ranges, field)
+                least = None
                 for value in np.linspace(low, high, _LEVELS).tolist():
                     told = dataclasses.replace(_middle(ranges), **{field: (value, value)})
-                    driven(
-                        f"{name}, {field} {value:g}", spec, driver, policy, {field: value}, coefficients=told
+                    found = driven(
+                        f"{name}, {field} {value:g}",
+                        *(spec, driver, policy, {field: value}, least if value == high else None),
+                        coefficients=told,
                     )
+                    least = found if least is None else least
 
     # A film takes a while, and the numbers are there.
     out.parent.mkdir(parents=True, exist_ok=True)
