@@ -215,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     self_play.add_argument(
         "--scene",
         default="intersection",
-        help="part of the name of the one to film (default: an intersection, or the fullest)",
+        help="part of the name of the one to film (default: an intersection, or where there are lights)",
     )
     self_play.add_argument("--gap", action="store_true", help="cameras do not show what is drawn")
     self_play.add_argument(

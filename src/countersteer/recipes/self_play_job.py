@@ -76,7 +76,8 @@ def self_play_report(
         worlds: How many generated roads.
         scenes: Folder of recorded scenes to drive instead, each once; cars count that have at least 10 m of recorded way, stand on
             the road and overlap nobody at the start.
-        film_of: Part of the name of the scene that is filmed; if none is called so, the one with the most cars.
+        film_of: Part of the name of the scene that is filmed; if none is called so, the one with traffic lights and the
+            most cars.
         gap: Whether cameras show what they would behind a `Gap`.
         conditions: Coefficients that teachers are also asked for in amounts from end to end of their ranges, the others in the
             middle of theirs; none for a few that matter.
@@ -126,7 +127,9 @@ def self_play_report(
 
     rows: list[PopulationRow] = []
     # The same cars begin whoever drives.
-    fullest = int(np.bincount(driven("straight on", base, Straight()).scene).argmax())
+    cars = np.bincount(driven("straight on", base, Straight()).scene, minlength=len(scenarios))
+    # Where no name says it, traffic lights tell an intersection.
+    crossing = max(range(len(scenarios)), key=lambda k: (bool(scenarios[k].signals.lane), int(cars[k])))
     driven("rules", base, ExpertDriver(), expert=RecoveryExpert())
     for run, policy, metadata in drivers:
         spec, driver = _seat(base, policy)
@@ -153,7 +156,7 @@ def self_play_report(
     out.with_suffix(".json").write_text(json.dumps([row.to_json() for row in rows], indent=1))
     _, policy, metadata = drivers[0]
     spec, driver = _seat(base, policy)
-    scene = next((s for s in scenarios if film_of in s.id), scenarios[fullest])
+    scene = next((s for s in scenarios if film_of in s.id), scenarios[crossing])
     title = f"{metadata['recipe']}: every car of {scene.id}"
     film = film_population(spec, scene, driver, policy, title=title, path=out.with_suffix(".mp4"), seed=seed)
     write_population_report(
