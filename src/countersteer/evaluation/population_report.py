@@ -29,8 +29,9 @@ class PopulationRow:
         failed: Share of the cars whose drive ended by a failure.
         intervals: 95 %, whole scenes drawn anew: of goal, failed, collision, off_road, score and speed [m/s].
         asked: Coefficients that the cars were asked for, where it is not what they are asked for otherwise.
-        more: How much more of goal, collision, off_road and speed [m/s] there was than in a `base`, the same car
-            compared with itself: mean and 95 % interval.
+        more: How much more of goal, collision, off_road, score and speed [m/s] there was than in the row called `than`,
+            every car compared with itself: mean and 95 % interval.
+        than: Name of that row; empty where there is none.
     """
 
     name: str
@@ -40,6 +41,7 @@ class PopulationRow:
     intervals: Mapping[str, tuple[float, float]]
     asked: Mapping[str, float] = field(default_factory=dict)
     more: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    than: str = ""
 
     @classmethod
     def of(
@@ -47,15 +49,16 @@ class PopulationRow:
         name: str,
         found: Population,
         asked: Mapping[str, float] | None = None,
-        base: Population | None = None,
+        base: tuple[str, Population] | None = None,
     ) -> PopulationRow:
-        """The row of a population; `base` are the same cars under another driver."""
-        values, before = _values(found), _values(found if base is None else base)
-        more = {
-            what: (float(apart.mean()), *found.interval(apart))
-            for what in ("goal", "collision", "off_road", "speed")
-            for apart in [values[what] - before[what]]
-        }
+        """The row of a population; `base` are the same cars under another driver, and its name."""
+        values = _values(found)
+        than, more = "", {}
+        if base is not None:
+            than, before = base[0], _values(base[1])
+            for what in ("goal", "collision", "off_road", "score", "speed"):
+                apart = values[what] - before[what]
+                more[what] = (float(apart.mean()), *found.interval(apart))
         return cls(
             name,
             len(found.cause),
@@ -63,7 +66,8 @@ class PopulationRow:
             float(values["failed"].mean()),
             {what: found.interval(each) for what, each in values.items()},
             asked or {},
-            more if base is not None else {},
+            more,
+            than,
         )
 
     def __str__(self) -> str:
@@ -84,9 +88,8 @@ class PopulationRow:
         """Everything, flat."""
         flat: dict[str, object] = {"name": self.name, "cars": self.cars, "failed": self.failed, **self.shares}
         flat |= {f"{what}_interval": list(ends) for what, ends in self.intervals.items()}
-        return flat | {
-            name: dict(each) for name, each in (("asked", self.asked), ("more", self.more)) if each
-        }
+        flat |= {"asked": dict(self.asked)} if self.asked else {}
+        return flat | ({"more": dict(self.more), "than": self.than} if self.than else {})
 
 
 def _values(found: Population) -> dict[str, Float[ndarray, "car"]]:

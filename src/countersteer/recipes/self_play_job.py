@@ -113,7 +113,7 @@ def self_play_report(
         driver: Driver,
         policy: Policy | None = None,
         asked: dict[str, float] | None = None,
-        less: Population | None = None,
+        than: tuple[str, Population] | None = None,
         **how: object,
     ) -> Population:
         world = spec.build(scenarios, len(scenarios), seed)
@@ -121,35 +121,33 @@ def self_play_report(
         # Each recorded scene once, from where it begins.
         starts = None if scenes is None else world.starts_at(numbers, 0 * numbers, numbers, jitter=False)
         found = drive_population(world, driver, policy, seed=seed, starts=starts, **how)  # type: ignore[arg-type]
-        rows.append(PopulationRow.of(name, found, asked, less))
+        rows.append(PopulationRow.of(name, found, asked, than))
         message(str(rows[-1]))
         return found
 
     rows: list[PopulationRow] = []
     # The same cars begin whoever drives.
-    cars = np.bincount(driven("straight on", base, Straight()).scene, minlength=len(scenarios))
+    straight = driven("straight on", base, Straight())
+    cars = np.bincount(straight.scene, minlength=len(scenarios))
     # Where no name says it, traffic lights tell an intersection.
     crossing = max(range(len(scenarios)), key=lambda k: (bool(scenarios[k].signals.lane), int(cars[k])))
-    driven("rules", base, ExpertDriver(), expert=RecoveryExpert())
+    free = ("straight on", straight)
+    driven("rules", base, ExpertDriver(), than=free, expert=RecoveryExpert())
     for run, policy, metadata in drivers:
         spec, driver = _seat(base, policy)
         name = f"{metadata['recipe']}, seed {metadata['seed']}"
-        driven(
-            name if name not in [row.name for row in rows] else f"{name} ({run.name})", spec, driver, policy
-        )
+        known = name in [row.name for row in rows]
+        driven(f"{name} ({run.name})" if known else name, spec, driver, policy, than=free)
         if conditions is not None and isinstance(policy, Teacher):
             ranges = policy.spec.coefficients
             for field in conditions or _TURNED:
                 low, high = getattr(ranges, field)
-                least = None
+                least: tuple[str, Population] | None = None
                 for value in np.linspace(low, high, _LEVELS).tolist():
                     told = dataclasses.replace(_middle(ranges), **{field: (value, value)})
-                    found = driven(
-                        f"{name}, {field} {value:g}",
-                        *(spec, driver, policy, {field: value}, least if value == high else None),
-                        coefficients=told,
-                    )
-                    least = found if least is None else least
+                    title, than = f"{name}, {field} {value:g}", least if value == high else None
+                    found = driven(title, spec, driver, policy, {field: value}, than, coefficients=told)
+                    least = least or (title, found)
 
     # A film takes a while, and the numbers are there.
     out.parent.mkdir(parents=True, exist_ok=True)
