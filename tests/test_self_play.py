@@ -124,6 +124,12 @@ def test_coefficients_are_drawn_within_their_ranges_and_normalised():
     ranges = Coefficients(collision=(1.0, 1.0))
     drawn = ranges.draw(3, torch.arange(500))
     style = ranges.normalised(drawn)
+    low, high = Coefficients().collision
+    costs = Coefficients().draw(3, torch.arange(4_000))[:, 0]
+    below = float((costs < low + (high - low) / 4).float().mean())
+    assert below == pytest.approx(0.5, abs=0.03)  # often low: a uniform share, squared
+    evenly = Coefficients().normalised(Coefficients().draw(3, torch.arange(4_000)))[:, 0]
+    assert float((evenly < 0.0).float().mean()) == pytest.approx(0.5, abs=0.03)
     assert style.shape == (500, 12)
     assert style.abs().max() <= 1.0 + 1e-5
     assert (style[:, 0] == 0.0).all()  # a range that is a point
@@ -137,6 +143,8 @@ def test_a_reward_without_its_coefficients_and_ranges_that_are_none_are_refused(
         StyleReward(dt=0.1)(events(), truth(), truth())
     with pytest.raises(UserError, match="'comfort'"):
         Coefficients(comfort=(0.2, 0.1))
+    with pytest.raises(UserError, match="often_low"):
+        Coefficients(often_low=("colision",))
     with pytest.raises(UserError, match="'velocity'"):
         Coefficients(velocity=(math.nan, 1.0))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -94,7 +94,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Ranges of the coefficients that a car's reward is drawn with, uniformly, once a drive.
+    """Ranges of the coefficients that a car's reward is drawn with, once a drive; uniformly but for those `often_low`.
 
     A policy that is told them learns many styles of driving at once; which one is asked for is then a choice
     at deployment (Gigaflow, arXiv 2502.03349; the twelve of Gigapixel, arXiv 2606.19641). Each is the
@@ -111,6 +111,9 @@ class Coefficients:
         reverse: Cost of each second against the traffic, or away from the goal.
         overspeed: Cost of each second at twice the set speed, in proportion to the excess.
         goal_radius, goal_speed: Bounds within which a goal counts.
+        often_low: Names of coefficients that are drawn, and shown to a policy, as the square of an even share of
+            their range. A cost that is larger than anything else there is to win changes nothing any more
+            by being larger still, so there is more to learn at its low end.
     """
 
     collision: Range = (0.0, 10.0)
@@ -125,8 +128,16 @@ class Coefficients:
     goal_radius: Range = (1.0, 5.0)
     overspeed: Range = (0.0, 3.0)
     goal_speed: Range = (5.0, 30.0)
+    often_low: tuple[str, ...] = field(default=("collision",), metadata={"absent": ()})
 
     def __post_init__(self) -> None:
+        if unknown := sorted(set(self.often_low) - set(self.names())):
+            raise UserError(
+                "`often_low` of Coefficients names none of them",
+                got=", ".join(unknown),
+                expected=", ".join(self.names()),
+                fix="set `often_low` of Coefficients",
+            )
         for name, (low, high) in self._ranges():
             if not (0.0 <= low <= high < math.inf):
                 raise UserError(
@@ -139,7 +150,7 @@ class Coefficients:
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """The coefficients, in the order of a condition's columns."""
-        return tuple(field.name for field in fields(cls))
+        return tuple(each.name for each in fields(cls) if each.name != "often_low")
 
     def _ranges(self) -> list[tuple[str, Range]]:
         return [(name, getattr(self, name)) for name in self.names()]
@@ -150,7 +161,7 @@ class Coefficients:
         return self._between(share)
 
     def middle(self, *batch: int, device: torch.device | str = "cpu") -> Float[Tensor, "*batch coefficient"]:
-        """The middle of every range: how a policy drives that is asked for nothing special."""
+        """The middle of what is drawn of each: how a policy drives that is asked for nothing special."""
         return self._between(torch.full((*batch, len(self.names())), 0.5, device=device))
 
     def _ends(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -159,14 +170,18 @@ class Coefficients:
 
     def _between(self, share: Tensor) -> Tensor:
         low, high = self._ends(share.device)
-        return low + share * (high - low)
+        return low + share ** self._power(share.device) * (high - low)
+
+    def _power(self, device: torch.device) -> Tensor:
+        return torch.tensor([2.0 if name in self.often_low else 1.0 for name in self.names()], device=device)
 
     def normalised(
         self, condition: Float[Tensor, "*batch coefficient"]
     ) -> Float[Tensor, "*batch coefficient"]:
         """Coefficients as a policy reads them: -1 at the low end of the range, 1 at the high end, 0 for a point."""
         low, high = self._ends(condition.device)
-        return torch.where(high > low, 2.0 * (condition - low) / (high - low).clamp(min=1e-9) - 1.0, 0.0)
+        share = ((condition - low) / (high - low).clamp(min=1e-9)).clamp(0.0, 1.0)
+        return torch.where(high > low, 2.0 * share ** (1.0 / self._power(share.device)) - 1.0, 0.0)
 
 
 @dataclass(frozen=True)

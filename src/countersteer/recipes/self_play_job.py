@@ -199,5 +199,5 @@ def _usable(spec: BoxWorldSpec, scenario: Scenario, message: Callable[[str], Non
 
 def _middle(ranges: Coefficients) -> Coefficients:
     """Every range shrunk to its middle."""
-    means = {name: sum(getattr(ranges, name)) / 2 for name in Coefficients.names()}
-    return Coefficients(**{name: (mean, mean) for name, mean in means.items()})
+    middle = zip(Coefficients.names(), ranges.middle().tolist(), strict=True)
+    return Coefficients(**{name: (amount, amount) for name, amount in middle})
