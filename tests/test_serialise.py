@@ -17,8 +17,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from countersteer.environments.rewards import Coefficients, StyleReward
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
+from countersteer.objectives.ppo import PPO
 from countersteer.policies.planner import PlannerSpec
 from countersteer.storage.serialise import differences, fingerprint, from_json, to_json
 from countersteer.vehicles.plans import PlanSpec
@@ -173,6 +175,13 @@ def test_a_field_that_was_added_later_leaves_older_fingerprints_alone():
     later = grown(("x", int), ("y", int, dataclasses.field(default=5, metadata={"absent": 0})))
     assert fingerprint(later(1, 0)) == old
     assert len({old, fingerprint(later(1, 1)), fingerprint(later(1)), fingerprint(later(2, 0))}) == 4
+
+
+def test_a_field_that_was_added_later_may_stand_for_a_tuple():
+    for added, kind in (("again", PPO(reward=StyleReward(dt=0.1))), ("often_low", Coefficients())):
+        data = to_json(kind)
+        del data[added]
+        assert getattr(from_json(data), added) == ()
 
 
 def test_an_unknown_enum_member_is_named():

@@ -111,7 +111,7 @@ def from_json(data: Any, *, extra_modules: Sequence[ModuleType] = ()) -> Any:
     """The tree that `to_json` wrote. Nothing but dataclasses and enums is built.
 
     A field that was added later, as `field(default=..., metadata={"absent": value})`, may be missing: files from before
-    it stand for that plain value, whatever the default has become.
+    it stand for that value, whatever the default has become.
 
     Args:
         data: Parsed JSON.
@@ -129,9 +129,10 @@ def from_json(data: Any, *, extra_modules: Sequence[ModuleType] = ()) -> Any:
                 raise UserError(f"{name} is not a dataclass", got=name, fix=_NEWER)
             fields = [field for field in dataclasses.fields(kind) if field.init]
             # What a field meant in files from before it existed, where its author has said so.
-            given = {f.name: f.metadata["absent"] for f in fields if "absent" in f.metadata} | given
-            _check_fields(name, [field.name for field in fields], given)
-            return kind(**{key: from_json(item, extra_modules=extra_modules) for key, item in given.items()})
+            later = {f.name: f.metadata["absent"] for f in fields if "absent" in f.metadata}
+            _check_fields(name, [field.name for field in fields], later | given)
+            read = {key: from_json(item, extra_modules=extra_modules) for key, item in given.items()}
+            return kind(**later | read)
         case {"enum": str(name), "name": str(member)}:
             kind = _find(name, extra_modules)
             members = getattr(kind, "__members__", {})
