@@ -448,7 +448,10 @@ def _train(known: argparse.Namespace) -> int:
             collector=collector,
         )
     print(f"wrote {finished}")
-    print(f"next: countersteer evaluate {known.out} --suite lane_keeping")
+    # Whoever learned to drive every car of a world is judged so.
+    many = getattr(recipe.world, "agents", 1) > 1
+    judge = f"self-play {known.out}" if many else f"evaluate {known.out} --suite lane_keeping"
+    print(f"next: countersteer {judge}")
     return 0
 
 
