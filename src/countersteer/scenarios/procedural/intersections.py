@@ -338,9 +338,9 @@ def junction(rng: np.random.Generator, lanes: int, length: float, times: ndarray
         strips=tuple(drawn.strips),
         crossings=tuple(_over(walk) for walk in drawn.walks),
         cycleways=tuple(
-            through[arm, crossing.lanes[arm] - 1].beside(BICYCLE - crossing.width / 2)
-            for arm in crossing.arms
-            if (arm, crossing.lanes[arm] - 1) in through
+            curve.beside(BICYCLE - crossing.width / 2)
+            for (arm, i), curve in through.items()
+            if i == crossing.lanes[arm] - 1
         ),
     )
 

@@ -218,9 +218,7 @@ def street(rng: np.random.Generator, lanes: int, opposite: int, length: float, t
         town=True,
         strips=tuple(strips),
         crossings=tuple(
-            Curve.straight(
-                *np.concatenate([side.at(np.array([at * side.length / curve.length]))[0] for side in sides])
-            )
+            Curve.straight(*(side.at(np.array([at * side.length / curve.length]))[0][0] for side in sides))
             for at in places
         ),
         cycleways=tuple(

@@ -136,8 +136,7 @@ def start_traffic(
         for _ in range(_TRIES):
             lane = lanes[int(rng.integers(len(lanes)))]
             candidate = _vehicle(rng, lane, ego_speed, times, signals)
-            if candidate is not None and candidate.clear_of([*present, *vehicles]):
-                vehicles.append(candidate)
+            if candidate is not None and _join(candidate, present, vehicles):
                 break
     return vehicles
 
@@ -164,13 +163,27 @@ def queue(
             pace = np.clip(1.2 * (times - wait - 0.9 * place), 0.0, speed)
         else:
             pace = np.full(len(times), 0.2 * speed if how == 1 else speed)
-        way = np.concatenate([[0.0], np.cumsum((pace[1:] + pace[:-1]) / 2 * np.diff(times))])
-        mover = Mover(ActorKind.VEHICLE, size, lane.centre, rear + way, pace)
+        mover = Mover(ActorKind.VEHICLE, size, lane.centre, rear + _way(pace, times), pace)
         if rear < 0.0 or not mover.clear_of([*present, *found], (0.5, 0.5)):
             break
         found.append(mover)
         nose -= size[0] + rng.uniform(1.5, 3.5) + (rng.uniform(0.3, 0.8) * speed if how == 2 else 0.0)
     return found
+
+
+def _join(
+    mover: Mover, present: Sequence[Mover], found: list[Mover], gap: tuple[float, float] | None = None
+) -> bool:
+    """Add the mover to those found if it is clear of them and of those present; whether it was."""
+    clear = mover.clear_of([*present, *found], gap)
+    if clear:
+        found.append(mover)
+    return clear
+
+
+def _way(speed: Float[ndarray, "time"], times: Float[ndarray, "time"]) -> Float[ndarray, "time"]:
+    """Distance driven since the first time [m]."""
+    return np.concatenate([[0.0], np.cumsum((speed[1:] + speed[:-1]) / 2 * np.diff(times))])
 
 
 def _vehicle_size(rng: np.random.Generator) -> tuple[float, float, float]:
@@ -205,7 +218,7 @@ def _vehicle(
             go = np.flatnonzero(states == SignalState.GO)
             moving = np.zeros(len(times)) if not len(go) else times - times[go[0]] - 1.0 - 0.8 * place
             speeds = np.clip(1.5 * moving, 0.0, lane.limit)
-            s = start + np.concatenate([[0.0], np.cumsum((speeds[1:] + speeds[:-1]) / 2 * np.diff(times))])
+            s = start + _way(speeds, times)
         elif start < lane.stop and s[-1] > lane.stop - size[0]:
             crossing = (s > lane.stop - size[0]) & (s < lane.stop + size[0])
             if (states[crossing] != SignalState.GO).any():
@@ -236,9 +249,7 @@ def roadside(
     def add(
         kind: ActorKind, size: tuple[float, float, float], path: Curve, start: float, speed: float
     ) -> None:
-        mover = Mover(kind, size, path, start + speed * times, np.full(len(times), speed))
-        if mover.clear_of([*present, *found]):
-            found.append(mover)
+        _join(Mover(kind, size, path, start + speed * times, np.full(len(times), speed)), present, found)
 
     for path in walkways:
         if rng.random() < 0.15:
@@ -286,8 +297,7 @@ def parked(
         size = (rng.uniform(4.0, 5.2), rng.uniform(1.7, 2.0), rng.uniform(1.4, 2.1))
         s = np.full(len(times), at + rng.uniform(0.0, _PLACE - size[0]))
         car = Mover(ActorKind.VEHICLE, size, strip.beside(rng.uniform(-0.15, 0.1)), s, np.zeros(len(times)))
-        if car.clear_of([*present, *found], (0.3, 0.3)):
-            found.append(car)
+        _join(car, present, found, (0.3, 0.3))
     return found
 
 
@@ -314,13 +324,11 @@ def townspeople(
     def add(
         kind: ActorKind, size: tuple[float, float, float], path: Curve, start: float, pace: ndarray
     ) -> bool:
-        way = np.concatenate([[0.0], np.cumsum((pace[1:] + pace[:-1]) / 2 * np.diff(times))])
-        # Whoever has crossed stays there.
-        s = start + way if kind is ActorKind.CYCLIST else np.minimum(start + way, path.length)
+        s = start + _way(pace, times)
+        if kind is ActorKind.PEDESTRIAN:
+            s = np.minimum(s, path.length)  # whoever has crossed stays there
         mover = Mover(kind, size, path, s, np.where(s < path.length, pace, 0.0))
-        if clear := mover.clear_of([*present, *found]):
-            found.append(mover)
-        return clear
+        return _join(mover, present, found)
 
     def somebody() -> tuple[float, float, float]:
         return (0.6, 0.6, rng.uniform(1.5, 1.9))
