@@ -11,7 +11,7 @@ ours in all of them.
 
 is for drivers that are told points of the route, or where to turn (`--told navigation`).
 
-    python benchmarks/in_metadrive.py runs/study --recipes clone on_policy --seeds 0 --own-camera straight-1 curve-3 --json FILE
+    python benchmarks/in_metadrive.py runs/study --recipes clone on_policy --seeds 0 --own-camera straight-1 gentle-3 --json FILE
 
 drives those cases of lane keeping alone, in MetaDrive's own pictures; minutes a case.
 """
@@ -73,6 +73,8 @@ def stages(traffic: float) -> list[list[Suite]]:
 def in_own_pictures(names: list[str]) -> Suite:
     """Some cases of lane keeping as MetaDrive's own camera shows them."""
     suite = metadrive_lane_keeping(own_camera=True)
+    if unknown := set(names) - {case.id for case in suite.cases}:
+        raise SystemExit(f"no case of lane keeping is called {', '.join(sorted(unknown))}")
     return dataclasses.replace(suite, cases=tuple(case for case in suite.cases if case.id in names))
 
 
