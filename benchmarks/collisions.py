@@ -16,8 +16,8 @@ import numba as nb
 import numpy as np
 import torch
 
-from countersteer.worlds.boxworld.stepping import reference
-from countersteer.worlds.boxworld.stepping.collisions import first_hits
+from countersteer.worlds.simulation.stepping import reference
+from countersteer.worlds.simulation.stepping.collisions import first_hits
 
 
 def cpu_time(run: Callable[[], object], rounds: int) -> float:

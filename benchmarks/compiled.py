@@ -16,9 +16,9 @@ import torch
 
 from countersteer.evaluation.speed import crossroads
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.boxworld.engine import Engine
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
-from countersteer.worlds.boxworld.vector import VectorSpec
+from countersteer.worlds.sensors.vector import VectorSpec
+from countersteer.worlds.simulation.engine import Engine
+from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 
 def fastest(run: Callable[[], object], device: str, rounds: int) -> float:

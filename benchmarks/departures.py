@@ -19,16 +19,16 @@ import numpy as np
 import torch
 from numpy import ndarray
 
+from countersteer.data.sources import ProceduralRoads
 from countersteer.evaluation.realism import detail
 from countersteer.geometry.cameras import Camera
 from countersteer.geometry.rigid import transform
-from countersteer.scenarios.depth import DepthSource, stored_depths
-from countersteer.scenarios.depth.depth_map import grey
-from countersteer.scenarios.sources import ProceduralRoads
-from countersteer.worlds.reprojection.bank import frame_bank
-from countersteer.worlds.reprojection.films import Studio, level_poses
-from countersteer.worlds.reprojection.rendering import Views, render
-from countersteer.worlds.reprojection.spec import BoxworldFilms, widened
+from countersteer.reconstruction.depth import DepthSource, stored_depths
+from countersteer.reconstruction.depth.depth_map import grey
+from countersteer.worlds.renderers.reprojection.bank import frame_bank
+from countersteer.worlds.renderers.reprojection.drawing import Views, render
+from countersteer.worlds.renderers.reprojection.films import Studio, level_poses
+from countersteer.worlds.renderers.reprojection.spec import BoxworldFilms, widened
 
 TICKS = (20, 60, 100, 140)
 AROUND = (0, 2, -2)  # frames: at 15 to 20 m/s some 4 m

@@ -17,8 +17,8 @@ import torch
 from countersteer.evaluation.speed import crossroads
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
-from countersteer.worlds.boxworld.vector import VectorSpec
+from countersteer.worlds.sensors.vector import VectorSpec
+from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 
 def size(tree: TensorTree) -> int:

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from countersteer.data.readers import read
+from countersteer.data.sources import ProceduralRoads
 from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.procedural import RoadKind
-from countersteer.scenarios.readers import read
-from countersteer.scenarios.sources import ProceduralRoads
-from countersteer.worlds.boxworld.rendering import Outputs, render
-from countersteer.worlds.boxworld.spec import BoxWorldSpec, Looks
-from countersteer.worlds.boxworld.world import BoxWorld
+from countersteer.worlds.renderers.boxes import Outputs, render
+from countersteer.worlds.simulation.spec import BoxWorldSpec, Looks
+from countersteer.worlds.simulation.world import BoxWorld
 
 RIG = tuple(
     Camera(name, 320, 180, math.radians(90.0), position, pitch=0.1, yaw=math.radians(yaw))

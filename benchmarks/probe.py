@@ -17,13 +17,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from countersteer.data.sources import ProceduralRoads
 from countersteer.policies.planner import Planner
 from countersteer.policies.storage import load_policy
 from countersteer.recipes.reprojection import reprojection
-from countersteer.scenarios.sources import ProceduralRoads
-from countersteer.worlds.boxworld.spec import BoxWorldSpec, Looks
 from countersteer.worlds.interface import Observation
-from countersteer.worlds.reprojection.spec import BoxworldFilms, ReprojectionSpec
+from countersteer.worlds.renderers.reprojection.spec import BoxworldFilms, ReprojectionSpec
+from countersteer.worlds.simulation.spec import BoxWorldSpec, Looks
 
 BANDS = (-0.75, -0.25, 0.25, 0.75)  # [m]
 

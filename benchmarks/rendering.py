@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from countersteer.data.sources import ProceduralRoads
 from countersteer.geometry.cameras import Camera
-from countersteer.scenarios.sources import ProceduralRoads
-from countersteer.worlds.boxworld.rendering import Images, reference, render
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
+from countersteer.worlds.renderers.boxes import Images, reference, render
+from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 
 def best(draw: Callable[[], Images], rounds: int) -> tuple[float, Tensor]:

@@ -17,10 +17,10 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from countersteer.scenarios.cameras import read
-from countersteer.scenarios.depth import depth_of_frame
-from countersteer.worlds.reprojection.bank import frame_bank
-from countersteer.worlds.reprojection.rendering import Views, reference, render
+from countersteer.data.cameras import read
+from countersteer.reconstruction.depth import depth_of_frame
+from countersteer.worlds.renderers.reprojection.bank import frame_bank
+from countersteer.worlds.renderers.reprojection.drawing import Views, reference, render
 
 
 def main() -> None:

@@ -24,11 +24,11 @@ import torch
 
 from countersteer.evaluation.suites import Suite, lane_keeping, run_suite
 from countersteer.policies.storage import load_policy
-from countersteer.recipes.main_job import permutation_tests
 from countersteer.recipes.reprojection import reprojection, reprojection_clone, reprojection_perturb
+from countersteer.reporting.study import permutation_tests
 from countersteer.training.run import Progress
 from countersteer.training.side_by_side import Run, train_side_by_side
-from countersteer.worlds.reprojection.spec import ReprojectionSpec
+from countersteer.worlds.renderers.reprojection.spec import ReprojectionSpec
 
 HELD_OUT = 11  # set of test roads that no setting was chosen with
 

@@ -20,7 +20,7 @@ from countersteer.drivers.mixed import MixedDriver
 from countersteer.policies.planner import PlannerSpec
 from countersteer.policies.storage import load_policy
 from countersteer.recipes.self_play import self_play
-from countersteer.recipes.self_play_job import self_play_report
+from countersteer.reporting.self_play import self_play_report
 from countersteer.training.recipe import Recipe
 from countersteer.training.run import train
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
+from countersteer.data.readers import read
 from countersteer.scenarios.procedural import RoadKind, procedural_road
-from countersteer.scenarios.readers import read
 from countersteer.scenarios.scenario import Scenario
-from countersteer.worlds.boxworld.vector import Actors, Ego, Lights, RoadBank, VectorSpec, observe, reference
+from countersteer.worlds.sensors.vector import Actors, Ego, Lights, RoadBank, VectorSpec, observe, reference
 
 
 def standing(

@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from countersteer.data.cameras import drive_of_log, read
+from countersteer.data.sources import CameraDrive, Combined
 from countersteer.evaluation.driving import open_loop_error
 from countersteer.evaluation.records import CaseResult, DriveRecord
 from countersteer.evaluation.statistics import clustered_interval
@@ -29,13 +31,11 @@ from countersteer.policies.interface import Policy
 from countersteer.policies.planner import PlannerSpec
 from countersteer.policies.storage import load_policy
 from countersteer.recipes.reprojection import of_log, reprojection, reprojection_clone, reprojection_perturb
-from countersteer.scenarios.cameras import drive_of_log, read
-from countersteer.scenarios.sources import CameraDrive, Combined
 from countersteer.training.recipe import Collection, Learning, Recipe
 from countersteer.training.run import train
-from countersteer.worlds.boxworld.spec import StartSpec
-from countersteer.worlds.reprojection.spec import ReprojectionSpec
-from countersteer.worlds.reprojection.world import camera_of_log
+from countersteer.worlds.renderers.reprojection.spec import ReprojectionSpec
+from countersteer.worlds.renderers.reprojection.world import camera_of_log
+from countersteer.worlds.simulation.spec import StartSpec
 
 STARTS = ((-0.7, 0.0), (-0.4, -1.5), (0.0, -2.5), (0.0, 2.5), (0.4, 1.5), (0.7, 0.0))  # left [m], [degrees]
 WITHIN, LAST = 0.4, 0.7  # [m], [s]

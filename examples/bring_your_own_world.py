@@ -5,9 +5,9 @@ countersteer train examples/bring_your_own_world.py:icy --out runs/icy --learnin
 
 import dataclasses
 
+from countersteer.data.sources import ProceduralRoads
 from countersteer.recipes.closed_loop import on_policy
 from countersteer.scenarios.procedural import RoadKind
-from countersteer.scenarios.sources import ProceduralRoads
 from countersteer.training.recipe import Recipe
 from countersteer.vehicles.bicycle import Limits, VehicleSpec
 

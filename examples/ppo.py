@@ -19,11 +19,11 @@ from gymnasium.wrappers.vector import NormalizeObservation, RecordEpisodeStatist
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from countersteer.data.sources import ProceduralRoads
 from countersteer.environments.vector import DrivingVectorEnv
-from countersteer.scenarios.sources import ProceduralRoads
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
-from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.interface import Cause
+from countersteer.worlds.sensors.vector import VectorSpec
+from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 
 @dataclass(frozen=True)

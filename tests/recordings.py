@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from countersteer.scenarios.readers import wire
+from countersteer.data.readers import wire
 
 COUNT, DT = 30, 0.1
 YAW_RATE = 0.2  # of the ego, to the left [rad/s]

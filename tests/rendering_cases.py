@@ -9,8 +9,8 @@ import torch
 
 from countersteer.geometry.cameras import ego_from_camera
 from countersteer.scenarios.scenario import MapFeature, MapKind, Scenario
-from countersteer.worlds.boxworld.ground import GroundBank, bake
-from countersteer.worlds.boxworld.rendering import Boxes, Colour, Images, Outputs, PixelClass, Views
+from countersteer.worlds.renderers.boxes import Boxes, Colour, Images, Outputs, PixelClass, Views
+from countersteer.worlds.simulation.ground import GroundBank, bake
 from hand_made import scenario
 
 EVERYTHING = Outputs(rgb=True, depth=True, kind=True, instance=True)

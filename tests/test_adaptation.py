@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from countersteer.data.sources import ProceduralRoads
 from countersteer.drivers.expert import ExpertDriver
 from countersteer.errors import UserError
 from countersteer.experts.recovery import RecoveryExpert
@@ -19,16 +20,15 @@ from countersteer.policies.planner import Planner, PlannerSpec
 from countersteer.policies.storage import frozen_policy, load_policy, save_policy
 from countersteer.policies.vit import ViTPlanner, ViTPlannerSpec
 from countersteer.scenarios.procedural import RoadKind
-from countersteer.scenarios.sources import ProceduralRoads
 from countersteer.training.collector import InlineCollector, Request
 from countersteer.training.learner import Learner
 from countersteer.training.recipe import Collection, Learning, Recipe
 from countersteer.training.run import train
-from countersteer.worlds.boxworld.gap import Gap
-from countersteer.worlds.boxworld.rendering import Views
-from countersteer.worlds.boxworld.spec import BoxWorldSpec, Looks, StartSpec
-from countersteer.worlds.boxworld.world import BoxWorld
 from countersteer.worlds.interface import Command, twin_of
+from countersteer.worlds.renderers.boxes import Views
+from countersteer.worlds.renderers.boxes.gap import Gap
+from countersteer.worlds.simulation.spec import BoxWorldSpec, Looks, StartSpec
+from countersteer.worlds.simulation.world import BoxWorld
 
 CAMERA = Camera(width=32, height=16)
 SMALL = PlannerSpec(cameras=(CAMERA,), channels=(8, 16), features=16, hidden=32, history=(1,), choices=5)

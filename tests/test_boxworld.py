@@ -19,11 +19,11 @@ from countersteer.traffic.idm import IDM
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.plans import Action, PlanSpec
 from countersteer.vehicles.trackers import PurePursuit
-from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
-from countersteer.worlds.boxworld.stepping.reference import find_events
-from countersteer.worlds.boxworld.views import Painter
-from countersteer.worlds.boxworld.world import BoxWorld
 from countersteer.worlds.interface import Cause, Command, Starts
+from countersteer.worlds.renderers.boxes.views import Painter
+from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
+from countersteer.worlds.simulation.stepping.reference import find_events
+from countersteer.worlds.simulation.world import BoxWorld
 
 SMALL = Camera(width=32, height=16)
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))

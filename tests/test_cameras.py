@@ -12,7 +12,20 @@ import av
 import numpy as np
 import pytest
 
-from countersteer.cli import main
+from countersteer.commands.cli import main
+from countersteer.data.cameras import (
+    CameraLog,
+    Distortion,
+    Poses,
+    Problem,
+    RecordedCamera,
+    VideoFile,
+    check,
+    read,
+)
+from countersteer.data.cameras.frames import Frames
+from countersteer.data.cameras.readers import comma2k19
+from countersteer.data.samples import recorded_drive
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import (
@@ -24,20 +37,7 @@ from countersteer.geometry.rigid import (
     transform,
     transform_points,
 )
-from countersteer.scenarios.cameras import (
-    CameraLog,
-    Distortion,
-    Poses,
-    Problem,
-    RecordedCamera,
-    VideoFile,
-    check,
-    read,
-)
-from countersteer.scenarios.cameras.frames import Frames
-from countersteer.scenarios.cameras.readers import comma2k19
-from countersteer.scenarios.depth import project_points
-from countersteer.scenarios.samples import recorded_drive
+from countersteer.reconstruction.depth import project_points
 from countersteer.scenarios.scenario import Provenance, Recording
 from countersteer.scenarios.storage import load, save
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from countersteer.worlds.boxworld.stepping import reference
-from countersteer.worlds.boxworld.stepping.collisions import first_hits
+from countersteer.worlds.simulation.stepping import reference
+from countersteer.worlds.simulation.stepping.collisions import first_hits
 
 
 def crowd(seed: int, worlds: int, actors: int, extent: float) -> tuple[np.ndarray, ...]:

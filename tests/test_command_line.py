@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import tiny_recipe
-from countersteer import cli
+from countersteer.commands import cli
+from countersteer.data.samples import recorded_drive
 from countersteer.evaluation import suites
-from countersteer.recipes.main_job import report_run, shipped_policy
-from countersteer.scenarios.samples import recorded_drive
+from countersteer.reporting.study import report_run, shipped_policy
 from countersteer.training.run import train
 
 RECIPE = str(Path(__file__).parent / "tiny_recipe.py")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from countersteer.data.cameras import CameraLog, PicturesInMemory, Poses, RecordedCamera, read
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import inverse, transform
-from countersteer.scenarios.cameras import CameraLog, PicturesInMemory, Poses, RecordedCamera, read
-from countersteer.scenarios.depth import (
+from countersteer.reconstruction.depth import (
     DepthSource,
     GroundPlane,
     LearningSettings,
@@ -32,10 +32,10 @@ from countersteer.scenarios.depth import (
     stereo_depth,
     stereo_partner,
 )
-from countersteer.scenarios.depth.depth_map import close_holes
-from countersteer.scenarios.depth.ground import pixel_rays
-from countersteer.scenarios.depth.stereo import fit_ground
-from countersteer.scenarios.depth.sweep_kernels import aggregate, aggregate_reference
+from countersteer.reconstruction.depth.depth_map import close_holes
+from countersteer.reconstruction.depth.ground import pixel_rays
+from countersteer.reconstruction.depth.stereo import fit_ground
+from countersteer.reconstruction.depth.sweep_kernels import aggregate, aggregate_reference
 from countersteer.scenarios.scenario import Provenance
 
 CAMERA = Intrinsics(320, 160, 220.0, 220.0, 163.0, 70.0)

@@ -27,21 +27,21 @@ from gymnasium.wrappers.vector import (
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 from torch import Tensor
 
+from countersteer.data.sources import ProceduralRoads
 from countersteer.environments.parallel import DrivingParallelEnv
-from countersteer.environments.rewards import ProgressReward
 from countersteer.environments.single import DrivingEnv
 from countersteer.environments.spaces import to_action
 from countersteer.environments.vector import DrivingVectorEnv
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.evaluation.speed import crossroads
 from countersteer.geometry.cameras import Camera
+from countersteer.rewards.rewards import ProgressReward
 from countersteer.scenarios.scenario import Scenario
-from countersteer.scenarios.sources import ProceduralRoads
 from countersteer.vehicles.bicycle import Limits
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
-from countersteer.worlds.boxworld.vector import VectorSpec
-from countersteer.worlds.boxworld.world import BoxWorld
 from countersteer.worlds.interface import Capability, Cause, Events, Motion, Truth
+from countersteer.worlds.sensors.vector import VectorSpec
+from countersteer.worlds.simulation.spec import BoxWorldSpec
+from countersteer.worlds.simulation.world import BoxWorld
 
 VECTOR = VectorSpec(cars=2, lanes=4, edges=4, lights=1)
 CAMERA = Camera(name="front", width=32, height=16)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from countersteer import cli
+from countersteer.commands import cli
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.policies.storage import save_policy
 from countersteer.policies.teacher import TeacherSpec

@@ -10,7 +10,7 @@ import torch
 
 from countersteer.errors import UserError
 from countersteer.scenarios.scenario import MapFeature, MapKind
-from countersteer.worlds.boxworld.ground import (
+from countersteer.worlds.simulation.ground import (
     CROWDED,
     DASH_LENGTH,
     DASH_PERIOD,

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from countersteer.drivers.driving import Rollout
 from countersteer.errors import UserError
 from countersteer.experts.interface import Label
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.imitation import Batch, Imitation, laplace_mixture_loss, mirror_half
 from countersteer.policies.interface import Hypotheses, PolicyOutput
 from countersteer.policies.planner import PlannerSpec
+from countersteer.rollouts.driving import Rollout
 from countersteer.vehicles.plans import Action, Plan
 from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
 

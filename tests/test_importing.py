@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from countersteer import cli
+from countersteer.commands import cli
+from countersteer.data import importing
+from countersteer.data.importing import JOURNAL, Outcome, folder_name, import_drives
+from countersteer.data.readers import read, scan
+from countersteer.data.samples import recorded_drive
 from countersteer.errors import UserError
-from countersteer.scenarios import importing, storage
-from countersteer.scenarios.importing import JOURNAL, Outcome, folder_name, import_drives
-from countersteer.scenarios.readers import read, scan
-from countersteer.scenarios.samples import recorded_drive
+from countersteer.scenarios import storage
 from recordings import argoverse_sensor, lyft, tfrecord, waymo_message
 
 

@@ -23,16 +23,14 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "countersteer"
 # From the bottom up: a module may import its own part and those before it.
 ORDER = (
     *("errors", "tensors", "noise", "storage"),
-    "geometry",
-    "scenarios",
-    *("vehicles", "traffic"),
-    "worlds",
-    "environments",
-    *("policies", "experts", "drivers", "objectives"),
+    *("geometry", "vehicles", "models", "traffic"),
+    *("scenarios", "data", "reconstruction"),
+    *("worlds", "rewards"),
+    *("policies", "experts", "drivers", "rollouts", "objectives"),
     *("training", "evaluation"),
-    "recipes",
-    "serving",
-    *("console", "cli"),
+    *("recipes", "reporting"),
+    *("environments", "serving"),
+    "commands",
     "__main__",
 )
 HEAVY = (
@@ -116,9 +114,9 @@ def test_imports_run_one_way():
         ("countersteer.errors", "from countersteer.tensors import TensorTree"),
         ("countersteer.policies.small", "def late():\n    from countersteer.drivers import mixed"),
         ("countersteer.training.loop", "from countersteer.evaluation.records import DriveRecord"),
-        ("countersteer.recipes.clone", "from countersteer.cli import main"),
+        ("countersteer.recipes.clone", "from countersteer.commands.cli import main"),
         ("countersteer.utils", "import math"),
-        ("countersteer.cli", "from countersteer.helpers import anything"),
+        ("countersteer.commands.cli", "from countersteer.helpers import anything"),
         ("countersteer", "from countersteer.worlds.interface import World"),
     ],
 )
@@ -129,10 +127,10 @@ def test_the_checker_catches_a_wrong_import(module: str, source: str):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("countersteer.worlds.boxworld.state", "from .. import interface\nfrom ...geometry import boxes"),
+        ("countersteer.worlds.simulation.state", "from .. import interface\nfrom ...geometry import boxes"),
         ("countersteer.evaluation.suites", "from countersteer.storage.checkpoint import load"),
         ("countersteer.objectives.ppo", "from countersteer.drivers.interface import Decision"),
-        ("countersteer.cli", "from countersteer import __version__, recipes\nimport numpy, os.path"),
+        ("countersteer.commands.cli", "from countersteer import __version__, recipes\nimport numpy, os.path"),
         ("countersteer.tensors", "from countersteer.errors import UserError"),
     ],
 )
@@ -157,9 +155,9 @@ def test_importing_the_package_is_cheap_and_silent():
 
 
 def test_importing_the_command_line_is_cheap_and_silent():
-    if importlib.util.find_spec("countersteer.cli") is None:
+    if importlib.util.find_spec("countersteer.commands.cli") is None:
         pytest.skip("there is no command line yet")
-    loaded, printed = fresh_interpreter("countersteer.cli")
+    loaded, printed = fresh_interpreter("countersteer.commands.cli")
     assert loaded == []
     assert printed == ""
 

@@ -13,10 +13,10 @@ from countersteer.vehicles import bicycle, jerk
 from countersteer.vehicles.bicycle import Limits, VehicleParams, VehicleSpec, VehicleState
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
-from countersteer.worlds.boxworld.stepping import advance, reference
-from countersteer.worlds.boxworld.world import BoxWorld
 from countersteer.worlds.interface import Cause
+from countersteer.worlds.simulation.spec import BoxWorldSpec
+from countersteer.worlds.simulation.stepping import advance, reference
+from countersteer.worlds.simulation.world import BoxWorld
 
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
 WIDE = Limits(curvature=10.0, curvature_rate=1e3, lateral_acceleration=1e6, braking=1e3, acceleration=1e3)

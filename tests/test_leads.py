@@ -10,8 +10,8 @@ import torch
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.boxworld.leads import look_ahead, look_ahead_reference
-from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
+from countersteer.worlds.simulation.lead_vehicle import look_ahead, look_ahead_reference
+from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 
 
 @pytest.mark.parametrize("agents", [1, 3])

@@ -20,9 +20,9 @@ from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
-from countersteer.worlds.boxworld.vector import VectorSpec
-from countersteer.worlds.boxworld.world import BoxWorld
+from countersteer.worlds.sensors.vector import VectorSpec
+from countersteer.worlds.simulation.spec import BoxWorldSpec
+from countersteer.worlds.simulation.world import BoxWorld
 
 META = torch.device("meta")
 SYNCHRONISING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from countersteer.scenarios.procedural import RoadKind, procedural_road
-from countersteer.worlds.boxworld.paths import locate, route_at, route_reference
-from countersteer.worlds.boxworld.scenes import SceneBank, build_bank
+from countersteer.worlds.simulation.paths import locate, route_at, route_reference
+from countersteer.worlds.simulation.scenes import SceneBank, build_bank
 
 
 @pytest.fixture(scope="module")

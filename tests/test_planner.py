@@ -11,7 +11,7 @@ from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.planner import Planner, PlannerSpec
 from countersteer.policies.storage import load_policy
-from countersteer.recipes.main_job import shipped_policy
+from countersteer.reporting.study import shipped_policy
 from countersteer.storage import serialise
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading

@@ -13,6 +13,7 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from countersteer.data.sources import Combined, ProceduralRoads, RecordedDrive, ScenarioFolder
 from countersteer.errors import UserError
 from countersteer.geometry.boxes import corners, overlap
 from countersteer.geometry.polylines import arc_length, curvatures, headings, project
@@ -29,7 +30,6 @@ from countersteer.scenarios.scenario import (
     SignalState,
     Tracks,
 )
-from countersteer.scenarios.sources import Combined, ProceduralRoads, RecordedDrive, ScenarioFolder
 
 PLAIN = (RoadKind.STRAIGHT, RoadKind.GENTLE, RoadKind.TIGHT, RoadKind.S_CURVE)
 # Roads are not made smaller by smaller numbers, so shrinking would only cost time.
@@ -647,7 +647,7 @@ def test_combined_sources_keep_order_and_make_ids_unique():
 
 
 def test_recorded_drive_crops_and_draws_a_road_only_where_there_is_none(monkeypatch):
-    samples = pytest.importorskip("countersteer.scenarios.samples")
+    samples = pytest.importorskip("countersteer.data.samples")
     drive = recorded(winding(), 20.0, route=False)
     monkeypatch.setattr(samples, "recorded_drive", lambda: drive)
     (whole,) = RecordedDrive().load()
@@ -662,7 +662,7 @@ def test_recorded_drive_crops_and_draws_a_road_only_where_there_is_none(monkeypa
 
 
 def test_scenario_folder_reads_what_scan_finds_and_refuses_an_empty_one(monkeypatch, tmp_path):
-    readers = pytest.importorskip("countersteer.scenarios.readers")
+    readers = pytest.importorskip("countersteer.data.readers")
     with pytest.raises(UserError, match="no folder"):
         ScenarioFolder(str(tmp_path / "absent")).load()
     found = {

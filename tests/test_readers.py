@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from countersteer.data.readers import READERS, read, scan
+from countersteer.data.readers import comma2k19 as comma
+from countersteer.data.readers.source import read_bytes
+from countersteer.data.samples import recorded_drive
 from countersteer.errors import UserError
 from countersteer.geometry.polylines import arc_length, curvatures, headings, project, resample
 from countersteer.geometry.poses import local_from_world, wrap_angle
+from countersteer.reporting.drawing import BirdsEye, draw_scenario, save_picture
 from countersteer.scenarios import storage
-from countersteer.scenarios.drawing import BirdsEye, draw_scenario, save_picture
-from countersteer.scenarios.readers import READERS, read, scan
-from countersteer.scenarios.readers import comma2k19 as comma
-from countersteer.scenarios.readers.source import read_bytes
 from countersteer.scenarios.routes import drop_standing, prolong, rear_axle_of, smooth
-from countersteer.scenarios.samples import recorded_drive
 from countersteer.scenarios.scenario import (
     ActorKind,
     MapFeature,
@@ -744,7 +744,7 @@ def test_scenarios_are_drawn(tmp_path: Path) -> None:
 def test_importing_readers_loads_nothing_heavy() -> None:
     """Neither pyarrow, matplotlib, OpenCV nor numba is loaded before it is needed."""
     code = (
-        "import sys, countersteer.scenarios.readers, countersteer.scenarios.samples\n"
+        "import sys, countersteer.data.readers, countersteer.data.samples\n"
         "print([m for m in ('pyarrow', 'matplotlib', 'cv2', 'numba') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from countersteer.data.readers import log123d, read, scan
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.geometry.polylines import curvatures
-from countersteer.scenarios.readers import log123d, read, scan
 from countersteer.scenarios.scenario import ActorKind, MapKind, SignalState
 from recordings import COUNT, ORIGIN, PARKED, ego_heading, ego_path, walker_path
 

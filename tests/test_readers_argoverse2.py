@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from countersteer.data.readers import argoverse2_sensor as sensor
+from countersteer.data.readers import read, scan
 from countersteer.errors import UserError
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.polylines import arc_length, curvatures
-from countersteer.scenarios.readers import argoverse2_sensor as sensor
-from countersteer.scenarios.readers import read, scan
 from countersteer.scenarios.scenario import ActorKind, MapKind, Scenario
 from recordings import (
     COUNT,

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from countersteer.data.readers import comma2k19, read, scenarionet, waymo_json
 from countersteer.errors import UserError
 from countersteer.scenarios import storage
-from countersteer.scenarios.readers import comma2k19, read, scenarionet, waymo_json
 from countersteer.scenarios.scenario import Scenario
 from test_readers import SAMPLE, small_json, small_scene, write_comma, write_json
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from countersteer.data.readers import kitti_poses as kitti
+from countersteer.data.readers import read, scan
 from countersteer.errors import UserError
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.polylines import curvatures
-from countersteer.scenarios.readers import kitti_poses as kitti
-from countersteer.scenarios.readers import read, scan
 from countersteer.scenarios.scenario import Scenario
 from recordings import COUNT, ego_heading, ego_path, ego_velocity, kitti_poses
 from test_readers_fuzz import answer, damaged

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from countersteer.data.readers import read, scan
+from countersteer.data.readers.zarr_array import ZarrArray, blosc_decode
 from countersteer.errors import UserError
 from countersteer.geometry.polylines import curvatures
-from countersteer.scenarios.readers import read, scan
-from countersteer.scenarios.readers.zarr_array import ZarrArray, blosc_decode
 from countersteer.scenarios.scenario import ActorKind
 from recordings import COUNT, PARKED, blosc, ego_heading, ego_path, lyft
 from test_readers import scene

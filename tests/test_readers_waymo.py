@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from countersteer.data.readers import read, scan, wire
 from countersteer.errors import UserError
 from countersteer.geometry.polylines import curvatures
-from countersteer.scenarios.readers import read, scan, wire
 from countersteer.scenarios.scenario import ActorKind, MapKind, SignalState
 from recordings import COUNT, PARKED, ego_path, field, tfrecord, waymo_message
 from test_readers import course_agreement, oncoming_on_the_left, scene, velocity_gap

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from countersteer.cli import main
+from countersteer.commands.cli import main
+from countersteer.data.cameras import Poses, read
 from countersteer.errors import UserError
 from countersteer.evaluation.realism import measure_realism
-from countersteer.scenarios.cameras import Poses, read
-from countersteer.scenarios.depth import DepthSource
+from countersteer.reconstruction.depth import DepthSource
 
 
 def at_half_size(recording: Path, to: Path, frames: int = 21) -> Path:

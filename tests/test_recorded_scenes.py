@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from countersteer.drivers.driving import Driving
+from countersteer.data.readers import read, scan
+from countersteer.data.samples import recorded_drive
 from countersteer.drivers.expert import ExpertDriver
 from countersteer.experts.log import LogExpert
-from countersteer.scenarios.drawing import draw_scenario
+from countersteer.reporting.drawing import draw_scenario
+from countersteer.rollouts.driving import Driving
 from countersteer.scenarios.procedural import road_along
-from countersteer.scenarios.readers import read, scan
-from countersteer.scenarios.samples import recorded_drive
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.trackers import LQR, PurePursuit, Tracker
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
 from countersteer.worlds.interface import Cause
+from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
 SCENES = Path(__file__).parents[2] / "shared" / "data" / "scenarios"

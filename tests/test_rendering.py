@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from countersteer.data.sources import ProceduralRoads
 from countersteer.errors import UserError
-from countersteer.scenarios.sources import ProceduralRoads
-from countersteer.worlds.boxworld.ground import GroundBank
-from countersteer.worlds.boxworld.rendering import (
+from countersteer.worlds.renderers.boxes import (
     APPEARANCE_NUMBERS,
     Boxes,
     Images,
@@ -23,8 +22,9 @@ from countersteer.worlds.boxworld.rendering import (
     reference,
     render,
 )
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
-from countersteer.worlds.boxworld.views import Painter
+from countersteer.worlds.renderers.boxes.views import Painter
+from countersteer.worlds.simulation.ground import GroundBank
+from countersteer.worlds.simulation.spec import BoxWorldSpec
 from rendering_cases import (
     EVERYTHING,
     a_random_case,

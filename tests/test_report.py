@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from countersteer.errors import UserError
-from countersteer.evaluation.film import FILM_SIZE, film
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
-from countersteer.evaluation.report import CaseFilm, RunInfo, write_report
 from countersteer.evaluation.statistics import CompareRow
+from countersteer.reporting.film import FILM_SIZE, film
+from countersteer.reporting.report import CaseFilm, RunInfo, write_report
 from countersteer.scenarios.scenario import (
     ActorKind,
     MapFeature,
@@ -255,7 +255,7 @@ def test_film_takes_any_camera_size(frames):
 
 def test_view_from_above_turns_with_the_road():
     """The same drive on a world turned by an angle gives the same view: heading is up, left is left."""
-    from countersteer.evaluation.film import _CAR_AT, _view_from_world
+    from countersteer.reporting.film import _CAR_AT, _view_from_world
 
     for facing in (0.0, 1.0, -2.5):
         at = np.array([10.0, -4.0])

@@ -11,7 +11,14 @@ import torch
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import transform
-from countersteer.worlds.reprojection.rendering import NOTHING, PAINTED, FrameBank, Views, reference, render
+from countersteer.worlds.renderers.reprojection.drawing import (
+    NOTHING,
+    PAINTED,
+    FrameBank,
+    Views,
+    reference,
+    render,
+)
 
 CAMERA = Intrinsics(48, 32, 40.0, 42.0, 25.3, 14.6)
 LOOK = transform(ego_from_camera(0.0, 0.0, 0.0), np.array([0.0, 0.0, 1.5]))

@@ -10,33 +10,33 @@ import numpy as np
 import pytest
 import torch
 
+from countersteer.data.cameras import PicturesInMemory, read
+from countersteer.data.cameras.drive import drive_of_log
+from countersteer.data.sources import CameraDrive
 from countersteer.errors import UserError
 from countersteer.experts.log import LogExpert
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.recipes.reprojection import of_log as of_recording
 from countersteer.recipes.reprojection import reprojection
-from countersteer.scenarios.cameras import PicturesInMemory, read
-from countersteer.scenarios.cameras.drive import drive_of_log
-from countersteer.scenarios.depth import DepthMap, DepthSource, of_log, stored, stored_depths
+from countersteer.reconstruction.depth import DepthMap, DepthSource, of_log, stored, stored_depths
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Recording, Scenario
-from countersteer.scenarios.sources import CameraDrive
 from countersteer.storage import serialise
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.plans import Action, PlanSpec
 from countersteer.vehicles.trackers import PurePursuit
-from countersteer.worlds.boxworld.rendering import Outputs
 from countersteer.worlds.interface import Cause
-from countersteer.worlds.reprojection.bank import frame_bank
-from countersteer.worlds.reprojection.spec import (
+from countersteer.worlds.renderers.boxes import Outputs
+from countersteer.worlds.renderers.reprojection.bank import frame_bank
+from countersteer.worlds.renderers.reprojection.spec import (
     BoxworldFilms,
     Corridor,
     RecordedLogs,
     ReprojectionSpec,
     widened,
 )
-from countersteer.worlds.reprojection.world import ReprojectionWorld, camera_of_log
+from countersteer.worlds.renderers.reprojection.world import ReprojectionWorld, camera_of_log
 
 CAMERA = Camera(width=32, height=16)
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
@@ -168,7 +168,7 @@ def test_a_slower_car_sees_the_frames_of_where_it_is(world: ReprojectionWorld):
 def test_from_beside_the_picture_is_nearly_the_true_one(
     world: ReprojectionWorld, roads: list[Scenario], lateral: float
 ):
-    from countersteer.worlds.reprojection.films import Studio
+    from countersteer.worlds.renderers.reprojection.films import Studio
 
     there = moved(at(world, 30), lateral, 0.03)
     studio = Studio(dataclasses.replace(SPEC.logs, camera=CAMERA), roads)

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from countersteer import cli
+from countersteer.commands import cli
+from countersteer.data.cameras import AnnotatedBox, CameraLog, RoadUsers, drive_of_log, read
+from countersteer.data.cameras.readers.kitti_raw import SCANNER_AHEAD, SCANNER_HEIGHT
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import ego_from_camera
 from countersteer.geometry.rigid import inverse, transform
-from countersteer.scenarios.cameras import AnnotatedBox, CameraLog, RoadUsers, drive_of_log, read
-from countersteer.scenarios.cameras.readers.kitti_raw import SCANNER_AHEAD, SCANNER_HEIGHT
 from countersteer.scenarios.scenario import ActorKind
-from countersteer.worlds.boxworld.rendering import Outputs, PixelClass
-from countersteer.worlds.boxworld.spec import BoxWorldSpec, Looks
-from countersteer.worlds.boxworld.world import BoxWorld
-from countersteer.worlds.reprojection.world import camera_of_log
+from countersteer.worlds.renderers.boxes import Outputs, PixelClass
+from countersteer.worlds.renderers.reprojection.world import camera_of_log
+from countersteer.worlds.simulation.spec import BoxWorldSpec, Looks
+from countersteer.worlds.simulation.world import BoxWorld
 from test_cameras import EVEN, circle, log_of
 
 

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from countersteer import cli
+from countersteer.commands import cli
 from countersteer.errors import UserError
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.evaluation.replay import load_replay, save_replay

@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from countersteer.drivers.choice import ChoiceDriver
-from countersteer.drivers.driving import Driving, Rollout, roll_out
 from countersteer.drivers.expert import ExpertDriver
 from countersteer.drivers.policy import PolicyDriver
 from countersteer.drivers.roles import RolesDriver
-from countersteer.environments.rewards import Coefficients, ProductReward, StyleReward
 from countersteer.errors import UserError
 from countersteer.evaluation.population import drive_population
 from countersteer.experts.recovery import RecoveryExpert
@@ -27,15 +25,17 @@ from countersteer.policies.interface import NoMemory, Policy, PolicyOutput
 from countersteer.policies.storage import load_policy
 from countersteer.policies.teacher import Teacher, TeacherSpec
 from countersteer.recipes.self_play import roads, self_play_teacher, self_play_world
+from countersteer.rewards.rewards import Coefficients, ProductReward, StyleReward
+from countersteer.rollouts.driving import Driving, Rollout, roll_out
 from countersteer.tensors import TensorTree
 from countersteer.training.recipe import Collection, Learning, Recipe
 from countersteer.training.run import Progress, train
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, Plan, PlanSpec
 from countersteer.vehicles.trackers import LQR
-from countersteer.worlds.boxworld.vector import VectorSpec
-from countersteer.worlds.boxworld.world import BoxWorld
 from countersteer.worlds.interface import Cause, EgoMotion, Events, Intent, Observation, SensorReading, Truth
+from countersteer.worlds.sensors.vector import VectorSpec
+from countersteer.worlds.simulation.world import BoxWorld
 
 SMALL = VectorSpec(cars=4, lanes=6, edges=5, lights=2)
 

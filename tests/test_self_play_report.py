@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from countersteer.cli import main
-from countersteer.environments.rewards import Coefficients
+from countersteer.commands.cli import main
 from countersteer.errors import UserError
 from countersteer.evaluation.population import Population
-from countersteer.evaluation.population_report import PopulationRow, write_population_report
 from countersteer.policies.planner import Planner
 from countersteer.policies.storage import load_policy, save_policy
 from countersteer.policies.teacher import Teacher, TeacherSpec
-from countersteer.recipes.main_job import shipped_policy
 from countersteer.recipes.self_play import self_play_teacher
+from countersteer.reporting.population_report import PopulationRow, write_population_report
+from countersteer.reporting.study import shipped_policy
+from countersteer.rewards.rewards import Coefficients
 from countersteer.worlds.interface import Cause
 
 

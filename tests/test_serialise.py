@@ -17,11 +17,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countersteer.environments.rewards import Coefficients, StyleReward
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.ppo import PPO
 from countersteer.policies.planner import PlannerSpec
+from countersteer.rewards.rewards import Coefficients, StyleReward
 from countersteer.storage.serialise import differences, fingerprint, from_json, to_json
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.interface import Capability, Command

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from countersteer.drivers.driving import Driving
+from countersteer.data.cameras.log import Distortion
 from countersteer.drivers.policy import PolicyDriver
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.teacher import TeacherSpec
-from countersteer.scenarios.cameras.log import Distortion
+from countersteer.rollouts.driving import Driving
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.serving.agent import Agent, Wish
 from countersteer.serving.views import RigCamera, View
-from countersteer.worlds.boxworld.spec import BoxWorldSpec, Looks, StartSpec
 from countersteer.worlds.interface import Command
+from countersteer.worlds.simulation.spec import BoxWorldSpec, Looks, StartSpec
 from test_planner import SPEC, planner
 
 ROAD = procedural_road(5, RoadKind.GENTLE, lanes=3, traffic=3)

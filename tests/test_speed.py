@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from countersteer import cli
+from countersteer.commands import cli
 from countersteer.errors import UserError
 from countersteer.evaluation.speed import STAGES, crossroads, measure, with_cars
 from countersteer.geometry.cameras import Camera

@@ -13,11 +13,11 @@ from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Scenario
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
-from countersteer.worlds.boxworld.state import BoxWorldState
-from countersteer.worlds.boxworld.stepping import advance, reference
-from countersteer.worlds.boxworld.world import BoxWorld
 from countersteer.worlds.interface import Cause, Events
+from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
+from countersteer.worlds.simulation.state import BoxWorldState
+from countersteer.worlds.simulation.stepping import advance, reference
+from countersteer.worlds.simulation.world import BoxWorld
 
 WILD = StartSpec(lateral=3.0, heading=0.6, command_share=0.8, command_time=(0.2, 2.0))
 

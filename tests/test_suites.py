@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from countersteer.environments.rewards import Coefficients
 from countersteer.errors import UserError
 from countersteer.evaluation.metrics.drive import no_actors
 from countersteer.evaluation.records import CaseResult, DriveRecord
@@ -19,16 +18,17 @@ from countersteer.evaluation.suites import Case, Suite, lane_keeping, run_suite,
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.planner import PlannerSpec
 from countersteer.policies.teacher import TeacherSpec
+from countersteer.rewards.rewards import Coefficients
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import MapFeature, MapKind, Scenario, Signals
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.jerk import JerkSpec
-from countersteer.worlds.boxworld.gap import Gap
-from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
-from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.bridges.metadrive.world import MetaDriveSpec
 from countersteer.worlds.interface import Command
-from countersteer.worlds.reprojection.spec import ReprojectionSpec
+from countersteer.worlds.renderers.boxes.gap import Gap
+from countersteer.worlds.renderers.reprojection.spec import ReprojectionSpec
+from countersteer.worlds.sensors.vector import VectorSpec
+from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 from hand_made import scenario
 
 

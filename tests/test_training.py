@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import tiny_recipe
-from countersteer import cli
+from countersteer.commands import cli
 from countersteer.errors import UserError
 from countersteer.storage import checkpoint
 from countersteer.training.run import Progress, train

@@ -14,24 +14,24 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import hand_made
-from countersteer.drivers.driving import Driving, Rollout, roll_out
+from countersteer.data.readers import read, scan
 from countersteer.drivers.expert import ExpertDriver
 from countersteer.errors import UserError
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import world_from_local
 from countersteer.objectives.imitation import Batch, mirror_half
+from countersteer.rollouts.driving import Driving, Rollout, roll_out
+from countersteer.rollouts.store import RolloutStore
 from countersteer.scenarios.procedural import RoadKind, procedural_road
-from countersteer.scenarios.readers import read, scan
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, SignalState
 from countersteer.storage.serialise import from_json, to_json
-from countersteer.training.store import RolloutStore
 from countersteer.vehicles.plans import Plan
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
-from countersteer.worlds.boxworld.state import lights_now
-from countersteer.worlds.boxworld.vector import Actors, Ego, Lights, VectorSpec, observe, reference
-from countersteer.worlds.boxworld.vector.roads import PointBank, RoadBank, edge_points
-from countersteer.worlds.boxworld.world import BoxWorld
+from countersteer.worlds.sensors.vector import Actors, Ego, Lights, VectorSpec, observe, reference
+from countersteer.worlds.sensors.vector.roads import PointBank, RoadBank, edge_points
+from countersteer.worlds.simulation.spec import BoxWorldSpec
+from countersteer.worlds.simulation.state import lights_now
+from countersteer.worlds.simulation.world import BoxWorld
 
 SPEC = VectorSpec(cars=4, lanes=8, edges=6, lights=2, route=(5.0, 10.0))
 SCENES = Path(__file__).parents[2] / "shared" / "data" / "scenarios"
@@ -418,7 +418,7 @@ def begun(roads: list[Scenario], batch: int, first: int = 0, spec: BoxWorldSpec 
 
 def parts(world: BoxWorld, monkeypatch: pytest.MonkeyPatch) -> tuple:
     """What the world hands to the observation, but the engine."""
-    from countersteer.worlds.boxworld import vector
+    from countersteer.worlds.sensors import vector
 
     caught = []
     original = vector.observe

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from countersteer import cli
+from countersteer.commands import cli
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.evaluation.records import CaseResult, SuiteResult
 from countersteer.evaluation.replay import save_replay
 from countersteer.evaluation.scoring import BENCHMARKS, score_suite
-from countersteer.evaluation.watch import events_of, write_viewer
+from countersteer.reporting.watch import events_of, write_viewer
 from test_report import Page, a_drive, a_verdict
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -223,7 +223,7 @@ def test_in_a_browser_jumping_to_an_event_shows_that_moment(page: Path, tmp_path
 
 def test_a_recording_for_rerun_needs_its_extra_and_holds_the_drive(tmp_path: Path):
     """Without the package, the error names the extra; with it, every kind of thing is in the file."""
-    from countersteer.evaluation.rerun_recording import write_recording
+    from countersteer.reporting.rerun_recording import write_recording
 
     out = tmp_path / "new" / "drive.rrd"
     if importlib.util.find_spec("rerun") is None:

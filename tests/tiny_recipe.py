@@ -2,11 +2,11 @@
 
 import dataclasses
 
+from countersteer.data.sources import ProceduralRoads
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.planner import PlannerSpec
 from countersteer.recipes.closed_loop import on_policy
 from countersteer.scenarios.procedural import RoadKind
-from countersteer.scenarios.sources import ProceduralRoads
 from countersteer.training.recipe import Collection, Learning, Recipe
 
 CAMERAS = (Camera(width=32, height=16),)

@@ -14,11 +14,11 @@ from numpy import ndarray
 from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.boxworld.ground import GroundBank
-from countersteer.worlds.boxworld.rendering import Appearance, Boxes, Views, default_appearance, render
-from countersteer.worlds.boxworld.rendering.appearance import looks_of
-from countersteer.worlds.boxworld.rendering.constants import NOISE_SIZE, noise_table
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
+from countersteer.worlds.renderers.boxes import Appearance, Boxes, Views, default_appearance, render
+from countersteer.worlds.renderers.boxes.appearance import looks_of
+from countersteer.worlds.renderers.boxes.constants import NOISE_SIZE, noise_table
+from countersteer.worlds.simulation.ground import GroundBank
+from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 TEXEL = 0.125
 """Of the baked ground [m]; coarser for a scene that would need more than `LARGEST` texels along a side."""

@@ -2,6 +2,6 @@
 
 import sys
 
-from countersteer.cli import main
+from countersteer.commands.cli import main
 
 sys.exit(main())

@@ -12,10 +12,10 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import iterate
 from numpy import ndarray
 
-from countersteer.environments.rewards import Reward
 from countersteer.environments.spaces import ACTION_SPACE
 from countersteer.environments.vector import DrivingVectorEnv
 from countersteer.errors import MissingExtraError, UserError, did_you_mean
+from countersteer.rewards.rewards import Reward
 from countersteer.vehicles.bicycle import Limits
 from countersteer.worlds.interface import World
 

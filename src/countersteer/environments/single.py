@@ -11,9 +11,9 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import iterate
 from numpy import ndarray
 
-from countersteer.environments.rewards import Reward
 from countersteer.environments.vector import DrivingVectorEnv
 from countersteer.errors import UserError
+from countersteer.rewards.rewards import Reward
 from countersteer.vehicles.bicycle import Limits
 from countersteer.worlds.interface import World
 

@@ -26,9 +26,9 @@ from gymnasium.vector.utils import batch_space, iterate
 from numpy import ndarray
 from torch import Tensor
 
-from countersteer.environments.rewards import ProgressReward, Reward
 from countersteer.environments.spaces import ACTION_SPACE, Arrays, ObservationFormat, to_action
 from countersteer.errors import UserError
+from countersteer.rewards.rewards import ProgressReward, Reward
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.bicycle import Limits
 from countersteer.worlds.interface import Capability, Events, Observation, Truth, World

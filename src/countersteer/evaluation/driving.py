@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from countersteer.drivers.driving import Driving
 from countersteer.drivers.expert import ExpertDriver
 from countersteer.drivers.interface import Driver
 from countersteer.drivers.policy import PolicyDriver
@@ -18,10 +17,11 @@ from countersteer.experts.interface import Expert
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.poses import world_from_local
 from countersteer.policies.interface import Policy
+from countersteer.rollouts.driving import Driving
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Plan
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
 from countersteer.worlds.interface import Starts, Truth
+from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 __all__ = ["drive", "open_loop_error"]
 

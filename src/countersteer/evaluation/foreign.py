@@ -14,10 +14,10 @@ import numpy as np
 
 from countersteer.evaluation.suites import Case, Suite, lane_change, lane_keeping
 from countersteer.scenarios.scenario import Scenario
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
 from countersteer.worlds.bridges.metadrive.roads import Bend, Lane, Road, Straight, scenarios_on
 from countersteer.worlds.bridges.metadrive.world import MetaDriveSpec
 from countersteer.worlds.interface import Command
+from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 __all__ = ["metadrive_lane_change", "metadrive_lane_keeping", "simulated_by"]
 

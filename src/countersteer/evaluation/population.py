@@ -9,15 +9,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from countersteer.drivers.driving import Driving
 from countersteer.drivers.interface import Driver
-from countersteer.environments.rewards import Coefficients
 from countersteer.errors import UserError
 from countersteer.evaluation.statistics import clustered_interval
 from countersteer.experts.interface import Expert
 from countersteer.policies.interface import Policy
-from countersteer.worlds.boxworld.world import BoxWorld
+from countersteer.rewards.rewards import Coefficients
+from countersteer.rollouts.driving import Driving
 from countersteer.worlds.interface import Cause, Starts
+from countersteer.worlds.simulation.world import BoxWorld
 
 __all__ = ["FAILURES", "RED_LIGHT", "Population", "drive_population"]
 

@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
+from countersteer.data.cameras.log import CameraLog, RecordedCamera
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Intrinsics
-from countersteer.scenarios.cameras.log import CameraLog, RecordedCamera
-from countersteer.scenarios.depth import (
+from countersteer.reconstruction.depth import (
     DepthMap,
     DepthSource,
     StereoPair,
@@ -29,9 +29,9 @@ from countersteer.scenarios.depth import (
     sources_of,
     stereo_partner,
 )
-from countersteer.scenarios.depth.depth_map import grey
-from countersteer.worlds.reprojection.bank import frame_bank
-from countersteer.worlds.reprojection.rendering import DepartedViews, FrameBank, Views, render
+from countersteer.reconstruction.depth.depth_map import grey
+from countersteer.worlds.renderers.reprojection.bank import frame_bank
+from countersteer.worlds.renderers.reprojection.drawing import DepartedViews, FrameBank, Views, render
 
 __all__ = ["Fill", "Realism", "detail", "measure_realism"]
 

@@ -16,9 +16,9 @@ from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
-from countersteer.worlds.boxworld.vector import VectorSpec
-from countersteer.worlds.boxworld.world import BoxWorld
+from countersteer.worlds.sensors.vector import VectorSpec
+from countersteer.worlds.simulation.spec import BoxWorldSpec
+from countersteer.worlds.simulation.world import BoxWorld
 
 __all__ = ["STAGES", "SpeedRow", "crossroads", "measure", "measure_all", "with_cars"]
 

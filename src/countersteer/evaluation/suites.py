@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from countersteer.data.sources import RecordedDrive, ScenarioSource
 from countersteer.errors import UserError
 from countersteer.evaluation.driving import drive
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
@@ -18,11 +19,10 @@ from countersteer.geometry.boxes import REAR_AXLE_SHARE
 from countersteer.policies.interface import Policy, PolicySpec
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Scenario
-from countersteer.scenarios.sources import RecordedDrive, ScenarioSource
 from countersteer.storage.serialise import fingerprint
 from countersteer.traffic.idm import IDM
-from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.interface import Cause, Command, Starts
+from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 
 __all__ = [
     "Case",

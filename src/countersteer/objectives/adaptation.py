@@ -16,11 +16,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from countersteer.drivers.driving import Rollout
 from countersteer.errors import UserError
 from countersteer.objectives.interface import Losses, Objective
 from countersteer.policies.interface import PolicyOutput, PolicySpec
 from countersteer.policies.storage import frozen_policy
+from countersteer.rollouts.driving import Rollout
 from countersteer.tensors import TensorTree
 from countersteer.worlds.interface import Capability, Observation, twin_of
 

@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from countersteer.drivers.driving import Rollout
 from countersteer.errors import UserError
 from countersteer.geometry.poses import wrap_angle
 from countersteer.objectives.interface import Losses, Objective
 from countersteer.policies.interface import Hypotheses, PolicyOutput, PolicySpec
+from countersteer.rollouts.driving import Rollout
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.interface import Command, Observation

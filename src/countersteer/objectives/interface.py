@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from countersteer.drivers.driving import Rollout
-from countersteer.environments.rewards import Coefficients, Reward
+from countersteer.rewards.rewards import Coefficients, Reward
+from countersteer.rollouts.driving import Rollout
 from countersteer.worlds.interface import Capability
 
 __all__ = ["Losses", "Objective"]

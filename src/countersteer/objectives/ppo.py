@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from countersteer.drivers.driving import Rollout
-from countersteer.environments.rewards import Coefficients, Reward
 from countersteer.errors import UserError
 from countersteer.objectives.interface import Losses, Objective
+from countersteer.rewards.rewards import Coefficients, Reward
+from countersteer.rollouts.driving import Rollout
 from countersteer.tensors import TensorTree
 from countersteer.worlds.interface import Capability, Cause, Observation
 

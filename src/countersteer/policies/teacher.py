@@ -14,15 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from countersteer.environments.rewards import Coefficients
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import NoMemory, Policy, PolicyOutput, PolicySpec
+from countersteer.rewards.rewards import Coefficients
 from countersteer.scenarios.scenario import ActorKind
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
-from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.interface import Observation
+from countersteer.worlds.sensors.vector import VectorSpec
 
 __all__ = ["Teacher", "TeacherSpec"]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from countersteer.data.sources import Combined, ProceduralRoads, RecordedDrive
 from countersteer.drivers.expert import ExpertDriver
 from countersteer.drivers.mixed import Linear, MixedDriver
 from countersteer.drivers.perturbed import PerturbedDriver
@@ -18,10 +19,9 @@ from countersteer.experts.recovery import RecoveryExpert
 from countersteer.objectives.imitation import Imitation
 from countersteer.policies.planner import PlannerSpec
 from countersteer.scenarios.procedural import RoadKind
-from countersteer.scenarios.sources import Combined, ProceduralRoads, RecordedDrive
 from countersteer.traffic.idm import IDM
 from countersteer.training.recipe import Collection, Learning, Recipe
-from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
+from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 
 __all__ = ["blind", "clone", "on_policy", "perturb"]
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from countersteer.data.cameras import read
+from countersteer.data.sources import CameraDrive, Combined, ProceduralRoads
 from countersteer.drivers.expert import ExpertDriver
 from countersteer.drivers.mixed import Linear, MixedDriver
 from countersteer.drivers.perturbed import PerturbedDriver
@@ -25,12 +27,15 @@ from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.imitation import Imitation
 from countersteer.policies.planner import PlannerSpec
-from countersteer.scenarios.cameras import read
-from countersteer.scenarios.depth import DepthSource
+from countersteer.reconstruction.depth import DepthSource
 from countersteer.scenarios.procedural import RoadKind
-from countersteer.scenarios.sources import CameraDrive, Combined, ProceduralRoads
 from countersteer.training.recipe import Collection, Learning, Recipe
-from countersteer.worlds.reprojection.spec import BoxworldFilms, RecordedLogs, ReprojectionSpec, widened
+from countersteer.worlds.renderers.reprojection.spec import (
+    BoxworldFilms,
+    RecordedLogs,
+    ReprojectionSpec,
+    widened,
+)
 
 __all__ = ["of_log", "reprojection", "reprojection_clone", "reprojection_perturb"]
 

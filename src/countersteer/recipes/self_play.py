@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from countersteer.data.sources import ProceduralRoads
 from countersteer.drivers.choice import ChoiceDriver
 from countersteer.drivers.mixed import Linear, MixedDriver
 from countersteer.drivers.policy import PolicyDriver
 from countersteer.drivers.roles import RolesDriver
 from countersteer.drivers.teacher import TeacherDriver
-from countersteer.environments.rewards import Coefficients, StyleReward
 from countersteer.experts.teacher import ForkedTeacher
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.adaptation import Adaptation
@@ -26,18 +26,18 @@ from countersteer.objectives.ppo import PPO
 from countersteer.policies.planner import PlannerSpec
 from countersteer.policies.teacher import TeacherSpec
 from countersteer.policies.vit import ViTPlannerSpec
+from countersteer.rewards.rewards import Coefficients, StyleReward
 from countersteer.scenarios.procedural import RoadKind
-from countersteer.scenarios.sources import ProceduralRoads
 from countersteer.traffic.idm import IDM
 from countersteer.training.recipe import Collection, Learning, Recipe
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.vehicles.trackers import LQR
-from countersteer.worlds.boxworld.gap import Gap
-from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
-from countersteer.worlds.boxworld.vector import VectorSpec
 from countersteer.worlds.interface import Cause
+from countersteer.worlds.renderers.boxes.gap import Gap
+from countersteer.worlds.sensors.vector import VectorSpec
+from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 
 __all__ = [
     "roads",

@@ -158,7 +158,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Recording:
-    """Where the frames of a drive lie; `countersteer.scenarios.cameras.read` opens them.
+    """Where the frames of a drive lie; `countersteer.data.cameras.read` opens them.
 
     Attributes:
         path: Of the camera log.

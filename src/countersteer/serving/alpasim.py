@@ -28,11 +28,11 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from countersteer import __version__
+from countersteer.data.cameras.log import Distortion
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.geometry.rigid import matrix_from_quaternion
 from countersteer.policies.interface import Policy
-from countersteer.scenarios.cameras.log import Distortion
 from countersteer.serving.agent import Agent, Wish
 from countersteer.serving.views import RigCamera, View
 from countersteer.vehicles.plans import Plan

@@ -28,16 +28,16 @@ import torch
 from torch import Tensor, nn
 
 from countersteer import __version__
-from countersteer.drivers.driving import Driving
 from countersteer.drivers.policy import PolicyDriver
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.policies.interface import Policy
+from countersteer.rollouts.driving import Driving
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.serving.agent import refuse_privileged
 from countersteer.storage import serialise
 from countersteer.tensors import TensorTree
-from countersteer.worlds.boxworld.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.interface import Observation
+from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 
 __all__ = ["KEY", "TOLERANCE", "Exported", "export_policy"]
 

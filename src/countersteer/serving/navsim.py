@@ -24,11 +24,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from countersteer.data.cameras.log import Distortion
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.policies.interface import Policy
 from countersteer.policies.storage import load_policy
-from countersteer.scenarios.cameras.log import Distortion
 from countersteer.serving.agent import Agent, Wish
 from countersteer.serving.views import RigCamera
 from countersteer.vehicles.plans import Plan, PlanSpec

@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
+from countersteer.data.cameras.log import Distortion
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera, Intrinsics
-from countersteer.scenarios.cameras.log import Distortion
 
 __all__ = ["RigCamera", "View"]
 

@@ -14,6 +14,7 @@ from types import FunctionType, ModuleType
 from typing import Any, cast
 
 from countersteer.errors import UserError, did_you_mean
+from countersteer.storage.moved import present
 
 __all__ = ["differences", "fingerprint", "from_json", "to_json"]
 
@@ -122,6 +123,8 @@ def from_json(data: Any, *, extra_modules: Sequence[ModuleType] = ()) -> Any:
     """
     if data is None or isinstance(data, bool | int | float | str):
         return data
+    if isinstance(data, dict):
+        data = present(data)
     match data:
         case {"type": str(name), **given}:
             kind = _find(name, extra_modules)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from countersteer.drivers.driving import Driving, Rollout, roll_out
+from countersteer.rollouts.driving import Driving, Rollout, roll_out
 from countersteer.training.recipe import Recipe
 
 __all__ = ["Collector", "InlineCollector", "Request"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from countersteer.drivers.driving import Rollout
 from countersteer.errors import MissingExtraError, UserError
+from countersteer.rollouts.driving import Rollout
 from countersteer.training.collector import Collector, InlineCollector, Request
 from countersteer.training.recipe import Recipe
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from countersteer.data.sources import ScenarioSource
 from countersteer.drivers.interface import Driver
 from countersteer.errors import UserError
 from countersteer.experts.interface import Expert
 from countersteer.objectives.interface import Objective
 from countersteer.policies.interface import PolicySpec
-from countersteer.scenarios.sources import ScenarioSource
 from countersteer.worlds.interface import Capability, WorldSpec, twin_of
 
 __all__ = ["Collection", "Learning", "Recipe"]

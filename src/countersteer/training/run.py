@@ -14,15 +14,15 @@ from typing import Any
 import torch
 
 from countersteer import __version__
-from countersteer.drivers.driving import Rollout
 from countersteer.errors import UserError
 from countersteer.policies.interface import Policy
 from countersteer.policies.storage import load_policy, save_policy
+from countersteer.rollouts.driving import Rollout
+from countersteer.rollouts.store import RolloutStore
 from countersteer.storage import checkpoint, serialise
 from countersteer.training.collector import Collector, InlineCollector, Request
 from countersteer.training.learner import Learner
 from countersteer.training.recipe import Recipe
-from countersteer.training.store import RolloutStore
 
 __all__ = ["Progress", "check_device", "load_recipe", "train"]
 

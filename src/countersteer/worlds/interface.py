@@ -23,7 +23,7 @@ from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action, JerkAction
 
 if TYPE_CHECKING:
-    from countersteer.worlds.boxworld.vector import VectorSpec
+    from countersteer.worlds.sensors.vector import VectorSpec
 
 __all__ = [
     "Capability",

@@ -22,9 +22,6 @@ from countersteer.errors import UserError
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Action, JerkAction
-from countersteer.worlds.boxworld.spec import BoxWorldSpec
-from countersteer.worlds.boxworld.stepping.reference import settle
-from countersteer.worlds.boxworld.world import BoxWorld
 from countersteer.worlds.bridges.metadrive.host import TICK, Answer, Hosts
 from countersteer.worlds.bridges.metadrive.roads import road_of
 from countersteer.worlds.interface import (
@@ -36,6 +33,9 @@ from countersteer.worlds.interface import (
     SensorReading,
     Starts,
 )
+from countersteer.worlds.simulation.spec import BoxWorldSpec
+from countersteer.worlds.simulation.stepping.reference import settle
+from countersteer.worlds.simulation.world import BoxWorld
 
 __all__ = ["MetaDriveSpec", "MetaDriveWorld"]
 

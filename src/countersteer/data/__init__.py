@@ -1,0 +1,1 @@
+"""Where drives come from: readers of recorded logs, camera logs, bundled samples, sources that combine them."""

@@ -1,0 +1,95 @@
+"""Readers of recorded drives: one file a format, found by content.
+
+To add a format, write a module with a `READER` (see `source.Reader`) and add it to `READERS`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from countersteer.data.readers import (
+    argoverse2_motion,
+    argoverse2_sensor,
+    comma2k19,
+    kitti_poses,
+    log123d,
+    lyft5,
+    scenarionet,
+    waymo_json,
+    waymo_tfrecord,
+)
+from countersteer.data.readers.source import Reader, exists, split_number
+from countersteer.errors import UserError
+from countersteer.scenarios import storage
+from countersteer.scenarios.scenario import Scenario
+
+__all__ = ["READERS", "Reader", "read", "scan"]
+
+READERS: tuple[Reader[Scenario], ...] = (
+    Reader(
+        "countersteer", "a folder written by countersteer (with scenario.json)", storage.matches, storage.load
+    ),
+    comma2k19.READER,
+    waymo_json.READER,
+    waymo_tfrecord.READER,
+    scenarionet.READER,
+    argoverse2_motion.READER,
+    argoverse2_sensor.READER,
+    lyft5.READER,
+    kitti_poses.READER,
+    log123d.READER,
+)
+
+
+def read(path: str | Path) -> Scenario:
+    """The scenario in a file or folder of any known format; `file#3` is drive 3 (from 0) of a file with many.
+
+    Raises:
+        UserError: Nothing is there, no format matches, or what is there is damaged or cannot be true.
+    """
+    path = Path(path)
+    file = path if exists(path) else split_number(path)[0]
+    if not exists(file):
+        raise UserError(f"{path} does not exist", fix="check the path")
+    for reader in READERS:
+        if reader.matches(file):
+            if file != path and reader.drives is Reader.drives:
+                raise UserError(f"{path}: {file.name} is one drive", expected=f"the path {file}")
+            return reader.read(path)
+    kind = "folder" if path.is_dir() else "file"
+    raise UserError(
+        f"{path} is a {kind} of no known format",
+        got="\n            ".join(f"not {reader.name}: that is {reader.looks_like}" for reader in READERS),
+        expected=f"one of: {', '.join(reader.name for reader in READERS)}",
+        fix="docs/formats.md says what each format looks like; a folder of many drives is read one by one",
+    )
+
+
+def scan(folder: str | Path) -> list[Path]:
+    """Paths of all drives at or below `folder`, sorted; each can be given to `read`.
+
+    A match is not searched further. Files and folders whose name begins with a dot are left out.
+    """
+    folder = Path(folder)
+    if not exists(folder):
+        raise UserError(f"{folder} does not exist", fix="check the path")
+    for reader in READERS:
+        if reader.matches(folder):
+            try:
+                return reader.drives(folder)
+            except UserError:
+                return [folder]  # reading it says what is wrong
+    if not folder.is_dir():
+        return []
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed", got=error, fix="check its permissions") from error
+    # Links to folders are left alone, they may lead back up.
+    return [
+        found
+        for path in inside
+        if not path.name.startswith(".")
+        if path.is_file() or (path.is_dir() and not path.is_symlink())
+        for found in scan(path)
+    ]

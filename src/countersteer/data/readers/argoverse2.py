@@ -1,0 +1,230 @@
+"""What the two Argoverse 2 formats share: the vector map, Arrow tables, the recording car.
+
+A map is a JSON file of lane segments (two boundaries with the marks on them), drivable areas and pedestrian
+crossings, in the frame of the city: metres, z up, already ours. Its lanes' centre lines are taken halfway between
+the boundaries, as the data set's own library does.
+
+Reference: Wilson et al., "Argoverse 2: Next Generation Datasets for Self-Driving Perception and Forecasting",
+NeurIPS Datasets and Benchmarks 2021.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from countersteer.data.readers.assembly import lane_width_of_area
+from countersteer.data.readers.source import MAX_BYTES, Field, read_bytes
+from countersteer.geometry.polylines import arc_length
+from countersteer.scenarios.scenario import MapFeature, MapKind
+
+__all__ = ["AXLE_HEIGHT", "CAR_SIZE", "LICENCE", "MARKS", "Table", "read_map", "read_table"]
+
+LICENCE = "CC BY-NC-SA 4.0 with the Argoverse terms of use"
+
+CAR_SIZE = (4.877, 2.0, 1.473)
+"""Length, width and height of the recording car [m], as the data set's ego annotations state them."""
+
+AXLE_HEIGHT = 0.33
+"""Height of the ego frame's origin, the middle of the rear axle, above the ground [m]; measured on the data
+set's ground raster (0.24 to 0.38 m in three logs)."""
+
+MARKS = {
+    "DASHED_WHITE": MapKind.LINE_DASHED_WHITE,
+    "DOUBLE_DASH_WHITE": MapKind.LINE_DASHED_WHITE,
+    "DASH_SOLID_WHITE": MapKind.LINE_DASHED_WHITE,
+    "SOLID_DASH_WHITE": MapKind.LINE_DASHED_WHITE,
+    "SOLID_WHITE": MapKind.LINE_SOLID_WHITE,
+    "DOUBLE_SOLID_WHITE": MapKind.LINE_SOLID_WHITE,
+    "SOLID_BLUE": MapKind.LINE_SOLID_WHITE,
+    "DASHED_YELLOW": MapKind.LINE_DASHED_YELLOW,
+    "DOUBLE_DASH_YELLOW": MapKind.LINE_DASHED_YELLOW,
+    "DASH_SOLID_YELLOW": MapKind.LINE_DASHED_YELLOW,
+    "SOLID_DASH_YELLOW": MapKind.LINE_DASHED_YELLOW,
+    "SOLID_YELLOW": MapKind.LINE_SOLID_YELLOW,
+    "DOUBLE_SOLID_YELLOW": MapKind.LINE_SOLID_YELLOW,
+}
+_SPACING = 1.0  # of the points of a centre line [m]
+_MOST_POINTS = 10_000  # of one centre line
+_MOST_ROWS = 20_000_000  # of one table
+
+
+class Table:
+    """A table read from a file; its columns are checked when they are asked for."""
+
+    def __init__(self, path: Path, table: Any, data: bytes):
+        self.path, self.data, self._table = path, data, table
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def _column(self, name: str, kind: str) -> tuple[Field, Any]:
+        import pyarrow as pa
+
+        field = Field(self.path, f"column {name!r}", None)
+        if name not in self._table.column_names:
+            present = ", ".join(str(column)[:30] for column in self._table.column_names[:20]) or "none"
+            field.fail("is missing", got=f"columns: {present}", expected=f"a column {name!r}")
+        column = self._table.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        good = {
+            "text": pa.types.is_string(column.type) or pa.types.is_large_string(column.type),
+            "integers": pa.types.is_integer(column.type),
+            "numbers": pa.types.is_floating(column.type) or pa.types.is_integer(column.type),
+        }[kind]
+        if not good or column.null_count:
+            got = f"{column.null_count} empty cells" if good else str(column.type)
+            field.fail(f"is not a column of {kind}", got=got, expected=f"{kind} in every row")
+        return field, column
+
+    def text(self, name: str) -> list[str]:
+        """A column of text."""
+        return self._column(name, "text")[1].to_pylist()
+
+    def integers(self, name: str) -> ndarray:
+        """A column of whole numbers, as int64."""
+        field, column = self._column(name, "integers")
+        values = column.to_numpy()
+        if len(values) and values.dtype == np.uint64 and values.max() > np.iinfo(np.int64).max:
+            field.fail("has a number that is too large", got=int(values.max()), expected="at most 2^63")
+        return values.astype(np.int64)
+
+    def numbers(self, *names: str) -> ndarray:
+        """Columns of finite numbers, as float64 [row, column]."""
+        columns = []
+        for name in names:
+            field, column = self._column(name, "numbers")
+            values = field.child("values", column.to_numpy()).numbers(None)
+            if not np.isfinite(values).all():
+                row = int(np.flatnonzero(~np.isfinite(values))[0])
+                field.fail(f"is not finite in row {row}", got=values[row], expected="finite numbers")
+            columns.append(values)
+        return np.stack(columns, -1)
+
+
+def read_table(path: Path) -> Table:
+    """The table in a Parquet or Feather (Arrow IPC) file.
+
+    Raises:
+        UserError: The file is missing, damaged, or grows beyond 1 GiB.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = read_bytes(path)
+    field = Field(path, "", None)
+    rows = size = 0
+    table: Any = None
+    try:
+        if data[:4] == b"PAR1":
+            file = pq.ParquetFile(pa.BufferReader(data))
+            about = file.metadata
+            rows = about.num_rows
+            size = sum(about.row_group(k).total_byte_size for k in range(about.num_row_groups))
+            if 0 <= rows <= _MOST_ROWS and 0 <= size <= MAX_BYTES:
+                table = file.read()
+        else:
+            table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+            rows = table.num_rows
+        if table is not None:
+            table.validate(full=True)
+    except Exception as error:
+        # Arrow answers damage with many exceptions, some of them built in.
+        field.fail(
+            "is not a whole table",
+            got=f"{type(error).__name__}: {str(error)[:120]}",
+            expected="a Parquet or Feather file",
+            fix="the file is cut short or damaged; download it again",
+        )
+    if table is None or rows > _MOST_ROWS:
+        field.fail("is too large", got=f"{rows} rows, {size} bytes", expected=f"at most {_MOST_ROWS} rows")
+    return Table(path, table, data)
+
+
+def read_map(path: Path, notes: list[str]) -> tuple[list[MapFeature], bytes]:
+    """The features of a `log_map_archive` JSON file in the city's frame, and the bytes of the file.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    data = read_bytes(path)
+    whole = Field(path, "", None)
+    try:
+        whole = Field(path, "", json.loads(data))
+    except (ValueError, RecursionError) as error:
+        whole.fail(
+            "is not valid JSON",
+            got=str(error)[:120] or type(error).__name__,
+            expected="a JSON object with lane_segments",
+            fix="the file is cut short or damaged; download it again",
+        )
+    features: list[MapFeature] = []
+    bikes = short = 0
+    painted: set[tuple] = set()
+    for name, lane in whole["lane_segments"].items():
+        left, right = (_points(lane[f"{side}_lane_boundary"]) for side in ("left", "right"))
+        for side, line in (("left", left), ("right", right)):
+            stated = lane.get(f"{side}_lane_mark_type")
+            kind = MARKS.get(stated.text()) if stated else None
+            # Neighbours state the line between them twice, oncoming ones in opposite order.
+            there = tuple(map(tuple, np.round(line[:, :2], 2).tolist()))
+            if kind is None or len(line) < 2 or there in painted or there[::-1] in painted:
+                continue
+            painted.add(there)
+            features.append(MapFeature(f"{name}/{side}", kind, line))
+        if lane["lane_type"].text() == "BIKE":
+            bikes += 1
+            continue
+        if len(left) < 2 or len(right) < 2 or not (np.ptp(left, 0).any() and np.ptp(right, 0).any()):
+            short += 1
+            continue
+        center = _halfway(left, right)
+        area = np.concatenate([left, right[::-1]])
+        width = lane_width_of_area(area, float(arc_length(center)[-1]))
+        features.append(MapFeature(name, MapKind.LANE, center, width))
+        features.append(MapFeature(f"{name}/area", MapKind.LANE_AREA, area))
+    for name, area in (whole.get("drivable_areas") or whole.child("drivable_areas", {})).items():
+        outline = _points(area["area_boundary"])
+        closed = len(outline) > 1 and np.array_equal(outline[0], outline[-1])
+        features.append(
+            MapFeature(f"area/{name}", MapKind.DRIVABLE_AREA, outline[:-1] if closed else outline)
+        )
+    for name, crossing in (
+        whole.get("pedestrian_crossings") or whole.child("pedestrian_crossings", {})
+    ).items():
+        one, other = _points(crossing["edge1"]), _points(crossing["edge2"])
+        features.append(MapFeature(f"crossing/{name}", MapKind.CROSSWALK, np.concatenate([one, other[::-1]])))
+    kept = [
+        f for f in features if len(f.points) > 2 or f.kind not in (MapKind.DRIVABLE_AREA, MapKind.CROSSWALK)
+    ]
+    if bikes:
+        notes.append(f"{bikes} bicycle lanes left out, their marks kept")
+    if short := short + len(features) - len(kept):
+        notes.append(f"{short} map features with too few points left out")
+    return kept, data
+
+
+def _points(field: Field) -> Float[ndarray, "n 3"]:
+    rows = [[point["x"].value, point["y"].value, point["z"].value] for point in field.entries()]
+    points = field.child("xyz", rows).numbers(None, 3)
+    if not np.isfinite(points).all():
+        field.fail("has points that are not finite", got="NaN", expected="finite coordinates")
+    return points
+
+
+def _halfway(left: Float[ndarray, "n 3"], right: Float[ndarray, "m 3"]) -> Float[ndarray, "k 3"]:
+    """The line between two boundaries: means of points at equal shares of their lengths."""
+    lengths = [arc_length(side) for side in (left, right)]
+    count = min(int(np.ceil(max(length[-1] for length in lengths) / _SPACING)) + 1, _MOST_POINTS)
+    share = np.linspace(0.0, 1.0, max(count, 2))
+    sides = [
+        np.stack([np.interp(share * length[-1], length, side[:, k]) for k in range(3)], -1)
+        for side, length in zip((left, right), lengths, strict=True)
+    ]
+    return (sides[0] + sides[1]) / 2

@@ -1,0 +1,163 @@
+"""Argoverse 2 motion-forecasting scenarios: a folder with a Parquet table of tracks and a map as JSON.
+
+A row is a track at one of 110 steps, 0.1 s apart: position (of the box centre; of the rear axle for the
+recording car, track `AV`), heading and velocity in the city's frame, which is ours but for its origin. The format
+states no heights and no sizes: heights are those of the map nearby, sizes the usual ones of a kind. The first
+50 steps are what a forecaster may see, which is of no concern here.
+
+Reference: Wilson et al., "Argoverse 2: Next Generation Datasets for Self-Driving Perception and Forecasting",
+NeurIPS Datasets and Benchmarks 2021.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
+
+from countersteer.data.readers.argoverse2 import CAR_SIZE, LICENCE, read_map, read_table
+from countersteer.data.readers.assembly import USUAL_SIZE, assemble
+from countersteer.data.readers.source import Field, Reader, fingerprint
+from countersteer.geometry.boxes import rear_axle_to_center
+from countersteer.scenarios.scenario import ActorKind, MapFeature, Scenario, Signals, Tracks
+
+__all__ = ["READER"]
+
+INTERVAL = 0.1  # between two steps; the data set is sampled at 10 Hz [s]
+
+_ACTORS = {
+    "vehicle": ActorKind.VEHICLE,
+    "bus": ActorKind.VEHICLE,
+    "pedestrian": ActorKind.PEDESTRIAN,
+    "cyclist": ActorKind.CYCLIST,
+    "motorcyclist": ActorKind.CYCLIST,
+}
+_BUS = (12.0, 2.6, 3.2)
+_BICYCLE = USUAL_SIZE[ActorKind.CYCLIST]
+_EGO = "AV"
+_NEEDED = {"track_id", "object_type", "timestep", "position_x", "position_y", "focal_track_id"}
+_MOST_STEPS = 10_000
+
+
+def _tables(folder: Path) -> list[Path]:
+    """Parquet files of a folder that have the columns of this format."""
+    import pyarrow.parquet as pq
+
+    found = []
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            if set(pq.read_schema(path).names) >= _NEEDED:
+                found.append(path)
+        except Exception:
+            continue  # damaged files are told from others by their name
+    return found or sorted(folder.glob("scenario_*.parquet"))
+
+
+def _matches(path: Path) -> bool:
+    try:
+        return path.is_dir() and bool(_tables(path))
+    except OSError:
+        return False
+
+
+def _read(path: Path) -> Scenario:
+    files = _tables(path)
+    if len(files) != 1:
+        Field(path, "the folder", None).fail(
+            "holds several scenarios", got=f"{len(files)} tables", expected="one scenario_*.parquet a folder"
+        )
+    table = read_table(files[0])
+    notes: list[str] = []
+    step = table.integers("timestep")
+    if not len(step) or step.min() < 0 or step.max() >= _MOST_STEPS:
+        Field(files[0], "column 'timestep'", None).fail(
+            "is out of range",
+            got=f"{step.min()} to {step.max()}" if len(step) else "no rows",
+            expected=f"0 to {_MOST_STEPS - 1}",
+        )
+    names, words = table.text("track_id"), table.text("object_type")
+    ids = list(dict.fromkeys(names))
+    row_of = {name: row for row, name in enumerate(ids)}
+    row = np.array([row_of[name] for name in names])
+    count, steps = len(ids), int(step.max()) + 1
+    valid = np.zeros((count, steps), bool)
+    valid[row, step] = True
+    if valid.sum() < len(row):
+        Field(files[0], "the table", None).fail(
+            "states a track twice at one step",
+            got=f"{len(row)} rows, {int(valid.sum())} of them different",
+            expected="one row a track and step",
+        )
+    states = np.zeros((count, steps, 5))
+    states[row, step] = table.numbers("position_x", "position_y", "heading", "velocity_x", "velocity_y")
+
+    kind, size = np.zeros(count, int), np.zeros((count, 3))
+    for name, word in zip(names, words, strict=True):
+        actor = _ACTORS.get(word, ActorKind.STATIC)
+        kind[row_of[name]] = int(actor)
+        usual = {"bus": _BUS, "riderless_bicycle": _BICYCLE}.get(word, USUAL_SIZE[actor])
+        size[row_of[name]] = CAR_SIZE if name == _EGO else usual
+    notes.append("the source states no sizes: usual ones are assumed")
+
+    maps = sorted(path.glob("log_map_archive_*.json"))
+    features, map_data = read_map(maps[0], notes) if maps else ([], b"")
+    plane = states[..., :2]
+    ego = row_of.get(_EGO)
+    if ego is not None:
+        turn = states[ego, :, 2]
+        lever = rear_axle_to_center(CAR_SIZE[0])
+        plane[ego] += lever * np.stack([np.cos(turn), np.sin(turn)], -1)
+        notes.append("the ego's position is taken to be its rear axle: moved to the box centre")
+    ground = _ground_below(plane[valid], features)
+    height = np.zeros((count, steps))
+    height[valid] = ground
+    notes.append(
+        "heights are those of the nearest lane boundary"
+        if maps
+        else "the scenario has no map, so everything stands on z = 0"
+    )
+    tracks = Tracks(
+        tuple(ids),
+        kind,
+        np.concatenate([plane, (height + size[:, None, 2] / 2)[..., None]], -1),
+        states[..., 2],
+        states[..., 3:5],
+        size,
+        valid,
+    )
+    stated = table.text("scenario_id")[0]
+    return assemble(
+        path,
+        stated,
+        np.arange(steps) * INTERVAL,
+        tracks,
+        features,
+        Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, steps), np.int64)),
+        ego,
+        source="Argoverse 2 motion forecasting",
+        licence=LICENCE,
+        fingerprint=fingerprint(table.data, map_data),
+        notes=notes,
+    )
+
+
+def _ground_below(points: ndarray, features: list[MapFeature]) -> ndarray:
+    """Height [m] of the map's vertex nearest to each point [n 2]; 0 without a map."""
+    if not features:
+        return np.zeros(len(points))
+    vertices = np.concatenate([feature.points for feature in features])
+    heights = [
+        # In pieces: all distances at once would be gigabytes for a large scene.
+        vertices[((piece[:, None] - vertices[None, :, :2]) ** 2).sum(-1).argmin(1), 2]
+        for piece in np.array_split(points, max(len(points) // 256, 1))
+    ]
+    return np.concatenate(heights)
+
+
+READER = Reader(
+    "argoverse2_motion",
+    "a folder with scenario_*.parquet and log_map_archive_*.json (one Argoverse 2 motion scenario)",
+    _matches,
+    _read,
+)

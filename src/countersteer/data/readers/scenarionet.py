@@ -1,0 +1,454 @@
+"""ScenarioNet / MetaDrive scene pickles (.pkl or .pkl.gz), exported from nuScenes, Waymo and others.
+
+Pickles can run code. This one is read by an unpickler that knows the handful of names that such a file
+needs, each replaced by a harmless stand-in: no code of numpy, or of anything else, runs on bytes of the
+file before they are plain arrays. Any other name is refused.
+
+nuScenes exports need five repairs (found in the files, confirmed in ScenarioNet's converter): the ego's
+position is its rear axle on the ground and its length and width are swapped; its last few poses come from
+another sensor than the rest and may jump back; velocities are zero at the ends of each observation; the
+outlines of the drivable area are labelled as solid white lines.
+
+Reference: Li et al., "ScenarioNet: Open-Source Platform for Large-Scale Traffic Scenario Simulation and
+Modeling", NeurIPS 2023.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pickle
+from collections import OrderedDict, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from countersteer.data.readers.assembly import (
+    USUAL_SIZE,
+    assemble,
+    check_times,
+    course_at,
+    lane_width_of_area,
+    signal_state,
+    velocity_of,
+)
+from countersteer.data.readers.source import Field, Reader, fingerprint, head, read_bytes
+from countersteer.errors import UserError
+from countersteer.geometry.boxes import rear_axle_to_center
+from countersteer.geometry.polylines import arc_length
+from countersteer.scenarios.scenario import (
+    ActorKind,
+    MapFeature,
+    MapKind,
+    Scenario,
+    Signals,
+    SignalState,
+    Tracks,
+)
+
+__all__ = ["READER"]
+
+LICENCES = {
+    "waymo": "Waymo Dataset License Agreement for Non-Commercial Use",
+    "nuscenes": "CC BY-NC-SA 4.0 with the nuScenes terms of use",
+}
+
+_ACTORS = {
+    "VEHICLE": ActorKind.VEHICLE,
+    "PEDESTRIAN": ActorKind.PEDESTRIAN,
+    "CYCLIST": ActorKind.CYCLIST,
+}
+_AREAS = {
+    "CROSSWALK": MapKind.CROSSWALK,
+    "SPEED_BUMP": MapKind.SPEED_BUMP,
+    "DRIVEWAY": MapKind.DRIVEWAY,
+}
+
+_HARDEST_JOLT = 12.0  # no car accelerates like this between two steps [m/s^2]
+
+
+class _Type:
+    """Stand-in for `numpy.dtype`: remembers the code and byte order of a plain number type."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: object = None, align: object = None, copy: object = None):
+        self.code, self.order = code, "<"
+
+    def __setstate__(self, state: Any) -> None:
+        order = state[1]
+        if order not in ("<", ">", "|", "="):
+            raise ValueError("a byte order is unknown")
+        self.order = order
+
+    def resolve(self) -> np.dtype[Any]:
+        if not isinstance(self.code, str) or self.code.strip("<>|=") not in _NUMBER_CODES:
+            raise ValueError(f"arrays of type {str(self.code)[:20]!r} are not read")
+        return np.dtype((">" if self.order == ">" else "<") + self.code.strip("<>|="))
+
+
+_NUMBER_CODES = {"b1", "?", *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f2", "f4", "f8"}
+
+
+class _Array:
+    """Stand-in for an array under construction; becomes one only when numbers are asked for."""
+
+    __slots__ = ("content",)
+
+    def __init__(self) -> None:
+        self.content: tuple[Any, ...] = ((0,), None, False, b"")
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, fortran, data = state
+        self.content = (shape, kind, fortran, data)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> ndarray:
+        shape, kind, fortran, data = self.content
+        if not isinstance(kind, _Type) or not isinstance(data, bytes | bytearray):
+            raise ValueError("an array of objects, not of numbers")
+        flat = np.frombuffer(data, kind.resolve())
+        return flat.reshape(shape, order="F" if fortran else "C").astype(
+            dtype or flat.dtype.newbyteorder("=")
+        )
+
+
+class _Reconstruct:
+    """Stand-in for `numpy.core.multiarray._reconstruct`."""
+
+    __slots__ = ()
+
+    def __new__(cls, subtype: object, shape: object, kind: object) -> Any:
+        return _Array()
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("a constructor has no state")
+
+
+class _FromBuffer(_Reconstruct):
+    """Stand-in for `numpy.core.numeric._frombuffer`, used by pickle protocol 5."""
+
+    def __new__(cls, data: object, kind: object, shape: object, order: object) -> Any:
+        array = _Array()
+        array.content = (shape, kind, order == "F", bytes(data) if isinstance(data, bytearray) else data)
+        return array
+
+
+class _Scalar(_Reconstruct):
+    """Stand-in for `numpy.core.multiarray.scalar`: one number, as a Python number."""
+
+    def __new__(cls, kind: object, data: object = b"") -> Any:
+        array = _Array()
+        array.content = ((), kind, False, data)
+        return array.__array__().item()
+
+
+class _Encode(_Reconstruct):
+    """Stand-in for `_codecs.encode`, by which old protocols carry bytes."""
+
+    def __new__(cls, text: object, encoding: object = "latin1") -> Any:
+        if not isinstance(text, str) or encoding != "latin1":
+            raise pickle.UnpicklingError("text in an encoding that arrays do not use")
+        return text.encode("latin1")
+
+
+class _Dropped(_Reconstruct):
+    """Stand-in for the class `numpy.ndarray`, which is only ever named."""
+
+    def __new__(cls, *arguments: object) -> Any:
+        raise pickle.UnpicklingError("an array was made in a way that is not read")
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "defaultdict"): defaultdict,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _Encode,
+    ("numpy", "dtype"): _Type,
+    ("numpy", "ndarray"): _Dropped,
+    **{("builtins", kind.__name__): kind for kind in (int, float, bool, str, list, dict, set, tuple)},
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Reconstruct for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _Scalar for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _FromBuffer for core in ("core", "_core")},
+}
+
+
+# The unpickler in Python, not the one in C: a damaged memo index makes the latter allocate gigabytes.
+# A scene takes 0.1 to 0.2 s.
+class _Unpickler(pickle._Unpickler):  # pyright: ignore[reportAttributeAccessIssue]
+    def __init__(self, path: Path, data: bytes):
+        super().__init__(io.BytesIO(data))
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (found := _ALLOWED.get((module, name))) is None:
+            raise UserError(
+                f"{self._path}: the pickle asks for the global {module[:60]}.{name[:60]}",
+                got=f"{module[:60]}.{name[:60]}",
+                expected="numbers, text, lists, dictionaries and numpy arrays only",
+                fix="do not load this file with pickle; it could run code. Export the scene again",
+            )
+        return found
+
+
+def _load(path: Path, data: bytes) -> Any:
+    try:
+        return _Unpickler(path, data).load()
+    except UserError:
+        raise
+    except Exception as error:
+        # A damaged stream makes the unpickler fail in any of its operations, with whatever that one raises.
+        raise UserError(
+            f"{path} is not a whole pickle",
+            got=f"{type(error).__name__}: {str(error)[:100]}",
+            expected="a ScenarioNet scene",
+            fix="the file is cut short or damaged; write or download it again",
+        ) from error
+
+
+def _matches(path: Path) -> bool:
+    start = head(path)[:4096]
+    return start[:1] == b"\x80" and start[1:2] <= b"\x05" and b"version" in start and b"length" in start
+
+
+def _read(path: Path) -> Scenario:
+    data = read_bytes(path)
+    whole = Field(path, "", _load(path, data))
+    metadata = whole["metadata"]
+    stated = metadata.get("dataset") or metadata.get("coordinate")
+    dataset = stated.text() if stated else "unknown"
+    nuscenes = dataset == "nuscenes"
+    notes: list[str] = []
+
+    times = _times(metadata, whole["length"].integer())
+    tracks = _tracks(whole["tracks"], len(times), notes)
+    sdc = metadata.get("sdc_id")
+    ego = None
+    if sdc is not None:
+        if sdc.text() not in tracks.ids:
+            sdc.fail("names no track", expected="the key of a track")
+        ego = tracks.ids.index(sdc.text())
+    if nuscenes:
+        check_times(path, times)
+        times, tracks = _drop_jump_at_end(times, tracks, ego, notes)
+        tracks = _repair_nuscenes(tracks, ego, times, notes)
+    features = _features(whole["map_features"], nuscenes, notes)
+    signals = _signals(whole["dynamic_map_states"], whole["length"].integer(), features)
+    signals = dataclasses.replace(signals, state=signals.state[:, : len(times)])
+    version = whole.get("version")
+    return assemble(
+        path,
+        whole["id"].text(),
+        times,
+        tracks,
+        features,
+        signals,
+        ego,
+        source=f"ScenarioNet ({dataset}{f' {version.text()}' if version else ''})",
+        licence=LICENCES.get(dataset, "unknown"),
+        fingerprint=fingerprint(data),
+        notes=notes,
+    )
+
+
+def _times(metadata: Field, length: int) -> ndarray:
+    stated = metadata.get("ts") or metadata["timestep"]
+    times = stated.numbers(None)
+    if len(times) != length:
+        stated.fail("has the wrong length", got=len(times), expected=f"{length}, as `length` says")
+    return times
+
+
+def _tracks(tracks: Field, count: int, notes: list[str]) -> Tracks:
+    ids, kinds, unsized = [], [], 0
+    position, heading, velocity, size, valid = [], [], [], [], []
+    for name, track in tracks.items():
+        state = track["state"]
+        seen = state["valid"].numbers(count) != 0
+        kind = _ACTORS.get(track["type"].text(), ActorKind.STATIC)
+        points = _planar_or_spatial(state["position"], count)
+        extent = []
+        for key, default in zip(("length", "width", "height"), USUAL_SIZE[kind], strict=True):
+            stated = state.get(key)
+            values = np.zeros(0)
+            if stated:
+                column = stated.numbers(count, 1)[:, 0] if len(stated.shape()) == 2 else stated.numbers(count)
+                values = column[seen & (column > 0)]
+            unsized += len(values) == 0
+            extent.append(float(np.median(values)) if len(values) else default)
+        ids.append(name)
+        kinds.append(int(kind))
+        valid.append(seen)
+        position.append(points)
+        heading.append(state["heading"].numbers(count))
+        velocity.append(state["velocity"].numbers(count, 2))
+        size.append(extent)
+    if not ids:
+        tracks.fail("is empty", got="no tracks", expected="at least one track")
+    if unsized:
+        notes.append(f"{unsized} lengths, widths or heights are not stated: usual ones are assumed")
+    where, extents = np.stack(position), np.array(size)
+    where[..., 2] = np.where(np.isnan(where[..., 2]), extents[:, None, 2] / 2, where[..., 2])
+    return Tracks(
+        tuple(ids), np.array(kinds), where, np.stack(heading), np.stack(velocity), extents, np.stack(valid)
+    )
+
+
+def _planar_or_spatial(field: Field, count: int | None) -> ndarray:
+    """Points [n, 3]; the height is NaN where the file has two coordinates."""
+    shape = field.shape()
+    if len(shape) == 2 and shape[1] == 2:
+        points = field.numbers(count, 2)
+        return np.concatenate([points, np.full((len(points), 1), np.nan)], axis=1)
+    return field.numbers(count, 3)
+
+
+def _drop_jump_at_end(
+    times: ndarray, tracks: Tracks, ego: int | None, notes: list[str]
+) -> tuple[ndarray, Tracks]:
+    """The drive without its last steps if the ego jumps within the last second.
+
+    The exporter takes poses at 10 Hz from the car's bus as far as they reach and fills the end with
+    interpolated key frames; the two differ by some decimetres.
+    """
+    if ego is None or len(times) < 12:
+        return times, tracks
+    step = np.diff(tracks.position[ego, -12:, :2], axis=0) / np.diff(times[-12:])[:, None]
+    jolt = np.linalg.norm(np.diff(step, axis=0), axis=1) / np.diff(times[-11:])
+    if not (jolt > _HARDEST_JOLT).any():
+        return times, tracks
+    keep = len(times) - 12 + 2 + int((jolt > _HARDEST_JOLT).argmax())
+    notes.append(f"the last {len(times) - keep} steps are left out: the source's ego jumps there")
+    fields = ("position", "heading", "velocity", "valid")
+    return times[:keep], dataclasses.replace(
+        tracks, **{name: getattr(tracks, name)[:, :keep] for name in fields}
+    )
+
+
+def _repair_nuscenes(tracks: Tracks, ego: int | None, times: ndarray, notes: list[str]) -> Tracks:
+    position, size = tracks.position.copy(), tracks.size.copy()
+    if ego is not None:
+        length, width = max(size[ego, :2]), min(size[ego, :2])
+        if size[ego, 0] < size[ego, 1]:
+            notes.append("the ego's length and width are swapped in the source: put right")
+        size[ego, :2] = length, width
+        ahead = np.stack([np.cos(tracks.heading[ego]), np.sin(tracks.heading[ego])], -1)
+        position[ego, :, :2] += rear_axle_to_center(length) * ahead
+        position[ego, :, 2] += size[ego, 2] / 2
+        notes.append(
+            "the ego's position is its rear axle on the ground in the source: moved to the box centre"
+        )
+    notes.append("velocities are taken from positions: the source's are zero at the ends of an observation")
+    velocity = velocity_of(position, tracks.valid, times)
+    return dataclasses.replace(tracks, position=position, size=size, velocity=velocity)
+
+
+def _line_kind(name: str) -> MapKind:
+    yellow = "YELLOW" in name
+    if "BROKEN" in name or "PASSING" in name:
+        return MapKind.LINE_DASHED_YELLOW if yellow else MapKind.LINE_DASHED_WHITE
+    return MapKind.LINE_SOLID_YELLOW if yellow else MapKind.LINE_SOLID_WHITE
+
+
+def _features(table: Field, nuscenes: bool, notes: list[str]) -> list[MapFeature]:
+    features: list[MapFeature] = []
+    short, skipped, edges = 0, 0, 0
+    for name, feature in table.items():
+        kind = feature["type"].text()
+        outline, line = feature.get("polygon"), feature.get("polyline")
+        if kind in _AREAS and outline:
+            found = [MapFeature(name, _AREAS[kind], _polygon(outline))]
+        elif kind == "STOP_SIGN":
+            found = [MapFeature(name, MapKind.STOP_SIGN, _planar_or_spatial(_as_row(feature["position"]), 1))]
+        elif kind == "LANE_BIKE_LANE":
+            skipped += 1
+            continue
+        elif kind.startswith("LANE_") and line:
+            found = _lane(name, feature, _planar_or_spatial(line, None), outline)
+        elif kind.startswith(("ROAD_EDGE", "BOUNDARY_LINE", "GUARDRAIL")) and line:
+            found = [MapFeature(name, MapKind.ROAD_EDGE, _planar_or_spatial(line, None))]
+        elif kind.startswith(("ROAD_LINE", "LINE_")) and line:
+            edge = nuscenes and name.startswith("boundary")
+            edges += edge
+            points = _planar_or_spatial(line, None)
+            found = [MapFeature(name, MapKind.ROAD_EDGE if edge else _line_kind(kind), points)]
+        else:
+            skipped += 1
+            continue
+        fewest = {MapKind.STOP_SIGN: 1, MapKind.LANE_AREA: 3, **dict.fromkeys(_AREAS.values(), 3)}
+        kept = [item for item in found if len(item.points) >= fewest.get(item.kind, 2)]
+        short += len(found) - len(kept)
+        features += kept
+    if edges:
+        notes.append(
+            f"{edges} outlines of the drivable area, labelled as solid lines, are read as road edges"
+        )
+    if short:
+        notes.append(f"{short} map features with too few points left out")
+    if skipped:
+        notes.append(f"{skipped} map features of other types (bicycle lanes, walkways) left out")
+    return features
+
+
+def _as_row(field: Field) -> Field:
+    return field.child(0, [field.value])
+
+
+def _polygon(field: Field) -> ndarray:
+    points = _planar_or_spatial(field, None)
+    closed = len(points) > 1 and np.array_equal(points[0, :2], points[-1, :2])
+    return points[:-1] if closed else points
+
+
+def _lane(name: str, feature: Field, points: ndarray, outline: Field | None) -> list[MapFeature]:
+    limit = feature.get("speed_limit_kmh")
+    speed = limit.number() / 3.6 if limit and not isinstance(limit.value, list) else None
+    area = _polygon(outline) if outline else None
+    width = None
+    if (stated := feature.get("width")) and len(stated.shape()) == 2:
+        # Distances to the boundary on either side; 0 where the lane has none there.
+        sides = stated.numbers(None, 2)
+        both = sides[(sides > 0).all(1)]
+        width = float(np.median(both.sum(1))) if len(both) else None
+    elif area is not None and len(points) > 1:
+        width = lane_width_of_area(area, float(arc_length(points)[-1]))
+    found = [MapFeature(name, MapKind.LANE, points, width, speed if speed and speed > 0 else None)]
+    if area is not None:
+        found.append(MapFeature(f"{name}/area", MapKind.LANE_AREA, area))
+    return found
+
+
+def _signals(table: Field, count: int, features: list[MapFeature]) -> Signals:
+    lanes, stops, courses, states = [], [], [], []
+    for name, light in table.items():
+        shown = light["state"]["object_state"].entries()
+        if len(shown) != count:
+            light.fail("has the wrong number of states", got=len(shown), expected=count)
+        stop = light.get("stop_point") or light["state"].get("stop_point")
+        if stop is None:
+            continue
+        point = _planar_or_spatial(_as_row(stop), 1)[0]
+        lane = light.get("lane")
+        lanes.append(lane.text() if lane else name)
+        stops.append(point)
+        courses.append(course_at(features, lanes[-1], point[:2]))
+        states.append(
+            [
+                int(SignalState.UNKNOWN) if state.value is None else int(signal_state(state.text()))
+                for state in shown
+            ]
+        )
+    return Signals(
+        tuple(lanes),
+        np.array(stops, float).reshape(-1, 3),
+        np.array(courses, float),
+        np.array(states, np.int64).reshape(-1, count),
+    )
+
+
+READER = Reader(
+    "scenarionet",
+    "a .pkl or .pkl.gz file with one ScenarioNet / MetaDrive scene",
+    _matches,
+    _read,
+)

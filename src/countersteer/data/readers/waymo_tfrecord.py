@@ -1,0 +1,256 @@
+"""Waymo Open Motion Dataset scenes as published: TFRecord files of `Scenario` protobuf messages.
+
+A record is a drive: times, tracks, the lights of every step, and the map; a published file holds hundreds,
+which are read one at a time as `file#0`, `file#1` ... Positions are box centres, headings radians
+counter-clockwise from +x, z up: already our frame. Field numbers are those of `scenario.proto` and
+`map.proto`. The same data written as `tf.Example` has no whole map and is refused.
+
+Reference: Ettinger et al., "Large Scale Interactive Motion Forecasting for Autonomous Driving: The Waymo
+Open Motion Dataset", ICCV 2021.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
+
+from countersteer.data.readers.assembly import USUAL_SIZE, assemble, course_at, signal_state
+from countersteer.data.readers.source import (
+    Field,
+    Reader,
+    choose,
+    fingerprint,
+    numbered,
+    split_number,
+)
+from countersteer.data.readers.waymo_json import LICENCE, ROAD_LINES
+from countersteer.data.readers.wire import Message, WireError, is_tfrecord, record_offsets, tfrecord
+from countersteer.geometry.polylines import project
+from countersteer.scenarios.scenario import (
+    ActorKind,
+    MapFeature,
+    MapKind,
+    Scenario,
+    Signals,
+    SignalState,
+    Tracks,
+)
+
+__all__ = ["READER"]
+
+_ACTORS = {1: ActorKind.VEHICLE, 2: ActorKind.PEDESTRIAN, 3: ActorKind.CYCLIST}
+_STATES = (
+    "unknown", "arrow_stop", "arrow_caution", "arrow_go", "stop", "caution", "go", "flashing_stop",
+    "flashing_caution",
+)  # fmt: skip
+_LANE, _ROAD_LINE, _ROAD_EDGE, _STOP_SIGN = 3, 4, 5, 7
+_AREAS = {8: MapKind.CROSSWALK, 9: MapKind.SPEED_BUMP, 10: MapKind.DRIVEWAY}
+_BIKE_LANE = 3
+_FIRST_LINE = 5  # `ROAD_LINES` counts feature types: line type 1 of the map is number 6 there
+_MPH = 1609.344 / 3600  # [m/s]
+
+
+def _read(path: Path) -> Scenario:
+    file, number = split_number(path)
+    records = record_offsets(file)
+    number = choose(path, number, len(records), "records")
+    data = tfrecord(file, number, *records[number])
+    name = "" if len(records) == 1 else f"#{number}"
+    place = Field(file.with_name(file.name + name), f"record {number} at byte {records[number][0]}", None)
+    try:
+        return _scenario(place, Message(data), fingerprint(data))
+    except WireError as error:
+        place.fail(
+            "is no Scenario message",
+            got=error,
+            expected="a waymo.open_dataset.Scenario",
+            fix="take the Scenario files of the motion data set; its tf.Example files are not read",
+        )
+
+
+def _scenario(place: Field, message: Message, source_fingerprint: str) -> Scenario:
+    times = place.child("timestamps_seconds", message.reals(1)).numbers(None)
+    notes: list[str] = []
+    tracks = _tracks(place, message.messages(2), len(times), notes)
+    features = _features(place, message.messages(8), notes)
+    ego = message.integer(6, -1)
+    if not 0 <= ego < len(tracks.ids):
+        place.child("sdc_track_index", ego).fail("names no track", expected=f"0 to {len(tracks.ids) - 1}")
+    return assemble(
+        place.path,
+        place.child("scenario_id", message.text(5)).text() or place.path.name,
+        times,
+        tracks,
+        features,
+        _signals(place, message.messages(7), len(times), features),
+        ego,
+        source="Waymo Open Motion Dataset",
+        licence=LICENCE,
+        fingerprint=source_fingerprint,
+        notes=notes,
+    )
+
+
+def _tracks(place: Field, entries: list[Message], count: int, notes: list[str]) -> Tracks:
+    if not entries:
+        place.child("tracks", []).fail("is empty", got="no tracks", expected="at least one track")
+    rows, kinds, ids, sizes = [], [], [], []
+    unsized = others = 0
+    for index, track in enumerate(entries):
+        kind = _ACTORS.get(track.integer(2), ActorKind.STATIC)
+        others += kind is ActorKind.STATIC
+        states = track.messages(3)
+        # Centre x, y, z; length, width, height; heading; velocity x, y; valid.
+        values = [[*(s.real(k) for k in range(2, 11)), float(s.integer(11) != 0)] for s in states]
+        states = place.child("tracks", None).child(index, values).child("states", values)
+        row = states.numbers(count, 10)
+        seen = row[:, 9] != 0
+        size = []
+        for column, usual in zip((3, 4, 5), USUAL_SIZE[kind], strict=True):
+            stated = row[seen & (row[:, column] > 0), column]
+            unsized += len(stated) == 0
+            size.append(float(np.median(stated)) if len(stated) else usual)
+        ids.append(str(track.integer(1)))
+        kinds.append(int(kind))
+        rows.append(row)
+        sizes.append(size)
+    if others:
+        notes.append(f"{others} objects of other types are read as static")
+    if unsized:
+        notes.append(f"{unsized} lengths, widths or heights are not stated: usual ones are assumed")
+    table = np.stack(rows)
+    return Tracks(
+        tuple(ids),
+        np.array(kinds),
+        table[..., 0:3],
+        table[..., 6],
+        table[..., 7:9],
+        np.array(sizes),
+        table[..., 9] != 0,
+    )
+
+
+def _points(place: Field, points: list[Message]) -> ndarray:
+    """Map points as [n, 3]."""
+    return place.child("points", [[p.real(1), p.real(2), p.real(3)] for p in points]).numbers(None, 3)
+
+
+def _features(place: Field, entries: list[Message], notes: list[str]) -> list[MapFeature]:
+    features: list[MapFeature] = []
+    lanes: dict[int, Message] = {}  # by their place in `features`
+    bikes = short = others = plain = 0
+    for index, entry in enumerate(entries):
+        name, here = str(entry.integer(1)), place.child("map_features", None).child(index, None)
+        fewest = 2
+        if _LANE in entry:
+            body = entry.message(_LANE)
+            if body.integer(2) == _BIKE_LANE:
+                bikes += 1
+                continue
+            limit = body.real(1) * _MPH
+            points = _points(here, body.messages(8))
+            lanes[len(features)] = body
+            feature = MapFeature(name, MapKind.LANE, points, None, limit if 0 < limit < 100 else None)
+        elif _ROAD_LINE in entry:
+            body = entry.message(_ROAD_LINE)
+            style = body.integer(1)
+            plain += style == 0
+            kind = ROAD_LINES.get(style + _FIRST_LINE, MapKind.LINE_SOLID_WHITE)
+            feature = MapFeature(name, kind, _points(here, body.messages(2)))
+        elif _ROAD_EDGE in entry:
+            feature = MapFeature(
+                name, MapKind.ROAD_EDGE, _points(here, entry.message(_ROAD_EDGE).messages(2))
+            )
+        elif _STOP_SIGN in entry:
+            fewest = 1
+            feature = MapFeature(
+                name, MapKind.STOP_SIGN, _points(here, entry.message(_STOP_SIGN).messages(2)[-1:])
+            )
+        elif area := next((number for number in _AREAS if number in entry), None):
+            fewest = 3
+            points = _points(here, entry.message(area).messages(1))
+            closed = len(points) > 1 and np.array_equal(points[0], points[-1])
+            feature = MapFeature(name, _AREAS[area], points[:-1] if closed else points)
+        else:
+            others += 1
+            continue
+        if len(feature.points) < fewest:
+            short += 1
+            lanes.pop(len(features), None)
+            continue
+        features.append(feature)
+    lines = {feature.id: feature.points for feature in features if feature.kind != MapKind.LANE}
+    for at, lane in lanes.items():
+        feature = features[at]
+        width = _width(feature.points, lane, lines)
+        features[at] = MapFeature(feature.id, feature.kind, feature.points, width, feature.speed_limit)
+    for number, what in (
+        (bikes, "bicycle lanes left out"),
+        (short, "map features with too few points left out"),
+        (others, "map features of other types left out"),
+        (plain, "road lines state no colour: read as solid white"),
+    ):
+        if number:
+            notes.append(f"{number} {what}")
+    return features
+
+
+def _width(points: ndarray, lane: Message, lines: dict[str, ndarray]) -> float | None:
+    """Width of a lane [m] from its boundaries: the median where it has one on either side, else None."""
+    sides = np.full((2, len(points)), np.nan)
+    for side, number in enumerate((13, 14)):
+        for segment in lane.messages(number):
+            line = lines.get(str(segment.integer(3)))
+            first, last = segment.integer(1), segment.integer(2)
+            if line is None or len(line) < 2 or not 0 <= first <= last < len(points):
+                continue
+            part = points[first : last + 1, :2]
+            if np.isfinite(line).all() and np.isfinite(part).all():
+                sides[side, first : last + 1] = np.abs(project(line[:, :2], part)[1])
+    widths = sides.sum(0)
+    widths = widths[np.isfinite(widths)]
+    width = float(np.median(widths)) if len(widths) else 0.0
+    return width if 1.5 <= width <= 8.0 else None
+
+
+def _signals(place: Field, steps: list[Message], count: int, features: list[MapFeature]) -> Signals:
+    """Lights by lane. A light that a step does not mention is unknown there."""
+    if len(steps) > count:
+        place.child("dynamic_map_states", steps).fail(
+            "has the wrong number of steps", got=len(steps), expected=count
+        )
+    states: dict[str, ndarray] = {}
+    stops: dict[str, list[float]] = {}
+    for tick, step in enumerate(steps):
+        for light in step.messages(1):
+            lane, code = str(light.integer(1)), light.integer(2)
+            if lane not in states:
+                point = light.message(3)
+                states[lane] = np.full(count, int(SignalState.UNKNOWN), np.int64)
+                stops[lane] = [point.real(1), point.real(2), point.real(3)]
+            states[lane][tick] = signal_state(_STATES[code]) if 0 <= code < len(_STATES) else 0
+    points = (
+        place.child("dynamic_map_states", None).child("stop_point", list(stops.values())).numbers(None, 3)
+    )
+    courses = [course_at(features, lane, point[:2]) for lane, point in zip(states, points, strict=True)]
+    return Signals(
+        tuple(states),
+        points,
+        np.array(courses, float),
+        np.array(list(states.values()), np.int64).reshape(-1, count),
+    )
+
+
+def _drives(path: Path) -> list[Path]:
+    return numbered(path, len(record_offsets(path)))
+
+
+READER = Reader(
+    "waymo_tfrecord",
+    "a TFRecord file of Waymo Motion `Scenario` messages (uncompressed, as published)",
+    is_tfrecord,
+    _read,
+    _drives,
+)

@@ -1,0 +1,203 @@
+"""Where scenarios come from: descriptions of sets of scenarios, as data in a recipe, that load them."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from countersteer.errors import UserError
+from countersteer.scenarios.procedural import RoadKind, procedural_road, road_along
+from countersteer.scenarios.scenario import Scenario
+
+__all__ = ["CameraDrive", "Combined", "ProceduralRoads", "RecordedDrive", "ScenarioFolder", "ScenarioSource"]
+
+
+class ScenarioSource(abc.ABC):
+    """Describes a set of scenarios. Two equal sources load equal scenarios."""
+
+    @abc.abstractmethod
+    def load(self) -> list[Scenario]:
+        """The scenarios, at least one, in a fixed order."""
+
+
+@dataclass(frozen=True)
+class ProceduralRoads(ScenarioSource):
+    """Generated roads (`countersteer.scenarios.procedural`).
+
+    Scenario i depends on the fields and i alone, so a larger `count` extends the set.
+
+    Attributes:
+        count: How many.
+        seed: Of the set, from 0; sets with other seeds share no scenario.
+        kinds: Shapes, in turn.
+        lanes: Fewest and most lanes in the ego's direction, within 1 to 4.
+        traffic: Fewest and most other moving vehicles.
+        duration: Length of each log [s].
+        length: Length of each road [m].
+        intersections: Share of scenarios, in [0, 1], that are intersections whatever `kinds` says.
+    """
+
+    count: int = 64
+    seed: int = 0
+    kinds: tuple[RoadKind, ...] = (
+        RoadKind.GENTLE,
+        RoadKind.TIGHT,
+        RoadKind.S_CURVE,
+        RoadKind.STRAIGHT,
+        RoadKind.RAMP,
+    )
+    lanes: tuple[int, int] = (1, 4)
+    traffic: tuple[int, int] = (0, 6)
+    duration: float = 20.0
+    length: float = 450.0
+    intersections: float = 0.0
+
+    def __post_init__(self) -> None:
+        def check(name: str, good: bool, expected: str) -> None:
+            if not good:
+                raise UserError(
+                    f"ProceduralRoads.{name} is out of range",
+                    got=getattr(self, name),
+                    expected=expected,
+                    fix=f"set {name} of the scenario source",
+                )
+
+        check("count", self.count >= 1, "at least 1")
+        check("seed", self.seed >= 0, "at least 0")
+        check("kinds", len(self.kinds) > 0, "at least one RoadKind")
+        check("lanes", 1 <= self.lanes[0] <= self.lanes[1] <= 4, "fewest and most, within 1 to 4")
+        check("traffic", 0 <= self.traffic[0] <= self.traffic[1], "fewest and most, from 0")
+        check("intersections", 0.0 <= self.intersections <= 1.0, "a share in [0, 1]")
+
+    def load(self) -> list[Scenario]:
+        """Generate them."""
+        return [self.scenario(i) for i in range(self.count)]
+
+    def scenario(self, i: int) -> Scenario:
+        """Number `i`, from 0; `i` may be beyond `count`."""
+        drawn = np.random.default_rng([self.seed, i])
+        lanes, traffic = (int(drawn.integers(low, high + 1)) for low, high in (self.lanes, self.traffic))
+        # The running total of the share passes a whole number at every scenario that is an intersection.
+        crossing = int((i + 1) * self.intersections + 1e-9) > int(i * self.intersections + 1e-9)
+        return procedural_road(
+            int(drawn.integers(2**48)),
+            RoadKind.INTERSECTION if crossing else self.kinds[i % len(self.kinds)],
+            lanes=lanes,
+            traffic=traffic,
+            duration=self.duration,
+            length=self.length,
+        )
+
+
+@dataclass(frozen=True)
+class RecordedDrive(ScenarioSource):
+    """One recorded drive, or a part of it. A drive without a map gets a road drawn along its route.
+
+    Attributes:
+        path: File or folder in any format that `countersteer.data.readers` reads, or None for the
+            drive bundled with the package.
+        start, end: The part to use [s]; no end means to the end of the recording.
+        lanes_left, lanes_right: Neighbour lanes of a drawn road.
+    """
+
+    path: str | None = None
+    start: float = 0.0
+    end: float | None = None
+    lanes_left: int = 1
+    lanes_right: int = 1
+
+    def load(self) -> list[Scenario]:
+        """Read, crop, and draw the road."""
+        if self.path is None:
+            from countersteer.data.samples import recorded_drive
+
+            scenario = recorded_drive()
+        else:
+            from countersteer.data.readers import read
+
+            scenario = read(self.path)
+        # The road is drawn along the whole drive, so that it goes on where the part ends.
+        if not scenario.road.features:
+            scenario = road_along(scenario, lanes_left=self.lanes_left, lanes_right=self.lanes_right)
+        if self.start > 0.0 or self.end is not None:
+            scenario = scenario.crop(self.start, scenario.duration if self.end is None else self.end)
+        return [scenario]
+
+
+@dataclass(frozen=True)
+class CameraDrive(ScenarioSource):
+    """The drive of a camera log, with a road drawn along it; or parts of it, one after another.
+
+    Attributes:
+        path: File or folder in any format that `countersteer.data.cameras` reads.
+        parts: Beginning and end of each part [s]; none for the whole.
+    """
+
+    path: str
+    parts: tuple[tuple[float, float], ...] = ()
+
+    def load(self) -> list[Scenario]:
+        """Read the poses and draw the road along the whole drive, so that it goes on where a part ends."""
+        from countersteer.data.cameras import drive_of_log, read
+
+        whole = drive_of_log(read(self.path))
+        return [whole.crop(start, end) for start, end in self.parts] or [whole]
+
+
+@dataclass(frozen=True)
+class ScenarioFolder(ScenarioSource):
+    """Every readable scenario under a folder.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: str
+
+    def load(self) -> list[Scenario]:
+        """Read all of them.
+
+        Raises:
+            UserError: The folder is absent, or holds nothing readable.
+        """
+        from countersteer.data.readers import read, scan
+
+        folder = Path(self.path)
+        if not folder.is_dir():
+            raise UserError(
+                f"there is no folder {self.path!r}",
+                got=self.path,
+                expected="an existing folder with recorded scenarios",
+                fix="check the path",
+            )
+        scenarios = [read(found) for found in scan(folder)]
+        if not scenarios:
+            raise UserError(
+                f"no scenario that we can read lies under {self.path!r}",
+                got="0 scenarios",
+                expected="files of a format that `countersteer import` reads",
+                fix="check the path, or convert the drives with `countersteer import`",
+            )
+        return scenarios
+
+
+@dataclass(frozen=True)
+class Combined(ScenarioSource):
+    """Several sources, one after another."""
+
+    sources: tuple[ScenarioSource, ...]
+
+    def load(self) -> list[Scenario]:
+        """The scenarios of all sources, in order; ids that occur twice get a number."""
+        scenarios: list[Scenario] = []
+        seen: dict[str, int] = {}
+        for scenario in (scenario for source in self.sources for scenario in source.load()):
+            seen[scenario.id] = seen.get(scenario.id, 0) + 1
+            again = seen[scenario.id]
+            renamed = scenario if again == 1 else dataclasses.replace(scenario, id=f"{scenario.id}#{again}")
+            scenarios.append(renamed)
+        return scenarios

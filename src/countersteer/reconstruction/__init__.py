@@ -1,0 +1,1 @@
+"""From recorded frames to geometry: depth today."""

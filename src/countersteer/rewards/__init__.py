@@ -1,0 +1,1 @@
+"""What one tick is worth to each car."""

@@ -1,0 +1,1 @@
+"""What is seen: renderers turn the state of a simulation into pictures."""

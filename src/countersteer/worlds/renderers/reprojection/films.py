@@ -1,0 +1,108 @@
+"""Films of boxworld as camera logs, and the true picture of every view that departs from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+from torch import Tensor
+
+from countersteer.data.cameras import CameraLog, PicturesInMemory, Poses, RecordedCamera
+from countersteer.geometry.rigid import transform
+from countersteer.scenarios.scenario import Scenario
+from countersteer.worlds.renderers.boxes import Images, Outputs
+from countersteer.worlds.renderers.reprojection.spec import BoxworldFilms
+from countersteer.worlds.simulation.spec import BoxWorldSpec, Looks
+
+__all__ = ["Studio", "level_poses"]
+
+
+class Studio:
+    """A boxworld to film scenarios in.
+
+    Args:
+        settings: How to film.
+        scenarios: What.
+    """
+
+    def __init__(self, settings: BoxworldFilms, scenarios: Sequence[Scenario]):
+        self.settings, self.scenarios = settings, tuple(scenarios)
+        spec = BoxWorldSpec(
+            cameras=(settings.camera,), dt=settings.dt, looks=Looks(settings.colours, 0.0, 0.0)
+        )
+        self.world = spec.build(scenarios, 1, settings.seed)
+
+    def look(
+        self,
+        number: int,
+        tick: Int[Tensor, "view"],
+        ahead: Float[Tensor, "view"],
+        lateral: Float[Tensor, "view"],
+        heading: Float[Tensor, "view"],
+    ) -> tuple[Images, Float[Tensor, "view 2"], Float[Tensor, "view"]]:
+        """What the camera would have seen beside the recorded poses, and where the rear axle then was.
+
+        Args:
+            number: Which scenario.
+            tick: When.
+            ahead, lateral: How far the car is moved along and to the left of its recorded heading [m].
+            heading: How far it is turned, positive to the left [rad].
+        """
+        world = self.world.fork(torch.zeros(len(tick), dtype=torch.long))
+        # One identity for the whole film, so that every frame has the same looks; scenarios differ.
+        drive = torch.full_like(tick, int(self.scenarios[number].fingerprint()[:12], 16))
+        starts = world.starts_at(torch.full_like(tick, number), tick, drive, jitter=False)
+        course = starts.heading[:, 0]
+        aside = torch.stack(
+            [ahead * course.cos() - lateral * course.sin(), ahead * course.sin() + lateral * course.cos()], -1
+        )
+        starts = starts.replace(
+            position=starts.position + aside[:, None].to(starts.position),
+            heading=starts.heading + heading[:, None].to(starts.heading),
+        )
+        world.reset(torch.ones(len(tick), dtype=torch.bool), starts)
+        images = world.images(self.settings.camera, Outputs(rgb=True, depth=True))
+        return images, starts.position[:, 0], starts.heading[:, 0]
+
+    def film(self, number: int) -> CameraLog:
+        """The recorded drive of a scenario, with true depth."""
+        scenario, camera = self.scenarios[number], self.settings.camera
+        tick = torch.arange(int(self.world.bank.ticks[number]))
+        still = torch.zeros(len(tick))
+        images, position, heading = self.look(number, tick, still, still, still)
+        assert images.rgb is not None
+        assert images.depth is not None
+        times = tick.numpy() * self.settings.dt
+        path = f"film of {scenario.id}"
+        inverse = (
+            images.depth.reciprocal().numpy()
+        )  # nothing is nearer than a decimetre; the sky is infinitely far
+        return CameraLog(
+            id=scenario.id,
+            cameras=(
+                RecordedCamera(
+                    camera.name,
+                    PicturesInMemory(images.rgb.numpy(), path),
+                    times,
+                    camera.intrinsics,
+                    transform(camera.rotation, np.array(camera.position)),
+                    depth=inverse.__getitem__,
+                ),
+            ),
+            poses=Poses(times, level_poses(position.double().numpy(), heading.double().numpy())),
+            provenance=scenario.provenance,
+        )
+
+
+def level_poses(
+    position: Float[ndarray, "pose 2"], heading: Float[ndarray, "pose"]
+) -> Float[ndarray, "pose 4 4"]:
+    """`world_from_ego` on level ground."""
+    made = np.tile(np.eye(4), (len(heading), 1, 1))
+    cos, sin = np.cos(heading), np.sin(heading)
+    made[:, 0, 0], made[:, 0, 1], made[:, 1, 0], made[:, 1, 1] = cos, -sin, sin, cos
+    made[:, :2, 3] = position
+    return made

@@ -1,0 +1,324 @@
+"""What a privileged teacher sees: the car, its route and the nearest actors, lights and road points, as floats.
+
+Everything is in the car's own frame (origin on the ground below the rear axle, x forward, y left) and in SI
+units; a policy scales it. `VectorSpec.layout` says what each float is.
+
+"Nearest" is by distance from the rear axle to an actor's box centre, a light's stop point or a road point.
+Of equally near ones the lower index counts as nearer. The chosen ones stand in the order of their index
+(slot of the actor, number of the light, place in the `RoadBank`), not sorted by distance, because sorting
+costs more than finding them and a policy over sets does not care. Empty slots come last, all zero.
+
+`kernels` computes this on the CPU; `reference` is its specification, and the path on other devices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from countersteer.errors import UserError
+from countersteer.tensors import TensorTree, as_array
+from countersteer.worlds.sensors.vector.roads import RoadBank
+from countersteer.worlds.simulation.engine import Engine, compiled
+
+__all__ = ["Actors", "Ego", "Group", "Lights", "RoadBank", "VectorSpec", "observe"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Floats of one kind of thing. They are stored field by field: all x, then all y, and so on.
+
+    Attributes:
+        fields: What is said of each thing.
+        slots: How many things.
+        start: Where the group begins in the vector.
+    """
+
+    fields: tuple[str, ...]
+    slots: int
+    start: int
+
+    @property
+    def stop(self) -> int:
+        """Where the group ends in the vector."""
+        return self.start + len(self.fields) * self.slots
+
+
+EGO_FIELDS = (
+    "speed",
+    "curvature",
+    "acceleration",
+    "asked_curvature",
+    "asked_acceleration",
+    "length",
+    "width",
+    "lateral",
+    "heading_error",
+    "set_speed",
+    "remaining",
+)
+ROUTE_FIELDS = ("x", "y")
+ACTOR_FIELDS = ("x", "y", "cos", "sin", "velocity_x", "velocity_y", "length", "width", "kind", "valid")
+LIGHT_FIELDS = ("x", "y", "cos", "sin", "stop", "caution", "valid")
+ROAD_FIELDS = ("x", "y", "cos", "sin", "valid")
+
+
+@dataclass(frozen=True)
+class VectorSpec:
+    """How much of each kind is in the vector; 689 floats by default.
+
+    The groups and their fields, in this order (m, m/s, m/s^2, 1/m, rad; `valid` is 0 or 1):
+
+    - ego: see `Ego`; length and width of the car.
+    - route: points of the car's path at the distances `route` ahead of it.
+    - actors: box centre, heading as cosine and sine, velocity relative to the car's own, length, width,
+      `ActorKind` as a number, valid.
+    - lights: stop point, driving direction there, whether it says stop, whether it says caution (neither: go), valid.
+    - lanes: middle of a piece of a lane's centre line, driving direction, valid.
+    - edges: middle of a piece of the road's border, its direction (the map's; of an area's outline the one
+      with the area on its left), valid.
+
+    Attributes:
+        cars: Other actors, at least 1.
+        lanes, edges: Road points, at least 1.
+        lights: Traffic lights, at least 1.
+        route: Distances of the route points ahead [m], at least one.
+    """
+
+    cars: int = 16
+    lanes: int = 64
+    edges: int = 32
+    lights: int = 4
+    route: tuple[float, ...] = (2.5, 5.0, 10.0, 20.0, 40.0)
+
+    def __post_init__(self) -> None:
+        for name in ("cars", "lanes", "edges", "lights"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"VectorSpec.{name} is too small",
+                    got=getattr(self, name),
+                    expected="at least 1",
+                    fix=f"set {name}",
+                )
+        if not self.route:
+            raise UserError(
+                "VectorSpec.route is empty", got="()", expected="at least one distance", fix="set route"
+            )
+
+    @cached_property
+    def layout(self) -> dict[str, Group]:
+        """The groups by name, in the order of the vector."""
+        groups: dict[str, Group] = {}
+        start = 0
+        for name, fields, slots in (
+            ("ego", EGO_FIELDS, 1),
+            ("route", ROUTE_FIELDS, len(self.route)),
+            ("actors", ACTOR_FIELDS, self.cars),
+            ("lights", LIGHT_FIELDS, self.lights),
+            ("lanes", ROAD_FIELDS, self.lanes),
+            ("edges", ROAD_FIELDS, self.edges),
+        ):
+            groups[name] = Group(fields, slots, start)
+            start = groups[name].stop
+        return groups
+
+    @property
+    def size(self) -> int:
+        """Floats in the vector."""
+        return self.layout["edges"].stop
+
+    def names(self) -> list[str]:
+        """What each float is, for example "actors.x[3]"."""
+        return [
+            f"{name}.{field}[{slot}]"
+            for name, group in self.layout.items()
+            for field in group.fields
+            for slot in range(group.slots)
+        ]
+
+    def split(self, vector: Float[Tensor, "*batch feature"]) -> dict[str, dict[str, Tensor]]:
+        """Views of the vector by group and field, each `[*batch slot]`."""
+        return {
+            name: dict(
+                zip(
+                    group.fields,
+                    vector[..., group.start : group.stop]
+                    .unflatten(-1, (len(group.fields), group.slots))
+                    .unbind(-2),
+                    strict=True,
+                )
+            )
+            for name, group in self.layout.items()
+        }
+
+
+@dataclass(frozen=True)
+class Ego(TensorTree):
+    """The controlled cars. A car whose position or heading is not finite gets a vector of zeros.
+
+    Attributes:
+        position: Rear axle [m, world].
+        heading: [rad].
+        speed: [m/s].
+        curvature: Being driven [1/m].
+        acceleration: Over the last tick [m/s^2].
+        asked: The last command: curvature [1/m] and acceleration [m/s^2].
+        lateral: Signed distance from the path, left positive [m].
+        heading_error: Heading relative to the path's [rad].
+        set_speed: Speed the passenger asks for [m/s].
+        remaining: Way to the end of the path [m].
+        route: Points of the path ahead [m, world], as far ahead as `VectorSpec.route` says.
+    """
+
+    position: Float[Tensor, "world agent 2"]
+    heading: Float[Tensor, "world agent"]
+    speed: Float[Tensor, "world agent"]
+    curvature: Float[Tensor, "world agent"]
+    acceleration: Float[Tensor, "world agent"]
+    asked: Float[Tensor, "world agent 2"]
+    lateral: Float[Tensor, "world agent"]
+    heading_error: Float[Tensor, "world agent"]
+    set_speed: Float[Tensor, "world agent"]
+    remaining: Float[Tensor, "world agent"]
+    route: Float[Tensor, "world agent point 2"]
+
+
+@dataclass(frozen=True)
+class Actors(TensorTree):
+    """Everybody in each world; the first slots are the controlled cars, in their order.
+
+    An actor whose pose or speed is not finite counts as absent.
+
+    Attributes:
+        pose: Box centre x, y [m, world] and heading [rad].
+        speed: [m/s].
+        size: Length, width and possibly height [m].
+        kind: `ActorKind`.
+        present: Whether it is there.
+    """
+
+    pose: Float[Tensor, "world actor 3"]
+    speed: Float[Tensor, "world actor"]
+    size: Float[Tensor, "world actor size"]
+    kind: Int[Tensor, "world actor"]
+    present: Bool[Tensor, "world actor"]
+
+
+@dataclass(frozen=True)
+class Lights(TensorTree):
+    """Traffic lights of each world; there may be none. UNKNOWN ones are not seen.
+
+    Attributes:
+        point: Stop point [m, world].
+        heading: Driving direction there [rad].
+        state: `SignalState`.
+    """
+
+    point: Float[Tensor, "world light 2"]
+    heading: Float[Tensor, "world light"]
+    state: Int[Tensor, "world light"]
+
+
+def observe(
+    spec: VectorSpec,
+    roads: RoadBank,
+    scene: Int[Tensor, "world"],
+    ego: Ego,
+    actors: Actors,
+    lights: Lights,
+    engine: Engine = Engine.AUTO,
+) -> Float[Tensor, "world agent feature"]:
+    """The vector of every controlled car; no gradient from kernels (`reference.observe` has one).
+
+    Args:
+        spec: What is in it.
+        roads: Packed for this spec.
+        scene: Scene of each world, as numbered in `roads`.
+        ego, actors, lights: The state of the worlds.
+        engine: What computes it.
+
+    Raises:
+        UserError: The parts are of different worlds, or the roads were packed for another spec.
+    """
+    _check(spec, roads, scene, ego, actors, lights)
+    engine = engine.on(ego.position.device)
+    if engine is not Engine.KERNEL:
+        from countersteer.worlds.sensors.vector import reference
+
+        run = compiled(reference.observe) if engine is Engine.COMPILED else reference.observe
+        return run(spec, roads, scene, ego, actors, lights)
+    from countersteer.worlds.sensors.vector import kernels
+
+    worlds, agents = ego.heading.shape
+    vector = np.empty((worlds, agents, spec.size), np.float32)
+    arguments: list[Any] = [
+        vector,
+        _array(ego.position),
+        *_course(ego.heading),
+        *map(_array, (ego.speed, ego.curvature, ego.acceleration, ego.asked, ego.lateral)),
+        *map(_array, (ego.heading_error, ego.set_speed, ego.remaining, ego.route)),
+        _array(actors.pose),
+        *_course(actors.pose[..., 2]),
+        *map(_array, (actors.speed, actors.size)),
+        as_array(actors.kind, np.int64),
+        as_array(actors.present, np.bool_),
+        _array(lights.point),
+        *_course(lights.heading),
+        as_array(lights.state, np.int64),
+        as_array(scene, np.int64),
+        roads.origin.numpy(),
+        *roads.lanes.arrays(),
+        *roads.edges.arrays(),
+        spec.cars,
+        spec.lights,
+        spec.lanes,
+        spec.edges,
+    ]
+    kernels.observe_cars(*arguments)
+    return torch.from_numpy(vector)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return as_array(tensor, np.float32)
+
+
+def _course(heading: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine; torch's are the ones the reference uses."""
+    heading = heading.detach()
+    return _array(heading.cos()), _array(heading.sin())
+
+
+def _check(
+    spec: VectorSpec, roads: RoadBank, scene: Tensor, ego: Ego, actors: Actors, lights: Lights
+) -> None:
+    """The kernel reads without bounds checks, so every size is checked here."""
+    worlds, agents = ego.heading.shape
+    sizes = (len(scene), len(actors.speed), len(lights.state))
+    if any(size != worlds for size in sizes) or actors.speed.shape[1] < agents:
+        raise UserError(
+            "the parts of a vector observation are of different worlds",
+            got=f"{worlds} worlds with {agents} cars; {sizes[0]} scenes, {sizes[1]} worlds with "
+            f"{actors.speed.shape[1]} actors, {sizes[2]} worlds with lights",
+            expected="as many worlds of each, and an actor for each car",
+            fix="take all of them from one state",
+        )
+    if ego.route.shape[2] != len(spec.route):
+        raise UserError(
+            "the route has other points than the vector",
+            got=ego.route.shape[2],
+            expected=len(spec.route),
+            fix="take the path at the distances of VectorSpec.route",
+        )
+    if (roads.lanes.nearest, roads.edges.nearest) != (spec.lanes, spec.edges):
+        raise UserError(
+            "the roads were packed for another vector",
+            got=f"{roads.lanes.nearest} lane and {roads.edges.nearest} edge points",
+            expected=f"{spec.lanes} and {spec.edges}",
+            fix="RoadBank.pack(scenarios, spec.lanes, spec.edges)",
+        )

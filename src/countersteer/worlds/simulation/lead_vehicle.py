@@ -1,0 +1,87 @@
+"""What lies ahead of cars on their paths: the next actor, and the next red light."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from countersteer.geometry import boxes
+from countersteer.scenarios.scenario import SignalState
+from countersteer.tensors import as_array
+from countersteer.worlds.simulation.engine import Engine
+from countersteer.worlds.simulation.paths import LEAD_RANGE, route_reference
+from countersteer.worlds.simulation.scenes import SceneBank
+from countersteer.worlds.simulation.state import BoxWorldState, lights_now
+
+__all__ = ["ALONG", "BESIDE", "LIGHT_REACH", "STEP", "look_ahead", "look_ahead_reference"]
+
+STEP = 2.0
+"""Path points are looked at so far apart [m]."""
+ALONG = 1.5
+"""How far before or behind a path point something counts as being at it [m]."""
+BESIDE = 0.3
+"""How far beside a car's own width something is still in its way [m]."""
+LIGHT_REACH = 2.0
+"""How far beside the path a stop point may be [m]."""
+
+Ahead = tuple[Float[Tensor, "world agent"], Float[Tensor, "world agent"], Float[Tensor, "world agent"]]
+
+
+def look_ahead(bank: SceneBank, state: BoxWorldState, engine: Engine = Engine.AUTO) -> Ahead:
+    """Gap to the next actor on each car's path [m] and its speed along the path [m/s]; gap to the next red light [m].
+
+    Gaps begin at the front bumper; they are infinite where there is nothing within LEAD_RANGE.
+    """
+    if engine.on(state.scene.device) is not Engine.KERNEL:
+        return look_ahead_reference(bank, state)
+    from countersteer.worlds.simulation import lead_vehicle_kernels
+
+    outputs = torch.empty_like(state.arc), torch.empty_like(state.arc), torch.empty_like(state.arc)
+    arrays = (state.scene, state.tick, state.arc, state.path_offset, state.actor, state.actor_speed)
+    scenes = (bank.size, bank.path, bank.path_length, bank.stop_point, bank.light)
+    lead_vehicle_kernels.look_ahead(*map(as_array, (*arrays, state.actor_there, *scenes, *outputs)))
+    return outputs
+
+
+def look_ahead_reference(bank: SceneBank, state: BoxWorldState) -> Ahead:
+    """`look_ahead` in plain batched PyTorch: its specification."""
+    agents = bank.path.shape[1]
+    length, width = (bank.size[state.scene, :agents, k] for k in (0, 1))
+    front = boxes.rear_axle_to_center(length) + length / 2
+    ahead = torch.arange(0.0, LEAD_RANGE, STEP, device=state.arc.device)
+    points = route_reference(
+        bank, state.scene, state.arc[..., None] + front[..., None] + ahead, state.path_offset
+    )
+    none = torch.full_like(front, math.inf)
+
+    def distance(position: Tensor, reach: Tensor | float) -> tuple[Tensor, Tensor]:
+        """First path point [m past the bumper] within `reach` of each thing, and where it is."""
+        gap = points.position[:, :, :, None] - position[:, None, None]
+        along = (gap[..., 0] * points.heading.cos()[..., None]) + (
+            gap[..., 1] * points.heading.sin()[..., None]
+        )
+        across = gap.square().sum(-1) - along.square()
+        near = (along.abs() < ALONG) & (across.clamp(min=0).sqrt() < reach)
+        found = torch.where(near, ahead[:, None] - along, math.inf)
+        return found.min(2)
+
+    size = bank.size[state.scene]
+    reach = (width[:, :, None] + size[:, None, :, 1]) / 2 + BESIDE
+    gaps, where = distance(state.actor[..., :2], reach[:, :, None])
+    slots = torch.arange(size.shape[1], device=state.arc.device)
+    own = slots == slots[:agents, None]
+    gaps = torch.where(state.actor_there[:, None] & ~own, gaps - size[:, None, :, 0] / 2, math.inf)
+    lead_gap, lead = gaps.min(-1)
+    course = points.heading.gather(-1, where.gather(-1, lead[..., None])).squeeze(-1)
+    lead_heading = state.actor[..., 2].gather(1, lead)
+    lead_speed = (state.actor_speed.gather(1, lead) * (lead_heading - course).cos()).clamp(min=0.0)
+    lead_speed = torch.where(lead_gap.isinf(), torch.zeros_like(none), lead_speed)
+
+    if bank.stop_point.shape[1] == 0:
+        return lead_gap, lead_speed, none
+    gaps, _ = distance(bank.stop_point[state.scene], LIGHT_REACH)
+    red = lights_now(bank, state) == int(SignalState.STOP)
+    return lead_gap, lead_speed, torch.where(red[:, None], gaps, math.inf).min(-1).values

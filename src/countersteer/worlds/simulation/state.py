@@ -1,0 +1,121 @@
+"""What changes in a boxworld, and the parts of it that follow from others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from countersteer.geometry import boxes
+from countersteer.geometry.poses import world_from_local
+from countersteer.tensors import TensorTree
+from countersteer.vehicles import bicycle
+from countersteer.worlds.interface import Command
+from countersteer.worlds.simulation.scenes import SceneBank
+from countersteer.worlds.simulation.spec import BoxWorldSpec
+
+__all__ = ["BoxWorldState", "SceneRows", "command_now", "give_commands", "lights_now", "place_cars"]
+
+
+@dataclass(frozen=True)
+class BoxWorldState(TensorTree):
+    """Everything that changes. Times are in ticks; slots below `agent` of actors are the cars themselves.
+
+    Attributes:
+        scene: Scene of each drive.
+        tick: Tick of the scenario; `age` counts from the drive's start.
+        drive: Identity for noise.
+        cars, params: Motion and build of the controlled cars.
+        arc, lateral, heading_error: Cars relative to their paths.
+        goal_arc: Where along its path each car's goal lies [m].
+        path_offset: Lateral offset of the path from its route [m]; changed by commands.
+        command, command_tick: Command and the age at which it comes, -1 for never.
+        set_speed: [m/s].
+        speed_history, yaw_history: Odometry, the latest last.
+        alive, cause: Whether and why a car's drive ended.
+        actor: Box centre and heading of every actor.
+        actor_speed: [m/s].
+        actor_arc: Distance along its own track [m], where IDM drives.
+        actor_there: Whether it is in the world now.
+    """
+
+    scene: Int[Tensor, "world"]
+    tick: Int[Tensor, "world"]
+    age: Int[Tensor, "world"]
+    drive: Int[Tensor, "world"]
+    cars: bicycle.VehicleState
+    params: bicycle.VehicleParams
+    arc: Float[Tensor, "world agent"]
+    lateral: Float[Tensor, "world agent"]
+    heading_error: Float[Tensor, "world agent"]
+    goal_arc: Float[Tensor, "world agent"]
+    path_offset: Float[Tensor, "world agent"]
+    command: Int[Tensor, "world agent"]
+    command_tick: Int[Tensor, "world agent"]
+    set_speed: Float[Tensor, "world agent"]
+    speed_history: Float[Tensor, "world agent history"]
+    yaw_history: Float[Tensor, "world agent history"]
+    alive: Bool[Tensor, "world agent"]
+    cause: Int[Tensor, "world agent"]
+    actor: Float[Tensor, "world actor 3"]
+    actor_speed: Float[Tensor, "world actor"]
+    actor_arc: Float[Tensor, "world actor"]
+    actor_there: Bool[Tensor, "world actor"]
+
+
+@dataclass(frozen=True)
+class SceneRows(TensorTree):
+    """Rows of `SceneBank` that hold for a whole drive, one a drive."""
+
+    size: Float[Tensor, "world actor 3"]
+    kind: Int[Tensor, "world actor"]
+    present: Bool[Tensor, "world actor"]
+    path_length: Float[Tensor, "world agent"]
+    stop_point: Float[Tensor, "world light 2"]
+    stop_heading: Float[Tensor, "world light"]
+
+    @classmethod
+    def of(cls, bank: SceneBank, scene: Int[Tensor, "world"]) -> Self:
+        """The rows of these scenes."""
+        return cls(**{field.name: getattr(bank, field.name)[scene] for field in fields(cls)})
+
+
+def place_cars(bank: SceneBank, state: BoxWorldState, *, clear_ended: bool) -> BoxWorldState:
+    """Write the controlled cars into the first actor slots; with `clear_ended` only those still driving are there."""
+    agents = bank.path.shape[1]
+    size = bank.size[state.scene, :agents]
+    ahead = torch.stack([boxes.rear_axle_to_center(size[..., 0]), torch.zeros_like(size[..., 0])], -1)
+    center = world_from_local(ahead, state.cars.position, state.cars.heading)
+    cars = torch.cat([center, state.cars.heading[..., None]], -1)
+    there = state.alive if clear_ended else torch.ones_like(state.alive)
+    return state.replace(
+        actor=torch.cat([cars, state.actor[:, agents:]], 1),
+        actor_speed=torch.cat([state.cars.speed, state.actor_speed[:, agents:]], 1),
+        actor_there=torch.cat([there, state.actor_there[:, agents:]], 1),
+    )
+
+
+def give_commands(bank: SceneBank, state: BoxWorldState) -> BoxWorldState:
+    """Move the path to the neighbouring lane at the tick the command comes."""
+    now = (state.command_tick >= 0) & (state.age[:, None] == state.command_tick)
+    left = bank.left_offset[state.scene][:, None]
+    right = bank.right_offset[state.scene][:, None]
+    target = torch.where(state.command == int(Command.LEFT), left, right)
+    given = now & (state.command != int(Command.FOLLOW)) & ~target.isnan()
+    offset = torch.where(given, target, state.path_offset)
+    return state.replace(path_offset=offset, lateral=state.lateral + state.path_offset - offset)
+
+
+def command_now(spec: BoxWorldSpec, state: BoxWorldState) -> tuple[Tensor, Tensor]:
+    """Whether a command is on, and for how long it has been [s]."""
+    age = (state.age[:, None] - state.command_tick) * spec.dt
+    return (state.command_tick >= 0) & (age >= 0) & (age < spec.command_duration), age
+
+
+def lights_now(bank: SceneBank, state: BoxWorldState) -> Int[Tensor, "world light"]:
+    """`SignalState` of every light."""
+    lights = torch.arange(bank.light.shape[1], device=bank.light.device)
+    return bank.light[state.scene[:, None], lights[None], state.tick[:, None]]
