@@ -1,4 +1,4 @@
-"""A tick and the vector observation by every `Engine`, in one run.
+"""A tick and the vector observation by every `Backend`, in one run.
 
     python benchmarks/compiled.py [--worlds 64] [--agents 16] [--device cpu]
 
@@ -17,7 +17,7 @@ import torch
 from countersteer.evaluation.speed import crossroads
 from countersteer.vehicles.plans import Action
 from countersteer.worlds.sensors.vector import VectorSpec
-from countersteer.worlds.simulation.engine import Engine
+from countersteer.worlds.simulation.engine import Backend
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 
@@ -51,8 +51,8 @@ def main() -> None:
     shape = (known.worlds, known.agents)
     print(f"{known.worlds} worlds of {known.agents} cars on {known.device}; ms, and cars a second for both")
     print(f"{'':9} {'tick':>9} {'vector':>9} {'cars/s':>10} {'first turns, s':>15}")
-    engines = [Engine.TORCH, Engine.COMPILED]
-    for engine in [Engine.KERNEL, *engines] if known.device == "cpu" else engines:
+    engines = [Backend.TORCH, Backend.COMPILED]
+    for engine in [Backend.KERNEL, *engines] if known.device == "cpu" else engines:
         world = dataclasses.replace(base, engine=engine).build(scenes, known.worlds, 0, known.device)
         rows = torch.arange(known.worlds, device=world.device)
         world.reset(torch.ones_like(rows, dtype=torch.bool), world.draw_starts(rows))

@@ -28,7 +28,7 @@ from countersteer.reconstruction.depth.depth_map import grey
 from countersteer.worlds.renderers.reprojection.bank import frame_bank
 from countersteer.worlds.renderers.reprojection.drawing import Views, render
 from countersteer.worlds.renderers.reprojection.films import Studio, level_poses
-from countersteer.worlds.renderers.reprojection.spec import BoxworldFilms, widened
+from countersteer.worlds.renderers.reprojection.spec import RenderedLogs, pad_fov
 
 TICKS = (20, 60, 100, 140)
 AROUND = (0, 2, -2)  # frames: at 15 to 20 m/s some 4 m
@@ -59,8 +59,8 @@ def measure(roads: int, cache: Path | None) -> dict[str, dict[str, list[list[flo
     camera = Camera()
     scenarios = ProceduralRoads(count=roads, seed=31, traffic=(6, 10), lanes=(2, 4), length=620.0).load()
     large = dataclasses.replace(camera, width=3 * camera.width, height=3 * camera.height)
-    settings = (widened(camera), widened(large, 96, 24), camera)
-    wide, finer, exact = (Studio(BoxworldFilms(which), scenarios) for which in settings)
+    settings = (pad_fov(camera), pad_fov(large, 96, 24), camera)
+    wide, finer, exact = (Studio(RenderedLogs(which), scenarios) for which in settings)
     rows: dict[tuple[str, str, float], list[tuple[float, float]]] = {}
     mounting = transform(camera.rotation, np.array(camera.position))
     for number in range(roads):

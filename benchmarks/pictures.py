@@ -25,7 +25,7 @@ from countersteer.data.sources import ProceduralRoads
 from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.worlds.renderers.boxes import Outputs, render
-from countersteer.worlds.simulation.spec import BoxWorldSpec, Looks
+from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec
 from countersteer.worlds.simulation.world import BoxWorld
 
 RIG = tuple(
@@ -127,7 +127,7 @@ def main() -> None:
     kinds = (RoadKind.INTERSECTION, RoadKind.S_CURVE, RoadKind.RAMP)
     scenarios = ProceduralRoads(count=3, seed=12, kinds=kinds, lanes=(2, 3), traffic=(8, 10)).load()
     scenarios += [read(file) for file in known.files]
-    spec = BoxWorldSpec(cameras=RIG, looks=Looks(camera_angle=0.0, camera_height=0.0))
+    spec = BoxWorldSpec(cameras=RIG, looks=AppearanceRandomization(camera_angle=0.0, camera_height=0.0))
     world = spec.build(scenarios, len(scenarios), 0)
     begin(world)
     if known.sheet is not None:

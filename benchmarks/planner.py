@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from countersteer.objectives.imitation import Batch, Imitation
-from countersteer.policies.planner import Planner, PlannerSpec
-from countersteer.training.recipe import Learning
+from countersteer.policies.planner import CNNPlanner, CNNPlannerSpec
+from countersteer.training.recipe import OptimSpec
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
 
-SPEC = PlannerSpec()
+SPEC = CNNPlannerSpec()
 
 
 def observation(*batch: int) -> Observation:
@@ -76,7 +76,7 @@ def variant(
     channels: tuple[int, ...] = (32, 64, 128),
     stage: Callable[[int, int], list[nn.Module]] = full,
     norm: Callable[[int], nn.Module] | None = None,
-) -> Planner:
+) -> CNNPlanner:
     """A planner with another encoder in front of the same head."""
     planner = SPEC.build()
     camera = SPEC.cameras[0]
@@ -93,7 +93,7 @@ def variant(
     return planner.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-ENCODERS: dict[str, Callable[[], Planner]] = {
+ENCODERS: dict[str, Callable[[], CNNPlanner]] = {
     "the planner's own: 4 px patches, 3x3 convolutions 32-64-128": SPEC.build,
     "with group normalisation": lambda: variant(norm=lambda c: nn.GroupNorm(8, c)),
     "with layer normalisation of channels": lambda: variant(norm=ChannelNorm),
@@ -115,7 +115,7 @@ def best(work: Callable[[], object], seconds: float, clock: Callable[[], float])
     return min(times)
 
 
-def training_step(planner: Planner, batch: Batch) -> Callable[[], object]:
+def training_step(planner: CNNPlanner, batch: Batch) -> Callable[[], object]:
     """One whole step of learning."""
     optimizer = torch.optim.AdamW(planner.parameters(), 1e-4)
     objective = Imitation()
@@ -143,7 +143,7 @@ def main() -> None:
     torch.manual_seed(0)
 
     points = SPEC.plan.points
-    shape = (Learning().sequences, Learning().length)
+    shape = (OptimSpec().sequences, OptimSpec().length)
     no = torch.zeros(shape, dtype=torch.bool)
     label = Plan(torch.zeros(*shape, points, 2), torch.zeros(*shape, points), torch.zeros(*shape, points))
     batch = Batch(observation(*shape), no, label, ~no)

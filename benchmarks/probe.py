@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from countersteer.data.sources import ProceduralRoads
-from countersteer.policies.planner import Planner
+from countersteer.policies.planner import CNNPlanner
 from countersteer.policies.storage import load_policy
 from countersteer.recipes.reprojection import reprojection
 from countersteer.worlds.interface import Observation
-from countersteer.worlds.renderers.reprojection.spec import BoxworldFilms, ReprojectionSpec
-from countersteer.worlds.simulation.spec import BoxWorldSpec, Looks
+from countersteer.worlds.renderers.reprojection.spec import RenderedLogs, ReprojectionSpec
+from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec
 
 BANDS = (-0.75, -0.25, 0.25, 0.75)  # [m]
 
@@ -42,8 +42,8 @@ def look(roads: int, frames: int) -> tuple[Observation, Observation, Tensor, Ten
     lateral = 2.5 * torch.rand(len(scene), 1, generator=generator) - 1.25
     heading = 0.12 * torch.rand(len(scene), 1, generator=generator) - 0.06
     seen = []
-    assert isinstance(films.logs, BoxworldFilms)
-    oracle = BoxWorldSpec(cameras=films.cameras, looks=Looks(films.logs.colours, 0.0, 0.0))
+    assert isinstance(films.logs, RenderedLogs)
+    oracle = BoxWorldSpec(cameras=films.cameras, looks=AppearanceRandomization(films.logs.colours, 0.0, 0.0))
     # A film's looks hang on the identity that it was filmed with.
     identity = torch.tensor([int(scenario.fingerprint()[:12], 16) for scenario in scenarios])[scene]
     for spec in (films, oracle):
@@ -51,14 +51,14 @@ def look(roads: int, frames: int) -> tuple[Observation, Observation, Tensor, Ten
         world.reset(
             torch.ones(len(scene), dtype=torch.bool), world.starts_at(scene, tick, identity, jitter=False)
         )
-        world.displace(lateral, heading, torch.ones_like(lateral))
+        world.perturb(lateral, heading, torch.ones_like(lateral))
         seen.append(world.observe())
     band = torch.bucketize(lateral[:, 0], torch.tensor(BANDS))
     return seen[0], seen[1], band, scene < 0.7 * roads
 
 
 @torch.no_grad()
-def features(planner: Planner, seen: Observation, noisy: bool) -> Tensor:
+def features(planner: CNNPlanner, seen: Observation, noisy: bool) -> Tensor:
     """Image features of every car."""
     torch.manual_seed(1)
     parts = [planner.train(noisy).encode(seen[k : k + 256]) for k in range(0, len(seen.intent.command), 256)]
@@ -98,20 +98,20 @@ def main() -> None:
     rows = []
     for run in known.runs:
         planner, metadata = load_policy(run)
-        assert isinstance(planner, Planner)
+        assert isinstance(planner, CNNPlanner)
         row: dict[str, object] = {
             "run": run.name,
             "recipe": metadata["recipe"],
-            "capacity": planner.spec.capacity,
+            "bottleneck_bits": planner.spec.bottleneck_bits,
         }
-        for noisy in (False, True) if planner.spec.capacity is not None else (False,):
+        for noisy in (False, True) if planner.spec.bottleneck_bits is not None else (False,):
             here, there = (features(planner, seen, noisy) for seen in (departed, true))
             row["noisy" if noisy else "clear"] = {
                 "reprojected": classify(here, band, learn, here),
                 "true": classify(there, band, learn, there),
                 "learned reprojected, asked true": classify(here, band, learn, there),
             }
-        if planner.spec.capacity is not None:
+        if planner.spec.bottleneck_bits is not None:
             row["bits"] = planner.bits(features(planner, departed, False))
         rows.append(row)
         print(json.dumps(row))

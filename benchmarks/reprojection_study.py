@@ -39,7 +39,10 @@ def suites() -> list[Suite]:
     world, films = oracle.world, reprojection().world
     assert isinstance(films, ReprojectionSpec)
     through = ReprojectionSpec(
-        logs=films.logs, start=world.start, lost_distance=world.lost_distance, terminate=world.terminate
+        logs=films.logs,
+        start=world.start,
+        max_route_deviation=world.max_route_deviation,
+        terminate=world.terminate,
     )
     return [oracle, dataclasses.replace(oracle, name="reprojected", world=through), lane_keeping()]
 

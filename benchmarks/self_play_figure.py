@@ -117,7 +117,7 @@ def draw_students(folder: Path, out: Path) -> None:
         }[name]
         left.text(at * steps[-1], height, word, color=color, ha="right" if at > 0.5 else "left")
     left.set(
-        title="Teacher, while it trains",
+        title="SetActorCritic, while it trains",
         xlabel="million agent steps",
         ylabel="% of ended drives",
         ylim=(0, 102),

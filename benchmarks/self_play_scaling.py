@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from countersteer.drivers.mixed import MixedDriver
-from countersteer.policies.planner import PlannerSpec
+from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.policies.storage import load_policy
 from countersteer.recipes.self_play import self_play
 from countersteer.reporting.self_play import self_play_report
@@ -32,7 +32,7 @@ def turned(teacher: str, size: float, budget: float) -> Recipe:
     """The student's recipe with its dials turned."""
     recipe = self_play(teacher)
     spec, driver = recipe.policy, recipe.driver
-    assert isinstance(spec, PlannerSpec)
+    assert isinstance(spec, CNNPlannerSpec)
     assert isinstance(driver, MixedDriver)
     return dataclasses.replace(
         recipe,

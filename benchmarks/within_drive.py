@@ -28,10 +28,15 @@ from countersteer.evaluation.records import CaseResult, DriveRecord
 from countersteer.evaluation.statistics import clustered_interval
 from countersteer.evaluation.suites import Case, Suite, run_suite
 from countersteer.policies.interface import Policy
-from countersteer.policies.planner import PlannerSpec
+from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.policies.storage import load_policy
-from countersteer.recipes.reprojection import of_log, reprojection, reprojection_clone, reprojection_perturb
-from countersteer.training.recipe import Collection, Learning, Recipe
+from countersteer.recipes.reprojection import (
+    on_recordings,
+    reprojection,
+    reprojection_clone,
+    reprojection_perturb,
+)
+from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
 from countersteer.training.run import train
 from countersteer.worlds.renderers.reprojection.spec import ReprojectionSpec
 from countersteer.worlds.renderers.reprojection.world import camera_of_log
@@ -101,14 +106,14 @@ def main() -> None:
     for fold, (seen, held_out) in enumerate(folds(known.logs, known.stretch)):
         recipes = []
         for made in (reprojection_clone(), reprojection_perturb(), reprojection()):
-            recipe = of_log(made, seen, camera)
+            recipe = on_recordings(made, seen, camera)
             assert isinstance(recipe.world, ReprojectionSpec)
             # Half a second of future: the expert's labels need the path and no frame.
             world = dataclasses.replace(
                 recipe.world, duration=2.0, future=0.5, cache=str(known.out / "depth")
             )
-            budget = Collection(rounds=made.collection.rounds, frames=known.frames, drives=48)
-            learning = Learning(steps=known.steps)
+            budget = RolloutSpec(rounds=made.collection.rounds, frames=known.frames, drives=48)
+            learning = OptimSpec(steps=known.steps)
             recipes.append(dataclasses.replace(recipe, world=world, collection=budget, learning=learning))
         suite = suite_of(recipes[0], held_out, known.stretch - 0.1)
         names = [case.id.split("/")[0] for case in suite.cases]
@@ -125,7 +130,7 @@ def main() -> None:
 
         keep("expert", None)
         torch.manual_seed(0)
-        assert isinstance(recipes[0].policy, PlannerSpec)
+        assert isinstance(recipes[0].policy, CNNPlannerSpec)
         keep("straight on", recipes[0].policy.build().eval())
         for seed in range(known.seeds):
             for recipe in recipes:

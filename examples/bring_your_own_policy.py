@@ -7,20 +7,20 @@ import dataclasses
 
 from torch import nn
 
-from countersteer.policies.planner import Planner, PlannerSpec
+from countersteer.policies.planner import CNNPlanner, CNNPlannerSpec
 from countersteer.recipes.closed_loop import on_policy
 from countersteer.training.recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
-class TinySpec(PlannerSpec):
+class TinySpec(CNNPlannerSpec):
     """A planner whose convolutions are replaced by one linear layer on the patches."""
 
     def build(self) -> "Tiny":
         return Tiny(self)
 
 
-class Tiny(Planner):
+class Tiny(CNNPlanner):
     """Everything of the planner but its eyes; any `Policy` with the same methods would do."""
 
     def __init__(self, spec: TinySpec):

@@ -21,7 +21,7 @@ from torch.distributions import Normal
 
 from countersteer.data.sources import ProceduralRoads
 from countersteer.environments.vector import DrivingVectorEnv
-from countersteer.worlds.interface import Cause
+from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 
@@ -91,8 +91,8 @@ def drive(name: str, act: Callable[[np.ndarray], np.ndarray], drives: int) -> fl
         total += reward  # 0 once a drive is over
         cause = np.where(infos["_cause"], infos["cause"], cause)
         over = terminated | truncated
-    finished = np.isin(cause, (Cause.GOAL, Cause.TIME)).mean()
-    lost = (cause == Cause.LOST).mean()
+    finished = np.isin(cause, (TerminationReason.GOAL, TerminationReason.TIME)).mean()
+    lost = (cause == TerminationReason.OFF_ROUTE).mean()
     print(f"{name:14} return {total.mean():6.2f}   to the end {finished:4.0%}   lost {lost:4.0%}")
     return float(total.mean())
 
@@ -159,8 +159,10 @@ def main(args: Settings) -> None:
                 nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
                 optimizer.step()
 
-        finished = np.isin(causes, (Cause.GOAL, Cause.TIME)).mean() if causes else np.nan
-        lost = np.mean(np.array(causes) == Cause.LOST) if causes else np.nan
+        finished = (
+            np.isin(causes, (TerminationReason.GOAL, TerminationReason.TIME)).mean() if causes else np.nan
+        )
+        lost = np.mean(np.array(causes) == TerminationReason.OFF_ROUTE) if causes else np.nan
         steps = (iteration + 1) * args.num_steps * args.num_envs
         print(
             f"step {steps:7d}   return {np.mean(returns) if returns else np.nan:6.2f}   to the end {finished:4.0%}   "

@@ -16,24 +16,24 @@ from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.adaptation import Adaptation
 from countersteer.objectives.imitation import Imitation
-from countersteer.policies.planner import Planner, PlannerSpec
+from countersteer.policies.planner import CNNPlanner, CNNPlannerSpec
 from countersteer.policies.storage import frozen_policy, load_policy, save_policy
 from countersteer.policies.vit import ViTPlanner, ViTPlannerSpec
 from countersteer.scenarios.procedural import RoadKind
-from countersteer.training.collector import InlineCollector, Request
+from countersteer.training.collector import InlineCollector, RolloutRequest
 from countersteer.training.learner import Learner
-from countersteer.training.recipe import Collection, Learning, Recipe
+from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
 from countersteer.training.run import train
 from countersteer.worlds.interface import Command, twin_of
 from countersteer.worlds.renderers.boxes import Views
-from countersteer.worlds.renderers.boxes.gap import Gap
-from countersteer.worlds.simulation.spec import BoxWorldSpec, Looks, StartSpec
+from countersteer.worlds.renderers.boxes.gap import CameraDomainShift
+from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec, StartSpec
 from countersteer.worlds.simulation.world import BoxWorld
 
 CAMERA = Camera(width=32, height=16)
-SMALL = PlannerSpec(cameras=(CAMERA,), channels=(8, 16), features=16, hidden=32, history=(1,), choices=5)
+SMALL = CNNPlannerSpec(cameras=(CAMERA,), channels=(8, 16), features=16, hidden=32, history=(1,), choices=5)
 VIT = ViTPlannerSpec(cameras=(CAMERA,), width=16, depth=1, heads=2, registers=2, decoder=1, choices=5)
-NONE = Gap(texture=0.0, light=0.0, blur=0.0, noise=0.0)
+NONE = CameraDomainShift(texture=0.0, light=0.0, blur=0.0, noise=0.0)
 ROADS = ProceduralRoads(count=2, seed=3, kinds=(RoadKind.GENTLE,), lanes=(2, 2), traffic=(2, 2), length=300.0)
 
 
@@ -53,7 +53,13 @@ def views(count: int, position: tuple[float, float, float] = (0.0, 0.0, 1.5)) ->
     )
 
 
-def shot(gap: Gap, drive: int = 0, tick: int = 0, depth: float = 10.0, **where: tuple[float, float, float]):
+def shot(
+    gap: CameraDomainShift,
+    drive: int = 0,
+    tick: int = 0,
+    depth: float = 10.0,
+    **where: tuple[float, float, float],
+):
     """A grey wall, recorded."""
     wall = torch.full((1, 17, 33, 3), 100, dtype=torch.uint8)
     return gap.recorded(
@@ -129,14 +135,16 @@ def test_a_gap_out_of_range_says_which_number(name: str, value: float):
 
 def world(**settings: object) -> BoxWorld:
     """Two drives with cars, begun."""
-    spec = BoxWorldSpec(cameras=(CAMERA,), agents=2, duration=5.0, looks=Looks(), **settings)  # type: ignore[arg-type]
+    spec = BoxWorldSpec(
+        cameras=(CAMERA,), agents=2, duration=5.0, looks=AppearanceRandomization(), **settings
+    )  # type: ignore[arg-type]
     made = spec.build(ROADS.load(), 2, 0)
     made.reset(torch.ones(2, dtype=torch.bool), made.draw_starts(torch.arange(2)))
     return made
 
 
 def test_a_twin_is_what_is_drawn_and_comes_when_it_is_asked_for():
-    behind, plain = world(gap=Gap()), world()
+    behind, plain = world(gap=CameraDomainShift()), world()
     both = behind.observe(("front", "front.twin")).sensors
     assert torch.equal(both[twin_of("front")].data, plain.observe().sensors["front"].data)
     assert not torch.equal(both["front"].data, both[twin_of("front")].data)
@@ -185,13 +193,13 @@ def recipe(student: str, **settings: object) -> Recipe:
     made = Recipe(
         name="adapted",
         scenarios=ROADS,
-        world=BoxWorldSpec(cameras=(CAMERA,), agents=2, duration=5.0, gap=Gap()),
+        world=BoxWorldSpec(cameras=(CAMERA,), agents=2, duration=5.0, gap=CameraDomainShift()),
         policy=load_policy(student)[0].spec,
         expert=None,
         driver=ExpertDriver(),
         objective=Adaptation(student),
-        collection=Collection(rounds=1, frames=48, drives=4),
-        learning=Learning(steps=4, sequences=2, length=4, warmup=1, weight_decay=0.1),
+        collection=RolloutSpec(rounds=1, frames=48, drives=4),
+        learning=OptimSpec(steps=4, sequences=2, length=4, warmup=1, weight_decay=0.1),
         begin=student,
     )
     return dataclasses.replace(made, expert=RecoveryExpert(), **settings)  # type: ignore[arg-type]
@@ -200,7 +208,7 @@ def recipe(student: str, **settings: object) -> Recipe:
 def pairs(made: Recipe):
     """A batch of it."""
     collector = InlineCollector(made, 0)
-    rollout = collector.collect(Request.of_round(made, 0, 0, None))
+    rollout = collector.collect(RolloutRequest.of_round(made, 0, 0, None))
     return made.objective.prepare(rollout.map(lambda leaf: leaf.transpose(0, 1)))
 
 
@@ -208,7 +216,7 @@ def pairs(made: Recipe):
 def test_the_same_pictures_and_weights_lose_nothing(student: str):
     made = recipe(student, world=BoxWorldSpec(cameras=(CAMERA,), agents=2, duration=5.0))
     policy = load_policy(student)[0]
-    assert isinstance(policy, Planner | ViTPlanner)
+    assert isinstance(policy, CNNPlanner | ViTPlanner)
     losses = made.objective.losses({"policy": policy}, pairs(made))
     assert losses.groups["policy"].item() == pytest.approx(0.0, abs=1e-6)
 
@@ -217,8 +225,8 @@ def test_each_part_of_the_loss_in_closed_form(student: str):
     made = recipe(student)
     batch = pairs(made)
     policy, twin = load_policy(student)[0], frozen_policy(student)
-    assert isinstance(policy, Planner)
-    assert isinstance(twin, Planner)
+    assert isinstance(policy, CNNPlanner)
+    assert isinstance(twin, CNNPlanner)
     recorded, drawn = policy.encode(batch.recorded), twin.encode(batch.twin)
     assert torch.equal(batch.recorded.motion.speed, batch.twin.motion.speed)
     image = slice(0, SMALL.features)
@@ -253,7 +261,7 @@ def test_only_what_sees_learns_unless_asked(student: str, planner: bool):
         last = learner.update(batch)["loss/policy"]
     assert last < first
     changed = {n.split(".")[0] for n, value in policy.named_parameters() if not torch.equal(value, before[n])}
-    seeing = {"patches", "stages", "image_features"} if isinstance(policy, Planner) else {"perception"}
+    seeing = {"patches", "stages", "image_features"} if isinstance(policy, CNNPlanner) else {"perception"}
     assert changed == seeing if not planner else changed > seeing
 
 
@@ -278,7 +286,7 @@ def test_twins_are_collected_where_the_objective_compares_them(student: str):
     assert made.sensors == ("front", "front.twin")
     assert dataclasses.replace(made, objective=Imitation()).sensors == ("front",)
     without = InlineCollector(dataclasses.replace(made, objective=Imitation()), 0)
-    rollout = without.collect(Request.of_round(made, 0, 0, None))
+    rollout = without.collect(RolloutRequest.of_round(made, 0, 0, None))
     with pytest.raises(UserError, match="twice"):
         made.objective.prepare(rollout)
 

@@ -11,7 +11,7 @@ import torch
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
-from countersteer.policies.planner import PlannerSpec
+from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.serving.carla import CarlaAgent, camera_sensor
 from countersteer.serving.navsim import NavsimAgent, poses_of
 from countersteer.vehicles.plans import Plan, PlanSpec
@@ -19,7 +19,9 @@ from countersteer.worlds.interface import Command
 from test_planner import planner
 
 CAMERA = Camera(width=32, height=16, position=(1.5, 0.2, 1.4), roll=0.02, pitch=0.1, yaw=0.05)
-SPEC = PlannerSpec(cameras=(CAMERA,), channels=(4, 8), features=8, hidden=16, history=(1,), target_points=3)
+SPEC = CNNPlannerSpec(
+    cameras=(CAMERA,), channels=(4, 8), features=8, hidden=16, history=(1,), target_points=3
+)
 
 
 class Told:

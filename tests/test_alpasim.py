@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from countersteer.geometry.cameras import Camera
-from countersteer.policies.planner import PlannerSpec
+from countersteer.policies.planner import CNNPlannerSpec
 from test_planner import planner
 
 grpc = pytest.importorskip("grpc", reason="the extra `bridges` is not installed")
@@ -16,7 +16,7 @@ protocol = pytest.importorskip("carla_driver_interface.protocol")
 from countersteer.serving.alpasim import serving  # noqa: E402
 
 CAMERA = Camera(width=64, height=24, pitch=0.1)
-SPEC = PlannerSpec(cameras=(CAMERA,), channels=(4, 8), features=8, hidden=16, history=(1,))
+SPEC = CNNPlannerSpec(cameras=(CAMERA,), channels=(4, 8), features=8, hidden=16, history=(1,))
 RIG = testing.FakeCamera(width=160, height=90, fov_deg=90.0, x=1.5, z=1.4, pitch_down_deg=math.degrees(0.1))
 
 

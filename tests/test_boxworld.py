@@ -19,7 +19,7 @@ from countersteer.traffic.idm import IDM
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.plans import Action, PlanSpec
 from countersteer.vehicles.trackers import PurePursuit
-from countersteer.worlds.interface import Cause, Command, Starts
+from countersteer.worlds.interface import Command, Starts, TerminationReason
 from countersteer.worlds.renderers.boxes.views import Painter
 from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.simulation.stepping.reference import find_events
@@ -224,7 +224,7 @@ def test_a_car_that_is_run_into_is_a_collision_with_that_actor(roads: list[Scena
     )
     assert bool(events.collision[0, 0])
     assert int(events.collided_with[0, 0]) == 1
-    assert int(events.cause[0, 0]) == Cause.COLLISION
+    assert int(events.cause[0, 0]) == TerminationReason.COLLISION
 
 
 def test_leaving_the_road_is_off_road_and_far_from_the_path_is_lost(roads: list[Scenario]):
@@ -237,7 +237,7 @@ def test_leaving_the_road_is_off_road_and_far_from_the_path_is_lost(roads: list[
             lost = int(events.cause[0, 0])
             break
     assert off
-    assert lost in (Cause.LOST, Cause.COLLISION)
+    assert lost in (TerminationReason.OFF_ROUTE, TerminationReason.COLLISION)
 
 
 def test_an_action_that_is_not_a_number_ends_its_drive_and_no_other(roads: list[Scenario]):
@@ -245,7 +245,7 @@ def test_an_action_that_is_not_a_number_ends_its_drive_and_no_other(roads: list[
     action = expert_action(world)
     action.curvature[1] = math.nan
     events = world.step(action)
-    assert events.cause[:, 0].tolist()[1] == Cause.NUMERIC
+    assert events.cause[:, 0].tolist()[1] == TerminationReason.INVALID_STATE
     assert world.state.alive[:, 0].tolist() == [True, False, True]
     assert bool(torch.isfinite(world.state.cars.position).all())
 
@@ -297,7 +297,7 @@ def test_a_lane_change_command_moves_the_path_by_a_lane(roads: list[Scenario]):
 
 def test_the_recovery_label_starts_at_the_car_and_leads_back(roads: list[Scenario]):
     world = begun(dataclasses.replace(SPEC, start=StartSpec(lateral=0.0, heading=0.0)), roads[:2], 2)
-    world.displace(torch.full((2, 1), 1.0), torch.zeros(2, 1), torch.ones(2, 1))
+    world.perturb(torch.full((2, 1), 1.0), torch.zeros(2, 1), torch.ones(2, 1))
     label = RecoveryExpert(plan=PlanSpec(20, 0.25)).label(world)
     assert bool(label.valid.all())
     first = label.plan.position[..., 0, :]

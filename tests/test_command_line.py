@@ -12,7 +12,7 @@ import tiny_recipe
 from countersteer.commands import cli
 from countersteer.data.samples import recorded_drive
 from countersteer.evaluation import suites
-from countersteer.reporting.study import report_run, shipped_policy
+from countersteer.reporting.study import pretrained_policy, report_run
 from countersteer.training.run import train
 
 RECIPE = str(Path(__file__).parent / "tiny_recipe.py")
@@ -44,7 +44,7 @@ def files(tmp_path, run) -> dict[str, Path]:
     made["cut"].write_bytes(pickle.dumps({"id": "x", "tracks": {}, "length": 91})[:-7])
     made["json"].write_text('{"objects": [], "roads": ')
     made["garbage"].write_text("def recipe(:\n")
-    made["policy"].write_bytes(shipped_policy().read_bytes()[:100_000])
+    made["policy"].write_bytes(pretrained_policy().read_bytes()[:100_000])
     made["full"].mkdir()
     (made["full"] / "precious.txt").write_text("mine")
     made["empty"].mkdir()
@@ -167,9 +167,9 @@ def test_a_run_of_a_users_own_policy_is_evaluated_with_the_recipe_it_was_made_fr
         "import dataclasses, sys\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "import tiny_recipe\n"
-        "from countersteer.policies.planner import PlannerSpec\n"
+        "from countersteer.policies.planner import CNNPlannerSpec\n"
         "@dataclasses.dataclass(frozen=True)\n"
-        "class MySpec(PlannerSpec):\n"
+        "class MySpec(CNNPlannerSpec):\n"
         "    pass\n"
         "def mine():\n"
         "    recipe = tiny_recipe.tiny()\n"

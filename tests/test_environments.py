@@ -38,7 +38,7 @@ from countersteer.geometry.cameras import Camera
 from countersteer.rewards.rewards import ProgressReward
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.bicycle import Limits
-from countersteer.worlds.interface import Capability, Cause, Events, Motion, Truth
+from countersteer.worlds.interface import Capability, Events, Motion, TerminationReason, Truth
 from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 from countersteer.worlds.simulation.world import BoxWorld
@@ -59,7 +59,7 @@ def junction() -> list[Scenario]:
 
 def world(scenarios: list[Scenario], drives: int = 1, seed: int = 0, **settings: Any) -> BoxWorld:
     """A boxworld with short drives, a narrow path and the vector alone, but for `settings`."""
-    spec: dict[str, Any] = {"cameras": (), "vector": VECTOR, "duration": 1.5, "lost_distance": 1.0}
+    spec: dict[str, Any] = {"cameras": (), "vector": VECTOR, "duration": 1.5, "max_route_deviation": 1.0}
     return BoxWorldSpec(**(spec | settings)).build(scenarios, drives, seed)
 
 
@@ -222,7 +222,7 @@ def test_an_action_that_is_no_number_ends_its_own_drive(roads, wrong):
     actions[1, 0] = wrong
     seen, reward, terminated, _, infos = envs.step(actions)
     assert terminated.tolist() == [False, True, False]
-    assert infos["cause"][1] == Cause.NUMERIC
+    assert infos["cause"][1] == TerminationReason.INVALID_STATE
     assert infos["cause"].dtype == np.int64
     assert infos["_cause"].all()
     assert np.isfinite(seen).all()
@@ -275,9 +275,9 @@ def test_the_default_reward_charges_what_went_wrong(roads):
     aside = forth.replace(lateral=torch.full_like(truth.lateral, -2.0))
     assert float(reward(calm, truth, aside)) == pytest.approx(0.05, abs=1e-5)
     yes = torch.ones_like(calm.terminated)
-    lost = calm.replace(terminated=yes, cause=torch.full_like(calm.cause, int(Cause.LOST)))
+    lost = calm.replace(terminated=yes, cause=torch.full_like(calm.cause, int(TerminationReason.OFF_ROUTE)))
     assert float(reward(lost, truth, forth)) == pytest.approx(0.1 - 5.0, abs=1e-5)
-    goal = lost.replace(cause=torch.full_like(calm.cause, int(Cause.GOAL)))
+    goal = lost.replace(cause=torch.full_like(calm.cause, int(TerminationReason.GOAL)))
     assert float(reward(goal, truth, forth)) == pytest.approx(0.1, abs=1e-5)
     assert float(reward(calm.replace(red_light=yes), truth, forth)) == pytest.approx(-4.9, abs=1e-5)
     assert float(reward(calm.replace(off_road=yes), truth, forth)) == pytest.approx(0.0, abs=1e-5)
@@ -382,8 +382,8 @@ def test_next_step_begins_anew_in_the_step_after_the_end(roads):
         assert (infos["_cause"] == ~was_done).all()
         assert not done[was_done].any()
         assert (reward[was_done] == 0.0).all()
-        assert ((infos["cause"] != Cause.NONE) == done)[~was_done].all()
-        assert ((infos["cause"] == Cause.TIME) == truncated)[~was_done].all()
+        assert ((infos["cause"] != TerminationReason.NONE) == done)[~was_done].all()
+        assert ((infos["cause"] == TerminationReason.TIME) == truncated)[~was_done].all()
         if was_done.any():
             assert (infos["_drive"] == was_done).all()
             begun += int(was_done.sum())
@@ -392,7 +392,7 @@ def test_next_step_begins_anew_in_the_step_after_the_end(roads):
         causes |= set(infos["cause"][done].tolist())
         was_done = done
     assert begun >= 5
-    assert {Cause.LOST, Cause.TIME} <= causes
+    assert {TerminationReason.OFF_ROUTE, TerminationReason.TIME} <= causes
 
 
 def test_same_step_gives_the_last_observation_aside(roads):
@@ -478,7 +478,7 @@ def test_a_car_that_is_over_waits_until_its_drive_is(junction):
         done = terminated | truncated
         if step == 0:
             assert terminated[2]
-            assert infos["cause"][2] == Cause.NUMERIC
+            assert infos["cause"][2] == TerminationReason.INVALID_STATE
         whole = was_done.reshape(2, 4).all(1).repeat(4)
         waiting = was_done & ~whole
         # Every step of a wait follows one that said "over": who leaves out those leaves out all of the wait.
@@ -508,7 +508,7 @@ def test_cars_leave_the_parallel_environment_when_they_are_over(junction):
     seen, rewards, terminated, truncated, infos = env.step(actions)
     assert set(seen) == set(rewards) == set(terminated) == set(truncated) == set(infos) == set(actions)
     assert terminated["car_2"]
-    assert infos["car_2"]["cause"] == Cause.NUMERIC
+    assert infos["car_2"]["cause"] == TerminationReason.INVALID_STATE
     assert isinstance(rewards["car_0"], float)
     assert isinstance(terminated["car_0"], bool)
     assert "car_2" not in env.agents

@@ -9,7 +9,7 @@ import torch
 from countersteer.commands import cli
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.policies.storage import save_policy
-from countersteer.policies.teacher import TeacherSpec
+from countersteer.policies.teacher import SetActorCriticSpec
 from countersteer.serving import export
 from test_planner import observation, planner
 
@@ -77,7 +77,7 @@ def test_the_file_asks_for_what_is_read_and_says_what_it_means(exported):
 
 def test_a_privileged_policy_is_refused(tmp_path):
     with pytest.raises(UserError, match="what no car can know"):
-        export.export_policy(TeacherSpec().build(), tmp_path / "teacher.onnx")
+        export.export_policy(SetActorCriticSpec().build(), tmp_path / "teacher.onnx")
     assert not list(tmp_path.iterdir())
 
 

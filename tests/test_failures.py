@@ -15,7 +15,7 @@ import pytest
 from countersteer.evaluation.failures import FailureKind, count_failures, explain, explain_suite
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, Tracks
-from countersteer.worlds.interface import Cause, Command
+from countersteer.worlds.interface import Command, TerminationReason
 from hand_made import scenario
 
 TICKS = 60
@@ -200,7 +200,7 @@ def test_standing_where_the_recorded_driver_went_on_is_stuck():
 
 def test_a_drive_that_ended_at_once_and_numbers_that_are_none():
     alive = np.arange(TICKS) < 1
-    ended = a_drive(AHEAD, STRAIGHT, alive=alive, cause=np.full(TICKS, int(Cause.NUMERIC)))
+    ended = a_drive(AHEAD, STRAIGHT, alive=alive, cause=np.full(TICKS, int(TerminationReason.INVALID_STATE)))
     assert (cause(ended).kind, cause(ended).tick) == (FailureKind.NUMERIC, 0)
 
 

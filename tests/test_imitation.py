@@ -10,7 +10,7 @@ from countersteer.experts.interface import Label
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.imitation import Batch, Imitation, laplace_mixture_loss, mirror_half
 from countersteer.policies.interface import Hypotheses, PolicyOutput
-from countersteer.policies.planner import PlannerSpec
+from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.rollouts.driving import Rollout
 from countersteer.vehicles.plans import Action, Plan
 from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
@@ -219,7 +219,7 @@ def batch_of(stretches=4, ticks=4, seed=0, motion_ticks=5):
     return Batch(observations, ~yes, plan, yes)
 
 
-PLANNER = PlannerSpec(cameras=(Camera(width=32, height=16),), channels=(8, 16), features=32, hidden=64)
+PLANNER = CNNPlannerSpec(cameras=(Camera(width=32, height=16),), channels=(8, 16), features=32, hidden=64)
 
 
 def test_planner_fits_a_few_samples():
@@ -241,7 +241,7 @@ def test_planner_fits_a_few_samples():
 def test_choices_are_learned_beside_plans():
     """Odds of the expert's choice: uniform at first, then its own where labels count; no mirror, no say without."""
     torch.manual_seed(0)
-    policy = PlannerSpec(**{**vars(PLANNER), "choices": 5}).build()
+    policy = CNNPlannerSpec(**{**vars(PLANNER), "choices": 5}).build()
     batch = batch_of()
     left = (batch.label.position[..., -1, 1] > 0).long()
     taught = batch.replace(choice=1 + 2 * left)
@@ -284,7 +284,7 @@ def rollout_of(batch, label_valid, alive, confidence):
         observation=batch.observations,
         label=Label(batch.label, label_valid),
         action=Action(torch.zeros(shape), torch.zeros(shape)),
-        policy_drove=no,
+        policy_in_control=no,
         first=batch.first,
         alive=alive,
         terminated=no,

@@ -1,4 +1,4 @@
-"""Driving by jerk: steps by hand, limits, standstill, and the kernel against its reference."""
+"""Rollouter by jerk: steps by hand, limits, standstill, and the kernel against its reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from countersteer.vehicles import bicycle, jerk
 from countersteer.vehicles.bicycle import Limits, VehicleParams, VehicleSpec, VehicleState
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction
-from countersteer.worlds.interface import Cause
+from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 from countersteer.worlds.simulation.stepping import advance, reference
 from countersteer.worlds.simulation.world import BoxWorld
@@ -142,7 +142,9 @@ def chosen(batch: int, tick: int) -> JerkAction:
 
 @pytest.mark.parametrize("vehicle", [EXACT, VehicleSpec()], ids=["exact", "delayed"])
 def test_the_kernel_does_what_the_reference_does(roads, vehicle: VehicleSpec):
-    spec = BoxWorldSpec(cameras=(), vehicle=vehicle, jerk=JerkSpec(), terminate=(Cause.NUMERIC,))
+    spec = BoxWorldSpec(
+        cameras=(), vehicle=vehicle, jerk=JerkSpec(), terminate=(TerminationReason.INVALID_STATE,)
+    )
     world = begun(spec, roads, 32)
     for tick in range(60):
         arguments = (spec, world.bank, world.ground, world.state, chosen(32, tick))
@@ -164,7 +166,7 @@ def test_a_jerk_that_is_not_a_number_ends_its_drive_and_touches_no_other(roads):
     longitudinal[2] = math.nan
     events = world.step(sound.replace(longitudinal=longitudinal))
     twin.step(sound)
-    assert events.cause[2, 0] == Cause.NUMERIC
+    assert events.cause[2, 0] == TerminationReason.INVALID_STATE
     rest = torch.tensor([0, 1, 3])
     for name, leaf in world.state[rest].flatten().items():
         assert torch.equal(leaf, twin.state[rest].flatten()[name]), name

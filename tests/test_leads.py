@@ -10,7 +10,7 @@ import torch
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.simulation.lead_vehicle import look_ahead, look_ahead_reference
+from countersteer.worlds.simulation.lead_vehicle import find_leader, find_leader_reference
 from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 
 
@@ -28,7 +28,7 @@ def test_the_kernel_sees_what_the_reference_sees(agents: int):
     for _ in range(40):
         noise = 0.02 * torch.randn(32, agents, generator=generator)
         world.step(Action(noise, 50 * noise))
-        fast, plain = look_ahead(world.bank, world.state), look_ahead_reference(world.bank, world.state)
+        fast, plain = find_leader(world.bank, world.state), find_leader_reference(world.bank, world.state)
         for one, other in zip(fast, plain, strict=True):
             close = ((one - other).abs() < 1e-2) | (one == other)
             differ, total = differ + int((~close).sum()), total + close.numel()
@@ -47,7 +47,7 @@ def test_a_car_that_is_nowhere_sees_nothing_and_the_others_see_as_before():
     state = world.state
     arc = state.arc.clone()
     arc[1] = math.nan
-    sound, broken = look_ahead(world.bank, state), look_ahead(world.bank, state.replace(arc=arc))
+    sound, broken = find_leader(world.bank, state), find_leader(world.bank, state.replace(arc=arc))
     for one, other in zip(sound, broken, strict=True):
         assert torch.equal(one[[0, 2]], other[[0, 2]])
     assert broken[0][1] == math.inf

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from countersteer.scenarios.procedural import RoadKind, procedural_road
-from countersteer.worlds.simulation.paths import locate, route_at, route_reference
+from countersteer.worlds.simulation.paths import project_to_route, route_at, route_reference
 from countersteer.worlds.simulation.scenes import SceneBank, build_bank
 
 
@@ -52,7 +52,9 @@ def test_a_point_of_a_path_is_located_where_it_was_taken(bank: SceneBank):
         points = route_at(bank, scene, arc[..., None], torch.zeros(2, 2))
         position, heading = points.position[:, :, 0], points.heading[:, :, 0]
         for near in (None, arc):
-            found, lateral, error, _ = locate(bank, scene, position, heading, torch.zeros(2, 2), near)
+            found, lateral, error, _ = project_to_route(
+                bank, scene, position, heading, torch.zeros(2, 2), near
+            )
             assert torch.allclose(found, arc, atol=0.02)
             assert float(lateral.abs().max()) < 0.01
             assert float(error.abs().max()) < 0.01
@@ -66,8 +68,8 @@ def test_a_longer_path_in_the_batch_changes_no_place():
     ]
     position, heading = torch.zeros(1, 1, 2), torch.zeros(1, 1)
     scene, zero = torch.tensor([0]), torch.zeros(1, 1)
-    alone = locate(build_bank(roads[:1], 1, 0.1)[0], scene, position, heading, zero, None)
-    beside = locate(build_bank(roads, 1, 0.1)[0], scene, position, heading, zero, None)
+    alone = project_to_route(build_bank(roads[:1], 1, 0.1)[0], scene, position, heading, zero, None)
+    beside = project_to_route(build_bank(roads, 1, 0.1)[0], scene, position, heading, zero, None)
     assert 55.0 < float(alone[0]) < 65.0
     for mine, theirs in zip(alone, beside, strict=True):
         assert mine.equal(theirs)

@@ -9,15 +9,15 @@ import torch
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
-from countersteer.policies.planner import Planner, PlannerSpec
+from countersteer.policies.planner import CNNPlanner, CNNPlannerSpec
 from countersteer.policies.storage import load_policy
-from countersteer.reporting.study import shipped_policy
+from countersteer.reporting.study import pretrained_policy
 from countersteer.storage import serialise
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
 
 SMALL = (Camera(width=32, height=16),)
-SPEC = PlannerSpec(
+SPEC = CNNPlannerSpec(
     cameras=SMALL, history=(1, 2), stride=2, channels=(8, 16), features=12, hidden=32, plan=PlanSpec(6, 0.5)
 )
 
@@ -107,7 +107,7 @@ def keep_every(stride, first):
 @pytest.mark.parametrize("restarts", [(), (4,), (5,), (3, 4, 8)])
 def test_sequence_equals_driving(history, stride, restarts):
     """Training sees exactly what driving sees: memory full, filling, emptied on kept or skipped ticks."""
-    policy = planner(PlannerSpec(**{**vars(SPEC), "history": history, "stride": stride}))
+    policy = planner(CNNPlannerSpec(**{**vars(SPEC), "history": history, "stride": stride}))
     seen, first = observation(2, 13), torch.zeros(2, 13, dtype=torch.bool)
     first[:, 0] = True
     first[1, list(restarts)] = True
@@ -183,7 +183,7 @@ def test_leading_dimensions_are_free():
 
 def test_untrained_planner_drives_straight_on():
     """Before training the plan is within decimetres of going straight on at the present speed."""
-    policy, seen = planner(PlannerSpec(), lively=False), observation(8, cameras=(Camera(),))
+    policy, seen = planner(CNNPlannerSpec(), lively=False), observation(8, cameras=(Camera(),))
     with torch.no_grad():
         output = step(policy, seen, policy.initial_memory((8,)))
     times, speed = PlanSpec().times(), seen.motion.speed[:, -1:]
@@ -205,7 +205,7 @@ def test_scale_has_a_floor():
 
 def test_motion_is_dropped_in_training_only():
     """In training about half of the samples answer as if they knew only their speed; in driving none does."""
-    policy = planner(PlannerSpec(**{**vars(SPEC), "motion_dropout": 0.5}))
+    policy = planner(CNNPlannerSpec(**{**vars(SPEC), "motion_dropout": 0.5}))
     seen = observation(1, 1).map(lambda leaf: leaf.expand(1, 400, *leaf.shape[2:]))
     first = torch.ones(1, 400, dtype=torch.bool)  # no memory: only the motion can tell samples apart
     unknown = seen.replace(motion=seen.motion.replace(valid=torch.zeros_like(seen.motion.valid)))
@@ -222,7 +222,7 @@ def test_motion_is_dropped_in_training_only():
 
 def test_dropped_motion_keeps_speed_and_hides_yaw_rate():
     """With dropout at 1 the yaw rate and the past speeds change nothing; the present speed still does."""
-    policy = planner(PlannerSpec(**{**vars(SPEC), "motion_dropout": 1.0})).train()
+    policy = planner(CNNPlannerSpec(**{**vars(SPEC), "motion_dropout": 1.0})).train()
     seen = observation(3)
     motion = seen.motion
     past = motion.speed.clone()
@@ -244,7 +244,7 @@ def test_blind_ignores_the_picture(mode):
     one, two = observation(2, seed=1), observation(2, seed=2)
     two = two.replace(motion=one.motion, intent=one.intent)
     for blind in (True, False):
-        policy = planner(PlannerSpec(**{**vars(SPEC), "blind": blind, "motion_dropout": 0.0}))
+        policy = planner(CNNPlannerSpec(**{**vars(SPEC), "blind": blind, "motion_dropout": 0.0}))
         policy.train(mode == "train")
         policy.calibrate(one)
         with torch.no_grad():
@@ -256,7 +256,7 @@ def test_blind_ignores_the_picture(mode):
 def test_blind_sees_the_mean_image():
     """Blind equals seeing the mean image: the same weights, shown that picture, answer the same."""
     seen = observation(2)
-    policy, blind = planner(), planner(PlannerSpec(**{**vars(SPEC), "blind": True}))
+    policy, blind = planner(), planner(CNNPlannerSpec(**{**vars(SPEC), "blind": True}))
     grey = torch.full_like(seen.sensors["front"].data, 100)
     mean = seen.replace(sensors={"front": seen.sensors["front"].replace(data=grey)})
     policy.calibrate(mean)
@@ -279,7 +279,7 @@ def test_mean_image_is_the_mean_of_valid_pictures():
 def test_several_cameras_each_matter_and_invalid_ones_do_not():
     """Both pictures reach the features; one that is not valid is ignored."""
     cameras = (Camera("left", 32, 16), Camera("right", 32, 16))
-    policy = planner(PlannerSpec(**{**vars(SPEC), "cameras": cameras}))
+    policy = planner(CNNPlannerSpec(**{**vars(SPEC), "cameras": cameras}))
     seen = observation(2, cameras=cameras)
     with torch.no_grad():
         before = policy.encode(seen)
@@ -311,7 +311,7 @@ def test_target_points_are_ignored_unless_asked_for():
     """By default route points cannot leak the offset; asked for, they matter where they are given."""
     seen = observation(2)
     moved = seen.replace(intent=seen.intent.replace(target_points=seen.intent.target_points + 5.0))
-    policy, guided = planner(), planner(PlannerSpec(**{**vars(SPEC), "target_points": 2}))
+    policy, guided = planner(), planner(CNNPlannerSpec(**{**vars(SPEC), "target_points": 2}))
     absent = torch.zeros(2, dtype=torch.bool)
     with torch.no_grad():
         torch.testing.assert_close(policy.encode(seen), policy.encode(moved), rtol=0, atol=0)
@@ -363,7 +363,7 @@ def test_same_seed_same_weights():
 
 def test_default_size():
     """The default planner stays compact."""
-    assert 0.7e6 < sum(p.numel() for p in PlannerSpec().build().parameters()) < 1.2e6
+    assert 0.7e6 < sum(p.numel() for p in CNNPlannerSpec().build().parameters()) < 1.2e6
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_default_size():
 def test_impossible_specs_are_refused(changes, message):
     """A spec that cannot be built says which field and why."""
     with pytest.raises(UserError, match=message):
-        PlannerSpec(**{**vars(SPEC), **changes})
+        CNNPlannerSpec(**{**vars(SPEC), **changes})
 
 
 def test_other_observations_are_refused():
@@ -399,8 +399,8 @@ def test_other_observations_are_refused():
 
 
 def test_noise_leaves_the_bits_that_were_asked_for():
-    """Features that are always 1 or -1 have all the power there is, and carry the capacity; any others less."""
-    spec = dataclasses.replace(SPEC, capacity=18.0)  # 1.5 bits a feature: a signal-to-noise ratio of 7
+    """Features that are always 1 or -1 have all the power there is, and carry the bottleneck_bits; any others less."""
+    spec = dataclasses.replace(SPEC, bottleneck_bits=18.0)  # 1.5 bits a feature: a signal-to-noise ratio of 7
     assert spec.noise == pytest.approx(1 / math.sqrt(7))
     signs = torch.tensor([[1.0], [-1.0]]).expand(2, 12)
     built = planner(spec)
@@ -412,11 +412,11 @@ def test_noise_leaves_the_bits_that_were_asked_for():
     with pytest.raises(UserError, match="any number of bits"):
         planner().bits(signs)
     with pytest.raises(UserError, match="no room"):
-        dataclasses.replace(SPEC, capacity=0.0)
+        dataclasses.replace(SPEC, bottleneck_bits=0.0)
 
 
 def test_features_are_noisy_in_training_only():
-    spec = dataclasses.replace(SPEC, capacity=12.0)
+    spec = dataclasses.replace(SPEC, bottleneck_bits=12.0)
     built, seen = planner(spec), observation(2000)
     clear = built.encode(seen).detach()
     assert torch.equal(clear, built.encode(seen))
@@ -425,30 +425,30 @@ def test_features_are_noisy_in_training_only():
     assert not noise[:, 12:].any(), "what the car's own instruments say is left alone"
 
 
-def noisy_and_clear(capacity: float, samples: int = 4000) -> tuple[Any, torch.Tensor, torch.Tensor]:
+def noisy_and_clear(bottleneck_bits: float, samples: int = 4000) -> tuple[Any, torch.Tensor, torch.Tensor]:
     """A bounded planner, and what it keeps of the same pictures while training and while driving."""
-    built, seen = planner(dataclasses.replace(SPEC, capacity=capacity)), observation(samples)
+    built, seen = planner(dataclasses.replace(SPEC, bottleneck_bits=bottleneck_bits)), observation(samples)
     with torch.no_grad():
         clear = built.encode(seen)[:, : SPEC.features]
         noisy = built.train().encode(seen)[:, : SPEC.features]
     return built.eval(), noisy, clear
 
 
-@pytest.mark.parametrize("capacity", [3.0, 12.0, 48.0])
-def test_bits_are_what_a_gaussian_channel_carries(capacity):
+@pytest.mark.parametrize("bottleneck_bits", [3.0, 12.0, 48.0])
+def test_bits_are_what_a_gaussian_channel_carries(bottleneck_bits):
     """-log2(1 - r^2) / 2 a feature, r the correlation of what leaves the channel with what went in."""
-    built, noisy, clear = noisy_and_clear(capacity)
+    built, noisy, clear = noisy_and_clear(bottleneck_bits)
     both = torch.stack([noisy - noisy.mean(0), clear - clear.mean(0)])
     square = (both[0] * both[1]).mean(0).square() / both.square().mean(1).prod(0)
     assert built.bits(clear) == pytest.approx(float(-(1 - square).log2().sum() / 2), rel=0.1)
 
 
-@pytest.mark.parametrize("capacity", [3.0, 12.0, 48.0])
-def test_no_code_of_two_letters_gets_more_through_than_the_setting(capacity):
+@pytest.mark.parametrize("bottleneck_bits", [3.0, 12.0, 48.0])
+def test_no_code_of_two_letters_gets_more_through_than_the_setting(bottleneck_bits):
     """1 - E[log2(1 + exp(-2 (1 + n) / s^2))] of signs in the noise that is really drawn; nearly all at few bits."""
-    built, noisy, clear = noisy_and_clear(capacity)
+    built, noisy, clear = noisy_and_clear(bottleneck_bits)
     drawn, power = noisy - clear, built.spec.noise**2
-    letter = capacity / SPEC.features
+    letter = bottleneck_bits / SPEC.features
     carried = 1 - float(torch.log1p(torch.exp(-2 * (1 + drawn) / power)).mean()) / math.log(2)
     assert carried <= letter
     if letter <= 0.25:
@@ -457,7 +457,7 @@ def test_no_code_of_two_letters_gets_more_through_than_the_setting(capacity):
 
 def test_the_gradient_passes_the_noise():
     """Noise is added, so it leaves every gradient of the features what it was, and every layer learns."""
-    built, seen = planner(dataclasses.replace(SPEC, capacity=12.0)), observation(8)
+    built, seen = planner(dataclasses.replace(SPEC, bottleneck_bits=12.0)), observation(8)
     gradients = []
     for training in (False, True):
         built.train(training).zero_grad()
@@ -479,7 +479,7 @@ def test_the_gradient_passes_the_noise():
 
 def test_without_a_bound_nothing_is_drawn_and_no_bit_changes():
     """Rectified features of the same weights, alike in training, and torch's random numbers go on as they were."""
-    plain, bounded = planner(), planner(dataclasses.replace(SPEC, capacity=12.0))
+    plain, bounded = planner(), planner(dataclasses.replace(SPEC, bottleneck_bits=12.0))
     assert all(torch.equal(leaf, plain.state_dict()[name]) for name, leaf in bounded.state_dict().items())
     before: list[torch.Tensor] = []
     plain.image_features.register_forward_hook(lambda layer, inputs, output: before.append(output))
@@ -492,10 +492,10 @@ def test_without_a_bound_nothing_is_drawn_and_no_bit_changes():
 
 
 def test_policies_of_before_the_bound_have_none():
-    """Settings that were written without a capacity, as those of the shipped policy, are read as without a bound."""
+    """Settings that were written without a bottleneck_bits, as those of the shipped policy, are read as without a bound."""
     written = serialise.to_json(SPEC)
-    del written["capacity"]
+    del written["bottleneck_bits"]
     assert serialise.from_json(written) == SPEC
-    shipped, _ = load_policy(shipped_policy())
-    assert isinstance(shipped, Planner)
-    assert shipped.spec.capacity is None
+    shipped, _ = load_policy(pretrained_policy())
+    assert isinstance(shipped, CNNPlanner)
+    assert shipped.spec.bottleneck_bits is None

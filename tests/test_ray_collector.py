@@ -14,8 +14,8 @@ import torch
 import tiny_recipe
 from countersteer.errors import MissingExtraError
 from countersteer.training import ray_collector
-from countersteer.training.collector import InlineCollector, Request
-from countersteer.training.recipe import Collection
+from countersteer.training.collector import InlineCollector, RolloutRequest
+from countersteer.training.recipe import RolloutSpec
 from countersteer.training.run import train
 
 
@@ -39,23 +39,23 @@ def test_actors_drive_ahead_with_the_weights_they_began_with_and_one_may_die(tmp
         warnings.simplefilter("ignore")
         ray = pytest.importorskip("ray", reason="Ray is not installed")
     # Long enough that an actor can be killed on the way.
-    recipe = dataclasses.replace(tiny_recipe.tiny(), collection=Collection(rounds=3, frames=720, drives=3))
+    recipe = dataclasses.replace(tiny_recipe.tiny(), collection=RolloutSpec(rounds=3, frames=720, drives=3))
     inline = InlineCollector(recipe, 3)
     torch.manual_seed(1)
     old, new = (recipe.policy.build().state_dict() for _ in range(2))
     actors = ray_collector.RayCollector(recipe, 3, actors=2)
     try:
-        first = actors.collect(Request.of_round(recipe, 0, 10, old))
-        assert_same(first, inline.collect(Request.of_round(recipe, 0, 10, old)))
+        first = actors.collect(RolloutRequest.of_round(recipe, 0, 10, old))
+        assert_same(first, inline.collect(RolloutRequest.of_round(recipe, 0, 10, old)))
         # Round 1 was handed out with round 0, so newer weights come too late for it.
-        second = actors.collect(Request.of_round(recipe, 1, 20, new))
+        second = actors.collect(RolloutRequest.of_round(recipe, 1, 20, new))
         # Round 2 is being driven with the weights of 20. Its actor dies: only that rollout is driven again.
         ray.kill(actors._actors[actors._driving[2][0]])
         assert int(second.version.max()) == 10
-        assert_same(second, inline.collect(Request.of_round(recipe, 1, 10, old)))
-        third = actors.collect(Request.of_round(recipe, 2, 30, old))
+        assert_same(second, inline.collect(RolloutRequest.of_round(recipe, 1, 10, old)))
+        third = actors.collect(RolloutRequest.of_round(recipe, 2, 30, old))
         assert actors.lost == [2]
-        assert_same(third, inline.collect(Request.of_round(recipe, 2, 30, old)))
+        assert_same(third, inline.collect(RolloutRequest.of_round(recipe, 2, 30, old)))
         assert actors.fingerprints() == inline.fingerprints()
     finally:
         actors.close()

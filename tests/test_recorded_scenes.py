@@ -14,12 +14,12 @@ from countersteer.data.samples import recorded_drive
 from countersteer.drivers.expert import ExpertDriver
 from countersteer.experts.log import LogExpert
 from countersteer.reporting.drawing import draw_scenario
-from countersteer.rollouts.driving import Driving
+from countersteer.rollouts.driving import Rollouter
 from countersteer.scenarios.procedural import road_along
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.trackers import LQR, PurePursuit, Tracker
-from countersteer.worlds.interface import Cause
+from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
@@ -39,10 +39,12 @@ def distances_to_log(scenario: Scenario, tracker: Tracker) -> np.ndarray:
     """Distance between the car and the recording at every tick [m]; the last one is at the log's end."""
     if not scenario.road.features:
         scenario = road_along(scenario)
-    spec = BoxWorldSpec(duration=scenario.duration + 1.0, vehicle=EXACT, terminate=(Cause.NUMERIC,))
+    spec = BoxWorldSpec(
+        duration=scenario.duration + 1.0, vehicle=EXACT, terminate=(TerminationReason.INVALID_STATE,)
+    )
     world = spec.build([scenario], 1, 0)
     first = torch.zeros(1, dtype=torch.long)
-    driving = Driving(world, ExpertDriver(tracker=tracker), None, LogExpert(), 0)
+    driving = Rollouter(world, ExpertDriver(tracker=tracker), None, LogExpert(), 0)
     driving.begin(torch.ones(1, dtype=torch.bool), world.starts_at(first, first, first, jitter=False))
     apart = []
     for _ in range(int(scenario.duration / spec.dt + 1e-6)):

@@ -25,7 +25,7 @@ from countersteer.scenarios.scenario import (
     Signals,
     Tracks,
 )
-from countersteer.worlds.interface import Cause, Command
+from countersteer.worlds.interface import Command, TerminationReason
 
 LANE = 3.6
 
@@ -100,7 +100,7 @@ def a_drive(
     alive = np.arange(ticks) <= end
     if len(over):
         off[end] = True
-        cause[end:] = Cause.OFF_ROAD
+        cause[end:] = TerminationReason.OFF_ROAD
     pictures = None
     if frames is not None:
         pictures = np.zeros((ticks, *frames, 3), np.uint8)

@@ -17,7 +17,7 @@ from countersteer.errors import UserError
 from countersteer.experts.log import LogExpert
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
-from countersteer.recipes.reprojection import of_log as of_recording
+from countersteer.recipes.reprojection import on_recordings as of_recording
 from countersteer.recipes.reprojection import reprojection
 from countersteer.reconstruction.depth import DepthMap, DepthSource, of_log, stored, stored_depths
 from countersteer.scenarios.procedural import RoadKind, procedural_road
@@ -26,22 +26,22 @@ from countersteer.storage import serialise
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.plans import Action, PlanSpec
 from countersteer.vehicles.trackers import PurePursuit
-from countersteer.worlds.interface import Cause
+from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.renderers.boxes import Outputs
 from countersteer.worlds.renderers.reprojection.bank import frame_bank
 from countersteer.worlds.renderers.reprojection.spec import (
-    BoxworldFilms,
-    Corridor,
     RecordedLogs,
+    RenderedLogs,
     ReprojectionSpec,
-    widened,
+    ValidityCorridor,
+    pad_fov,
 )
 from countersteer.worlds.renderers.reprojection.world import ReprojectionWorld, camera_of_log
 
 CAMERA = Camera(width=32, height=16)
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
 SPEC = ReprojectionSpec(
-    cameras=(CAMERA,), vehicle=EXACT, logs=BoxworldFilms(widened(CAMERA, 8, 2)), future=1.0, duration=5.0
+    cameras=(CAMERA,), vehicle=EXACT, logs=RenderedLogs(pad_fov(CAMERA, 8, 2)), future=1.0, duration=5.0
 )
 
 
@@ -67,7 +67,7 @@ def at(world: ReprojectionWorld, tick: int) -> ReprojectionWorld:
 
 def moved(world: ReprojectionWorld, lateral: float = 0.0, heading: float = 0.0) -> ReprojectionWorld:
     twin, one = world.fork(torch.arange(world.batch)), torch.ones(world.batch, 1)
-    twin.displace(lateral * one, heading * one, one)
+    twin.perturb(lateral * one, heading * one, one)
     return twin
 
 
@@ -153,7 +153,7 @@ def test_the_logs_own_actions_show_the_recorded_frames(world: ReprojectionWorld)
 
 def test_a_slower_car_sees_the_frames_of_where_it_is(world: ReprojectionWorld):
     here = at(world, 0)
-    here.displace(torch.zeros(3, 1), torch.zeros(3, 1), torch.full((3, 1), 0.5))
+    here.perturb(torch.zeros(3, 1), torch.zeros(3, 1), torch.full((3, 1), 0.5))
     for _ in range(20):
         here.step(Action(torch.zeros(3, 1), torch.zeros(3, 1)))
     assert int(here.state.tick[0]) == 10
@@ -197,7 +197,7 @@ def test_a_drive_ends_while_the_recording_still_has_a_future(world: Reprojection
     here = at(world, 60)
     for _ in range(20):
         events = here.step(expert_action(here))
-    assert bool((events.cause == int(Cause.TIME)).all())
+    assert bool((events.cause == int(TerminationReason.TIME)).all())
     assert not bool(here.alive().any())
     assert here.state.tick.tolist() == [70, 70, 70]  # one second before the last frame
     assert bool(here.log_at(torch.tensor([0.9])).valid.all())
@@ -218,16 +218,21 @@ def test_trust_falls_with_the_distance_and_the_drive_ends(world: ReprojectionWor
     assert turned[1] > 0.5 > turned[2]
     for lateral, heading in ((4.3, 0.0), (0.0, math.radians(41.0))):
         far = moved(here, lateral, heading)
-        assert bool((far.step(Action(torch.zeros(3, 1), torch.zeros(3, 1))).cause == int(Cause.LOST)).all())
+        assert bool(
+            (
+                far.step(Action(torch.zeros(3, 1), torch.zeros(3, 1))).cause
+                == int(TerminationReason.OFF_ROUTE)
+            ).all()
+        )
     fast = here.fork(torch.arange(3))
-    fast.displace(torch.zeros(3, 1), torch.zeros(3, 1), torch.full((3, 1), 1.9))
+    fast.perturb(torch.zeros(3, 1), torch.zeros(3, 1), torch.full((3, 1), 1.9))
     assert float(fast.confidence().max()) < 0.5
     with pytest.raises(UserError, match="does not widen"):
-        Corridor(lateral=(2.0, 1.0, 4.0))
+        ValidityCorridor(lateral=(2.0, 1.0, 4.0))
 
 
 def test_painted_pictures_are_trusted_less(roads: list[Scenario]):
-    narrow = dataclasses.replace(SPEC, logs=BoxworldFilms(CAMERA), fill=())
+    narrow = dataclasses.replace(SPEC, logs=RenderedLogs(CAMERA), fill=())
     here = at(narrow.build(roads, 3, seed=4), 30)
     turned = moved(here, heading=math.radians(7.0))
     assert float(turned.departed(CAMERA).seen_share().max()) < 0.9
@@ -320,7 +325,7 @@ def test_depth_of_another_size_is_refused_by_file_and_time(world: ReprojectionWo
     )
 
 
-# Kept depth.
+# StoredEvaluation depth.
 
 
 @pytest.fixture
@@ -333,7 +338,7 @@ def film(world: ReprojectionWorld):
 def test_a_sweep_finds_the_road_just_in_front_of_a_camera_that_looks_down(roads: list[Scenario]):
     """Nearer than any plane that is swept."""
     camera = Camera(width=192, height=96, fov=1.4, pitch=0.3)
-    log = BoxworldFilms(camera).open(roads[1:2])[0]
+    log = RenderedLogs(camera).open(roads[1:2])[0]
     true, swept = (
         of_log.depth_of_frame(log, "front", 20, source).inverse
         for source in (DepthSource.RECORDED, DepthSource.SWEEP)

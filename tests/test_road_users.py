@@ -21,7 +21,7 @@ from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import ActorKind
 from countersteer.worlds.renderers.boxes import Outputs, PixelClass
 from countersteer.worlds.renderers.reprojection.world import camera_of_log
-from countersteer.worlds.simulation.spec import BoxWorldSpec, Looks
+from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec
 from countersteer.worlds.simulation.world import BoxWorld
 from test_cameras import EVEN, circle, log_of
 
@@ -251,7 +251,9 @@ def test_boxworld_draws_vehicles_where_the_picture_shows_them(
     log, found = read(shared_data / folder), []
     scenario = drive_of_log(log)
     dt = scenario.duration / max(round(scenario.duration / 0.1), 6)
-    world = BoxWorldSpec(cameras=(), dt=dt, looks=Looks(0.0, 0.0, 0.0)).build([scenario], 1, seed=0)
+    world = BoxWorldSpec(cameras=(), dt=dt, looks=AppearanceRandomization(0.0, 0.0, 0.0)).build(
+        [scenario], 1, seed=0
+    )
     for name, frame in pictures:
         drawn = drawn_rectangles(log, world, name, frame)
         for truth in rectangles(shared_data / folder, name, frame):

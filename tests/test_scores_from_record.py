@@ -24,7 +24,7 @@ from countersteer.scenarios.scenario import (
     Signals,
     SignalState,
 )
-from countersteer.worlds.interface import Cause
+from countersteer.worlds.interface import TerminationReason
 
 PLAN_TIMES = np.array([0.5, 1.0])
 
@@ -119,7 +119,7 @@ def test_what_follows_the_end_does_not_count():
 def test_the_state_in_which_a_drive_ended_counts_where_it_shows_why():
     """A collision shows in the state after the last tick; after a drive that was lost, nothing does."""
     driven = record(straight_road(), ends=20)
-    for cause, count in ((Cause.COLLISION, 21), (Cause.LOST, 20)):
+    for cause, count in ((TerminationReason.COLLISION, 21), (TerminationReason.OFF_ROUTE, 20)):
         ended = dataclasses.replace(driven, cause=np.where(driven.alive, 0, int(cause)))
         assert len(drive_of_record(ended).times) == count
 

@@ -29,7 +29,7 @@ from countersteer.evaluation.scoring import (
 from countersteer.evaluation.statistics import wilson_interval
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import ActorKind, RoadMap
-from countersteer.worlds.interface import Cause
+from countersteer.worlds.interface import TerminationReason
 from test_scores_from_record import record, straight_road
 
 BY_NAME = {benchmark.name: benchmark for benchmark in BENCHMARKS}
@@ -92,7 +92,7 @@ def test_a_drive_that_fails_early_is_not_better_than_one_that_goes_on():
     half = dataclasses.replace(
         at_log_speed(ticks=121),
         alive=np.arange(121) < 60,
-        cause=np.where(np.arange(121) < 60, 0, int(Cause.LOST)),
+        cause=np.where(np.arange(121) < 60, 0, int(TerminationReason.OFF_ROUTE)),
     )
     (score,) = score_suite(result(half), [BY_NAME["navsim_v1"]])
     (drive,) = score.drives
@@ -102,7 +102,9 @@ def test_a_drive_that_fails_early_is_not_better_than_one_that_goes_on():
     assert driven.value == pytest.approx(1 / 3)
     assert "lost" in driven.note
     at_once = dataclasses.replace(
-        half, alive=np.arange(121) < 1, cause=np.where(np.arange(121) < 1, 0, int(Cause.LOST))
+        half,
+        alive=np.arange(121) < 1,
+        cause=np.where(np.arange(121) < 1, 0, int(TerminationReason.OFF_ROUTE)),
     )
     for score in score_suite(result(at_once), BENCHMARKS):
         assert score.drives[0].value == (0.0 if score.best else None)
@@ -238,7 +240,7 @@ def crash(driven: DriveRecord, tick: int) -> DriveRecord:
 
 
 FREE = at_log_speed(actors=np.where(np.arange(3)[:, None] == 0, at_log_speed().actors, -1.0))
-# Displacement and HD-Score judge plans, which a car on the way does not touch.
+# Perturbation and HD-Score judge plans, which a car on the way does not touch.
 CRASHING = [b for b in BENCHMARKS if b.name not in ("displacement", "hugsim")]
 
 

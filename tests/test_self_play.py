@@ -12,28 +12,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from countersteer.drivers.choice import ChoiceDriver
+from countersteer.drivers.choice import CategoricalDriver
 from countersteer.drivers.expert import ExpertDriver
 from countersteer.drivers.policy import PolicyDriver
-from countersteer.drivers.roles import RolesDriver
+from countersteer.drivers.roles import EgoAndOthersDriver
 from countersteer.errors import UserError
 from countersteer.evaluation.population import drive_population
 from countersteer.experts.recovery import RecoveryExpert
-from countersteer.experts.teacher import drive_ahead
+from countersteer.experts.teacher import rollout_plans
 from countersteer.objectives.ppo import PPO, Choices, generalised_advantages
 from countersteer.policies.interface import NoMemory, Policy, PolicyOutput
 from countersteer.policies.storage import load_policy
-from countersteer.policies.teacher import Teacher, TeacherSpec
+from countersteer.policies.teacher import SetActorCritic, SetActorCriticSpec
 from countersteer.recipes.self_play import roads, self_play_teacher, self_play_world
-from countersteer.rewards.rewards import Coefficients, ProductReward, StyleReward
-from countersteer.rollouts.driving import Driving, Rollout, roll_out
+from countersteer.rewards.rewards import MultiplicativeReward, RewardWeights, WeightedReward
+from countersteer.rollouts.driving import Rollout, Rollouter, roll_out
 from countersteer.tensors import TensorTree
-from countersteer.training.recipe import Collection, Learning, Recipe
+from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
 from countersteer.training.run import Progress, train
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, Plan, PlanSpec
 from countersteer.vehicles.trackers import LQR
-from countersteer.worlds.interface import Cause, EgoMotion, Events, Intent, Observation, SensorReading, Truth
+from countersteer.worlds.interface import (
+    EgoMotion,
+    Events,
+    Intent,
+    Observation,
+    SensorReading,
+    TerminationReason,
+    Truth,
+)
 from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.simulation.world import BoxWorld
 
@@ -48,24 +56,24 @@ def truth(**values: float) -> Truth:
     return Truth(**(fields | {name: torch.full((1, 1), float(value)) for name, value in values.items()}))
 
 
-def events(cause: Cause = Cause.NONE, **flags: bool) -> Events:
+def events(cause: TerminationReason = TerminationReason.NONE, **flags: bool) -> Events:
     """Events of one car."""
     fields = {f.name: torch.zeros(1, 1, dtype=torch.bool) for f in dataclasses.fields(Events)}
     fields |= {"cause": torch.full((1, 1), int(cause)), "collided_with": torch.full((1, 1), -1)}
-    fields["terminated"] = torch.full((1, 1), cause not in (Cause.NONE, Cause.TIME))
+    fields["terminated"] = torch.full((1, 1), cause not in (TerminationReason.NONE, TerminationReason.TIME))
     return Events(**(fields | {name: torch.full((1, 1), flag) for name, flag in flags.items()}))
 
 
 def coefficients(**values: float) -> Tensor:
     """A condition, all zero but what is given."""
-    return torch.tensor([[[values.get(name, 0.0) for name in Coefficients.names()]]])
+    return torch.tensor([[[values.get(name, 0.0) for name in RewardWeights.names()]]])
 
 
 # --- rewards ------------------------------------------------------------------------------------
 
 
 def test_each_coefficient_weighs_its_own_term():
-    reward = StyleReward(dt=0.1)
+    reward = WeightedReward(dt=0.1)
     before, after = truth(arc=5.0), truth(arc=5.5, lateral=-0.4, speed=12.0, heading_error=math.pi / 3)
     # Half of what the set speed asks for; 20 % too fast; 60 degrees off; each for a tenth of a second.
     cases = {
@@ -87,7 +95,7 @@ def test_each_coefficient_weighs_its_own_term():
 
 
 def test_the_same_way_is_worth_more_the_faster_it_is_driven():
-    reward, c = StyleReward(dt=0.1), coefficients(velocity=1.0)
+    reward, c = WeightedReward(dt=0.1), coefficients(velocity=1.0)
 
     def way_of_10_m(speed: float) -> float:
         each = reward(events(), truth(), truth(arc=0.1 * speed, speed=speed), c).item()
@@ -99,17 +107,17 @@ def test_the_same_way_is_worth_more_the_faster_it_is_driven():
     assert reward(events(), truth(), truth(arc=-1.0), c).item() == pytest.approx(-0.1)
 
 
-@pytest.mark.parametrize("reward", [StyleReward(dt=0.1), ProductReward(dt=0.1)])
-def test_a_goal_counts_near_the_path_and_slow_enough(reward: StyleReward | ProductReward):
-    there, c = events(Cause.GOAL), coefficients(goal_radius=2.0, goal_speed=8.0)
+@pytest.mark.parametrize("reward", [WeightedReward(dt=0.1), MultiplicativeReward(dt=0.1)])
+def test_a_goal_counts_near_the_path_and_slow_enough(reward: WeightedReward | MultiplicativeReward):
+    there, c = events(TerminationReason.GOAL), coefficients(goal_radius=2.0, goal_speed=8.0)
     assert reward(there, truth(), truth(lateral=1.9, speed=7.9), c).item() == pytest.approx(1.0)
     assert reward(there, truth(), truth(lateral=2.1, speed=7.9), c).item() == 0.0
     assert reward(there, truth(), truth(lateral=1.9, speed=8.1), c).item() == 0.0
-    assert reward(events(Cause.TIME), truth(), truth(), c).item() == 0.0
+    assert reward(events(TerminationReason.TIME), truth(), truth(), c).item() == 0.0
 
 
 def test_product_multiplies_penalties_and_pays_nothing_for_standing():
-    reward = ProductReward(dt=0.1)
+    reward = MultiplicativeReward(dt=0.1)
     c = coefficients(velocity=1.0, comfort=0.5, overspeed=0.25, lane_center=0.5)
     clean = reward(events(), truth(), truth(arc=1.0, speed=10.0), c)
     assert clean.item() == pytest.approx(0.1)
@@ -121,14 +129,14 @@ def test_product_multiplies_penalties_and_pays_nothing_for_standing():
 
 
 def test_coefficients_are_drawn_within_their_ranges_and_normalised():
-    ranges = Coefficients(collision=(1.0, 1.0))
+    ranges = RewardWeights(collision=(1.0, 1.0))
     drawn = ranges.draw(3, torch.arange(500))
     style = ranges.normalised(drawn)
-    low, high = Coefficients().collision
-    costs = Coefficients().draw(3, torch.arange(4_000))[:, 0]
+    low, high = RewardWeights().collision
+    costs = RewardWeights().draw(3, torch.arange(4_000))[:, 0]
     below = float((costs < low + (high - low) / 4).float().mean())
     assert below == pytest.approx(0.5, abs=0.03)  # often low: a uniform share, squared
-    evenly = Coefficients().normalised(Coefficients().draw(3, torch.arange(4_000)))[:, 0]
+    evenly = RewardWeights().normalised(RewardWeights().draw(3, torch.arange(4_000)))[:, 0]
     assert float((evenly < 0.0).float().mean()) == pytest.approx(0.5, abs=0.03)
     assert style.shape == (500, 12)
     assert style.abs().max() <= 1.0 + 1e-5
@@ -140,13 +148,13 @@ def test_coefficients_are_drawn_within_their_ranges_and_normalised():
 
 def test_a_reward_without_its_coefficients_and_ranges_that_are_none_are_refused():
     with pytest.raises(UserError, match="coefficients of every car"):
-        StyleReward(dt=0.1)(events(), truth(), truth())
+        WeightedReward(dt=0.1)(events(), truth(), truth())
     with pytest.raises(UserError, match="'comfort'"):
-        Coefficients(comfort=(0.2, 0.1))
-    with pytest.raises(UserError, match="often_low"):
-        Coefficients(often_low=("colision",))
+        RewardWeights(comfort=(0.2, 0.1))
+    with pytest.raises(UserError, match="skewed"):
+        RewardWeights(skewed=("colision",))
     with pytest.raises(UserError, match="'velocity'"):
-        Coefficients(velocity=(math.nan, 1.0))
+        RewardWeights(velocity=(math.nan, 1.0))
 
 
 # --- advantages ---------------------------------------------------------------------------------
@@ -208,7 +216,7 @@ def test_advantages_by_hand():
 def rollout_of(
     reward: list[list[float]],
     value: list[list[float]],
-    cause: dict[tuple[int, int], Cause],
+    cause: dict[tuple[int, int], TerminationReason],
     drive: list[list[int]],
 ) -> Rollout:
     """Cars that drove in a row of `drive`, their drives ended by the causes at (car, tick)."""
@@ -225,21 +233,23 @@ def rollout_of(
         observation=seen(torch.zeros(*shape, SMALL.size)),
         label=None,
         action=Action(torch.zeros(shape), torch.zeros(shape)),
-        policy_drove=alive, first=off, alive=alive, terminated=ended, truncated=off, cause=why,
+        policy_in_control=alive, first=off, alive=alive, terminated=ended, truncated=off, cause=why,
         confidence=torch.ones(shape), drive=whose, version=torch.zeros_like(whose),
         reward=torch.tensor(reward), value=torch.tensor(value), choice=torch.zeros(shape, dtype=torch.long),
-        log_prob=torch.zeros(shape), condition=Coefficients().middle(*shape),
+        log_prob=torch.zeros(shape), condition=RewardWeights().middle(*shape),
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("again", [(), (Cause.COLLISION,)])
-def test_who_begins_again_loses_what_the_collision_cost_and_not_what_was_to_come(again: tuple[Cause, ...]):
+@pytest.mark.parametrize("again", [(), (TerminationReason.COLLISION,)])
+def test_who_begins_again_loses_what_the_collision_cost_and_not_what_was_to_come(
+    again: tuple[TerminationReason, ...],
+):
     """Three ticks worth 2, 4, 6 by the value, then a collision at a cost of 1; the second car leaves the road."""
-    objective = PPO(reward=StyleReward(dt=0.1), discount=0.5, trace=0.0, filter=0.0, again=again)
+    objective = PPO(reward=WeightedReward(dt=0.1), discount=0.5, trace=0.0, filter=0.0, again=again)
     rollout = rollout_of(
         reward=[[0.0, 0.0, -1.0, 0.0, 0.0, 0.0]] * 2,
         value=[[2.0, 4.0, 6.0, 99.0, 8.0, 8.0]] * 2,
-        cause={(0, 2): Cause.COLLISION, (1, 2): Cause.OFF_ROAD},
+        cause={(0, 2): TerminationReason.COLLISION, (1, 2): TerminationReason.OFF_ROAD},
         drive=[[7, 7, 7, 7, 9, 9]] * 2,
     )
     target = objective.prepare(rollout).target
@@ -264,7 +274,7 @@ def seen(vector: Tensor) -> Observation:
 
 def answer(vector: Tensor, condition: Tensor | None = None) -> PolicyOutput:
     torch.manual_seed(0)
-    teacher = TeacherSpec(vector=SMALL, item=16, hidden=32).build().eval()
+    teacher = SetActorCriticSpec(vector=SMALL, item=16, hidden=32).build().eval()
     with torch.no_grad():
         return teacher.act(teacher.encode(seen(vector)), NoMemory(), condition)
 
@@ -300,7 +310,7 @@ def test_the_order_of_things_does_not_matter_and_what_is_not_valid_is_not_seen(n
 
 def test_the_style_is_read_and_its_default_is_the_middle():
     vector = random_vector(3)
-    ranges = Coefficients()
+    ranges = RewardWeights()
     plain, middle = answer(vector), answer(vector, ranges.middle(3))
     assert torch.equal(plain.logits, middle.logits)  # type: ignore[arg-type]
     other = answer(vector, ranges.draw(0, torch.arange(3)))
@@ -308,7 +318,7 @@ def test_the_style_is_read_and_its_default_is_the_middle():
 
 
 def test_a_teacher_without_its_sensor_is_refused():
-    teacher = TeacherSpec(vector=SMALL).build()
+    teacher = SetActorCriticSpec(vector=SMALL).build()
     with pytest.raises(UserError, match="vector that the teacher was trained with"):
         teacher.encode(seen(torch.zeros(2, 7)))
 
@@ -343,7 +353,7 @@ def test_choices_follow_the_odds(world: BoxWorld):
     odds = torch.linspace(0.01, 1.0, 12)
     odds = odds / odds.sum()
     output = PolicyOutput(None, NoMemory(), logits=odds.log().expand(8, 6, -1))
-    driver, counts = ChoiceDriver(), torch.zeros(12)
+    driver, counts = CategoricalDriver(), torch.zeros(12)
     for tick in range(400):
         decision, _ = driver.act(output, None, world, None, torch.full((8,), tick), 0.0, 0)
         assert decision.choice is not None
@@ -353,14 +363,14 @@ def test_choices_follow_the_odds(world: BoxWorld):
     # 19,200 draws: five standard deviations of each share.
     share = counts / counts.sum()
     assert ((share - odds).abs() < 5 * (odds * (1 - odds) / 19_200).sqrt()).all()
-    greedy, _ = ChoiceDriver(greedy=True).act(output, None, world, None, torch.zeros(8).long(), 0.0, 0)
+    greedy, _ = CategoricalDriver(greedy=True).act(output, None, world, None, torch.zeros(8).long(), 0.0, 0)
     assert (greedy.choice == 11).all()
 
 
 def test_a_policy_of_other_choices_is_refused(world: BoxWorld):
     output = PolicyOutput(None, NoMemory(), logits=torch.zeros(8, 6, 5))
     with pytest.raises(UserError, match="choose among"):
-        ChoiceDriver().act(output, None, world, None, torch.zeros(8).long(), 0.0, 0)
+        CategoricalDriver().act(output, None, world, None, torch.zeros(8).long(), 0.0, 0)
 
 
 # --- worlds -------------------------------------------------------------------------------------
@@ -376,13 +386,15 @@ def test_scenes_with_fewer_cars_leave_slots_empty():
     empty = ~full.bank.present[full.state.scene, :30]
     assert not (full.state.actor_there[:, :30] & empty).any()
     with pytest.raises(UserError, match="too few cars"):
-        dataclasses.replace(self_play_world(30), fewest=None).build(scenarios, 8, 0)
+        dataclasses.replace(self_play_world(30), min_agents=None).build(scenarios, 8, 0)
 
 
 def test_empty_slots_are_not_driven_nor_learned_from():
     world = self_play_world(30).build(roads(4, seed=5).load(), 8, 0)
     odds = FixedOdds(torch.zeros(12))
-    driving = Driving(world, ChoiceDriver(), odds, None, 0, 1.0, StyleReward(dt=0.1), Coefficients())
+    driving = Rollouter(
+        world, CategoricalDriver(), odds, None, 0, 1.0, WeightedReward(dt=0.1), RewardWeights()
+    )
     ticks = list(roll_out(driving, 5, first_drive=0, version=0))
     begun = ticks[0].alive.unflatten(1, (8, 30))
     slots = torch.arange(30)
@@ -402,7 +414,7 @@ def test_goals_lie_ahead_and_cars_that_end_leave_the_road(world: BoxWorld):
     assert (ahead >= 15.0 - 1e-3).all()
     short = world.state.goal_arc >= world.bank.road_length[world.state.scene] - 1e-3
     assert ((ahead >= 40.0 - 1e-3) | short[world.state.alive]).all()
-    driving = Driving(world, ChoiceDriver(), FixedOdds(torch.zeros(12)), None, 0)
+    driving = Rollouter(world, CategoricalDriver(), FixedOdds(torch.zeros(12)), None, 0)
     driving.begin(torch.ones(8, dtype=torch.bool), starts)
     for _ in range(60):
         was = world.state.alive
@@ -418,8 +430,13 @@ def test_who_keeps_to_its_path_and_its_distance_reaches_its_goal():
     world = spec.build(roads(4, seed=3).load(), 5, 0)
     found = drive_population(world, ExpertDriver(), None, RecoveryExpert(), seed=0)
     assert len(found.cause) > 25
-    assert not found.ended_by(Cause.OFF_ROAD, Cause.LOST, Cause.COLLISION, Cause.WRONG_WAY).any()
-    assert found.ended_by(Cause.GOAL).mean() > 0.9
+    assert not found.ended_by(
+        TerminationReason.OFF_ROAD,
+        TerminationReason.OFF_ROUTE,
+        TerminationReason.COLLISION,
+        TerminationReason.WRONG_WAY,
+    ).any()
+    assert found.ended_by(TerminationReason.GOAL).mean() > 0.9
 
 
 def test_cars_that_stand_in_one_another_or_beside_the_road_never_begin():
@@ -454,11 +471,11 @@ def test_hidden_points_are_hidden_whole_and_about_as_often_as_said(world: BoxWor
 
 
 def test_worlds_begin_anew_when_few_are_left_and_their_last_tick_is_truncated(world: BoxWorld):
-    driving = Driving(
-        world, ChoiceDriver(), FixedOdds(torch.zeros(12)), None, 0, 1.0,
-        StyleReward(dt=0.1), Coefficients(),
+    driving = Rollouter(
+        world, CategoricalDriver(), FixedOdds(torch.zeros(12)), None, 0, 1.0,
+        WeightedReward(dt=0.1), RewardWeights(),
     )  # fmt: skip
-    ticks = list(roll_out(driving, 120, first_drive=0, version=0, fewest_alive=0.5))
+    ticks = list(roll_out(driving, 120, first_drive=0, version=0, min_active_fraction=0.5))
     drive = torch.cat([tick.drive for tick in ticks]).unflatten(1, (8, 6))
     alive = torch.cat([tick.alive for tick in ticks]).unflatten(1, (8, 6))
     truncated = torch.cat([tick.truncated for tick in ticks]).unflatten(1, (8, 6))
@@ -475,11 +492,11 @@ def test_worlds_begin_anew_when_few_are_left_and_their_last_tick_is_truncated(wo
 # --- the fork and the student -------------------------------------------------------------------
 
 
-def steady(world: BoxWorld, choice: int) -> Teacher:
+def steady(world: BoxWorld, choice: int) -> SetActorCritic:
     """A teacher that always takes one choice."""
     torch.manual_seed(0)
     assert world.spec.vector is not None
-    teacher = TeacherSpec(vector=world.spec.vector, item=8, hidden=16).build()
+    teacher = SetActorCriticSpec(vector=world.spec.vector, item=8, hidden=16).build()
     with torch.no_grad():
         teacher.actor.weight.zero_()
         teacher.actor.bias.zero_()
@@ -492,7 +509,7 @@ def test_a_fork_driven_straight_on_is_a_straight_label_and_leaves_the_world_alon
     before, truth = world.save(), world.truth()
     jerk = JerkSpec()
     coast = jerk.longitudinal.index(0.0) * len(jerk.lateral) + jerk.lateral.index(0.0)
-    label = drive_ahead(steady(world, coast), world, PlanSpec(points=4, interval=0.5))
+    label = rollout_plans(steady(world, coast), world, PlanSpec(points=4, interval=0.5))
     assert label.choice is not None
     assert (label.choice == coast).all()
     times = torch.tensor([0.5, 1.0, 1.5, 2.0])
@@ -503,7 +520,7 @@ def test_a_fork_driven_straight_on_is_a_straight_label_and_leaves_the_world_alon
     )
     assert label.plan.position[on][..., 1].abs().max() < 0.3
     # Whoever always takes one choice may as well be asked half as often.
-    held = drive_ahead(steady(world, coast), world, PlanSpec(points=4, interval=0.5), hold=2)
+    held = rollout_plans(steady(world, coast), world, PlanSpec(points=4, interval=0.5), hold=2)
     assert torch.equal(held.plan.position, label.plan.position)
     after = world.save()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -512,7 +529,7 @@ def test_a_fork_driven_straight_on_is_a_straight_label_and_leaves_the_world_alon
 def test_labels_that_fail_or_are_of_cars_that_have_ended_do_not_count(world: BoxWorld):
     world.reset(torch.ones(8, dtype=torch.bool), world.draw_starts(torch.arange(8)))
     hard_left = 2 * len(JerkSpec().lateral) + JerkSpec().lateral.index(4.0)
-    label = drive_ahead(steady(world, hard_left), world, PlanSpec(points=8, interval=0.5))
+    label = rollout_plans(steady(world, hard_left), world, PlanSpec(points=8, interval=0.5))
     fast = world.truth().speed > 6.0
     assert fast.any()
     assert not label.valid[fast].any()  # 4 m/s^3 to the left for four seconds: into the field
@@ -527,7 +544,7 @@ def test_the_ego_tracks_its_plan_and_the_others_take_their_choice(world: BoxWorl
     logits = torch.zeros(8, 6, jerk.choices)
     logits[..., 2] = 1.0
     output = PolicyOutput(plan, None, logits=logits)
-    roles = RolesDriver(PolicyDriver(LQR(), spec), ChoiceDriver(jerk, greedy=True))
+    roles = EgoAndOthersDriver(PolicyDriver(LQR(), spec), CategoricalDriver(jerk, greedy=True))
     tick = torch.zeros(8, dtype=torch.long)
     decision, _ = roles.act(output, None, world, None, tick, 1.0, 0)
     tracked, _ = PolicyDriver(LQR(), spec).act(output, None, world, None, tick, 1.0, 0)
@@ -538,7 +555,7 @@ def test_the_ego_tracks_its_plan_and_the_others_take_their_choice(world: BoxWorl
         got, ego, others = (getattr(a, name) for a in (decision.action, tracked.action, chosen))
         assert torch.equal(got[:, 0], ego[:, 0])
         assert torch.equal(got[:, 1:], others[:, 1:])
-    assert decision.policy_drove.all()
+    assert decision.policy_in_control.all()
 
 
 # --- learning -----------------------------------------------------------------------------------
@@ -549,8 +566,10 @@ def test_ppo_makes_what_paid_more_likely_and_ignores_drives_that_had_ended(world
     assert isinstance(objective, PPO)
     assert world.spec.vector is not None
     torch.manual_seed(0)
-    teacher = TeacherSpec(vector=world.spec.vector, item=16, hidden=32).build()
-    driving = Driving(world, ChoiceDriver(), teacher, None, 0, 1.0, objective.reward, objective.coefficients)
+    teacher = SetActorCriticSpec(vector=world.spec.vector, item=16, hidden=32).build()
+    driving = Rollouter(
+        world, CategoricalDriver(), teacher, None, 0, 1.0, objective.reward, objective.coefficients
+    )
     rollout = [*roll_out(driving, 30, first_drive=0, version=0)]
     whole = rollout[0].cat(rollout).map(lambda leaf: leaf.transpose(0, 1))
     assert whole.choice is not None
@@ -581,8 +600,8 @@ def test_ppo_makes_what_paid_more_likely_and_ignores_drives_that_had_ended(world
 
 def test_beyond_the_clip_nothing_pulls_any_more():
     """Choices that are already more than the clip likelier (or less likely) than they were, as their advantage asks."""
-    objective = PPO(reward=StyleReward(dt=0.1), value_weight=0.0, entropy_weight=0.0)
-    teacher = TeacherSpec(vector=SMALL, item=16, hidden=32).build()
+    objective = PPO(reward=WeightedReward(dt=0.1), value_weight=0.0, entropy_weight=0.0)
+    teacher = SetActorCriticSpec(vector=SMALL, item=16, hidden=32).build()
     observation, style = seen(random_vector(8)), torch.zeros(8, 12)
     with torch.no_grad():
         log_odds = teacher(teacher.encode(observation), style)[0].log_softmax(-1)
@@ -606,7 +625,7 @@ def test_beyond_the_clip_nothing_pulls_any_more():
 
 
 def test_small_advantages_are_left_out():
-    objective = PPO(reward=StyleReward(dt=0.1), filter=0.5, discount=0.0)
+    objective = PPO(reward=WeightedReward(dt=0.1), filter=0.5, discount=0.0)
     size = [1.0, -0.6, 0.4, -0.1, 0.0, 0.0]
     rollout = rollout_of(reward=[size], value=[[0.0] * 6], cause={}, drive=[[0] * 6])
     rollout = rollout.replace(choice=torch.arange(6)[None])
@@ -621,15 +640,15 @@ def test_small_advantages_are_left_out():
 
 def small_run() -> Recipe:
     recipe = self_play_teacher()
-    learning = Learning(
+    learning = OptimSpec(
         steps=24, sequences=4, length=12, learning_rate=1e-3, warmup=2, clip=0.5, checkpoint_every=1_000
     )
     return dataclasses.replace(
         recipe,
         scenarios=roads(2, seed=4),
         world=dataclasses.replace(self_play_world(4), vector=SMALL),
-        policy=TeacherSpec(vector=SMALL, item=8, hidden=16),
-        collection=Collection.even(4, 4 * 3 * 4 * 15, 3, fewest_alive=0.3),
+        policy=SetActorCriticSpec(vector=SMALL, item=8, hidden=16),
+        collection=RolloutSpec.even(4, 4 * 3 * 4 * 15, 3, min_active_fraction=0.3),
         learning=learning,
     )
 
@@ -701,8 +720,8 @@ def test_a_car_that_is_not_a_number_ends_alone_is_counted_and_not_learned_from(w
     assert isinstance(objective, PPO)
     outcomes = []
     for broken in (False, True):
-        driving = Driving(
-            world, ChoiceDriver(), FixedOdds(torch.zeros(12)), None, 0, 1.0, objective.reward,
+        driving = Rollouter(
+            world, CategoricalDriver(), FixedOdds(torch.zeros(12)), None, 0, 1.0, objective.reward,
             objective.coefficients,
         )  # fmt: skip
         ticks = []
@@ -715,7 +734,7 @@ def test_a_car_that_is_not_a_number_ends_alone_is_counted_and_not_learned_from(w
                 world.state = world.state.replace(cars=world.state.cars.replace(position=position))
         outcomes.append(Rollout.cat(ticks))
     plain, one_gone = outcomes
-    gone = one_gone.cause == Cause.NUMERIC
+    gone = one_gone.cause == TerminationReason.INVALID_STATE
     assert int((gone & one_gone.terminated).sum()) == 1
     assert one_gone.outcomes()["numeric"] > 0.0
     assert plain.outcomes()["numeric"] == 0.0

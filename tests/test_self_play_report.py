@@ -12,23 +12,23 @@ import torch
 from countersteer.commands.cli import main
 from countersteer.errors import UserError
 from countersteer.evaluation.population import Population
-from countersteer.policies.planner import Planner
+from countersteer.policies.planner import CNNPlanner
 from countersteer.policies.storage import load_policy, save_policy
-from countersteer.policies.teacher import Teacher, TeacherSpec
+from countersteer.policies.teacher import SetActorCritic, SetActorCriticSpec
 from countersteer.recipes.self_play import self_play_teacher
 from countersteer.reporting.population_report import PopulationRow, write_population_report
-from countersteer.reporting.study import shipped_policy
-from countersteer.rewards.rewards import Coefficients
-from countersteer.worlds.interface import Cause
+from countersteer.reporting.study import pretrained_policy
+from countersteer.rewards.rewards import RewardWeights
+from countersteer.worlds.interface import TerminationReason
 
 
-def population(*causes: Cause, progress: float = 0.5) -> Population:
+def population(*causes: TerminationReason, progress: float = 0.5) -> Population:
     """One car a scene, ended so."""
     count = len(causes)
     return Population(
         scene=np.arange(count),
         cause=np.array([int(cause) for cause in causes]),
-        progress=np.where([cause == Cause.GOAL for cause in causes], 1.0, progress),
+        progress=np.where([cause == TerminationReason.GOAL for cause in causes], 1.0, progress),
         red_lights=np.zeros(count, int),
         uncomfortable=np.zeros(count),
         speed=np.full(count, 8.0),
@@ -37,7 +37,15 @@ def population(*causes: Cause, progress: float = 0.5) -> Population:
 
 def test_a_row_says_who_arrived_and_who_failed_how():
     row = PopulationRow.of(
-        "a", population(Cause.GOAL, Cause.GOAL, Cause.COLLISION, Cause.OFF_ROAD, Cause.OFF_ROAD, Cause.TIME)
+        "a",
+        population(
+            TerminationReason.GOAL,
+            TerminationReason.GOAL,
+            TerminationReason.COLLISION,
+            TerminationReason.OFF_ROAD,
+            TerminationReason.OFF_ROAD,
+            TerminationReason.TIME,
+        ),
     )
     assert row.cars == 6
     assert row.failed == pytest.approx(3 / 6)
@@ -53,9 +61,9 @@ def test_the_page_shows_rows_and_film_and_loads_nothing(tmp_path: Path):
     film = tmp_path / "film.mp4"
     film.write_bytes(b"not looked at")
     rows = [
-        PopulationRow.of("straight on", population(Cause.GOAL)),
-        PopulationRow.of("<b>", population(Cause.LOST)),
-        PopulationRow.of("in a hurry", population(Cause.GOAL), {"velocity": 1.0}),
+        PopulationRow.of("straight on", population(TerminationReason.GOAL)),
+        PopulationRow.of("<b>", population(TerminationReason.OFF_ROUTE)),
+        PopulationRow.of("in a hurry", population(TerminationReason.GOAL), {"velocity": 1.0}),
     ]
     page = write_population_report(
         tmp_path / "page.html", rows, where="2 roads", film=film, filmed="x", commits={"run": "abc"}
@@ -80,8 +88,8 @@ def test_mistakes_are_answered_before_anything_is_driven(tmp_path: Path, capsys:
 
 def test_the_shipped_teacher_and_student_are_small_and_from_generated_roads_alone():
     size = 0
-    for recipe, kind in (("self_play", Planner), ("self_play_teacher", Teacher)):
-        path = shipped_policy(recipe)
+    for recipe, kind in (("self_play", CNNPlanner), ("self_play_teacher", SetActorCritic)):
+        path = pretrained_policy(recipe)
         policy, metadata = load_policy(path)
         assert isinstance(policy, kind)
         assert metadata["recipe"] == recipe
@@ -96,7 +104,7 @@ def test_the_shipped_teacher_and_student_are_small_and_from_generated_roads_alon
 def test_the_command_drives_everybody_and_writes_page_table_and_film(tmp_path: Path):
     torch.manual_seed(0)
     spec = self_play_teacher().policy
-    assert isinstance(spec, TeacherSpec)
+    assert isinstance(spec, SetActorCriticSpec)
     save_policy(
         tmp_path / "teacher.safetensors", spec.build(), "self_play_teacher", 3, 0.0, {"commit": "abc"}
     )
@@ -118,7 +126,7 @@ def test_the_command_drives_everybody_and_writes_page_table_and_film(tmp_path: P
     rows = json.loads(out.with_suffix(".json").read_text())
     names = [row["name"] for row in rows]
     assert names[:3] == ["straight on", "rules", "self_play_teacher, seed 3"]
-    low, high = Coefficients().collision
+    low, high = RewardWeights().collision
     assert [names[3], names[7]] == [f"self_play_teacher, seed 3, collision {each:g}" for each in (low, high)]
     assert rows[7]["asked"] == {"collision": high}
     more, least, most = rows[7]["more"]["speed"]

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.ppo import PPO
-from countersteer.policies.planner import PlannerSpec
-from countersteer.rewards.rewards import Coefficients, StyleReward
+from countersteer.policies.planner import CNNPlannerSpec
+from countersteer.rewards.rewards import RewardWeights, WeightedReward
 from countersteer.storage.serialise import differences, fingerprint, from_json, to_json
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.interface import Capability, Command
@@ -157,9 +157,9 @@ def test_a_missing_field_is_named_although_it_has_a_default():
 
 
 def test_a_field_that_was_added_later_means_what_its_author_said():
-    spec = PlannerSpec()
+    spec = CNNPlannerSpec()
     data = to_json(spec)
-    for name in ("choices", "capacity"):
+    for name in ("choices", "bottleneck_bits"):
         del data[name]
     assert from_json(data) == spec
 
@@ -178,7 +178,7 @@ def test_a_field_that_was_added_later_leaves_older_fingerprints_alone():
 
 
 def test_a_field_that_was_added_later_may_stand_for_a_tuple():
-    for added, kind in (("again", PPO(reward=StyleReward(dt=0.1))), ("often_low", Coefficients())):
+    for added, kind in (("again", PPO(reward=WeightedReward(dt=0.1))), ("skewed", RewardWeights())):
         data = to_json(kind)
         del data[added]
         assert getattr(from_json(data), added) == ()

@@ -11,17 +11,17 @@ from countersteer.data.cameras.log import Distortion
 from countersteer.drivers.policy import PolicyDriver
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
-from countersteer.policies.teacher import TeacherSpec
-from countersteer.rollouts.driving import Driving
+from countersteer.policies.teacher import SetActorCriticSpec
+from countersteer.rollouts.driving import Rollouter
 from countersteer.scenarios.procedural import RoadKind, procedural_road
-from countersteer.serving.agent import Agent, Wish
+from countersteer.serving.agent import Agent, NavigationRequest
 from countersteer.serving.views import RigCamera, View
 from countersteer.worlds.interface import Command
-from countersteer.worlds.simulation.spec import BoxWorldSpec, Looks, StartSpec
+from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec, StartSpec
 from test_planner import SPEC, planner
 
 ROAD = procedural_road(5, RoadKind.GENTLE, lanes=3, traffic=3)
-STILL = Looks(colours=0.6, camera_angle=0.0, camera_height=0.0)
+STILL = AppearanceRandomization(colours=0.6, camera_angle=0.0, camera_height=0.0)
 
 
 def driving(policy):
@@ -29,7 +29,7 @@ def driving(policy):
     start = StartSpec(lateral=0.6, heading=0.03, command_share=1.0, command_time=(0.4, 0.4))
     spec = BoxWorldSpec(cameras=policy.spec.cameras, start=start, terminate=())
     world = spec.build([ROAD], 1, seed=1)
-    wheel = Driving(world, PolicyDriver(plan=policy.spec.plan), policy, None, seed=1)
+    wheel = Rollouter(world, PolicyDriver(plan=policy.spec.plan), policy, None, seed=1)
     wheel.begin(torch.ones(1, dtype=torch.bool), world.draw_starts(torch.tensor([0])))
     return wheel
 
@@ -41,7 +41,7 @@ def ticks(policy, count=12):
         before = wheel.world.motion()
         turn = wheel.tick()
         intent = turn.observation.intent[0, 0]
-        wish = Wish(float(intent.set_speed), Command(int(intent.command)))
+        wish = NavigationRequest(float(intent.set_speed), Command(int(intent.command)))
         moved = float(before.speed), float(before.speed * before.curvature)
         pictures = {name: reading.data[0, 0].numpy() for name, reading in turn.observation.sensors.items()}
         yield 0.1 * number, pictures, moved, wish, turn
@@ -74,11 +74,11 @@ def test_target_points_lie_10_20_and_30_m_on_along_the_route():
     agent = Agent(policy, own(policy))
     # 2 m to the left of the car, straight on for 15 m and then to the left.
     route = np.array([[-5.0, 2.0], [15.0, 2.0], [15.0, 40.0]])
-    intent = agent._intent(0.0, Wish(10.0, route=route))
+    intent = agent._intent(0.0, NavigationRequest(10.0, route=route))
     expected = [[10.0, 2.0], [15.0, 7.0], [15.0, 17.0]]
     np.testing.assert_allclose(intent.target_points[0], expected, atol=1e-5)
     assert intent.target_valid.all()
-    assert not agent._intent(0.0, Wish(10.0)).target_valid.any()
+    assert not agent._intent(0.0, NavigationRequest(10.0)).target_valid.any()
 
 
 def test_a_faster_host_is_held_and_a_slower_one_caught_up_with():
@@ -93,7 +93,7 @@ def test_a_faster_host_is_held_and_a_slower_one_caught_up_with():
         torch.testing.assert_close(held.position, plain.plan(time, wish).position, rtol=0, atol=0)
     # 0.5 s without a call is five ticks, however they are asked for.
     slow, steady = (Agent(policy, own(policy)) for _ in range(2))
-    wish = Wish(10.0)
+    wish = NavigationRequest(10.0)
     picture = pictures["front"]
     for agent in (slow, steady):
         agent.see("front", picture)
@@ -171,7 +171,7 @@ def test_lenses_agree_where_they_describe_the_same_one():
 def test_what_cannot_be_served_is_said():
     policy = planner()
     with pytest.raises(UserError, match="what no car can know"):
-        Agent(TeacherSpec().build(), {})
+        Agent(SetActorCriticSpec().build(), {})
     with pytest.raises(UserError, match="other cameras"):
         Agent(policy, {"back": RigCamera.of(MINE)})
     with pytest.raises(UserError, match="looks elsewhere"):
@@ -180,4 +180,4 @@ def test_what_cannot_be_served_is_said():
     with pytest.raises(UserError, match="not one of its camera"):
         agent.see("front", np.zeros((10, 10, 3), np.uint8))
     with pytest.raises(UserError, match="not seen enough"):
-        agent.plan(0.0, Wish(10.0))
+        agent.plan(0.0, NavigationRequest(10.0))

@@ -13,7 +13,7 @@ from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Scenario
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.interface import Cause, Events
+from countersteer.worlds.interface import Events, TerminationReason
 from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.simulation.state import BoxWorldState
 from countersteer.worlds.simulation.stepping import advance, reference
@@ -65,13 +65,20 @@ def compare(
 @pytest.mark.parametrize("traffic", [None, IDM()], ids=["replay", "idm"])
 @pytest.mark.parametrize("agents", [1, 3, 9])
 def test_the_kernel_does_what_the_reference_does(roads, traffic, agents, record_property):
-    everything = tuple(cause for cause in Cause if cause not in (Cause.NONE, Cause.TIME))
+    everything = tuple(
+        cause for cause in TerminationReason if cause not in (TerminationReason.NONE, TerminationReason.TIME)
+    )
     spec = BoxWorldSpec(
-        traffic=traffic, agents=agents, start=WILD, duration=6.0, terminate=everything, lost_distance=6.0
+        traffic=traffic,
+        agents=agents,
+        start=WILD,
+        duration=6.0,
+        terminate=everything,
+        max_route_deviation=6.0,
     )
     if agents == 9:  # more than some scenes have cars; goals near by; who has ended leaves
         start = dataclasses.replace(WILD, goal=(10.0, 40.0))
-        spec = dataclasses.replace(spec, start=start, fewest=1, clear_ended=True)
+        spec = dataclasses.replace(spec, start=start, min_agents=1, remove_done_agents=True)
     world = begun(spec, roads, 48)
     ends: set[int] = set()
     flags = dict.fromkeys(("collision", "off_road", "red_light", "wrong_way", "uncomfortable"), False)
@@ -91,7 +98,12 @@ def test_the_kernel_does_what_the_reference_does(roads, traffic, agents, record_
     record_property("entries that differ, of all", f"{differ}, {total}")
     # A corner on a border, or two path points equally near, may fall to either side by rounding.
     assert differ <= 1e-5 * total, f"{differ} of {total} differ"
-    assert ends >= {int(Cause.NONE), int(Cause.TIME), int(Cause.NUMERIC), int(Cause.OFF_ROAD)}
+    assert ends >= {
+        int(TerminationReason.NONE),
+        int(TerminationReason.TIME),
+        int(TerminationReason.INVALID_STATE),
+        int(TerminationReason.OFF_ROAD),
+    }
     assert all(flags[name] for name in ("collision", "off_road", "wrong_way", "uncomfortable")), flags
 
 
@@ -116,7 +128,7 @@ def test_a_state_that_is_not_finite_ends_its_drive_and_touches_no_other(roads):
     action = actions(4, 1, 0)
     after, events = advance(spec, world.bank, world.ground, broken, action)
     sound, _ = advance(spec, world.bank, world.ground, world.state, action)
-    assert events.cause[1] == Cause.NUMERIC
+    assert events.cause[1] == TerminationReason.INVALID_STATE
     assert not after.alive[1]
     rest = torch.tensor([0, 2, 3])
     for name, leaf in after[rest].flatten().items():

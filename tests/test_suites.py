@@ -16,16 +16,16 @@ from countersteer.evaluation.metrics.drive import no_actors
 from countersteer.evaluation.records import CaseResult, DriveRecord
 from countersteer.evaluation.suites import Case, Suite, lane_keeping, run_suite, suite_for
 from countersteer.geometry.cameras import Camera
-from countersteer.policies.planner import PlannerSpec
-from countersteer.policies.teacher import TeacherSpec
-from countersteer.rewards.rewards import Coefficients
+from countersteer.policies.planner import CNNPlannerSpec
+from countersteer.policies.teacher import SetActorCriticSpec
+from countersteer.rewards.rewards import RewardWeights
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import MapFeature, MapKind, Scenario, Signals
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.worlds.bridges.metadrive.world import MetaDriveSpec
 from countersteer.worlds.interface import Command
-from countersteer.worlds.renderers.boxes.gap import Gap
+from countersteer.worlds.renderers.boxes.gap import CameraDomainShift
 from countersteer.worlds.renderers.reprojection.spec import ReprojectionSpec
 from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
@@ -71,12 +71,12 @@ def a_scenario() -> Scenario:
 # Everything that may be absent is there, so that what is in it can be changed.
 WORLD = BoxWorldSpec(
     cameras=(Camera(),),
-    fewest=1,
+    min_agents=1,
     traffic=IDM(),
     jerk=JerkSpec(),
     start=StartSpec(goal=(40.0, 110.0)),
     vector=VectorSpec(),
-    gap=Gap(texture=0.0, light=0.0, blur=0.0, noise=0.0),
+    gap=CameraDomainShift(texture=0.0, light=0.0, blur=0.0, noise=0.0),
 )
 SUITE = Suite("name", 1, WORLD, (Case("case", a_scenario(), command=Command.LEFT),), rule)
 
@@ -152,7 +152,7 @@ def test_numbers_of_a_rule_count_and_a_rule_without_a_name_is_refused():
 
 
 def test_a_policy_is_told_what_it_was_trained_to_be_told_and_that_is_another_suite():
-    plain, points, turns = PlannerSpec(), PlannerSpec(target_points=3), PlannerSpec(navigation=True)
+    plain, points, turns = CNNPlannerSpec(), CNNPlannerSpec(target_points=3), CNNPlannerSpec(navigation=True)
     suite = SUITE
     assert suite_for(plain, suite) is suite
     assert suite_for(points, suite).world.target_points
@@ -163,7 +163,7 @@ def test_a_policy_is_told_what_it_was_trained_to_be_told_and_that_is_another_sui
     assert len({one.protocol for one in told}) == len({one.name for one in told}) == 3
     assert suite_for(turns, told[2]) is told[2], "told once is told"
     with pytest.raises(UserError, match="privileged"):
-        suite_for(TeacherSpec(vector=VectorSpec(), coefficients=Coefficients()), suite)
+        suite_for(SetActorCriticSpec(vector=VectorSpec(), coefficients=RewardWeights()), suite)
 
 
 def judged(case: Case, record: DriveRecord) -> CaseResult:
@@ -180,7 +180,7 @@ def test_a_policy_that_navigates_hears_of_a_turn_before_it_comes_and_another_doe
     world = BoxWorldSpec(cameras=(), dt=0.25, duration=11.0, start=StartSpec(0.0, 0.0, 0.0, (1.0, 1.0)))
     suite = Suite("turn", 1, world, (Case("turn", turning),), judged)
     (silent,) = run_suite(suite, "expert", None).records
-    (told,) = run_suite(suite_for(PlannerSpec(navigation=True), suite), "expert", None).records
+    (told,) = run_suite(suite_for(CNNPlannerSpec(navigation=True), suite), "expert", None).records
     asked = Command.LEFT if turned(turning) > 0 else Command.RIGHT
     assert set(silent.command.tolist()) == {Command.FOLLOW}
     assert set(told.command.tolist()) == {Command.FOLLOW, asked}

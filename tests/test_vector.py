@@ -21,7 +21,7 @@ from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import world_from_local
 from countersteer.objectives.imitation import Batch, mirror_half
-from countersteer.rollouts.driving import Driving, Rollout, roll_out
+from countersteer.rollouts.driving import Rollout, Rollouter, roll_out
 from countersteer.rollouts.store import RolloutStore
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, SignalState
@@ -441,7 +441,7 @@ def test_kernel_and_reference_agree_in_generated_worlds(roads: list[Scenario], m
     world = begun(roads, 6)
     for _ in range(3):
         agree(parts(world, monkeypatch))
-        world.displace(torch.randn(6, 3), torch.randn(6, 3), torch.ones(6, 3))
+        world.perturb(torch.randn(6, 3), torch.randn(6, 3), torch.ones(6, 3))
 
 
 @pytest.mark.skipif(not SCENES.is_dir(), reason=f"recorded scenes are not here: {SCENES}")
@@ -489,7 +489,7 @@ def test_the_settings_survive_json():
 
 
 def test_rollouts_with_a_vector_and_no_camera_are_stored(roads: list[Scenario], tmp_path: Path):
-    driving = Driving(begun(roads[:1], 2), ExpertDriver(), None, RecoveryExpert(), 0)
+    driving = Rollouter(begun(roads[:1], 2), ExpertDriver(), None, RecoveryExpert(), 0)
     rollout = Rollout.cat(list(roll_out(driving, 3, first_drive=0, version=0)))
     store, again = RolloutStore(tmp_path), RolloutStore(tmp_path)
     store.add(rollout)

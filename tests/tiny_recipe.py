@@ -4,10 +4,10 @@ import dataclasses
 
 from countersteer.data.sources import ProceduralRoads
 from countersteer.geometry.cameras import Camera
-from countersteer.policies.planner import PlannerSpec
+from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.recipes.closed_loop import on_policy
 from countersteer.scenarios.procedural import RoadKind
-from countersteer.training.recipe import Collection, Learning, Recipe
+from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
 
 CAMERAS = (Camera(width=32, height=16),)
 
@@ -20,9 +20,9 @@ def tiny() -> Recipe:
         name="tiny",
         scenarios=ProceduralRoads(count=2, kinds=(RoadKind.STRAIGHT,), lanes=(1, 2), traffic=(0, 1)),
         world=dataclasses.replace(recipe.world, cameras=CAMERAS),
-        policy=PlannerSpec(cameras=CAMERAS, channels=(4, 8), features=8, hidden=16, history=(1,)),
-        collection=Collection(rounds=3, frames=72, drives=3),
-        learning=Learning(steps=24, sequences=2, length=4, warmup=2, checkpoint_every=4),
+        policy=CNNPlannerSpec(cameras=CAMERAS, channels=(4, 8), features=8, hidden=16, history=(1,)),
+        collection=RolloutSpec(rounds=3, frames=72, drives=3),
+        learning=OptimSpec(steps=24, sequences=2, length=4, warmup=2, checkpoint_every=4),
     )
 
 

@@ -643,12 +643,12 @@ def _report(known: argparse.Namespace) -> int:
 
 def _self_play(known: argparse.Namespace) -> int:
     from countersteer.reporting.self_play import self_play_report
-    from countersteer.reporting.study import shipped_policy
+    from countersteer.reporting.study import pretrained_policy
 
     if known.worlds < 1:
         raise UserError("there is nothing to drive in", got=f"--worlds {known.worlds}", expected="at least 1")
     self_play_report(
-        known.runs or [shipped_policy("self_play"), shipped_policy("self_play_teacher")],
+        known.runs or [pretrained_policy("self_play"), pretrained_policy("self_play_teacher")],
         known.out,
         worlds=known.worlds,
         scenes=known.scenes,

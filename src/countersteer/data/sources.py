@@ -69,8 +69,8 @@ class ProceduralRoads(ScenarioSource):
         check("count", self.count >= 1, "at least 1")
         check("seed", self.seed >= 0, "at least 0")
         check("kinds", len(self.kinds) > 0, "at least one RoadKind")
-        check("lanes", 1 <= self.lanes[0] <= self.lanes[1] <= 4, "fewest and most, within 1 to 4")
-        check("traffic", 0 <= self.traffic[0] <= self.traffic[1], "fewest and most, from 0")
+        check("lanes", 1 <= self.lanes[0] <= self.lanes[1] <= 4, "min_agents and most, within 1 to 4")
+        check("traffic", 0 <= self.traffic[0] <= self.traffic[1], "min_agents and most, from 0")
         check("intersections", 0.0 <= self.intersections <= 1.0, "a share in [0, 1]")
 
     def load(self) -> list[Scenario]:

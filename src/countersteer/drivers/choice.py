@@ -16,11 +16,11 @@ from countersteer.policies.interface import PolicyOutput
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.worlds.interface import World
 
-__all__ = ["ChoiceDriver"]
+__all__ = ["CategoricalDriver"]
 
 
 @dataclass(frozen=True)
-class ChoiceDriver(Driver):
+class CategoricalDriver(Driver):
     """Every car is driven by the policy's choices, all by the same policy: self-play.
 
     Attributes:

@@ -15,12 +15,12 @@ from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import Capability, World
 
-__all__ = ["Decision", "Displacement", "Driver"]
+__all__ = ["Decision", "Perturbation", "Driver"]
 
 
 @dataclass(frozen=True)
-class Displacement(TensorTree):
-    """A disturbance to apply before the action, see `World.displace`."""
+class Perturbation(TensorTree):
+    """A disturbance to apply before the action, see `World.perturb`."""
 
     lateral: Float[Tensor, "*batch"]
     heading: Float[Tensor, "*batch"]
@@ -33,15 +33,15 @@ class Decision(TensorTree):
 
     Attributes:
         action: What the vehicles are told.
-        policy_drove: Whether the policy, rather than the expert, drove each car.
-        displacement: A disturbance before the next observation, or None.
+        policy_in_control: Whether the policy, rather than the expert, drove each car.
+        perturbation: A disturbance before the next observation, or None.
         choice: The pre-squash action, token or proposal actually taken, where the method needs it.
         log_prob: Its log-probability under the driving policy.
     """
 
     action: Action | JerkAction
-    policy_drove: Bool[Tensor, "*batch"]
-    displacement: Displacement | None = None
+    policy_in_control: Bool[Tensor, "*batch"]
+    perturbation: Perturbation | None = None
     choice: Tensor | None = None
     log_prob: Float[Tensor, "*batch"] | None = None
 

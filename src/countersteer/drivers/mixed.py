@@ -17,11 +17,11 @@ from countersteer.policies.interface import PolicyOutput
 from countersteer.vehicles.plans import Action
 from countersteer.worlds.interface import Capability, World
 
-__all__ = ["Linear", "MixedDriver"]
+__all__ = ["LinearSchedule", "MixedDriver"]
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearSchedule:
     """A schedule: from `start` to `end` over the progress span `over`, constant outside it."""
 
     start: float = 1.0
@@ -42,13 +42,13 @@ class MixedDriver(Driver):
     Attributes:
         expert: Who drives in the expert's place: its plan is tracked, or a teacher drives itself.
         policy: Who takes turns with it; a driver that asks the policy.
-        expert_share: Probability of the expert, over training.
+        expert_probability: Probability of the expert, over training.
         hold: How long a draw lasts [s]; switching at every tick would hide the policy's drift.
     """
 
     expert: Driver = ExpertDriver()
     policy: Driver = PolicyDriver()
-    expert_share: Linear = Linear()
+    expert_probability: LinearSchedule = LinearSchedule()
     hold: float = 4.0
     needs = frozenset({Capability.TRUTH})
     uses_policy = True
@@ -73,8 +73,8 @@ class MixedDriver(Driver):
         by_policy, _ = self.policy.act(output, label, world, None, tick, progress, seed)
         turn = tick // max(round(self.hold / world.dt), 1)
         draw = noise.uniform(seed, world.drives(), turn, "mixed-driver", world.agents)
-        policy_drove = draw >= self.expert_share.at(progress)
+        policy_in_control = draw >= self.expert_probability.at(progress)
         assert isinstance(by_policy.action, Action)
         assert isinstance(by_expert.action, Action)
-        action = by_policy.action.map(lambda p, e: torch.where(policy_drove, p, e), by_expert.action)
-        return Decision(action, policy_drove), memory
+        action = by_policy.action.map(lambda p, e: torch.where(policy_in_control, p, e), by_expert.action)
+        return Decision(action, policy_in_control), memory

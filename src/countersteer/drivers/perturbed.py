@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from countersteer import noise
-from countersteer.drivers.interface import Decision, Displacement, Driver
+from countersteer.drivers.interface import Decision, Driver, Perturbation
 from countersteer.experts.interface import Label
 from countersteer.policies.interface import PolicyOutput
 from countersteer.worlds.interface import World
@@ -73,9 +73,9 @@ class PerturbedDriver(Driver):
         due = (tick == 0) if self.once else (tick % every == 0)
         numbers = noise.uniform(seed, world.drives(), tick, "perturbed-driver", 3 * world.agents)
         signed = (2 * numbers - 1).reshape(-1, world.agents, 3) * due[:, None, None]
-        displacement = Displacement(
+        perturbation = Perturbation(
             lateral=self.lateral * signed[..., 0],
             heading=self.heading * signed[..., 1],
             speed=torch.ones_like(signed[..., 2]) + self.speed * signed[..., 2],
         )
-        return dataclasses.replace(decision, displacement=displacement), memory
+        return dataclasses.replace(decision, perturbation=perturbation), memory

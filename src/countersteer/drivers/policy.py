@@ -45,7 +45,7 @@ class PolicyDriver(Driver):
                 "the policy has no plan to track",
                 got="choices only",
                 expected="a policy that plans",
-                fix="drive it with a ChoiceDriver",
+                fix="drive it with a CategoricalDriver",
             )
         motion = world.motion()
         action = self.tracker.track(output.plan, self.plan, motion.speed, motion.curvature)

@@ -14,11 +14,11 @@ from countersteer.policies.interface import PolicyOutput
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import Capability, World
 
-__all__ = ["RolesDriver"]
+__all__ = ["EgoAndOthersDriver"]
 
 
 @dataclass(frozen=True)
-class RolesDriver(Driver):
+class EgoAndOthersDriver(Driver):
     """The first car of every world is driven by `ego`, the others by `others`; both asked once for all cars.
 
     In Gigapixel (arXiv 2606.19641, App. B.2) the ego tracks the student's plan and the others take its discrete choice.
@@ -55,10 +55,10 @@ class RolesDriver(Driver):
         """See `Driver.act`."""
         ego, _ = self.ego.act(output, label, world, None, tick, progress, seed)
         others, _ = self.others.act(output, label, world, None, tick, progress, seed)
-        first = torch.zeros_like(ego.policy_drove)
+        first = torch.zeros_like(ego.policy_in_control)
         first[:, 0] = True
         action = _action(world, ego).map(lambda e, o: torch.where(first, e, o), _action(world, others))
-        return Decision(action, torch.where(first, ego.policy_drove, others.policy_drove)), memory
+        return Decision(action, torch.where(first, ego.policy_in_control, others.policy_in_control)), memory
 
 
 def _action(world: World, decision: Decision) -> Action:

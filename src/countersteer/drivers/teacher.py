@@ -21,7 +21,7 @@ __all__ = ["TeacherDriver"]
 class TeacherDriver(Driver):
     """Takes the teacher's likeliest choice for every car.
 
-    Asking it costs one look at the world; tracking the plan of a `ForkedTeacher` would cost a fork at every tick.
+    Asking it costs one look at the world; tracking the plan of a `RolloutExpert` would cost a fork at every tick.
 
     Attributes:
         teacher: Run folder or policy file of the teacher.

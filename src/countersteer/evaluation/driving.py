@@ -17,7 +17,7 @@ from countersteer.experts.interface import Expert
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.poses import world_from_local
 from countersteer.policies.interface import Policy
-from countersteer.rollouts.driving import Driving
+from countersteer.rollouts.driving import Rollouter
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.interface import Starts, Truth
@@ -75,7 +75,7 @@ def drive(
     rows = torch.arange(len(scenarios))
     starts = place(world.starts_at(rows, torch.zeros_like(rows), rows, jitter=False))
     driver, expert = _who(policy, labels=frames)
-    driving = Driving(world, driver, policy, expert, seed)
+    driving = Rollouter(world, driver, policy, expert, seed)
     driving.begin(torch.ones(len(rows), dtype=torch.bool), starts)
     ticks = round(spec.duration / spec.dt)
     columns: dict[str, list[np.ndarray]] = {}
@@ -172,7 +172,7 @@ def open_loop_error(
     world = spec.build(scenarios, len(scenarios), seed)
     rows = torch.arange(len(scenarios))
     starts = world.starts_at(rows, torch.zeros_like(rows), rows, jitter=False)
-    driving = Driving(world, ExpertDriver(), None, RecoveryExpert(plan=policy.spec.plan), seed)
+    driving = Rollouter(world, ExpertDriver(), None, RecoveryExpert(plan=policy.spec.plan), seed)
     driving.begin(torch.ones(len(rows), dtype=torch.bool), starts)
     memory = policy.initial_memory((len(rows), 1))
     total = count = 0.0

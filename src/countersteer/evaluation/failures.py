@@ -33,7 +33,7 @@ from countersteer.evaluation.metrics.from_record import drive_of_record
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.geometry import polygons, polylines
 from countersteer.geometry.poses import wrap_angle
-from countersteer.worlds.interface import Cause, Command
+from countersteer.worlds.interface import Command, TerminationReason
 
 __all__ = ["Failure", "FailureKind", "count_failures", "explain", "explain_suite"]
 
@@ -157,7 +157,11 @@ def _untrusted(record: DriveRecord) -> list[Failure]:
 def _events(record: DriveRecord, last: int) -> list[Failure]:
     found = []
     for kind, flags, note in (
-        (FailureKind.NUMERIC, record.cause == Cause.NUMERIC, "state or action is not a finite number"),
+        (
+            FailureKind.NUMERIC,
+            record.cause == TerminationReason.INVALID_STATE,
+            "state or action is not a finite number",
+        ),
         (FailureKind.RED_LIGHT, record.red_light, "crossed a stop line at red"),
         (FailureKind.WRONG_WAY, record.wrong_way, "in a lane that leads the other way"),
     ):

@@ -14,16 +14,22 @@ from countersteer.errors import UserError
 from countersteer.evaluation.statistics import clustered_interval
 from countersteer.experts.interface import Expert
 from countersteer.policies.interface import Policy
-from countersteer.rewards.rewards import Coefficients
-from countersteer.rollouts.driving import Driving
-from countersteer.worlds.interface import Cause, Starts
+from countersteer.rewards.rewards import RewardWeights
+from countersteer.rollouts.driving import Rollouter
+from countersteer.worlds.interface import Starts, TerminationReason
 from countersteer.worlds.simulation.world import BoxWorld
 
 __all__ = ["FAILURES", "RED_LIGHT", "Population", "drive_population"]
 
 RED_LIGHT = 0.7
 """What a red light leaves of a car's score, as in the CARLA leaderboard."""
-FAILURES = (Cause.COLLISION, Cause.OFF_ROAD, Cause.LOST, Cause.WRONG_WAY, Cause.NUMERIC)
+FAILURES = (
+    TerminationReason.COLLISION,
+    TerminationReason.OFF_ROAD,
+    TerminationReason.OFF_ROUTE,
+    TerminationReason.WRONG_WAY,
+    TerminationReason.INVALID_STATE,
+)
 """Causes that a car is to blame for; TIME and GOAL are none."""
 
 
@@ -33,7 +39,7 @@ class Population:
 
     Attributes:
         scene: Scene each drove in.
-        cause: `Cause` by which its drive ended; TIME where the time ran out.
+        cause: `TerminationReason` by which its drive ended; TIME where the time ran out.
         progress: Share of the way to its goal that it made, in [0, 1].
         red_lights: Stop lines that it crossed at red.
         uncomfortable: Share of its ticks outside the comfort bounds.
@@ -47,13 +53,13 @@ class Population:
     uncomfortable: Float[ndarray, "car"]
     speed: Float[ndarray, "car"]
 
-    def ended_by(self, *causes: Cause) -> Bool[ndarray, "car"]:
+    def ended_by(self, *causes: TerminationReason) -> Bool[ndarray, "car"]:
         """Which cars ended so."""
         return np.isin(self.cause, [int(cause) for cause in causes])
 
     @property
     def score(self) -> Float[ndarray, "car"]:
-        """Driving score of each car, in [0, 1].
+        """Rollouter score of each car, in [0, 1].
 
         The share of its way that it made, times `RED_LIGHT` for each red light; 0 for a car that ended by a failure.
         """
@@ -62,7 +68,9 @@ class Population:
 
     def shares(self) -> dict[str, float]:
         """Means over the cars: goals, failures by cause, score, comfort, speed."""
-        causes = {f"{c.name.lower()}": float(self.ended_by(c).mean()) for c in (Cause.GOAL, *FAILURES)}
+        causes = {
+            f"{c.name.lower()}": float(self.ended_by(c).mean()) for c in (TerminationReason.GOAL, *FAILURES)
+        }
         return causes | {
             "progress": float(self.progress.mean()),
             "score": float(self.score.mean()),
@@ -84,7 +92,7 @@ def drive_population(
     policy: Policy | None = None,
     expert: Expert | None = None,
     *,
-    coefficients: Coefficients | None = None,
+    coefficients: RewardWeights | None = None,
     seed: int = 0,
     first_drive: int = 1_000_000_000,
     starts: Starts | None = None,
@@ -110,7 +118,7 @@ def drive_population(
         )
     if starts is None:
         starts = world.draw_starts(first_drive + torch.arange(world.batch))
-    driving = Driving(world, driver, policy, expert, seed, coefficients=coefficients)
+    driving = Rollouter(world, driver, policy, expert, seed, coefficients=coefficients)
     driving.begin(torch.ones(world.batch, dtype=torch.bool), starts)
     begun, start = world.state.alive, world.state.arc
     way = (world.state.goal_arc - start).clamp(min=1.0)
@@ -126,8 +134,8 @@ def drive_population(
         time += going
         pace += torch.where(going, world.state.cars.speed, 0.0)
     state = world.state
-    cause = torch.where(state.alive, int(Cause.TIME), state.cause)
-    arrived = cause == Cause.GOAL
+    cause = torch.where(state.alive, int(TerminationReason.TIME), state.cause)
+    arrived = cause == TerminationReason.GOAL
     progress = torch.where(arrived, 1.0, ((state.arc - start) / way).clamp(0.0, 1.0))
     scene = state.scene[:, None].expand_as(begun)
     return Population(

@@ -29,7 +29,7 @@ class DriveRecord:
         arc: Progress along the path since the start [m].
         command: `Command` in force.
         alive: False after the drive has ended; what follows repeats the last state.
-        cause: `Cause`, NONE until the end.
+        cause: `TerminationReason`, NONE until the end.
         collision, off_road, red_light, wrong_way, uncomfortable: Events at each tick.
         collided_with: Actor slot, -1 if none.
         plan: The driven plan in the world frame [m].

@@ -22,7 +22,7 @@ from countersteer.evaluation.scoring import (
 
 __all__ = [
     "ComparedScore",
-    "Kept",
+    "StoredEvaluation",
     "compare_scores",
     "kept_evaluations",
     "read_result",
@@ -76,7 +76,7 @@ def write_scores(run: Path, result: SuiteResult, scores: Sequence[SuiteScore]) -
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredEvaluation:
     """An evaluation that was kept.
 
     Attributes:
@@ -92,7 +92,7 @@ class Kept:
 
 def kept_evaluations(
     places: Sequence[Path], benchmarks: Sequence[Benchmark] = (), suite: str | None = None
-) -> list[Kept]:
+) -> list[StoredEvaluation]:
     """Every evaluation that lies at these places, to be compared with each other.
 
     Args:
@@ -103,7 +103,7 @@ def kept_evaluations(
     Raises:
         UserError: A place has no evaluation, or two are of different protocols.
     """
-    found: list[Kept] = []
+    found: list[StoredEvaluation] = []
     for place in places:
         here = len(found)
         if (place / "evaluation").is_dir():
@@ -112,13 +112,17 @@ def kept_evaluations(
                     continue
                 result, extra = read_result(path)
                 stored: Any = extra.get("scores", [])
-                found.append(Kept(place, result, tuple(SuiteScore.from_json(one) for one in stored)))
+                found.append(
+                    StoredEvaluation(place, result, tuple(SuiteScore.from_json(one) for one in stored))
+                )
         for path in sorted(place.rglob("*.replay")) if place.is_dir() and here == len(found) else [place]:
             if is_replay(path):
                 result = load_replay(path, frames=False)
                 if suite not in (None, result.suite):
                     continue
-                found.append(Kept(place, result, score_suite(result, benchmarks) if benchmarks else ()))
+                found.append(
+                    StoredEvaluation(place, result, score_suite(result, benchmarks) if benchmarks else ())
+                )
         if here == len(found):
             raise UserError(
                 f"{place} has not been evaluated" + ("" if suite is None else f" on {suite}"),
@@ -126,7 +130,7 @@ def kept_evaluations(
                 expected="results in its folder evaluation/, a replay, or a folder of replays",
                 fix=f"countersteer evaluate {place} --suite {suite or 'lane_keeping'}",
             )
-    firsts: dict[str, Kept] = {}
+    firsts: dict[str, StoredEvaluation] = {}
     for one in found:
         first = firsts.setdefault(one.result.suite, one)
         if first.result.protocol != one.result.protocol:
@@ -163,7 +167,7 @@ class ComparedScore:
         return values | {"protocol": self.protocol, "against": against}
 
 
-def compare_scores(kept: Sequence[Kept]) -> list[ComparedScore]:
+def compare_scores(kept: Sequence[StoredEvaluation]) -> list[ComparedScore]:
     """The scores of evaluations; several of one driver on one suite count as its seeds.
 
     Raises:

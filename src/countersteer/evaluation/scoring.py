@@ -35,7 +35,7 @@ from countersteer.evaluation.records import DriveRecord, SuiteResult
 from countersteer.evaluation.statistics import clustered_interval, paired_permutation_test, wilson_interval
 from countersteer.geometry import polylines
 from countersteer.scenarios.scenario import Tracks
-from countersteer.worlds.interface import Cause
+from countersteer.worlds.interface import TerminationReason
 
 __all__ = ["BENCHMARKS", "Benchmark", "DriveScore", "SuiteScore", "paired_difference", "score_suite"]
 
@@ -318,9 +318,11 @@ def _between(tracks: Tracks, start: int, stop: int) -> Tracks | None:
     return dataclasses.replace(tracks, **{name: getattr(tracks, name)[:, start:stop] for name in series})
 
 
-def _ended_badly(record: DriveRecord) -> Cause | None:
-    cause = Cause(int(record.cause[-1]))
-    return None if cause in (Cause.NONE, Cause.TIME, Cause.GOAL) else cause
+def _ended_badly(record: DriveRecord) -> TerminationReason | None:
+    cause = TerminationReason(int(record.cause[-1]))
+    return (
+        None if cause in (TerminationReason.NONE, TerminationReason.TIME, TerminationReason.GOAL) else cause
+    )
 
 
 def _scenes(

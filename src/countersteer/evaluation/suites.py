@@ -21,7 +21,7 @@ from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Scenario
 from countersteer.storage.serialise import fingerprint
 from countersteer.traffic.idm import IDM
-from countersteer.worlds.interface import Cause, Command, Starts
+from countersteer.worlds.interface import Command, Starts, TerminationReason
 from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 
 __all__ = [
@@ -42,8 +42,8 @@ _STANDING = 10.0
 """Of a recorded drive, the way below which it does not count [m]."""
 _WORLD = BoxWorldSpec(
     start=StartSpec(lateral=0.0, heading=0.0, speed=0.0, set_speed=(1.0, 1.0)),
-    lost_distance=6.0,
-    terminate=(Cause.LOST, Cause.NUMERIC),
+    max_route_deviation=6.0,
+    terminate=(TerminationReason.OFF_ROUTE, TerminationReason.INVALID_STATE),
 )
 
 
@@ -54,7 +54,7 @@ class Case:
     Attributes:
         id: Name.
         scenario: Where; the drive begins on its recorded start.
-        lateral, heading: Displacement of the start [m, rad], left positive.
+        lateral, heading: Perturbation of the start [m, rad], left positive.
         command, command_time: What is asked for and when [s].
         counts: Whether it counts towards the total.
         reactive: Whether other traffic reacts (IDM) rather than replaying.
@@ -206,12 +206,14 @@ def _wheels(record: DriveRecord) -> np.ndarray:
     )
 
 
-def _ended(record: DriveRecord) -> tuple[Cause, float] | None:
-    """Cause and time of an early end, if there was one."""
-    causes = np.flatnonzero((record.cause != Cause.NONE) & (record.cause != Cause.TIME))
+def _ended(record: DriveRecord) -> tuple[TerminationReason, float] | None:
+    """TerminationReason and time of an early end, if there was one."""
+    causes = np.flatnonzero(
+        (record.cause != TerminationReason.NONE) & (record.cause != TerminationReason.TIME)
+    )
     if not len(causes):
         return None
-    return Cause(int(record.cause[causes[0]])), float(record.times[causes[0]])
+    return TerminationReason(int(record.cause[causes[0]])), float(record.times[causes[0]])
 
 
 def _keeping_rule(case: Case, record: DriveRecord) -> CaseResult:
@@ -362,7 +364,7 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
     elif len(off):
         when = float(record.times[off[0]])
         reason = f"a corner left the road at {when:.1f} s"
-    elif ended is not None and ended[0] is not Cause.GOAL:
+    elif ended is not None and ended[0] is not TerminationReason.GOAL:
         reason, when = f"ended: {ended[0].name.lower().replace('_', ' ')}", ended[1]
     elif logged >= _STANDING and share < 0.7:
         reason, when = f"progress {share:.2f} of the log's", float(record.times[-1])

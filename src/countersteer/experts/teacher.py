@@ -16,15 +16,15 @@ from countersteer.errors import UserError
 from countersteer.experts.interface import Expert, Label
 from countersteer.geometry.poses import local_from_world, wrap_angle
 from countersteer.policies.storage import frozen_policy
-from countersteer.policies.teacher import Teacher
+from countersteer.policies.teacher import SetActorCritic
 from countersteer.vehicles.plans import Plan, PlanSpec
-from countersteer.worlds.interface import Capability, Cause, World
+from countersteer.worlds.interface import Capability, TerminationReason, World
 
-__all__ = ["ForkedTeacher", "drive_ahead", "load_teacher"]
+__all__ = ["RolloutExpert", "rollout_plans", "load_teacher"]
 
 
 @dataclass(frozen=True)
-class ForkedTeacher(Expert):
+class RolloutExpert(Expert):
     """Plans that a teacher would drive, one for each car of a world.
 
     A label is valid where the car drives to the end of the plan without a failure, its goal reached or not.
@@ -44,29 +44,29 @@ class ForkedTeacher(Expert):
 
     def label(self, world: World) -> Label:
         """See `Expert.label`."""
-        return drive_ahead(load_teacher(self.teacher), world, self.plan, hold=self.hold)
+        return rollout_plans(load_teacher(self.teacher), world, self.plan, hold=self.hold)
 
 
-def load_teacher(path: str) -> Teacher:
+def load_teacher(path: str) -> SetActorCritic:
     """The teacher of a run folder or policy file; read once in a process.
 
     Raises:
         UserError: There is none, or it is another kind of policy.
     """
     policy = frozen_policy(path)
-    if not isinstance(policy, Teacher):
+    if not isinstance(policy, SetActorCritic):
         raise UserError(
             f"{path} is no teacher",
             got=type(policy).__name__,
-            expected="a policy trained by a recipe with a TeacherSpec, such as self_play_teacher",
+            expected="a policy trained by a recipe with a SetActorCriticSpec, such as self_play_teacher",
             fix="give the run of a teacher",
         )
     return policy
 
 
 @torch.no_grad()
-def drive_ahead(
-    teacher: Teacher,
+def rollout_plans(
+    teacher: SetActorCritic,
     world: World,
     spec: PlanSpec,
     condition: Float[Tensor, "world agent k"] | None = None,
@@ -106,7 +106,7 @@ def drive_ahead(
             assert answer.logits is not None
             choices.append(answer.logits.argmax(-1))
         events = twin.step(teacher.spec.jerk.action(choices[-1]))
-        reached = events.terminated & (events.cause == Cause.GOAL)
+        reached = events.terminated & (events.cause == TerminationReason.GOAL)
         failed = failed | (events.terminated & ~reached)
         # Where the recording is over, so is what is known of the others; the car goes on as it was.
         arrived = arrived | reached | events.truncated

@@ -28,7 +28,7 @@ __all__ = ["Adaptation", "Pairs", "TwoPartPolicy"]
 
 
 class TwoPartPolicy(Protocol):
-    """What adaptation needs of a policy, such as `Planner`: perception and planner that can be asked one by one."""
+    """What adaptation needs of a policy, such as `CNNPlanner`: perception and planner that can be asked one by one."""
 
     spec: PolicySpec
 

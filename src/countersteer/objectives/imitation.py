@@ -27,7 +27,7 @@ _TURN = math.radians(20.0)  # heading at a plan's end from which on it is a turn
 
 
 class SequencePolicy(Protocol):
-    """What imitation needs of a policy, such as `Planner`: its answers along stretches of driving at once."""
+    """What imitation needs of a policy, such as `CNNPlanner`: its answers along stretches of driving at once."""
 
     spec: PolicySpec
 

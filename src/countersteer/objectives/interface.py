@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from countersteer.rewards.rewards import Coefficients, Reward
+from countersteer.rewards.rewards import Reward, RewardWeights
 from countersteer.rollouts.driving import Rollout
 from countersteer.worlds.interface import Capability
 
@@ -44,7 +44,7 @@ class Objective(abc.ABC):
     needs: frozenset[Capability] = frozenset()
     uses_expert: bool = False
     reward: Reward | None = None
-    coefficients: Coefficients | None = None
+    coefficients: RewardWeights | None = None
     limits: Mapping[str, float] = MappingProxyType({})
 
     @abc.abstractmethod

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from countersteer.errors import UserError
 from countersteer.objectives.interface import Losses, Objective
-from countersteer.rewards.rewards import Coefficients, Reward
+from countersteer.rewards.rewards import Reward, RewardWeights
 from countersteer.rollouts.driving import Rollout
 from countersteer.tensors import TensorTree
-from countersteer.worlds.interface import Capability, Cause, Observation
+from countersteer.worlds.interface import Capability, Observation, TerminationReason
 
 __all__ = ["PPO", "Advantages", "ChoicePolicy", "Choices", "generalised_advantages"]
 
 
 class ChoicePolicy(Protocol):
-    """What PPO needs of a policy, such as `Teacher`: odds of choices and a value."""
+    """What PPO needs of a policy, such as `SetActorCritic`: odds of choices and a value."""
 
     def encode(self, observation: Observation, /) -> Tensor: ...
 
@@ -132,14 +132,14 @@ class PPO(Objective):
     """
 
     reward: Reward  # pyright: ignore[reportIncompatibleVariableOverride]
-    coefficients: Coefficients = Coefficients()  # pyright: ignore[reportIncompatibleVariableOverride]
+    coefficients: RewardWeights = RewardWeights()  # pyright: ignore[reportIncompatibleVariableOverride]
     discount: float = 0.99
     trace: float = 0.95
     clip: float = 0.2
     value_weight: float = 0.5
     entropy_weight: float = 0.01
     filter: float = 0.01
-    again: tuple[Cause, ...] = field(default=(), metadata={"absent": ()})
+    again: tuple[TerminationReason, ...] = field(default=(), metadata={"absent": ()})
 
     needs = frozenset({Capability.TRUTH})
     # A healthy step is near 0.01; beyond 1 the policy has run away from the one that drove, and stays where it ran.
@@ -171,7 +171,7 @@ class PPO(Objective):
             raise UserError(
                 "PPO needs rewards, choices and values, and this rollout lacks them",
                 expected="a rollout driven with a reward by a policy that chooses and has a value",
-                fix="use a ChoiceDriver and a policy with a critic",
+                fix="use a CategoricalDriver and a policy with a critic",
             )
         steps = (slice(None), slice(0, -1))
         causes = torch.tensor([int(cause) for cause in self.again], device=value.device)

@@ -13,7 +13,7 @@ from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.worlds.interface import Command, Observation
 
-__all__ = ["EgoInputs", "around_straight_on", "pictures"]
+__all__ = ["EgoInputs", "constant_velocity_anchor", "pictures"]
 
 # Divisors that bring the inputs to order one.
 _SPEED = 16.0  # m/s
@@ -112,7 +112,7 @@ class EgoInputs:
         return torch.cat([state[..., :1], state[..., past] * keep, state[..., past.stop :]], -1)
 
 
-def around_straight_on(
+def constant_velocity_anchor(
     residual: Float[Tensor, "*batch plan point 4"],
     speed: Float[Tensor, "*batch 1"],
     times: Float[Tensor, "point"],

@@ -11,7 +11,7 @@ A car's past motion predicts its own next motion so well that a net allowed to s
 at the road less (the copycat problem). In training it is therefore dropped for half of the samples, as in
 ChauffeurNet (Bansal et al. 2018, section 3.4); the present speed stays.
 
-Where pictures are made from recorded ones, what they lack gives away how far the car has departed. `PlannerSpec.capacity`
+Where pictures are made from recorded ones, what they lack gives away how far the car has departed. `CNNPlannerSpec.bottleneck_bits`
 bounds what features can say: they lie in [-1, 1] and carry Gaussian noise while training.
 
 The planner has no normalisation layers: on a CPU they cost 20 to 42 % of the throughput
@@ -30,13 +30,13 @@ from torch.nn import functional
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
-from countersteer.policies.ego import EgoInputs, around_straight_on, pictures
+from countersteer.policies.ego import EgoInputs, constant_velocity_anchor, pictures
 from countersteer.policies.interface import Hypotheses, Policy, PolicyOutput, PolicySpec
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.interface import Observation
 
-__all__ = ["Planner", "PlannerMemory", "PlannerSpec"]
+__all__ = ["CNNPlanner", "PlannerMemory", "CNNPlannerSpec"]
 
 _CONTRAST = 64.0  # grey levels that count as one
 # Smallest Laplace scales: x [m], y [m], heading [rad], speed [m/s]. Below them a label is noise.
@@ -45,8 +45,8 @@ _PATCH = 4
 
 
 @dataclass(frozen=True)
-class PlannerSpec(PolicySpec):
-    """Describes a `Planner`.
+class CNNPlannerSpec(PolicySpec):
+    """Describes a `CNNPlanner`.
 
     Attributes:
         cameras: Cameras it sees with, all of one size; width and height are multiples of 4 px.
@@ -64,8 +64,8 @@ class PlannerSpec(PolicySpec):
         target_points: Target points of the intent that it reads; 0 ignores them, given or not.
         navigation: Whether it is trained to be told left or right at turns (`BoxWorldSpec.navigation`).
         choices: Discrete actions that it gives odds of beside its plans, such as `JerkSpec.choices`; 0 for none.
-        capacity: Bits that the image features of a frame may carry while training, > 0; None sets no bound. See
-            `Planner.bits`.
+        bottleneck_bits: Bits that the image features of a frame may carry while training, > 0; None sets no bound. See
+            `CNNPlanner.bits`.
         blind: Sees the mean image instead of every picture; a baseline for how far motion and intent lead.
 
     Raises:
@@ -86,7 +86,7 @@ class PlannerSpec(PolicySpec):
     target_points: int = 0
     navigation: bool = field(default=False, metadata={"absent": False})
     choices: int = field(default=0, metadata={"absent": 0})
-    capacity: float | None = field(default=None, metadata={"absent": None})
+    bottleneck_bits: float | None = field(default=None, metadata={"absent": None})
     blind: bool = False
 
     def __post_init__(self) -> None:
@@ -96,28 +96,28 @@ class PlannerSpec(PolicySpec):
                     f"`{name}` of the planner is too small",
                     got=getattr(self, name),
                     expected="at least 1",
-                    fix=f"set `{name}` of PlannerSpec",
+                    fix=f"set `{name}` of CNNPlannerSpec",
                 )
         if list(self.history) != sorted({max(back, 1) for back in self.history}):
             raise UserError(
                 "`history` of the planner is not a list of earlier frames",
                 got=self.history,
                 expected="increasing numbers of strides back, each at least 1",
-                fix="set `history` of PlannerSpec, for example to (2, 4, 6)",
+                fix="set `history` of CNNPlannerSpec, for example to (2, 4, 6)",
             )
         if not 0.0 <= self.motion_dropout <= 1.0:
             raise UserError(
                 "`motion_dropout` of the planner is not a probability",
                 got=self.motion_dropout,
                 expected="a number in [0, 1]",
-                fix="set `motion_dropout` of PlannerSpec",
+                fix="set `motion_dropout` of CNNPlannerSpec",
             )
-        if self.capacity is not None and not self.capacity > 0.0:
+        if self.bottleneck_bits is not None and not self.bottleneck_bits > 0.0:
             raise UserError(
-                "`capacity` of the planner leaves no room for a feature",
-                got=self.capacity,
+                "`bottleneck_bits` of the planner leaves no room for a feature",
+                got=self.bottleneck_bits,
                 expected="bits above 0, or None for no bound",
-                fix="set `capacity` of PlannerSpec",
+                fix="set `bottleneck_bits` of CNNPlannerSpec",
             )
         sizes = sorted({(camera.width, camera.height) for camera in self.cameras})
         if len(sizes) != 1 or sizes[0][0] % _PATCH or sizes[0][1] % _PATCH:
@@ -125,7 +125,7 @@ class PlannerSpec(PolicySpec):
                 "`cameras` of the planner do not fit its encoder",
                 got=", ".join(f"{width}x{height}" for width, height in sizes) or "no camera",
                 expected=f"one or more cameras of one size, width and height multiples of {_PATCH}",
-                fix="set `cameras` of PlannerSpec",
+                fix="set `cameras` of CNNPlannerSpec",
             )
 
     @property
@@ -140,14 +140,14 @@ class PlannerSpec(PolicySpec):
 
     @property
     def noise(self) -> float:
-        """Standard deviation of the noise that `capacity` asks for on features in [-1, 1]; 0 without a bound."""
-        if self.capacity is None:
+        """Standard deviation of the noise that `bottleneck_bits` asks for on features in [-1, 1]; 0 without a bound."""
+        if self.bottleneck_bits is None:
             return 0.0
-        return 1.0 / math.sqrt(math.expm1(2.0 * math.log(2.0) * self.capacity / self.features))
+        return 1.0 / math.sqrt(math.expm1(2.0 * math.log(2.0) * self.bottleneck_bits / self.features))
 
-    def build(self) -> Planner:
+    def build(self) -> CNNPlanner:
         """A planner with freshly drawn weights (torch's global generator)."""
-        return Planner(self)
+        return CNNPlanner(self)
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class PlannerMemory(TensorTree):
     """Image features of the last ticks, the oldest first.
 
     Attributes:
-        images: One row for each of the last `PlannerSpec.memory_ticks` ticks; 0 where there was none.
+        images: One row for each of the last `CNNPlannerSpec.memory_ticks` ticks; 0 where there was none.
         valid: False before the drive began.
     """
 
@@ -163,20 +163,20 @@ class PlannerMemory(TensorTree):
     valid: Bool[Tensor, "*batch tick"]
 
 
-class Planner(Policy):
-    """See the module's docstring. Features are `PlannerSpec.features` numbers of the image, then the state.
+class CNNPlanner(Policy):
+    """See the module's docstring. Features are `CNNPlannerSpec.features` numbers of the image, then the state.
 
     Attributes:
         mean_image: What a blind planner sees and any other has subtracted, in [0, 255]; mid-grey until
             `calibrate`.
     """
 
-    spec: PlannerSpec
+    spec: CNNPlannerSpec
     mean_image: Float[Tensor, "camera height width 3"]
     times: Float[Tensor, "point"]
     scale_floor: Float[Tensor, "4"]
 
-    def __init__(self, spec: PlannerSpec):
+    def __init__(self, spec: CNNPlannerSpec):
         super().__init__()
         self.spec = spec  # pyright: ignore[reportIncompatibleVariableOverride]
         height, width = spec.cameras[0].height, spec.cameras[0].width
@@ -278,7 +278,7 @@ class Planner(Policy):
 
     def _kept(self, image: Float[Tensor, "*batch image"]) -> Float[Tensor, "*batch image"]:
         """What is kept of a frame: rectified, or bounded and, while training, noisy."""
-        if self.spec.capacity is None:
+        if self.spec.bottleneck_bits is None:
             return image.relu()
         image = image.tanh()
         return image + self.spec.noise * torch.randn_like(image) if self.training else image
@@ -288,7 +288,7 @@ class Planner(Policy):
 
         A channel of power P below Gaussian noise of variance s^2 carries no more than log2(1 + P / s^2) / 2 bits, and
         P <= 1 since features lie in [-1, 1] (comma.ai, arXiv 2504.19077, section 5.2, bounds theirs to some 700
-        bits). Features whose variance is small carry less than `PlannerSpec.capacity`.
+        bits). Features whose variance is small carry less than `CNNPlannerSpec.bottleneck_bits`.
 
         Args:
             features: What `encode` returned in evaluation mode, of many frames.
@@ -296,12 +296,12 @@ class Planner(Policy):
         Raises:
             UserError: This planner has no bound.
         """
-        if self.spec.capacity is None:
+        if self.spec.bottleneck_bits is None:
             raise UserError(
                 "features without noise carry any number of bits",
-                got="capacity None",
+                got="bottleneck_bits None",
                 expected="a planner with a bound",
-                fix="set `capacity` of PlannerSpec",
+                fix="set `bottleneck_bits` of CNNPlannerSpec",
             )
         power = features.detach()[..., : self.spec.features].flatten(0, -2).var(0, correction=0)
         return float((1.0 + power / self.spec.noise**2).log2().sum() / 2.0)
@@ -337,7 +337,7 @@ class Planner(Policy):
         """What `act` would answer along stretches of driving, for training: each frame is encoded once.
 
         Args:
-            observations: Leading dimensions `[*batch time]`; frames `PlannerSpec.stride` ticks apart.
+            observations: Leading dimensions `[*batch time]`; frames `CNNPlannerSpec.stride` ticks apart.
             first: True where what was seen before this frame does not count: since the last frame a drive
                 began or the car was displaced. The past of a stretch's own first frame is unknown, so its
                 first `history[-1]` answers may know less than `act` would.
@@ -390,7 +390,7 @@ class Planner(Policy):
         residual, spread = curves.reshape(*batch, spec.hypotheses, spec.plan.points, 8).split(4, -1)
 
         # softplus(-1.5) = 0.2: at first a fifth of the reach.
-        location, reach = around_straight_on(residual, speed, self.times)
+        location, reach = constant_velocity_anchor(residual, speed, self.times)
         scale = self.scale_floor + functional.softplus(spread - 1.5) * reach
         hypotheses = Hypotheses(location, scale, logit)
         logits = self.choose(hidden) if self.choose is not None else None

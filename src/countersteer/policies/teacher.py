@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import NoMemory, Policy, PolicyOutput, PolicySpec
-from countersteer.rewards.rewards import Coefficients
+from countersteer.rewards.rewards import RewardWeights
 from countersteer.scenarios.scenario import ActorKind
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.interface import Observation
 from countersteer.worlds.sensors.vector import VectorSpec
 
-__all__ = ["Teacher", "TeacherSpec"]
+__all__ = ["SetActorCritic", "SetActorCriticSpec"]
 
 # Divisors that bring the fields to order one.
 _UNITS = {
@@ -36,8 +36,8 @@ _SETS = ("actors", "lights", "lanes", "edges")
 
 
 @dataclass(frozen=True)
-class TeacherSpec(PolicySpec):
-    """Describes a `Teacher`.
+class SetActorCriticSpec(PolicySpec):
+    """Describes a `SetActorCritic`.
 
     Attributes:
         vector: What it sees.
@@ -51,7 +51,7 @@ class TeacherSpec(PolicySpec):
 
     vector: VectorSpec = VectorSpec()  # pyright: ignore[reportIncompatibleVariableOverride]
     jerk: JerkSpec = JerkSpec()
-    coefficients: Coefficients = Coefficients()
+    coefficients: RewardWeights = RewardWeights()
     item: int = 64
     hidden: int = 256
     plan: PlanSpec = field(default_factory=PlanSpec)
@@ -66,7 +66,7 @@ class TeacherSpec(PolicySpec):
                 "a teacher has no eyes and no memory",
                 got=f"{len(self.cameras)} cameras, stride {self.stride}",
                 expected="no camera, stride 1",
-                fix="leave both out of TeacherSpec",
+                fix="leave both out of SetActorCriticSpec",
             )
         for name in ("item", "hidden"):
             if getattr(self, name) < 1:
@@ -74,21 +74,21 @@ class TeacherSpec(PolicySpec):
                     f"`{name}` of the teacher is too small",
                     got=getattr(self, name),
                     expected="at least 1",
-                    fix=f"set `{name}` of TeacherSpec",
+                    fix=f"set `{name}` of SetActorCriticSpec",
                 )
 
-    def build(self) -> Teacher:
+    def build(self) -> SetActorCritic:
         """A teacher with freshly drawn weights (torch's global generator)."""
-        return Teacher(self)
+        return SetActorCritic(self)
 
 
-class Teacher(Policy):
+class SetActorCritic(Policy):
     """See the module's docstring."""
 
-    spec: TeacherSpec
+    spec: SetActorCriticSpec
     scale: Float[Tensor, "feature"]
 
-    def __init__(self, spec: TeacherSpec):
+    def __init__(self, spec: SetActorCriticSpec):
         super().__init__()
         self.spec = spec  # pyright: ignore[reportIncompatibleVariableOverride]
         layout = spec.vector.layout
@@ -99,7 +99,7 @@ class Teacher(Policy):
                 scale[begin : begin + group.slots] = 1.0 / _UNITS.get(name, 1.0)
         self.register_buffer("scale", scale, persistent=False)
 
-        known = layout["route"].stop + len(Coefficients.names())
+        known = layout["route"].stop + len(RewardWeights.names())
         self.ego = _layers(known, spec.item, spec.item)
         kinds = {"actors": len(ActorKind) - 1}
         self.sets = nn.ModuleDict(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
-from countersteer.policies.ego import EgoInputs, around_straight_on, pictures
+from countersteer.policies.ego import EgoInputs, constant_velocity_anchor, pictures
 from countersteer.policies.interface import Hypotheses, NoMemory, Policy, PolicyOutput, PolicySpec
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.interface import Observation
@@ -52,8 +52,8 @@ class ViTPlannerSpec(PolicySpec):
         registers: Tokens that are kept of each camera.
         decoder: Layers that the proposals read the tokens through.
         proposals: Plans it proposes; 1 regresses without a scorer.
-        choices: As `PlannerSpec.choices`.
-        navigation: As `PlannerSpec.navigation`.
+        choices: As `CNNPlannerSpec.choices`.
+        navigation: As `CNNPlannerSpec.navigation`.
         weights: File of a trained perception, the keys `patches.*`, `encoder.*` ... of `perception`, to begin from
             (safetensors); None for drawn ones.
 
@@ -219,7 +219,7 @@ class ViTPlanner(Policy):
         queries = self.query + own
         for layer in self.decoder:
             queries = layer(queries, tokens)
-        location, reach = around_straight_on(
+        location, reach = constant_velocity_anchor(
             self.answer(queries).unflatten(-1, (spec.plan.points, 4)), speed, self.times
         )
         logit = location.new_zeros(len(location), spec.proposals)

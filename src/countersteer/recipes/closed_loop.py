@@ -13,14 +13,14 @@ import dataclasses
 
 from countersteer.data.sources import Combined, ProceduralRoads, RecordedDrive
 from countersteer.drivers.expert import ExpertDriver
-from countersteer.drivers.mixed import Linear, MixedDriver
+from countersteer.drivers.mixed import LinearSchedule, MixedDriver
 from countersteer.drivers.perturbed import PerturbedDriver
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.objectives.imitation import Imitation
-from countersteer.policies.planner import PlannerSpec
+from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.traffic.idm import IDM
-from countersteer.training.recipe import Collection, Learning, Recipe
+from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
 from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 
 __all__ = ["blind", "clone", "on_policy", "perturb"]
@@ -43,13 +43,13 @@ def clone() -> Recipe:
             )
         ),
         # Further aside than this, which lane is meant can no longer be seen.
-        world=BoxWorldSpec(start=StartSpec(command_share=0.7), traffic=IDM(), lost_distance=2.5),
-        policy=PlannerSpec(),
+        world=BoxWorldSpec(start=StartSpec(command_share=0.7), traffic=IDM(), max_route_deviation=2.5),
+        policy=CNNPlannerSpec(),
         expert=RecoveryExpert(),
         driver=ExpertDriver(),
         objective=Imitation(),
-        collection=Collection(rounds=1),
-        learning=Learning(),
+        collection=RolloutSpec(rounds=1),
+        learning=OptimSpec(),
     )
 
 
@@ -60,8 +60,10 @@ def perturb() -> Recipe:
 
 def on_policy() -> Recipe:
     """The policy drives, thrown off its course as in `perturb`; the expert labels (DAgger)."""
-    driver = PerturbedDriver(MixedDriver(expert_share=Linear(1.0, 0.0, (0.0, 0.34))), period=10.0)
-    return dataclasses.replace(clone(), name="on_policy", driver=driver, collection=Collection(drives=128))
+    driver = PerturbedDriver(
+        MixedDriver(expert_probability=LinearSchedule(1.0, 0.0, (0.0, 0.34))), period=10.0
+    )
+    return dataclasses.replace(clone(), name="on_policy", driver=driver, collection=RolloutSpec(drives=128))
 
 
 def blind() -> Recipe:

@@ -5,12 +5,12 @@
 
 The recordings are films of generated roads, so that there is a true closed loop to test in: boxworld itself, which
 no recording offers. Their depth is not the true one but the ground's, from mounting and course; the roads are empty. The three
-recipes see the same films with the same budget; who drives differs. `of_log` is the same on a recording of yours:
+recipes see the same films with the same budget; who drives differs. `on_recordings` is the same on a recording of yours:
 
     countersteer train my_recipes.py:mine --out runs/mine
 
     def mine():
-        return of_log(reprojection(), [CameraDrive("kitti/06")], camera_of_log(read("kitti/06"), 128, 48, 1.08))
+        return on_recordings(reprojection(), [CameraDrive("kitti/06")], camera_of_log(read("kitti/06"), 128, 48, 1.08))
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from collections.abc import Sequence
 from countersteer.data.cameras import read
 from countersteer.data.sources import CameraDrive, Combined, ProceduralRoads
 from countersteer.drivers.expert import ExpertDriver
-from countersteer.drivers.mixed import Linear, MixedDriver
+from countersteer.drivers.mixed import LinearSchedule, MixedDriver
 from countersteer.drivers.perturbed import PerturbedDriver
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.imitation import Imitation
-from countersteer.policies.planner import PlannerSpec
+from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.reconstruction.depth import DepthSource
 from countersteer.scenarios.procedural import RoadKind
-from countersteer.training.recipe import Collection, Learning, Recipe
+from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
 from countersteer.worlds.renderers.reprojection.spec import (
-    BoxworldFilms,
     RecordedLogs,
+    RenderedLogs,
     ReprojectionSpec,
-    widened,
+    pad_fov,
 )
 
-__all__ = ["of_log", "reprojection", "reprojection_clone", "reprojection_perturb"]
+__all__ = ["on_recordings", "reprojection", "reprojection_clone", "reprojection_perturb"]
 
 _CAMERA = Camera()
 
@@ -56,16 +56,16 @@ def reprojection_clone() -> Recipe:
         ),
         world=ReprojectionSpec(
             cameras=(_CAMERA,),
-            logs=BoxworldFilms(widened(_CAMERA)),
+            logs=RenderedLogs(pad_fov(_CAMERA)),
             depth=DepthSource.GROUND,
             duration=10.0,
         ),
-        policy=PlannerSpec(cameras=(_CAMERA,), capacity=160.0),
+        policy=CNNPlannerSpec(cameras=(_CAMERA,), bottleneck_bits=160.0),
         expert=RecoveryExpert(),
         driver=ExpertDriver(),
         objective=Imitation(),
-        collection=Collection(rounds=1, frames=20_000, drives=96),
-        learning=Learning(steps=1_600),
+        collection=RolloutSpec(rounds=1, frames=20_000, drives=96),
+        learning=OptimSpec(steps=1_600),
     )
 
 
@@ -78,7 +78,9 @@ def reprojection_perturb() -> Recipe:
 
 def reprojection() -> Recipe:
     """The policy drives in the recordings, and learns at every state how the recorded path is reached again."""
-    driver = PerturbedDriver(MixedDriver(expert_share=Linear(1.0, 0.0, (0.0, 0.34))), period=10.0)
+    driver = PerturbedDriver(
+        MixedDriver(expert_probability=LinearSchedule(1.0, 0.0, (0.0, 0.34))), period=10.0
+    )
     recipe = reprojection_clone()
     return dataclasses.replace(
         recipe,
@@ -88,7 +90,7 @@ def reprojection() -> Recipe:
     )
 
 
-def of_log(recipe: Recipe, drives: Sequence[CameraDrive], camera: Camera) -> Recipe:
+def on_recordings(recipe: Recipe, drives: Sequence[CameraDrive], camera: Camera) -> Recipe:
     """One of the recipes above on recordings.
 
     Args:
@@ -100,7 +102,7 @@ def of_log(recipe: Recipe, drives: Sequence[CameraDrive], camera: Camera) -> Rec
         UserError: The first log cannot be read, or its first camera has no calibration.
     """
     assert isinstance(recipe.world, ReprojectionSpec)
-    assert isinstance(recipe.policy, PlannerSpec)
+    assert isinstance(recipe.policy, CNNPlannerSpec)
     # Frames are kept at the policy's pixels per degree: finer ones would be sampled with gaps.
     recorded = read(drives[0].path).cameras[0].calibrated()
     share = min(camera.focal / recorded.fx, 1.0)

@@ -13,29 +13,29 @@ from __future__ import annotations
 import dataclasses
 
 from countersteer.data.sources import ProceduralRoads
-from countersteer.drivers.choice import ChoiceDriver
-from countersteer.drivers.mixed import Linear, MixedDriver
+from countersteer.drivers.choice import CategoricalDriver
+from countersteer.drivers.mixed import LinearSchedule, MixedDriver
 from countersteer.drivers.policy import PolicyDriver
-from countersteer.drivers.roles import RolesDriver
+from countersteer.drivers.roles import EgoAndOthersDriver
 from countersteer.drivers.teacher import TeacherDriver
-from countersteer.experts.teacher import ForkedTeacher
+from countersteer.experts.teacher import RolloutExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.adaptation import Adaptation
 from countersteer.objectives.imitation import Imitation
 from countersteer.objectives.ppo import PPO
-from countersteer.policies.planner import PlannerSpec
-from countersteer.policies.teacher import TeacherSpec
+from countersteer.policies.planner import CNNPlannerSpec
+from countersteer.policies.teacher import SetActorCriticSpec
 from countersteer.policies.vit import ViTPlannerSpec
-from countersteer.rewards.rewards import Coefficients, StyleReward
+from countersteer.rewards.rewards import RewardWeights, WeightedReward
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.traffic.idm import IDM
-from countersteer.training.recipe import Collection, Learning, Recipe
+from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.vehicles.trackers import LQR
-from countersteer.worlds.interface import Cause
-from countersteer.worlds.renderers.boxes.gap import Gap
+from countersteer.worlds.interface import TerminationReason
+from countersteer.worlds.renderers.boxes.gap import CameraDomainShift
 from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 
@@ -83,7 +83,7 @@ def self_play_world(agents: int = 12) -> BoxWorldSpec:
     return BoxWorldSpec(
         cameras=(),
         agents=agents,
-        fewest=2,
+        min_agents=2,
         duration=20.0,
         vehicle=VehicleSpec(
             delay=(0.0, 0.0),
@@ -93,9 +93,15 @@ def self_play_world(agents: int = 12) -> BoxWorldSpec:
         ),
         jerk=JerkSpec(),
         start=StartSpec(lateral=0.2, heading=0.03, speed=0.1, set_speed=(0.8, 1.1), goal=(40.0, 110.0)),
-        lost_distance=6.0,
-        terminate=(Cause.COLLISION, Cause.OFF_ROAD, Cause.LOST, Cause.NUMERIC, Cause.GOAL),
-        clear_ended=True,
+        max_route_deviation=6.0,
+        terminate=(
+            TerminationReason.COLLISION,
+            TerminationReason.OFF_ROAD,
+            TerminationReason.OFF_ROUTE,
+            TerminationReason.INVALID_STATE,
+            TerminationReason.GOAL,
+        ),
+        remove_done_agents=True,
         vector=_SEES,
         vector_dropout=(0.3, 0.3),
     )
@@ -103,25 +109,27 @@ def self_play_world(agents: int = 12) -> BoxWorldSpec:
 
 def self_play_teacher() -> Recipe:
     """The privileged teacher: PPO in worlds where every car is itself."""
-    coefficients = Coefficients()
+    coefficients = RewardWeights()
     drives, agents, ticks, rounds = 32, 12, 129, 400
     return Recipe(
         name="self_play_teacher",
         scenarios=roads(),
         world=self_play_world(agents),
-        policy=TeacherSpec(vector=_SEES, coefficients=coefficients, item=32, hidden=192),
+        policy=SetActorCriticSpec(vector=_SEES, coefficients=coefficients, item=32, hidden=192),
         expert=None,
-        driver=ChoiceDriver(),
+        driver=CategoricalDriver(),
         objective=PPO(
-            reward=StyleReward(dt=0.1),
+            reward=WeightedReward(dt=0.1),
             coefficients=coefficients,
             entropy_weight=0.005,
             # Else a collision costs all that was still to come, whatever the car was told that it costs; and a goal too.
-            again=(Cause.COLLISION, Cause.GOAL),
+            again=(TerminationReason.COLLISION, TerminationReason.GOAL),
         ),
-        collection=Collection.even(rounds, rounds * drives * agents * ticks, drives, fewest_alive=0.3),
+        collection=RolloutSpec.even(
+            rounds, rounds * drives * agents * ticks, drives, min_active_fraction=0.3
+        ),
         # Three passes over a round, 16 cars at a time.
-        learning=Learning(
+        learning=OptimSpec(
             steps=rounds * 72,
             sequences=16,
             length=ticks,
@@ -143,9 +151,9 @@ def _student_world(agents: int) -> BoxWorldSpec:
     return dataclasses.replace(world, cameras=(_CAMERA,), navigation=True, vector_dropout=(0.0, 0.0))
 
 
-def student_driver() -> RolesDriver:
+def student_driver() -> EgoAndOthersDriver:
     """How students drive a population: the ego tracks its plan, the others take their likeliest jerks."""
-    return RolesDriver(PolicyDriver(LQR(), _PLAN), ChoiceDriver(_JERK, greedy=True))
+    return EgoAndOthersDriver(PolicyDriver(LQR(), _PLAN), CategoricalDriver(_JERK, greedy=True))
 
 
 def self_play(teacher: str = "runs/teacher") -> Recipe:
@@ -154,14 +162,17 @@ def self_play(teacher: str = "runs/teacher") -> Recipe:
         name="self_play",
         scenarios=roads(),
         world=_student_world(agents=8),
-        policy=PlannerSpec(cameras=(_CAMERA,), plan=_PLAN, navigation=True, choices=_JERK.choices),
-        expert=ForkedTeacher(teacher, _PLAN, hold=2),
+        policy=CNNPlannerSpec(cameras=(_CAMERA,), plan=_PLAN, navigation=True, choices=_JERK.choices),
+        expert=RolloutExpert(teacher, _PLAN, hold=2),
         driver=MixedDriver(
-            TeacherDriver(teacher), student_driver(), expert_share=Linear(1.0, 0.0, (0.0, 0.8)), hold=2.0
+            TeacherDriver(teacher),
+            student_driver(),
+            expert_probability=LinearSchedule(1.0, 0.0, (0.0, 0.8)),
+            hold=2.0,
         ),
         objective=Imitation(mirror=False, turn_weight=5.0),
-        collection=Collection(rounds=6, frames=100_000, drives=24, fewest_alive=0.3),
-        learning=Learning(steps=4_000),
+        collection=RolloutSpec(rounds=6, frames=100_000, drives=24, min_active_fraction=0.3),
+        learning=OptimSpec(steps=4_000),
     )
 
 
@@ -184,7 +195,7 @@ def self_play_single(teacher: str = "runs/teacher") -> Recipe:
     return dataclasses.replace(
         recipe,
         name="self_play_single",
-        world=dataclasses.replace(_student_world(agents=1), fewest=1, traffic=IDM()),
+        world=dataclasses.replace(_student_world(agents=1), min_agents=1, traffic=IDM()),
         collection=dataclasses.replace(collection, drives=8 * collection.drives),
     )
 
@@ -203,7 +214,7 @@ def self_play_clone(teacher: str = "runs/teacher") -> Recipe:
 def self_play_adapted(student: str = "runs/student", teacher: str = "runs/teacher") -> Recipe:
     """The student of `self_play` learns to see what other cameras show; only its perception learns.
 
-    The cameras here are boxworld's own behind a `Gap`, so that what it wins can be driven and measured. With a
+    The cameras here are boxworld's own behind a `CameraDomainShift`, so that what it wins can be driven and measured. With a
     `ReprojectionSpec` and a `CameraDrive` instead, it learns from recordings whose road users are annotated. The
     frames come from the teacher's drives, as recordings come from somebody who drives well.
     """
@@ -211,11 +222,11 @@ def self_play_adapted(student: str = "runs/student", teacher: str = "runs/teache
     return dataclasses.replace(
         recipe,
         name="self_play_adapted",
-        world=dataclasses.replace(_student_world(agents=8), gap=Gap()),
+        world=dataclasses.replace(_student_world(agents=8), gap=CameraDomainShift()),
         expert=None,
         driver=TeacherDriver(teacher),
         objective=Adaptation(student),
         collection=dataclasses.replace(recipe.collection, rounds=1, frames=20_000),
-        learning=Learning(steps=1_000, learning_rate=1e-3, weight_decay=0.0),
+        learning=OptimSpec(steps=1_000, learning_rate=1e-3, weight_decay=0.0),
         begin=student,
     )

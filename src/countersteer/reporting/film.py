@@ -22,7 +22,7 @@ from countersteer.reporting.canvas import FAINT, INK, PAGE, Color, encode, short
 from countersteer.reporting.drawing import ACTOR_COLORS, EGO_COLOR, ROUTE_COLOR, SIGNAL_COLORS, BirdsEye
 from countersteer.reporting.pages import require_ending
 from countersteer.scenarios.scenario import ActorKind, RoadMap
-from countersteer.worlds.interface import Cause, Command
+from countersteer.worlds.interface import Command, TerminationReason
 
 __all__ = ["FILM_SIZE", "film", "still"]
 
@@ -125,7 +125,7 @@ def _frames(
     """The pictures of a film in order."""
     failed_at = None if verdict is None else verdict.fail_time
     ended = record.last
-    cause = Cause(int(record.cause[-1]))
+    cause = TerminationReason(int(record.cause[-1]))
     above = _Above(record, failed_at)
     trace = _Trace(record, failed_at)
     still = np.full((FILM_SIZE[1], FILM_SIZE[0], 3), PAGE, np.uint8)
@@ -136,7 +136,11 @@ def _frames(
     for tick, time in enumerate(record.times.tolist()):
         image = still.copy()
         failed = failed_at is not None and time >= failed_at - 1e-6
-        over = tick > ended and cause not in (Cause.NONE, Cause.TIME, Cause.GOAL)
+        over = tick > ended and cause not in (
+            TerminationReason.NONE,
+            TerminationReason.TIME,
+            TerminationReason.GOAL,
+        )
         _draw_badge(image, verdict, solid=failed or failed_at is None)
         seen = None if record.frames is None else record.frames[tick]
         if recorded is None:

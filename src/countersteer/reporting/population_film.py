@@ -17,9 +17,9 @@ from countersteer.policies.interface import Policy
 from countersteer.reporting.canvas import FAINT, INK, PAGE, encode, shorten, write
 from countersteer.reporting.drawing import SIGNAL_COLORS, BirdsEye
 from countersteer.reporting.pages import require_ending
-from countersteer.rollouts.driving import Driving
+from countersteer.rollouts.driving import Rollouter
 from countersteer.scenarios.scenario import ActorKind, Scenario
-from countersteer.worlds.interface import Cause
+from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 from countersteer.worlds.simulation.world import BoxWorld
 
@@ -32,7 +32,7 @@ _LINGER = 20  # ticks that a car is still shown after its drive has ended
 _FIRST = (255, 190, 80)
 _COPY = (92, 180, 255)
 _OTHER = (140, 146, 158)
-_ENDS = {Cause.GOAL: (60, 190, 130), Cause.TIME: _OTHER}
+_ENDS = {TerminationReason.GOAL: (60, 190, 130), TerminationReason.TIME: _OTHER}
 _FAILED = (240, 80, 80)
 _VIEWS = (
     ("front", 0.0, (732, 52, 536, 268)),
@@ -70,7 +70,7 @@ def film_population(
     path = Path(path)
     require_ending(path, "film", ".mp4")
     world = spec.build([scenario], 1, seed)
-    driving = Driving(world, driver, policy, None, seed)
+    driving = Rollouter(world, driver, policy, None, seed)
     driving.begin(torch.ones(1, dtype=torch.bool), world.draw_starts(torch.tensor([seed])))
     begun = world.alive()[0].nonzero()[:, 0].tolist()
     if not begun:
@@ -86,7 +86,9 @@ def film_population(
     return path
 
 
-def _frames(world: BoxWorld, driving: Driving, scenario: Scenario, begun: list[int], title: str, span: float):
+def _frames(
+    world: BoxWorld, driving: Rollouter, scenario: Scenario, begun: list[int], title: str, span: float
+):
     middle, ego = _middle(world, begun)
     above = BirdsEye(scenario.road, (float(middle[0]), float(middle[1])), span, _ABOVE)
     cameras = [
@@ -103,7 +105,7 @@ def _frames(world: BoxWorld, driving: Driving, scenario: Scenario, begun: list[i
             if not alive[slot] and ended[slot] is None:
                 ended[slot] = tick
         trails = [*trails, boxes[begun, :2]][-_TRAIL:]
-        causes = {slot: Cause(int(world.state.cause[0, slot])) for slot in begun}
+        causes = {slot: TerminationReason(int(world.state.cause[0, slot])) for slot in begun}
         yield _frame(world, scenario, above, cameras, boxes, trails, begun, ego, causes, ended, tick, title)
         last = [at for at in ended.values() if at is not None]
         if len(last) == len(begun) and tick > max(last) + _LINGER // 2:
@@ -134,7 +136,7 @@ def _middle(world: BoxWorld, begun: list[int]) -> tuple[ndarray, int]:
 
 def _frame(
     world: BoxWorld, scenario: Scenario, above: BirdsEye, cameras, boxes: ndarray, trails: list[ndarray],
-    begun: list[int], ego: int, causes: dict[int, Cause], ended: dict, tick: int, title: str,
+    begun: list[int], ego: int, causes: dict[int, TerminationReason], ended: dict, tick: int, title: str,
 ) -> UInt8[ndarray, "720 1280 3"]:  # fmt: skip
     image = np.full((_SIZE[1], _SIZE[0], 3), PAGE, np.uint8)
     view = above.background()
@@ -167,12 +169,15 @@ def _frame(
         picture = rgb[ego].numpy()
         image[y : y + height, x : x + width] = picture if ended[ego] is None else picture // 3
         write(image, name, (x, y + height + 18), 13, FAINT)
-    reached = sum(causes[s] == Cause.GOAL for s in begun)
-    failed = sum(ended[s] is not None and causes[s] not in (Cause.GOAL, Cause.TIME) for s in begun)
+    reached = sum(causes[s] == TerminationReason.GOAL for s in begun)
+    failed = sum(
+        ended[s] is not None and causes[s] not in (TerminationReason.GOAL, TerminationReason.TIME)
+        for s in begun
+    )
     legend = (
         (f"{tick * world.dt:4.1f} s", INK),
         (f"{sum(e is None for e in ended.values())} copies driving", _COPY),
-        (f"{reached} at their goal", _ENDS[Cause.GOAL]),
+        (f"{reached} at their goal", _ENDS[TerminationReason.GOAL]),
         (f"{failed} failed", _FAILED if failed else FAINT),
     )
     for line, (words, ink) in enumerate(legend):

@@ -13,7 +13,7 @@ from numpy import ndarray
 from countersteer.errors import UserError
 from countersteer.evaluation.population import FAILURES, Population
 from countersteer.reporting.pages import require_ending, write_page
-from countersteer.worlds.interface import Cause
+from countersteer.worlds.interface import TerminationReason
 
 __all__ = ["PopulationRow", "write_population_report"]
 
@@ -28,7 +28,7 @@ class PopulationRow:
         shares: Means over the cars, as `Population.shares`.
         failed: Share of the cars whose drive ended by a failure.
         intervals: 95 %, whole scenes drawn anew: of goal, failed, collision, off_road, score and speed [m/s].
-        asked: Coefficients that the cars were asked for, where it is not what they are asked for otherwise.
+        asked: RewardWeights that the cars were asked for, where it is not what they are asked for otherwise.
         more: How much more of goal, collision, off_road, score and speed [m/s] there was than in the row called `than`,
             every car compared with itself: mean and 95 % interval.
         than: Name of that row; empty where there is none.
@@ -94,10 +94,10 @@ class PopulationRow:
 
 def _values(found: Population) -> dict[str, Float[ndarray, "car"]]:
     return {
-        "goal": found.ended_by(Cause.GOAL).astype(float),
+        "goal": found.ended_by(TerminationReason.GOAL).astype(float),
         "failed": found.ended_by(*FAILURES).astype(float),
-        "collision": found.ended_by(Cause.COLLISION).astype(float),
-        "off_road": found.ended_by(Cause.OFF_ROAD).astype(float),
+        "collision": found.ended_by(TerminationReason.COLLISION).astype(float),
+        "off_road": found.ended_by(TerminationReason.OFF_ROAD).astype(float),
         "score": found.score,
         "speed": found.speed,
     }

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from countersteer.data.sources import ScenarioFolder
-from countersteer.drivers.choice import ChoiceDriver
+from countersteer.drivers.choice import CategoricalDriver
 from countersteer.drivers.expert import ExpertDriver
 from countersteer.drivers.interface import Decision, Driver
 from countersteer.errors import UserError
@@ -20,26 +20,26 @@ from countersteer.evaluation.population import Population, drive_population
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.policies.interface import Policy
 from countersteer.policies.storage import load_policy
-from countersteer.policies.teacher import Teacher
+from countersteer.policies.teacher import SetActorCritic
 from countersteer.recipes.self_play import roads, self_play_world, student_driver
 from countersteer.reporting.pages import require_ending
 from countersteer.reporting.population_film import film_population
 from countersteer.reporting.population_report import PopulationRow, write_population_report
-from countersteer.rewards.rewards import Coefficients
+from countersteer.rewards.rewards import RewardWeights
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.renderers.boxes.gap import Gap
+from countersteer.worlds.renderers.boxes.gap import CameraDomainShift
 from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 
-__all__ = ["Straight", "self_play_report"]
+__all__ = ["ConstantVelocityDriver", "self_play_report"]
 
 _UNSEEN = 1_000_000  # seed of roads that no recipe trains on
 _TURNED = ("collision", "off_road", "velocity", "overspeed")
-"""Coefficients that a teacher is asked for in other amounts."""
+"""RewardWeights that a teacher is asked for in other amounts."""
 _LEVELS = 5  # amounts, from the one end of a range to the other
 
 
-class Straight(Driver):
+class ConstantVelocityDriver(Driver):
     """Straight on at the present speed."""
 
     uses_policy = False
@@ -78,8 +78,8 @@ def self_play_report(
             the road and overlap nobody at the start.
         film_of: Part of the name of the scene that is filmed; if none is called so, the one with traffic lights and the
             most cars.
-        gap: Whether cameras show what they would behind a `Gap`.
-        conditions: Coefficients that teachers are also asked for in amounts from end to end of their ranges, the others in the
+        gap: Whether cameras show what they would behind a `CameraDomainShift`.
+        conditions: RewardWeights that teachers are also asked for in amounts from end to end of their ranges, the others in the
             middle of theirs; none for a few that matter.
         seed: Of starts and drivers.
         message: Told every row.
@@ -90,19 +90,21 @@ def self_play_report(
             page is not an .html.
     """
     require_ending(out, "page", ".html", ".htm")
-    if unknown := sorted(set(conditions or ()) - set(Coefficients.names())):
+    if unknown := sorted(set(conditions or ()) - set(RewardWeights.names())):
         raise UserError(
             f"there is no coefficient {unknown[0]!r}",
             got=", ".join(unknown),
-            expected=", ".join(Coefficients.names()),
+            expected=", ".join(RewardWeights.names()),
             fix="ask for one of these",
         )
-    base = dataclasses.replace(self_play_world(), vector_dropout=(0.0, 0.0), gap=Gap() if gap else None)
+    base = dataclasses.replace(
+        self_play_world(), vector_dropout=(0.0, 0.0), gap=CameraDomainShift() if gap else None
+    )
     drivers = [(run, *load_policy(run, tuple(modules))) for run in runs]
     if scenes is None:
         scenarios = roads(worlds, seed=_UNSEEN).load()
     else:
-        base = dataclasses.replace(base, agents=32, fewest=1, start=StartSpec(goal=base.start.goal))
+        base = dataclasses.replace(base, agents=32, min_agents=1, start=StartSpec(goal=base.start.goal))
         scenarios = [s for s in ScenarioFolder(str(scenes)).load() if _usable(base, s, message)]
         if not scenarios:
             raise UserError(f"nobody can drive in the scenes of {scenes}", fix="choose other scenes")
@@ -127,7 +129,7 @@ def self_play_report(
 
     rows: list[PopulationRow] = []
     # The same cars begin whoever drives.
-    straight = driven("straight on", base, Straight())
+    straight = driven("straight on", base, ConstantVelocityDriver())
     cars = np.bincount(straight.scene, minlength=len(scenarios))
     # Where no name says it, traffic lights tell an intersection.
     crossing = max(range(len(scenarios)), key=lambda k: (bool(scenarios[k].signals.lane), int(cars[k])))
@@ -138,7 +140,7 @@ def self_play_report(
         name = f"{metadata['recipe']}, seed {metadata['seed']}"
         known = name in [row.name for row in rows]
         driven(f"{name} ({run.name})" if known else name, spec, driver, policy, than=free)
-        if conditions is not None and isinstance(policy, Teacher):
+        if conditions is not None and isinstance(policy, SetActorCritic):
             ranges = policy.spec.coefficients
             for field in conditions or _TURNED:
                 low, high = getattr(ranges, field)
@@ -179,8 +181,8 @@ def _seat(base: BoxWorldSpec, policy: Policy) -> tuple[BoxWorldSpec, Driver]:
         target_points=points,
         navigation=not points,
     )
-    if isinstance(policy, Teacher):
-        return spec, ChoiceDriver(policy.spec.jerk, greedy=True)
+    if isinstance(policy, SetActorCritic):
+        return spec, CategoricalDriver(policy.spec.jerk, greedy=True)
     return spec, student_driver()
 
 
@@ -197,7 +199,7 @@ def _usable(spec: BoxWorldSpec, scenario: Scenario, message: Callable[[str], Non
     return bool(world.alive().any())
 
 
-def _middle(ranges: Coefficients) -> Coefficients:
+def _middle(ranges: RewardWeights) -> RewardWeights:
     """Every range shrunk to its middle."""
-    middle = zip(Coefficients.names(), ranges.middle().tolist(), strict=True)
-    return Coefficients(**{name: (amount, amount) for name, amount in middle})
+    middle = zip(RewardWeights.names(), ranges.middle().tolist(), strict=True)
+    return RewardWeights(**{name: (amount, amount) for name, amount in middle})

@@ -20,7 +20,7 @@ from countersteer.data.sources import ProceduralRoads
 from countersteer.errors import UserError
 from countersteer.evaluation.driving import open_loop_error
 from countersteer.evaluation.records import SuiteResult
-from countersteer.evaluation.results import Kept, read_result, write_result
+from countersteer.evaluation.results import StoredEvaluation, read_result, write_result
 from countersteer.evaluation.statistics import (
     CompareRow,
     clustered_interval,
@@ -46,17 +46,17 @@ from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 __all__ = [
     "Comparison",
-    "Job",
+    "Study",
     "compare_runs",
     "demo",
     "evaluate_run",
     "film_drive",
     "held_out_error",
-    "main_job",
+    "run_study",
     "pass_differences",
     "permutation_tests",
     "report_run",
-    "shipped_policy",
+    "pretrained_policy",
 ]
 
 _HELD_OUT = ProceduralRoads(count=16, seed=1_000_003, traffic=(0, 0), length=620.0)
@@ -100,7 +100,7 @@ def evaluate_run(
 
 
 @dataclass(frozen=True)
-class Job:
+class Study:
     """What the main job left behind.
 
     Attributes:
@@ -131,7 +131,7 @@ def permutation_tests(
     return tests
 
 
-def main_job(
+def run_study(
     recipes: Sequence[Recipe],
     out: Path,
     seeds: Sequence[int],
@@ -140,7 +140,7 @@ def main_job(
     progress: Callable[[str], Progress],
     message: Callable[[str], None],
     suites: Sequence[Suite] | None = None,
-) -> Job:
+) -> Study:
     """Train every recipe with every seed and drive every suite; finished parts of `out` are reused.
 
     Args:
@@ -201,7 +201,7 @@ def main_job(
     stacked = {key: np.stack(values) for key, values in verdicts.items()}
     pairs = (("on_policy", "clone"), ("perturb", "clone"), ("on_policy", "perturb"), ("on_policy", "blind"))
     rows = _rows(stacked, errors, seconds, {suite.name: suite.protocol for suite in suites})
-    return Job(tuple(rows), tuple(kept), stacked, permutation_tests(stacked, pairs))
+    return Study(tuple(rows), tuple(kept), stacked, permutation_tests(stacked, pairs))
 
 
 def _rows(
@@ -259,7 +259,7 @@ class Comparison:
     differences: dict[tuple[str, str, str], tuple[float, float, float]]
 
 
-def compare_runs(kept: Sequence[Kept], modules: Sequence[ModuleType] = ()) -> Comparison:
+def compare_runs(kept: Sequence[StoredEvaluation], modules: Sequence[ModuleType] = ()) -> Comparison:
     """Compare evaluations; several of one driver on one suite count as its seeds."""
     verdicts: dict[tuple[str, str], list[np.ndarray]] = {}
     seconds: dict[str, list[float]] = {}
@@ -286,7 +286,7 @@ def compare_runs(kept: Sequence[Kept], modules: Sequence[ModuleType] = ()) -> Co
 
 def film_drive(policy: Path | None, out: Path, start: float, modules: Sequence[ModuleType] = ()) -> str:
     """Film a policy on the recorded road from a second of the recording on; returns the verdict in words."""
-    driver, metadata = load_policy(policy if policy is not None else shipped_policy(), tuple(modules))
+    driver, metadata = load_policy(policy if policy is not None else pretrained_policy(), tuple(modules))
     suite = suite_for(driver.spec, recorded_from(start))
     result = run_suite(suite, metadata["recipe"], driver, frames=True)
     case = result.cases[0]
@@ -300,7 +300,7 @@ def film_drive(policy: Path | None, out: Path, start: float, modules: Sequence[M
     return "passed" if case.passed else case.reason
 
 
-def shipped_policy(recipe: str = "on_policy") -> Path:
+def pretrained_policy(recipe: str = "on_policy") -> Path:
     """A trained policy that comes with the package: of `on_policy`, `self_play` or `self_play_teacher`."""
     path = Path(str(files("countersteer.recipes") / "weights" / f"{recipe}.safetensors"))
     if not path.exists():
@@ -346,7 +346,7 @@ def demo(
     at_once: int,
     progress: Callable[[str], Progress],
     message: Callable[[str], None],
-) -> Job:
+) -> Study:
     """The main job with a film first, and its report; `out` may hold an interrupted demo, which goes on."""
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
@@ -357,7 +357,7 @@ def demo(
             message(f"the shipped policy on a road recorded in 2018: {first} ({verdict})")
         except UserError as error:
             message(str(error).splitlines()[0])
-    job = main_job(recipes, out, seeds, at_once=at_once, progress=progress, message=message)
+    job = run_study(recipes, out, seeds, at_once=at_once, progress=progress, message=message)
     content = [row.to_json() for row in job.rows]
     (out / "compare.json").write_text(json.dumps(content, indent=1))
     (out / "seeds.json").write_text(

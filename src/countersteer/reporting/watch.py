@@ -25,7 +25,7 @@ from countersteer.evaluation.scoring import DriveScore, SuiteScore
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.reporting.pages import require_ending, write_page
 from countersteer.scenarios.scenario import ActorKind, MapKind
-from countersteer.worlds.interface import Cause, Command
+from countersteer.worlds.interface import Command, TerminationReason
 
 __all__ = ["events_of", "write_viewer"]
 
@@ -118,8 +118,8 @@ def events_of(
     for tick in np.flatnonzero(np.diff(record.command)) + 1:
         name = Command(int(record.command[tick])).name.lower()
         add(int(tick), "command", f"asked for: {'follow the lane' if name == 'follow' else f'lane {name}'}")
-    cause = Cause(int(record.cause[-1]))
-    if cause is not Cause.NONE:
+    cause = TerminationReason(int(record.cause[-1]))
+    if cause is not TerminationReason.NONE:
         add(last, "end", f"the drive ends: {cause.name.lower().replace('_', ' ')}")
     if verdict.fail_time is not None:
         tick = int(np.searchsorted(record.times, verdict.fail_time - 1e-6))

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from countersteer import noise
 from countersteer.errors import UserError
-from countersteer.worlds.interface import Cause, Events, Truth
+from countersteer.worlds.interface import Events, TerminationReason, Truth
 
-__all__ = ["Coefficients", "ProductReward", "ProgressReward", "Reward", "StyleReward"]
+__all__ = ["RewardWeights", "MultiplicativeReward", "ProgressReward", "Reward", "WeightedReward"]
 
 
 @runtime_checkable
@@ -44,7 +44,7 @@ class Reward(Protocol):
 class ProgressReward:
     """A point for each second's way along the path at the set speed, less what went wrong.
 
-    Driving faster than the set speed earns nothing more, and the way back costs what the way forth earned.
+    Rollouter faster than the set speed earns nothing more, and the way back costs what the way forth earned.
 
     Attributes:
         dt: Length of a tick [s].
@@ -76,7 +76,7 @@ class ProgressReward:
             + self.uncomfortable * events.uncomfortable.float()
             + self.lateral * after.lateral.abs()
         )
-        failed = events.terminated & (events.cause != Cause.GOAL)
+        failed = events.terminated & (events.cause != TerminationReason.GOAL)
         once = self.failed * failed.float() + self.red_light * events.red_light.float()
         return (_progress(before, after, self.dt) - each_second) * self.dt - once
 
@@ -93,12 +93,12 @@ Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Coefficients:
-    """Ranges of the coefficients that a car's reward is drawn with, once a drive; uniformly but for those `often_low`.
+class RewardWeights:
+    """Ranges of the coefficients that a car's reward is drawn with, once a drive; uniformly but for those `skewed`.
 
     A policy that is told them learns many styles of driving at once; which one is asked for is then a choice
     at deployment (Gigaflow, arXiv 2502.03349; the twelve of Gigapixel, arXiv 2606.19641). Each is the
-    weight of what its name says in `StyleReward`, except that a goal counts only within `goal_radius` of the
+    weight of what its name says in `WeightedReward`, except that a goal counts only within `goal_radius` of the
     path [m] and not faster than `goal_speed` [m/s].
 
     Attributes:
@@ -111,7 +111,7 @@ class Coefficients:
         reverse: Cost of each second against the traffic, or away from the goal.
         overspeed: Cost of each second at twice the set speed, in proportion to the excess.
         goal_radius, goal_speed: Bounds within which a goal counts.
-        often_low: Names of coefficients that are drawn, and shown to a policy, as the square of an even share of
+        skewed: Names of coefficients that are drawn, and shown to a policy, as the square of an even share of
             their range. A cost that is larger than anything else there is to win changes nothing any more
             by being larger still, so there is more to learn at its low end.
     """
@@ -128,15 +128,15 @@ class Coefficients:
     goal_radius: Range = (1.0, 5.0)
     overspeed: Range = (0.0, 3.0)
     goal_speed: Range = (5.0, 30.0)
-    often_low: tuple[str, ...] = field(default=("collision",), metadata={"absent": ()})
+    skewed: tuple[str, ...] = field(default=("collision",), metadata={"absent": ()})
 
     def __post_init__(self) -> None:
-        if unknown := sorted(set(self.often_low) - set(self.names())):
+        if unknown := sorted(set(self.skewed) - set(self.names())):
             raise UserError(
-                "`often_low` of Coefficients names none of them",
+                "`skewed` of RewardWeights names none of them",
                 got=", ".join(unknown),
                 expected=", ".join(self.names()),
-                fix="set `often_low` of Coefficients",
+                fix="set `skewed` of RewardWeights",
             )
         for name, (low, high) in self._ranges():
             if not (0.0 <= low <= high < math.inf):
@@ -144,19 +144,19 @@ class Coefficients:
                     f"the range of the coefficient {name!r} is none",
                     got=(low, high),
                     expected="two numbers from 0, the smaller one first",
-                    fix=f"set `{name}` of Coefficients",
+                    fix=f"set `{name}` of RewardWeights",
                 )
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """The coefficients, in the order of a condition's columns."""
-        return tuple(each.name for each in fields(cls) if each.name != "often_low")
+        return tuple(each.name for each in fields(cls) if each.name != "skewed")
 
     def _ranges(self) -> list[tuple[str, Range]]:
         return [(name, getattr(self, name)) for name in self.names()]
 
     def draw(self, seed: int, drive: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch coefficient"]:
-        """Coefficients of the car of each drive."""
+        """RewardWeights of the car of each drive."""
         share = noise.uniform(seed, drive, torch.zeros_like(drive), "reward", len(self.names()))
         return self._between(share)
 
@@ -173,19 +173,19 @@ class Coefficients:
         return low + share ** self._power(share.device) * (high - low)
 
     def _power(self, device: torch.device) -> Tensor:
-        return torch.tensor([2.0 if name in self.often_low else 1.0 for name in self.names()], device=device)
+        return torch.tensor([2.0 if name in self.skewed else 1.0 for name in self.names()], device=device)
 
     def normalised(
         self, condition: Float[Tensor, "*batch coefficient"]
     ) -> Float[Tensor, "*batch coefficient"]:
-        """Coefficients as a policy reads them: -1 at the low end of the range, 1 at the high end, 0 for a point."""
+        """RewardWeights as a policy reads them: -1 at the low end of the range, 1 at the high end, 0 for a point."""
         low, high = self._ends(condition.device)
         share = ((condition - low) / (high - low).clamp(min=1e-9)).clamp(0.0, 1.0)
         return torch.where(high > low, 2.0 * share ** (1.0 / self._power(share.device)) - 1.0, 0.0)
 
 
 @dataclass(frozen=True)
-class StyleReward:
+class WeightedReward:
     """Rewards and costs added up, each weighted by the car's own coefficient; a goal is worth 1.
 
     Attributes:
@@ -216,7 +216,7 @@ class StyleReward:
 
 
 @dataclass(frozen=True)
-class ProductReward:
+class MultiplicativeReward:
     """Progress times penalties, after CaRL (Jaeger et al. 2025): breaking a rule makes the way worth less, never negative.
 
     A tick is worth its way along the path at the set speed times a factor for each rule, `1 - coefficient x
@@ -254,10 +254,10 @@ def _columns(condition: Tensor | None) -> dict[str, Tensor]:
         raise UserError(
             "this reward needs the coefficients of every car",
             got="no condition",
-            expected="what `Coefficients.draw` or `Coefficients.middle` gives",
+            expected="what `RewardWeights.draw` or `RewardWeights.middle` gives",
             fix="hand on the condition of the drive",
         )
-    return dict(zip(Coefficients.names(), condition.unbind(-1), strict=True))
+    return dict(zip(RewardWeights.names(), condition.unbind(-1), strict=True))
 
 
 def _excess(after: Truth) -> Tensor:
@@ -267,11 +267,13 @@ def _excess(after: Truth) -> Tensor:
 
 def _reached(events: Events, after: Truth, c: dict[str, Tensor]) -> Tensor:
     near = (after.lateral.abs() <= c["goal_radius"]) & (after.speed <= c["goal_speed"])
-    return (events.terminated & (events.cause == Cause.GOAL) & near).float()
+    return (events.terminated & (events.cause == TerminationReason.GOAL) & near).float()
 
 
 def _failures(events: Events, c: dict[str, Tensor]) -> Tensor:
-    lost = events.terminated & ((events.cause == Cause.LOST) | (events.cause == Cause.NUMERIC))
+    lost = events.terminated & (
+        (events.cause == TerminationReason.OFF_ROUTE) | (events.cause == TerminationReason.INVALID_STATE)
+    )
     return (
         c["collision"] * events.collision.float()
         + c["off_road"] * (events.off_road | lost).float()

@@ -13,16 +13,16 @@ from torch import Tensor
 from countersteer.drivers.interface import Decision, Driver
 from countersteer.experts.interface import Expert, Label
 from countersteer.policies.interface import Policy, PolicyOutput
-from countersteer.rewards.rewards import Coefficients, Reward
+from countersteer.rewards.rewards import Reward, RewardWeights
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action, JerkAction
-from countersteer.worlds.interface import Cause, Events, Observation, Starts, Truth, World
+from countersteer.worlds.interface import Events, Observation, Starts, TerminationReason, Truth, World
 
-__all__ = ["Driving", "Rollout", "Tick", "roll_out"]
+__all__ = ["Rollouter", "Rollout", "Transition", "roll_out"]
 
 
 @dataclass(frozen=True)
-class Tick:
+class Transition:
     """One turn of the loop, leading dimensions `[world agent]`.
 
     Attributes:
@@ -48,7 +48,7 @@ class Tick:
     condition: Tensor | None = None
 
 
-class Driving:
+class Rollouter:
     """A world with somebody at the wheel; keeps the memories between ticks.
 
     Args:
@@ -72,7 +72,7 @@ class Driving:
         seed: int,
         progress: float = 1.0,
         reward: Reward | None = None,
-        coefficients: Coefficients | None = None,
+        coefficients: RewardWeights | None = None,
         sensors: tuple[str, ...] | None = None,
     ):
         if driver.uses_policy and policy is None:
@@ -114,7 +114,7 @@ class Driving:
             self.condition = self.coefficients.draw(self.seed, cars)
 
     @torch.no_grad()
-    def tick(self, *, keep: bool = True) -> Tick:
+    def tick(self, *, keep: bool = True) -> Transition:
         """Advance every drive by one tick; what nobody needs is left out of a tick that is not to be kept."""
         world = self.world
         observation = world.observe(self.sensors) if keep or self.policy is not None else None
@@ -137,21 +137,21 @@ class Driving:
             before, self.truth = self.truth, world.truth()
             worth = self.reward(events, before, self.truth, self.condition)
             worth = torch.where(self.alive, worth, 0.0)
-        turn = Tick(
+        turn = Transition(
             observation, label, output, decision, events, self.first, self.alive, worth, self.condition
         )
 
         self.alive = self.alive & ~events.terminated & ~events.truncated
         self.age = self.age + 1
-        moved = decision.displacement
+        moved = decision.perturbation
         self.first = torch.zeros_like(self.first)
         if moved is not None:
-            world.displace(moved.lateral, moved.heading, moved.speed)
+            world.perturb(moved.lateral, moved.heading, moved.speed)
             self.truth = None
             self.first = (moved.lateral != 0) | (moved.heading != 0) | (moved.speed != 1)
             fresh = self._fresh_memory()
             if fresh is not None and self.policy_memory is not None:
-                # Frames from before a displacement would show a jump that no road has.
+                # Frames from before a perturbation would show a jump that no road has.
                 self.policy_memory = fresh.where(self.first, self.policy_memory)
         return turn
 
@@ -164,7 +164,7 @@ class Rollout(TensorTree):
         observation: What was seen.
         label: What the expert would have done; None if nobody was asked.
         action: What was told to the vehicle.
-        policy_drove: Whether the policy drove.
+        policy_in_control: Whether the policy drove.
         first: The past before this tick does not count.
         alive: The tick belongs to a drive that was still going.
         terminated: The drive ended with this tick, by its own doing.
@@ -181,7 +181,7 @@ class Rollout(TensorTree):
     observation: Observation
     label: Label | None
     action: Action | JerkAction
-    policy_drove: Bool[Tensor, "time drive"]
+    policy_in_control: Bool[Tensor, "time drive"]
     first: Bool[Tensor, "time drive"]
     alive: Bool[Tensor, "time drive"]
     terminated: Bool[Tensor, "time drive"]
@@ -201,12 +201,12 @@ class Rollout(TensorTree):
 
         Drives that were cut short because too few of their world's cars were left do not count as ended.
         """
-        ended = self.alive & (self.terminated | (self.cause == Cause.TIME))
+        ended = self.alive & (self.terminated | (self.cause == TerminationReason.TIME))
         count = max(int(ended.sum()), 1)
         shares = {
             cause.name.lower(): int((ended & (self.cause == cause)).sum()) / count
-            for cause in Cause
-            if cause is not Cause.NONE
+            for cause in TerminationReason
+            if cause is not TerminationReason.NONE
         }
         if self.reward is not None:
             shares["reward"] = float(self.reward[self.alive].mean())
@@ -214,13 +214,13 @@ class Rollout(TensorTree):
 
 
 def roll_out(
-    driving: Driving,
+    driving: Rollouter,
     ticks: int,
     *,
     first_drive: int,
     version: int,
     every: int = 1,
-    fewest_alive: float = 0.0,
+    min_active_fraction: float = 0.0,
 ) -> Iterator[Rollout]:
     """Drive for `ticks`, beginning a new drive whenever one has ended; yields a tick at a time.
 
@@ -231,7 +231,7 @@ def roll_out(
         version: Weight version to record.
         every: Yield every so many ticks only, the first one included; `first` then tells whether anything
             began since the last one that was yielded.
-        fewest_alive: A world begins anew once no larger share of its cars is still driving; 0 waits for all.
+        min_active_fraction: A world begins anew once no larger share of its cars is still driving; 0 waits for all.
             The drives of those who were count as truncated.
     """
     world = driving.world
@@ -252,7 +252,7 @@ def roll_out(
         confidence = world.confidence()
         turn = driving.tick(keep=keep)
         driving_on = driving.alive.float().mean(1)
-        ended = (driving_on == 0) | (driving_on <= fewest_alive)
+        ended = (driving_on == 0) | (driving_on <= min_active_fraction)
         truncated = turn.events.truncated | (ended[:, None] & driving.alive)
         began = began | turn.first
         if keep:
@@ -261,7 +261,7 @@ def roll_out(
                 observation=flat(turn.observation),
                 label=flat(turn.label),
                 action=flat(turn.decision.action),
-                policy_drove=flat(turn.decision.policy_drove),
+                policy_in_control=flat(turn.decision.policy_in_control),
                 first=flat(began),
                 alive=flat(turn.alive),
                 terminated=flat(turn.events.terminated),

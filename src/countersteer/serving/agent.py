@@ -26,7 +26,7 @@ from countersteer.worlds.interface import Command, EgoMotion, Intent, Observatio
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 from countersteer.worlds.simulation.world import HISTORY, TARGET_DISTANCES
 
-__all__ = ["Agent", "Wish", "refuse_privileged"]
+__all__ = ["Agent", "NavigationRequest", "refuse_privileged"]
 
 _COMMAND_LASTS = BoxWorldSpec.command_duration  # [s], as in training
 _LONGEST_GAP = 2.0  # after which the past no longer counts [s]
@@ -44,7 +44,7 @@ def refuse_privileged(spec: PolicySpec) -> None:
 
 
 @dataclass(frozen=True)
-class Wish:
+class NavigationRequest:
     """What the passenger wants now.
 
     Attributes:
@@ -115,7 +115,7 @@ class Agent:
         """Whether there is a picture of every camera and odometry, so that a plan can be asked for."""
         return bool(self._odometry) and set(self._pictures) == set(self.views)
 
-    def plan(self, time: float, wish: Wish) -> Plan:
+    def plan(self, time: float, wish: NavigationRequest) -> Plan:
         """The plan at a time [s], in the ego frame of then; leading dimensions none.
 
         The policy runs at its own tick. Asked sooner, it gives its last plan again; after a longer gap it is
@@ -154,7 +154,7 @@ class Agent:
         self._plan = plan[0]
         return self._plan
 
-    def act(self, time: float, wish: Wish) -> Action:
+    def act(self, time: float, wish: NavigationRequest) -> Action:
         """The action that follows the plan: curvature [1/m, left positive] and acceleration [m/s^2]."""
         plan = self.plan(time, wish)
         _, speed, yaw_rate = self._odometry[-1]
@@ -162,7 +162,7 @@ class Agent:
         curvature = torch.tensor(yaw_rate / max(speed, 0.5))
         return self.tracker.track(plan, self.policy.spec.plan, now, curvature)
 
-    def _observation(self, time: float, wish: Wish) -> Observation:
+    def _observation(self, time: float, wish: NavigationRequest) -> Observation:
         there = torch.ones(1, dtype=torch.bool)
         now = torch.tensor([time])
         sensors = {
@@ -179,7 +179,7 @@ class Agent:
         past = torch.tensor(np.stack([np.interp(at, times, column) for column in (speed, yaw_rate)])).float()
         return EgoMotion(past[:1], past[1:], torch.from_numpy(known)[None])
 
-    def _intent(self, time: float, wish: Wish) -> Intent:
+    def _intent(self, time: float, wish: NavigationRequest) -> Intent:
         if wish.command is not self._command:
             self._command, self._since = wish.command, time
         age = time - self._since

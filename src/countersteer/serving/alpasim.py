@@ -33,7 +33,7 @@ from countersteer.errors import MissingExtraError, UserError
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.geometry.rigid import matrix_from_quaternion
 from countersteer.policies.interface import Policy
-from countersteer.serving.agent import Agent, Wish
+from countersteer.serving.agent import Agent, NavigationRequest
 from countersteer.serving.views import RigCamera, View
 from countersteer.vehicles.plans import Plan
 
@@ -257,7 +257,7 @@ class Egodriver(protocol.EgodriverServiceServicer):
                 route = None
                 if session.route is not None:
                     route = _to_rig(session.route, session.pose)
-                wish = Wish(self.set_speed, route=route)
+                wish = NavigationRequest(self.set_speed, route=route)
                 plan = session.agent.plan(1e-6 * request.time_now_us, wish)
                 trajectory = self._trajectory(plan, session.pose, request.time_now_us)
             seconds = time.perf_counter() - began

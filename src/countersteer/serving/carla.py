@@ -28,7 +28,7 @@ import numpy as np
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import Policy
 from countersteer.policies.storage import load_policy
-from countersteer.serving.agent import Agent, Wish
+from countersteer.serving.agent import Agent, NavigationRequest
 from countersteer.serving.views import RigCamera
 from countersteer.worlds.interface import Command
 
@@ -119,7 +119,7 @@ class CarlaAgent:
         heading = math.pi / 2 - inertial[6]
         self.agent.move(timestamp, max(speed, 0.0), -inertial[5])
         command, route = self._asked(np.asarray(input_data["gps"][1], float), heading)
-        action = self.agent.act(timestamp, Wish(self.set_speed, command, route))
+        action = self.agent.act(timestamp, NavigationRequest(self.set_speed, command, route))
         throttle, steer, brake = self.pedals(float(action.curvature), float(action.acceleration), speed)
         return control(throttle=throttle, steer=steer, brake=brake)
 

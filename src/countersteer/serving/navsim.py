@@ -29,7 +29,7 @@ from countersteer.errors import UserError
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.policies.interface import Policy
 from countersteer.policies.storage import load_policy
-from countersteer.serving.agent import Agent, Wish
+from countersteer.serving.agent import Agent, NavigationRequest
 from countersteer.serving.views import RigCamera
 from countersteer.vehicles.plans import Plan, PlanSpec
 
@@ -113,7 +113,7 @@ class NavsimAgent:
             if picture is None:
                 continue  # a moment whose picture was not asked for
             agent.see(policy.spec.cameras[0].name, np.ascontiguousarray(picture, np.uint8))
-            plan = agent.plan(time, Wish(max(speed, _SLOWEST)))
+            plan = agent.plan(time, NavigationRequest(max(speed, _SLOWEST)))
         if plan is None or moments[-1] is None:
             raise UserError(
                 f"no moment has a picture of {self.camera!r}",

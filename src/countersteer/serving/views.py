@@ -79,7 +79,7 @@ class RigCamera:
         Args:
             width, height: Size of its pictures [px].
             center: Where the axis meets the picture [px].
-            pixels_of_angle: Coefficients, the constant first.
+            pixels_of_angle: RewardWeights, the constant first.
             largest_angle: Up to which the lens looks [rad].
             ego_from_camera: As in the class.
             shear: c, d, e of the matrix [[c, d], [e, 1]] that offsets from the centre pass.

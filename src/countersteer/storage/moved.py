@@ -22,14 +22,58 @@ _PACKAGES = (
     ("countersteer.scenarios.depth", "countersteer.reconstruction.depth"),
 )
 
+_CLASSES = {
+    "BoxworldFilms": "RenderedLogs",
+    "Cause": "TerminationReason",
+    "ChoiceDriver": "CategoricalDriver",
+    "Coefficients": "RewardWeights",
+    "Collection": "RolloutSpec",
+    "Corridor": "ValidityCorridor",
+    "Engine": "Backend",
+    "ForkedTeacher": "RolloutExpert",
+    "Gap": "CameraDomainShift",
+    "Learning": "OptimSpec",
+    "Linear": "LinearSchedule",
+    "Looks": "AppearanceRandomization",
+    "PlannerSpec": "CNNPlannerSpec",
+    "ProductReward": "MultiplicativeReward",
+    "RolesDriver": "EgoAndOthersDriver",
+    "StyleReward": "WeightedReward",
+    "TeacherSpec": "SetActorCriticSpec",
+}
+
+_MEMBERS = {"TerminationReason": {"LOST": "OFF_ROUTE", "NUMERIC": "INVALID_STATE"}}
+
+# By class, as it is called now.
+_FIELDS = {
+    "BoxWorldSpec": {
+        "clear_ended": "remove_done_agents",
+        "fewest": "min_agents",
+        "lost_distance": "max_route_deviation",
+        "lost_heading": "max_heading_error",
+    },
+    "CNNPlannerSpec": {"capacity": "bottleneck_bits"},
+    "MixedDriver": {"expert_share": "expert_probability"},
+    "RewardWeights": {"often_low": "skewed"},
+    "RolloutSpec": {"fewest_alive": "min_active_fraction"},
+}
+_FIELDS["ReprojectionSpec"] = _FIELDS["BoxWorldSpec"]
+
 
 def present(data: dict[str, Any]) -> dict[str, Any]:
     """A stored dataclass or enum as this version would have written it; one of this version is handed back."""
-    for key in ("type", "enum"):
-        name = data.get(key)
-        if not isinstance(name, str):
-            continue
-        for old, new in _PACKAGES:
-            if name.startswith((f"{old}.", f"{old}:")):
-                return data | {key: new + name.removeprefix(old)}
-    return data
+    key = "type" if "type" in data else "enum"
+    name = data.get(key)
+    if not isinstance(name, str):
+        return data
+    for old, new in _PACKAGES:
+        if name.startswith((f"{old}.", f"{old}:")):
+            name = new + name.removeprefix(old)
+            break
+    module, _, kind = name.partition(":")
+    kind = _CLASSES.get(kind, kind)
+    members, fields = _MEMBERS.get(kind, {}), _FIELDS.get(kind, {})
+    renamed = {fields.get(field, field): value for field, value in data.items()} | {key: f"{module}:{kind}"}
+    if key == "enum" and isinstance(member := data.get("name"), str):
+        renamed["name"] = members.get(member, member)
+    return renamed

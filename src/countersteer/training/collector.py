@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from countersteer.rollouts.driving import Driving, Rollout, roll_out
+from countersteer.rollouts.driving import Rollout, Rollouter, roll_out
 from countersteer.training.recipe import Recipe
 
-__all__ = ["Collector", "InlineCollector", "Request"]
+__all__ = ["Collector", "InlineCollector", "RolloutRequest"]
 
 _DRIVES_APART = 1_000_000
 """Rounds never share a drive: no drive slot begins more drives than this in one."""
 
 
 @dataclass(frozen=True)
-class Request:
+class RolloutRequest:
     """What to collect.
 
     Attributes:
@@ -41,7 +41,7 @@ class Request:
     @classmethod
     def of_round(
         cls, recipe: Recipe, number: int, version: int, weights: dict[str, Tensor] | None
-    ) -> Request:
+    ) -> RolloutRequest:
         """What a recipe wants collected in one of its rounds, numbered from 0, with these weights."""
         collection = recipe.collection
         total = collection.frames // (collection.drives * recipe.world.agents)
@@ -64,7 +64,7 @@ class Collector(abc.ABC):
     """Answers requests with rollouts."""
 
     @abc.abstractmethod
-    def collect(self, request: Request) -> Rollout:
+    def collect(self, request: RolloutRequest) -> Rollout:
         """A rollout `[request.frames, drives * agents]`, on the CPU; its `version` says whose weights drove."""
 
     @abc.abstractmethod
@@ -94,12 +94,12 @@ class InlineCollector(Collector):
         scenarios = getattr(self.world, "scenarios", ())
         return {scenario.id: scenario.fingerprint()[:16] for scenario in scenarios}
 
-    def collect(self, request: Request) -> Rollout:
+    def collect(self, request: RolloutRequest) -> Rollout:
         """See `Collector.collect`."""
         recipe = self.recipe
         if request.weights is not None:
             self.policy.load_state_dict(request.weights)
-        driving = Driving(
+        driving = Rollouter(
             self.world,
             recipe.driver,
             self.policy,
@@ -118,7 +118,7 @@ class InlineCollector(Collector):
             first_drive=request.first_drive,
             version=request.version,
             every=stride,
-            fewest_alive=recipe.collection.fewest_alive,
+            min_active_fraction=recipe.collection.min_active_fraction,
         )
         rollout: Rollout | None = None
         for number, tick in enumerate(kept):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from countersteer.errors import UserError
 from countersteer.objectives.interface import Objective
-from countersteer.training.recipe import Learning
+from countersteer.training.recipe import OptimSpec
 
 __all__ = ["Learner"]
 
@@ -24,7 +24,7 @@ class Learner:
         learning: Settings.
     """
 
-    def __init__(self, models: dict[str, nn.Module], objective: Objective, learning: Learning):
+    def __init__(self, models: dict[str, nn.Module], objective: Objective, learning: OptimSpec):
         self.models, self.objective, self.learning = models, objective, learning
         self.optimizers = {
             name: torch.optim.AdamW(

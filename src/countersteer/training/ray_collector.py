@@ -11,7 +11,7 @@ from typing import Any
 
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.rollouts.driving import Rollout
-from countersteer.training.collector import Collector, InlineCollector, Request
+from countersteer.training.collector import Collector, InlineCollector, RolloutRequest
 from countersteer.training.recipe import Recipe
 
 __all__ = ["RayCollector"]
@@ -58,20 +58,20 @@ class RayCollector(Collector):
     def _actor(self) -> Any:
         return self._ray.remote(num_cpus=1)(_Actor).remote(self.recipe, self.seed)
 
-    def _hand_out(self, number: int, request: Request) -> None:
+    def _hand_out(self, number: int, request: RolloutRequest) -> None:
         free = set(range(len(self._actors))) - {actor for actor, _ in self._driving.values()}
         chosen = min(free)
         self._driving[number] = chosen, self._actors[chosen].collect.remote(request)
 
-    def collect(self, request: Request) -> Rollout:
+    def collect(self, request: RolloutRequest) -> Rollout:
         """See `Collector.collect`; of a round that was handed out earlier, what those weights drove."""
         wanted = request.round_in(self.recipe)
-        if Request.of_round(self.recipe, wanted, 0, None).frames != request.frames:
+        if RolloutRequest.of_round(self.recipe, wanted, 0, None).frames != request.frames:
             return self._ray.get(self._actors[0].collect.remote(request))  # of no round
         last = min(wanted + len(self._actors), self.recipe.collection.rounds)
         for number in range(wanted, last):
             if number not in self._driving:
-                of_round = Request.of_round(self.recipe, number, request.version, request.weights)
+                of_round = RolloutRequest.of_round(self.recipe, number, request.version, request.weights)
                 self._hand_out(number, of_round)
         for _ in range(_TRIES):
             actor, promise = self._driving.pop(wanted)

@@ -12,11 +12,11 @@ from countersteer.objectives.interface import Objective
 from countersteer.policies.interface import PolicySpec
 from countersteer.worlds.interface import Capability, WorldSpec, twin_of
 
-__all__ = ["Collection", "Learning", "Recipe"]
+__all__ = ["OptimSpec", "Recipe", "RolloutSpec"]
 
 
 @dataclass(frozen=True)
-class Collection:
+class RolloutSpec:
     """How much is driven.
 
     Attributes:
@@ -27,7 +27,7 @@ class Collection:
         last_learning_share: Share of the gradient steps that are taken once everything is collected; the
             rest is even. With one round it is all of them.
         keep: Rounds that are learned from at a time, the latest ones; None keeps all (DAgger), 1 is on-policy.
-        fewest_alive: See `roll_out`.
+        min_active_fraction: See `roll_out`.
     """
 
     rounds: int = 5
@@ -36,28 +36,28 @@ class Collection:
     first_round_share: float = 0.25
     last_learning_share: float = 0.4
     keep: int | None = None
-    fewest_alive: float = 0.0
+    min_active_fraction: float = 0.0
 
     @classmethod
-    def even(cls, rounds: int, frames: int, drives: int, fewest_alive: float = 0.0) -> Collection:
+    def even(cls, rounds: int, frames: int, drives: int, min_active_fraction: float = 0.0) -> RolloutSpec:
         """Rounds of one size, each learned from and forgotten, as on-policy methods need them.
 
         Args:
             rounds, drives: As the attributes.
-            frames: Kept in all.
-            fewest_alive: As the attribute.
+            frames: StoredEvaluation in all.
+            min_active_fraction: As the attribute.
         """
-        return cls(rounds, frames, drives, 1.0 / rounds, 1.0 / rounds, 1, fewest_alive)
+        return cls(rounds, frames, drives, 1.0 / rounds, 1.0 / rounds, 1, min_active_fraction)
 
 
 @dataclass(frozen=True)
-class Learning:
+class OptimSpec:
     """How it is learned from.
 
     Attributes:
         steps: Gradient steps in all, over the rounds.
         sequences: Sequences in a batch.
-        length: Kept frames in a sequence.
+        length: StoredEvaluation frames in a sequence.
         learning_rate: Peak of AdamW's; linear warm-up over `warmup` steps, then cosine to 2 %.
         warmup: Steps.
         weight_decay: Of AdamW.
@@ -94,8 +94,8 @@ class Recipe:
     expert: Expert | None
     driver: Driver
     objective: Objective
-    collection: Collection = Collection()
-    learning: Learning = Learning()
+    collection: RolloutSpec = RolloutSpec()
+    learning: OptimSpec = OptimSpec()
     begin: str | None = field(default=None, metadata={"absent": None})
 
     @property

@@ -20,7 +20,7 @@ from countersteer.policies.storage import load_policy, save_policy
 from countersteer.rollouts.driving import Rollout
 from countersteer.rollouts.store import RolloutStore
 from countersteer.storage import checkpoint, serialise
-from countersteer.training.collector import Collector, InlineCollector, Request
+from countersteer.training.collector import Collector, InlineCollector, RolloutRequest
 from countersteer.training.learner import Learner
 from countersteer.training.recipe import Recipe
 
@@ -167,7 +167,9 @@ def train(
                 continue
             if number >= store.rounds:
                 began = time.monotonic()
-                rollout = actors.collect(Request.of_round(recipe, number, learner.step, learner.weights()))
+                rollout = actors.collect(
+                    RolloutRequest.of_round(recipe, number, learner.step, learner.weights())
+                )
                 if number == 0 and recipe.begin is None:
                     _prepare(policy, rollout)
                 store.add(rollout)
@@ -285,7 +287,7 @@ def _restore(
         return 0.0
     for warning in found.warnings:
         progress.message(warning)
-    template = actors.collect(Request(0, 1, 0.0, 0, learner.weights()))
+    template = actors.collect(RolloutRequest(0, 1, 0.0, 0, learner.weights()))
     sizes = found.metadata["rounds"]
     learned = bool(sizes) and found.metadata["step"] >= _steps_after(recipe, len(sizes) - 1)
     if not store.load(sizes, template, learned=learned):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Capability",
     "CapabilityError",
-    "Cause",
+    "TerminationReason",
     "Command",
     "EgoMotion",
     "Events",
@@ -78,7 +78,7 @@ class Command(IntEnum):
     RIGHT = 2
 
 
-class Cause(IntEnum):
+class TerminationReason(IntEnum):
     """Why a drive ended."""
 
     NONE = 0  # it goes on
@@ -86,8 +86,8 @@ class Cause(IntEnum):
     OFF_ROAD = 2
     RED_LIGHT = 3
     WRONG_WAY = 4
-    LOST = 5  # too far from its path for the world or its labels to mean anything
-    NUMERIC = 6  # the state or the action was not a finite number
+    OFF_ROUTE = 5  # too far from its path for the world or its labels to mean anything
+    INVALID_STATE = 6  # the state or the action was not a finite number
     GOAL = 7  # reached the end of its route
     TIME = 8  # the scenario's time is over
 
@@ -158,7 +158,7 @@ class Events(TensorTree):
     Attributes:
         terminated: The drive ended by its own doing (`cause` says which).
         truncated: The drive ended because its time is over.
-        cause: `Cause`.
+        cause: `TerminationReason`.
         collision: Overlaps another actor's box.
         collided_with: Slot of that actor, -1 if none.
         off_road: A corner of the box lies off the drivable area.
@@ -363,7 +363,7 @@ class World(abc.ABC):
         """
 
     @abc.abstractmethod
-    def displace(
+    def perturb(
         self,
         lateral: Float[Tensor, "world agent"],
         heading: Float[Tensor, "world agent"],

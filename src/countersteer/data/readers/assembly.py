@@ -153,7 +153,7 @@ def signal_state(text: str) -> SignalState:
 
 
 def course_at(features: list[MapFeature], lane: str, point: ndarray) -> float:
-    """Driving direction [rad] of a lane at its vertex closest to `point` [m]; 0 if there is no such lane."""
+    """Rollouter direction [rad] of a lane at its vertex closest to `point` [m]; 0 if there is no such lane."""
     for feature in features:
         if feature.id == lane and feature.kind == MapKind.LANE and len(feature.points) > 1:
             plane = feature.points[:, :2]

@@ -375,8 +375,8 @@ def _features(table: Field, nuscenes: bool, notes: list[str]) -> list[MapFeature
         else:
             skipped += 1
             continue
-        fewest = {MapKind.STOP_SIGN: 1, MapKind.LANE_AREA: 3, **dict.fromkeys(_AREAS.values(), 3)}
-        kept = [item for item in found if len(item.points) >= fewest.get(item.kind, 2)]
+        min_agents = {MapKind.STOP_SIGN: 1, MapKind.LANE_AREA: 3, **dict.fromkeys(_AREAS.values(), 3)}
+        kept = [item for item in found if len(item.points) >= min_agents.get(item.kind, 2)]
         short += len(found) - len(kept)
         features += kept
     if edges:

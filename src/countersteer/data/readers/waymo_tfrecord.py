@@ -5,7 +5,7 @@ which are read one at a time as `file#0`, `file#1` ... Positions are box centres
 counter-clockwise from +x, z up: already our frame. Field numbers are those of `scenario.proto` and
 `map.proto`. The same data written as `tf.Example` has no whole map and is refused.
 
-Reference: Ettinger et al., "Large Scale Interactive Motion Forecasting for Autonomous Driving: The Waymo
+Reference: Ettinger et al., "Large Scale Interactive Motion Forecasting for Autonomous Rollouter: The Waymo
 Open Motion Dataset", ICCV 2021.
 """
 
@@ -143,7 +143,7 @@ def _features(place: Field, entries: list[Message], notes: list[str]) -> list[Ma
     bikes = short = others = plain = 0
     for index, entry in enumerate(entries):
         name, here = str(entry.integer(1)), place.child("map_features", None).child(index, None)
-        fewest = 2
+        min_agents = 2
         if _LANE in entry:
             body = entry.message(_LANE)
             if body.integer(2) == _BIKE_LANE:
@@ -164,19 +164,19 @@ def _features(place: Field, entries: list[Message], notes: list[str]) -> list[Ma
                 name, MapKind.ROAD_EDGE, _points(here, entry.message(_ROAD_EDGE).messages(2))
             )
         elif _STOP_SIGN in entry:
-            fewest = 1
+            min_agents = 1
             feature = MapFeature(
                 name, MapKind.STOP_SIGN, _points(here, entry.message(_STOP_SIGN).messages(2)[-1:])
             )
         elif area := next((number for number in _AREAS if number in entry), None):
-            fewest = 3
+            min_agents = 3
             points = _points(here, entry.message(area).messages(1))
             closed = len(points) > 1 and np.array_equal(points[0], points[-1])
             feature = MapFeature(name, _AREAS[area], points[:-1] if closed else points)
         else:
             others += 1
             continue
-        if len(feature.points) < fewest:
+        if len(feature.points) < min_agents:
             short += 1
             lanes.pop(len(features), None)
             continue

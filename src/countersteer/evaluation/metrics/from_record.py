@@ -11,7 +11,7 @@ from countersteer.evaluation.metrics.drive import Drive, Lane, Motion, Plans, Re
 from countersteer.evaluation.records import DriveRecord
 from countersteer.geometry import polygons, polylines
 from countersteer.scenarios.scenario import MapKind, RoadMap, Scenario, SignalState, Tracks
-from countersteer.worlds.interface import Cause
+from countersteer.worlds.interface import TerminationReason
 
 __all__ = ["drive_of_record", "road_of_map"]
 
@@ -120,7 +120,12 @@ def _red_lights(scenario: Scenario, times: ndarray) -> tuple[RedLight, ...]:
     return tuple(lights)
 
 
-_SEEN_ENDS = (Cause.COLLISION, Cause.OFF_ROAD, Cause.RED_LIGHT, Cause.WRONG_WAY)
+_SEEN_ENDS = (
+    TerminationReason.COLLISION,
+    TerminationReason.OFF_ROAD,
+    TerminationReason.RED_LIGHT,
+    TerminationReason.WRONG_WAY,
+)
 """Ends that show in the state that follows the last tick."""
 
 

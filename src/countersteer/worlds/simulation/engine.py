@@ -11,10 +11,10 @@ import torch
 
 from countersteer.errors import UserError
 
-__all__ = ["Engine", "compiled"]
+__all__ = ["Backend", "compiled"]
 
 
-class Engine(Enum):
+class Backend(Enum):
     """Code that runs a world.
 
     AUTO is KERNEL on a CPU and TORCH elsewhere, and where a gradient is wanted. COMPILED is TORCH by `torch.compile`: the first
@@ -26,21 +26,21 @@ class Engine(Enum):
     TORCH = "torch"
     COMPILED = "compiled"
 
-    def on(self, device: torch.device, *, learned: bool = False) -> Engine:
+    def on(self, device: torch.device, *, learned: bool = False) -> Backend:
         """What to run on this device, never AUTO; `learned` tells whether a gradient is wanted.
 
         Raises:
             UserError: Kernels are asked for where they cannot run.
         """
         kernel = device.type == "cpu" and not learned
-        if self is Engine.AUTO:
-            return Engine.KERNEL if kernel else Engine.TORCH
-        if self is Engine.KERNEL and not kernel:
+        if self is Backend.AUTO:
+            return Backend.KERNEL if kernel else Backend.TORCH
+        if self is Backend.KERNEL and not kernel:
             raise UserError(
                 "the kernels of boxworld run on a CPU and have no gradient",
                 got=f"device {device}" + (", and an action with a gradient" if learned else ""),
                 expected="the CPU",
-                fix="set BoxWorldSpec.engine to Engine.AUTO",
+                fix="set BoxWorldSpec.engine to Backend.AUTO",
             )
         return self
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from countersteer.geometry import boxes
 from countersteer.scenarios.scenario import SignalState
 from countersteer.tensors import as_array
-from countersteer.worlds.simulation.engine import Engine
+from countersteer.worlds.simulation.engine import Backend
 from countersteer.worlds.simulation.paths import LEAD_RANGE, route_reference
 from countersteer.worlds.simulation.scenes import SceneBank
 from countersteer.worlds.simulation.state import BoxWorldState, lights_now
 
-__all__ = ["ALONG", "BESIDE", "LIGHT_REACH", "STEP", "look_ahead", "look_ahead_reference"]
+__all__ = ["ALONG", "BESIDE", "LIGHT_REACH", "STEP", "find_leader", "find_leader_reference"]
 
 STEP = 2.0
 """Path points are looked at so far apart [m]."""
@@ -30,24 +30,24 @@ LIGHT_REACH = 2.0
 Ahead = tuple[Float[Tensor, "world agent"], Float[Tensor, "world agent"], Float[Tensor, "world agent"]]
 
 
-def look_ahead(bank: SceneBank, state: BoxWorldState, engine: Engine = Engine.AUTO) -> Ahead:
+def find_leader(bank: SceneBank, state: BoxWorldState, engine: Backend = Backend.AUTO) -> Ahead:
     """Gap to the next actor on each car's path [m] and its speed along the path [m/s]; gap to the next red light [m].
 
     Gaps begin at the front bumper; they are infinite where there is nothing within LEAD_RANGE.
     """
-    if engine.on(state.scene.device) is not Engine.KERNEL:
-        return look_ahead_reference(bank, state)
+    if engine.on(state.scene.device) is not Backend.KERNEL:
+        return find_leader_reference(bank, state)
     from countersteer.worlds.simulation import lead_vehicle_kernels
 
     outputs = torch.empty_like(state.arc), torch.empty_like(state.arc), torch.empty_like(state.arc)
     arrays = (state.scene, state.tick, state.arc, state.path_offset, state.actor, state.actor_speed)
     scenes = (bank.size, bank.path, bank.path_length, bank.stop_point, bank.light)
-    lead_vehicle_kernels.look_ahead(*map(as_array, (*arrays, state.actor_there, *scenes, *outputs)))
+    lead_vehicle_kernels.find_leader(*map(as_array, (*arrays, state.actor_there, *scenes, *outputs)))
     return outputs
 
 
-def look_ahead_reference(bank: SceneBank, state: BoxWorldState) -> Ahead:
-    """`look_ahead` in plain batched PyTorch: its specification."""
+def find_leader_reference(bank: SceneBank, state: BoxWorldState) -> Ahead:
+    """`find_leader` in plain batched PyTorch: its specification."""
     agents = bank.path.shape[1]
     length, width = (bank.size[state.scene, :agents, k] for k in (0, 1))
     front = boxes.rear_axle_to_center(length) + length / 2

@@ -15,7 +15,7 @@ from countersteer.worlds.simulation.lead_vehicle import ALONG, BESIDE, LIGHT_REA
 from countersteer.worlds.simulation.paths import LEAD_RANGE
 from countersteer.worlds.simulation.paths_kernels import point_at
 
-__all__ = ["look_ahead"]
+__all__ = ["find_leader"]
 
 F = np.float32
 STOP = int(SignalState.STOP)
@@ -45,7 +45,7 @@ def _first_near(points, extent, x, y, reach):
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 @no_type_check
-def look_ahead(
+def find_leader(
     scenes,
     ticks,
     arcs,
@@ -62,7 +62,7 @@ def look_ahead(
     lead_speeds,
     stop_gaps,
 ):
-    """Write what `leads.look_ahead` returns into the last three.
+    """Write what `leads.find_leader` returns into the last three.
 
     Args:
         scenes to there: Of `BoxWorldState`.

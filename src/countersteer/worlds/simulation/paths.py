@@ -10,7 +10,7 @@ from countersteer.tensors import as_array
 from countersteer.worlds.interface import PathPoints
 from countersteer.worlds.simulation.scenes import PATH_SPACING, SceneBank
 
-__all__ = ["LEAD_RANGE", "WINDOW", "locate", "route_at", "route_reference"]
+__all__ = ["LEAD_RANGE", "WINDOW", "project_to_route", "route_at", "route_reference"]
 
 LEAD_RANGE = 80.0
 """How far ahead traffic matters [m]."""
@@ -49,7 +49,7 @@ def route_reference(bank: SceneBank, scene: Tensor, arc: Tensor, offset: Tensor)
     return PathPoints(row[..., :2] + beyond + side, wrap_angle(heading), bend)
 
 
-def locate(
+def project_to_route(
     bank: SceneBank, scene: Tensor, position: Tensor, heading: Tensor, offset: Tensor, near: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Arc, lateral offset, heading error and path curvature of cars; `near` is the last arc, None to search."""

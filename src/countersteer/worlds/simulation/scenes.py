@@ -108,7 +108,7 @@ def _path(points: np.ndarray) -> np.ndarray:
     return np.concatenate([dense, course[:, None], bend[:, None]], 1)
 
 
-def _slots(scenario: Scenario, agents: int, fewest: int) -> list[int | None]:
+def _slots(scenario: Scenario, agents: int, min_agents: int) -> list[int | None]:
     """Track indices in slot order: ego, then vehicles that go furthest (None: an empty slot), then everybody else."""
     tracks = scenario.tracks
     travelled = np.zeros(len(tracks.ids))
@@ -123,20 +123,20 @@ def _slots(scenario: Scenario, agents: int, fewest: int) -> list[int | None]:
         drivable[scenario.ego] = True
         travelled[scenario.ego] = np.inf
     chosen = [int(k) for k in np.argsort(-travelled, kind="stable") if drivable[k]][:agents]
-    if len(chosen) < fewest:
+    if len(chosen) < min_agents:
         raise UserError(
             f"scenario {scenario.id!r} has too few cars to control",
             got=f"{len(chosen)} vehicles that are there at the start and move"
             + ("" if scenario.ego is not None else " (the source names no ego)"),
-            expected=f"at least {fewest}",
-            fix="lower `agents` or `fewest`, or leave this scenario out",
+            expected=f"at least {min_agents}",
+            fix="lower `agents` or `min_agents`, or leave this scenario out",
         )
     empty = [None] * (agents - len(chosen))
     return chosen + empty + [k for k in range(len(tracks.ids)) if k not in chosen]
 
 
 def build_bank(
-    scenarios: Sequence[Scenario], agents: int, dt: float, fewest: int | None = None
+    scenarios: Sequence[Scenario], agents: int, dt: float, min_agents: int | None = None
 ) -> tuple[SceneBank, GroundBank]:
     """Bake scenarios for boxworld.
 
@@ -144,11 +144,11 @@ def build_bank(
         scenarios: At least one; each needs a road and a route (or `agents` vehicles with logged paths).
         agents: Cars to control in each.
         dt: Tick [s]; tracks are resampled to it.
-        fewest: See `BoxWorldSpec`.
+        min_agents: See `BoxWorldSpec`.
     """
     if not scenarios:
         raise UserError("boxworld was given no scenarios", got=0, expected="at least one scenario")
-    rows = [_scene_arrays(scenario, agents, dt, fewest or agents) for scenario in scenarios]
+    rows = [_scene_arrays(scenario, agents, dt, min_agents or agents) for scenario in scenarios]
     ground = _ground_bank(scenarios, rows)
     for scene, row in enumerate(rows):
         row["road_length"] = _road_length(ground, scene, row)
@@ -221,8 +221,8 @@ def _road_length(ground: GroundBank, scene: int, row: dict[str, np.ndarray]) -> 
     return torch.where(unbroken, arc, 0.0).amax(1).numpy()
 
 
-def _scene_arrays(scenario: Scenario, agents: int, dt: float, fewest: int) -> dict[str, np.ndarray]:
-    tracks, order = scenario.tracks, _slots(scenario, agents, fewest)
+def _scene_arrays(scenario: Scenario, agents: int, dt: float, min_agents: int) -> dict[str, np.ndarray]:
+    tracks, order = scenario.tracks, _slots(scenario, agents, min_agents)
     ticks = int(scenario.duration / dt + 1e-6) + 1
     times = np.arange(ticks) * dt
     nearest = np.clip(np.searchsorted(scenario.times, times - dt / 2), 0, len(scenario.times) - 1)

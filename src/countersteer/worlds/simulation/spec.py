@@ -13,15 +13,15 @@ from countersteer.scenarios.scenario import Scenario
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.jerk import JerkSpec
-from countersteer.worlds.interface import Capability, Cause, WorldSpec
-from countersteer.worlds.renderers.boxes.gap import Gap
+from countersteer.worlds.interface import Capability, TerminationReason, WorldSpec
+from countersteer.worlds.renderers.boxes.gap import CameraDomainShift
 from countersteer.worlds.sensors.vector import VectorSpec
-from countersteer.worlds.simulation.engine import Engine
+from countersteer.worlds.simulation.engine import Backend
 
 if TYPE_CHECKING:
     from countersteer.worlds.simulation.world import BoxWorld
 
-__all__ = ["BoxWorldSpec", "Looks", "StartSpec"]
+__all__ = ["BoxWorldSpec", "AppearanceRandomization", "StartSpec"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class StartSpec:
 
 
 @dataclass(frozen=True)
-class Looks:
+class AppearanceRandomization:
     """How much drives differ in looks; all zero is the same look for every drive.
 
     Attributes:
@@ -71,7 +71,7 @@ class BoxWorldSpec(WorldSpec):
         cameras: Cameras of every controlled car; may be empty.
         dt: Tick [s].
         agents: Controlled cars in each drive.
-        fewest: Cars that a scene must have to control, at least 1; where there are fewer than `agents`, slots
+        min_agents: Cars that a scene must have to control, at least 1; where there are fewer than `agents`, slots
             stay empty, and such a car has never begun (`alive` is False). Nor has a car that begins off the road,
             upon somebody else, with less than 10 m of recorded way, or less than 15 m before its goal. None: as many as `agents`, and all begin.
         duration: Longest drive [s]; a scenario that ends earlier ends the drive.
@@ -84,9 +84,9 @@ class BoxWorldSpec(WorldSpec):
         navigation: Whether the command says LEFT or RIGHT while the path 30 m ahead runs more than 30 degrees off
             its direction here, as a navigation system would; a lane change that is asked for comes first.
         command_duration: How long a lane-change command stays on [s].
-        lost_distance, lost_heading: Beyond this the drive ends as LOST [m, rad].
+        max_route_deviation, max_heading_error: Beyond this the drive ends as LOST [m, rad].
         terminate: Causes that end a drive; the others are only reported.
-        clear_ended: Whether cars whose drive has ended are taken off the road; else they stand where it ended.
+        remove_done_agents: Whether cars whose drive has ended are taken off the road; else they stand where it ended.
         vector: What the privileged sensor "vector" says, float32 `[world agent feature]`; None for no such
             sensor.
         vector_dropout: Shares of its lane points and of its edge points that are hidden at random each tick, so
@@ -98,24 +98,29 @@ class BoxWorldSpec(WorldSpec):
     cameras: tuple[Camera, ...] = (Camera(),)
     dt: float = 0.1
     agents: int = 1
-    fewest: int | None = None
+    min_agents: int | None = None
     duration: float = 15.0
     traffic: IDM | None = None
     vehicle: VehicleSpec = VehicleSpec()
     jerk: JerkSpec | None = None
     start: StartSpec = StartSpec()
-    looks: Looks = Looks()
+    looks: AppearanceRandomization = AppearanceRandomization()
     target_points: bool = False
     command_duration: float = 4.0
-    lost_distance: float = 4.0
-    lost_heading: float = 1.0
-    terminate: tuple[Cause, ...] = (Cause.COLLISION, Cause.LOST, Cause.NUMERIC, Cause.GOAL)
-    clear_ended: bool = False
+    max_route_deviation: float = 4.0
+    max_heading_error: float = 1.0
+    terminate: tuple[TerminationReason, ...] = (
+        TerminationReason.COLLISION,
+        TerminationReason.OFF_ROUTE,
+        TerminationReason.INVALID_STATE,
+        TerminationReason.GOAL,
+    )
+    remove_done_agents: bool = False
     vector: VectorSpec | None = None
     vector_dropout: tuple[float, float] = (0.0, 0.0)
-    engine: Engine = Engine.AUTO
+    engine: Backend = Backend.AUTO
     navigation: bool = field(default=False, metadata={"absent": False})
-    gap: Gap | None = field(default=None, metadata={"absent": None})
+    gap: CameraDomainShift | None = field(default=None, metadata={"absent": None})
 
     capabilities = frozenset(
         {Capability.TRUTH, Capability.FORK, Capability.LOG, Capability.JERK, Capability.TWIN}

@@ -83,14 +83,14 @@ class SceneRows(TensorTree):
         return cls(**{field.name: getattr(bank, field.name)[scene] for field in fields(cls)})
 
 
-def place_cars(bank: SceneBank, state: BoxWorldState, *, clear_ended: bool) -> BoxWorldState:
-    """Write the controlled cars into the first actor slots; with `clear_ended` only those still driving are there."""
+def place_cars(bank: SceneBank, state: BoxWorldState, *, remove_done_agents: bool) -> BoxWorldState:
+    """Write the controlled cars into the first actor slots; with `remove_done_agents` only those still driving are there."""
     agents = bank.path.shape[1]
     size = bank.size[state.scene, :agents]
     ahead = torch.stack([boxes.rear_axle_to_center(size[..., 0]), torch.zeros_like(size[..., 0])], -1)
     center = world_from_local(ahead, state.cars.position, state.cars.heading)
     cars = torch.cat([center, state.cars.heading[..., None]], -1)
-    there = state.alive if clear_ended else torch.ones_like(state.alive)
+    there = state.alive if remove_done_agents else torch.ones_like(state.alive)
     return state.replace(
         actor=torch.cat([cars, state.actor[:, agents:]], 1),
         actor_speed=torch.cat([state.cars.speed, state.actor_speed[:, agents:]], 1),

@@ -42,8 +42,8 @@ from countersteer.worlds.interface import (
 from countersteer.worlds.renderers.boxes import Images, Outputs, Views, render
 from countersteer.worlds.renderers.boxes.views import Painter
 from countersteer.worlds.sensors import vector
-from countersteer.worlds.simulation.lead_vehicle import look_ahead
-from countersteer.worlds.simulation.paths import locate, route_at
+from countersteer.worlds.simulation.lead_vehicle import find_leader
+from countersteer.worlds.simulation.paths import project_to_route, route_at
 from countersteer.worlds.simulation.scenes import build_bank
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 from countersteer.worlds.simulation.state import (
@@ -108,7 +108,7 @@ class BoxWorld(World):
         self.cameras = spec.cameras
         self.scenarios = tuple(scenarios)
         self.device = torch.device(device)
-        bank, ground = build_bank(scenarios, spec.agents, spec.dt, spec.fewest)
+        bank, ground = build_bank(scenarios, spec.agents, spec.dt, spec.min_agents)
         self.bank, self.ground = bank.to(self.device), ground.to(self.device)
         self.painter = Painter(spec.looks, self.bank, seed)
         self.roads = None
@@ -201,7 +201,9 @@ class BoxWorld(World):
     def _begin(self, starts: Starts) -> BoxWorldState:
         bank, scene = self.bank, starts.scenario
         zero = torch.zeros_like(starts.speed)
-        arc, lateral, error, bend = locate(self.bank, scene, starts.position, starts.heading, zero, None)
+        arc, lateral, error, bend = project_to_route(
+            self.bank, scene, starts.position, starts.heading, zero, None
+        )
         cars = bicycle.VehicleState.at(starts.position, starts.heading, starts.speed, bend)
         slots = torch.arange(self.agents, device=self.device)[None]
         params = self.spec.vehicle.draw(self.seed, starts.drive[:, None] * self.agents + slots)
@@ -231,15 +233,17 @@ class BoxWorld(World):
             actor_arc=bank.arc[scene[:, None], actors, starts.tick[:, None]],
             actor_there=bank.valid[scene[:, None], actors, starts.tick[:, None]],
         )
-        state = place_cars(self.bank, give_commands(self.bank, state), clear_ended=self.spec.clear_ended)
-        if self.spec.fewest is None:
+        state = place_cars(
+            self.bank, give_commands(self.bank, state), remove_done_agents=self.spec.remove_done_agents
+        )
+        if self.spec.min_agents is None:
             return state
         state = state.replace(alive=state.alive & self._can_begin(state))
-        return place_cars(self.bank, state, clear_ended=self.spec.clear_ended)
+        return place_cars(self.bank, state, remove_done_agents=self.spec.remove_done_agents)
 
     def _there(self, scene: Tensor, tick: Tensor) -> Tensor:
         slots = torch.arange(self.agents, device=self.device)[None]
-        if self.spec.fewest is None:
+        if self.spec.min_agents is None:
             return self.bank.present[scene[:, None], slots]
         return self.bank.valid[scene[:, None], slots, tick[:, None]]
 
@@ -420,7 +424,7 @@ class BoxWorld(World):
     def truth(self) -> Truth:
         """See `World.truth`."""
         state, cars = self.state, self.state.cars
-        lead_gap, lead_speed, stop_gap = look_ahead(self.bank, state, self.spec.engine)
+        lead_gap, lead_speed, stop_gap = find_leader(self.bank, state, self.spec.engine)
         return Truth(
             position=cars.position,
             heading=cars.heading,
@@ -450,13 +454,13 @@ class BoxWorld(World):
         self.state, events = advance(self.spec, self.bank, self.ground, self.state, action)
         return events
 
-    def displace(
+    def perturb(
         self,
         lateral: Float[Tensor, "world agent"],
         heading: Float[Tensor, "world agent"],
         speed: Float[Tensor, "world agent"],
     ) -> None:
-        """See `World.displace`."""
+        """See `World.perturb`."""
         state = self.state
         aside = torch.stack([torch.zeros_like(lateral), lateral], -1)
         cars = state.cars.replace(
@@ -464,11 +468,11 @@ class BoxWorld(World):
             heading=wrap_angle(state.cars.heading + heading),
             speed=state.cars.speed * speed,
         )
-        arc, offset, error, _ = locate(
+        arc, offset, error, _ = project_to_route(
             self.bank, state.scene, cars.position, cars.heading, state.path_offset, state.arc
         )
         moved = state.replace(cars=cars, arc=arc, lateral=offset, heading_error=error)
-        self.state = place_cars(self.bank, moved, clear_ended=self.spec.clear_ended)
+        self.state = place_cars(self.bank, moved, remove_done_agents=self.spec.remove_done_agents)
 
     # --- copying --------------------------------------------------------------------------------
 

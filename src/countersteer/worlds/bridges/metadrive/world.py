@@ -34,7 +34,7 @@ from countersteer.worlds.interface import (
     Starts,
 )
 from countersteer.worlds.simulation.spec import BoxWorldSpec
-from countersteer.worlds.simulation.stepping.reference import settle
+from countersteer.worlds.simulation.stepping.reference import finish_step
 from countersteer.worlds.simulation.world import BoxWorld
 
 __all__ = ["MetaDriveSpec", "MetaDriveWorld"]
@@ -129,7 +129,9 @@ class MetaDriveWorld(BoxWorld):
         tick = torch.minimum(before.tick + running, self.bank.ticks[before.scene] - 1)
         self.state = before.replace(cars=cars.replace(commands=commands), tick=tick, age=before.age + running)
         self._hear(rows, answers)
-        self.state, events = settle(self.spec, self.bank, self.ground, before, self.state, finite[:, None])
+        self.state, events = finish_step(
+            self.spec, self.bank, self.ground, before, self.state, finite[:, None]
+        )
         return events
 
     def observe(self, sensors: Collection[str] | None = None) -> Observation:
@@ -193,7 +195,7 @@ class MetaDriveWorld(BoxWorld):
         """Nothing was recorded."""
         raise CapabilityError(self, Capability.LOG)
 
-    def displace(
+    def perturb(
         self,
         lateral: Float[Tensor, "world agent"],
         heading: Float[Tensor, "world agent"],

@@ -158,7 +158,7 @@ def render(
         bank: Grounds of the scenes.
         views: Cameras.
         boxes: At most 32,767 in each world; none is fine.
-        appearance: Looks, one row for each row of `boxes`.
+        appearance: AppearanceRandomization, one row for each row of `boxes`.
         outputs: Which pictures to draw.
 
     Raises:

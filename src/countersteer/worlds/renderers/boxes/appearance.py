@@ -140,7 +140,7 @@ def default_appearance(worlds: int, device: torch.device | str = "cpu") -> Appea
 
 
 def random_appearance(numbers: Float[Tensor, "world k"], strength: float = 1.0) -> Appearance:
-    """Looks drawn from numbers that the caller counts, so that this holds no generator.
+    """AppearanceRandomization drawn from numbers that the caller counts, so that this holds no generator.
 
     Brightness, contrast and colour cast are applied to the colours themselves.
 

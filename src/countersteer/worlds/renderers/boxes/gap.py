@@ -18,7 +18,7 @@ from countersteer import noise
 from countersteer.errors import UserError
 from countersteer.worlds.renderers.boxes import Views
 
-__all__ = ["Gap"]
+__all__ = ["CameraDomainShift"]
 
 _WAVES = 4
 _LENGTHS = (0.15, 3.0)  # of the waves that a texture adds up from [m]
@@ -27,7 +27,7 @@ _SKY = 150.0  # grey of the haze, and distance at which the sky counts [m]
 
 
 @dataclass(frozen=True)
-class Gap:
+class CameraDomainShift:
     """How far pictures differ from drawn ones; every drive draws its own differences. All 0 changes nothing.
 
     Attributes:
@@ -53,7 +53,7 @@ class Gap:
                     f"`{field.name}` of the gap is out of range",
                     got=value,
                     expected=f"a number in [0, {most:g}]",
-                    fix=f"set `{field.name}` of Gap",
+                    fix=f"set `{field.name}` of CameraDomainShift",
                 )
 
     def recorded(

@@ -22,7 +22,7 @@ from countersteer.worlds.renderers.boxes import (
     random_appearance,
 )
 from countersteer.worlds.simulation.scenes import SceneBank
-from countersteer.worlds.simulation.spec import Looks
+from countersteer.worlds.simulation.spec import AppearanceRandomization
 
 __all__ = ["Painter"]
 
@@ -61,7 +61,7 @@ class _Dress(TensorTree):
 
 
 class Painter:
-    """Says what cameras see. Looks depend on the drive alone.
+    """Says what cameras see. AppearanceRandomization depend on the drive alone.
 
     What the drives and their scenes decide is kept until another batch of drives is drawn, known by the
     tensors `scene` and `drive` themselves: a world replaces them where drives begin, and never writes into them.
@@ -72,7 +72,7 @@ class Painter:
         seed: Of all randomness.
     """
 
-    def __init__(self, looks: Looks, bank: SceneBank, seed: int):
+    def __init__(self, looks: AppearanceRandomization, bank: SceneBank, seed: int):
         self.looks, self.bank, self.seed = looks, bank, seed
         classes = [int(_KINDS[kind]) for kind in ActorKind]
         self._classes = torch.tensor(classes, device=bank.kind.device)

@@ -14,8 +14,8 @@ from countersteer.data.cameras import CameraLog, PicturesInMemory, Poses, Record
 from countersteer.geometry.rigid import transform
 from countersteer.scenarios.scenario import Scenario
 from countersteer.worlds.renderers.boxes import Images, Outputs
-from countersteer.worlds.renderers.reprojection.spec import BoxworldFilms
-from countersteer.worlds.simulation.spec import BoxWorldSpec, Looks
+from countersteer.worlds.renderers.reprojection.spec import RenderedLogs
+from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec
 
 __all__ = ["Studio", "level_poses"]
 
@@ -28,10 +28,12 @@ class Studio:
         scenarios: What.
     """
 
-    def __init__(self, settings: BoxworldFilms, scenarios: Sequence[Scenario]):
+    def __init__(self, settings: RenderedLogs, scenarios: Sequence[Scenario]):
         self.settings, self.scenarios = settings, tuple(scenarios)
         spec = BoxWorldSpec(
-            cameras=(settings.camera,), dt=settings.dt, looks=Looks(settings.colours, 0.0, 0.0)
+            cameras=(settings.camera,),
+            dt=settings.dt,
+            looks=AppearanceRandomization(settings.colours, 0.0, 0.0),
         )
         self.world = spec.build(scenarios, 1, settings.seed)
 

@@ -15,13 +15,13 @@ from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.reconstruction.depth import DepthSource
 from countersteer.scenarios.scenario import Scenario
-from countersteer.worlds.interface import Cause
+from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 if TYPE_CHECKING:
     from countersteer.worlds.renderers.reprojection.world import ReprojectionWorld
 
-__all__ = ["BoxworldFilms", "Corridor", "LogSource", "RecordedLogs", "ReprojectionSpec", "widened"]
+__all__ = ["RenderedLogs", "ValidityCorridor", "LogSource", "RecordedLogs", "ReprojectionSpec", "pad_fov"]
 
 
 class LogSource(abc.ABC):
@@ -50,7 +50,7 @@ class RecordedLogs(LogSource):
                 raise UserError(
                     f"scenario {scenario.id!r} has no recorded frames",
                     expected="a drive with a camera log",
-                    fix="take scenarios from `CameraDrive`, or films of a boxworld (`BoxworldFilms`)",
+                    fix="take scenarios from `CameraDrive`, or films of a boxworld (`RenderedLogs`)",
                 )
             path = scenario.cameras.path
             if path not in whole:
@@ -63,7 +63,7 @@ class RecordedLogs(LogSource):
 
 
 @dataclass(frozen=True)
-class BoxworldFilms(LogSource):
+class RenderedLogs(LogSource):
     """An oracle: the recorded drive of each scenario, filmed in boxworld, with true depth.
 
     Of every departed view the true picture can be had too, which no recording offers.
@@ -88,7 +88,7 @@ class BoxworldFilms(LogSource):
         return [studio.film(number) for number in range(len(scenarios))]
 
 
-def widened(camera: Camera, columns: int = 32, rows: int = 8) -> Camera:
+def pad_fov(camera: Camera, columns: int = 32, rows: int = 8) -> Camera:
     """The camera with so many more pixels on each side, at the same pixels per degree in the middle."""
     width = camera.width + 2 * columns
     return Camera(
@@ -104,7 +104,7 @@ def widened(camera: Camera, columns: int = 32, rows: int = 8) -> Camera:
 
 
 @dataclass(frozen=True)
-class Corridor:
+class ValidityCorridor:
     """How far from the recording its frames can be trusted. Three places each: full trust up to the first, half
     at the second, none from the third on, straight lines between; the least of all counts.
 
@@ -126,7 +126,7 @@ class Corridor:
             first, second, third = getattr(self, name)
             if not 0 <= first < second < third:
                 raise UserError(
-                    f"Corridor.{name} does not widen",
+                    f"ValidityCorridor.{name} does not widen",
                     got=getattr(self, name),
                     expected="three increasing numbers from 0 up",
                     fix=f"set {name} of the corridor",
@@ -160,12 +160,16 @@ class ReprojectionSpec(BoxWorldSpec):
     depth: DepthSource | None = None
     spacing: float = 0.5
     fill: tuple[float, ...] = (4.0, -4.0)
-    corridor: Corridor = Corridor()
+    corridor: ValidityCorridor = ValidityCorridor()
     future: float = 2.5
     cache: str | None = None
-    lost_distance: float = 4.0
-    lost_heading: float = math.radians(40.0)
-    terminate: tuple[Cause, ...] = (Cause.LOST, Cause.NUMERIC, Cause.GOAL)
+    max_route_deviation: float = 4.0
+    max_heading_error: float = math.radians(40.0)
+    terminate: tuple[TerminationReason, ...] = (
+        TerminationReason.OFF_ROUTE,
+        TerminationReason.INVALID_STATE,
+        TerminationReason.GOAL,
+    )
 
     def build(
         self, scenarios: Sequence[Scenario], batch: int, seed: int, device: torch.device | str = "cpu"

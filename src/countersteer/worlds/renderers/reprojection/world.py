@@ -26,12 +26,12 @@ from countersteer.reconstruction.depth import stored_depths
 from countersteer.scenarios.scenario import Scenario
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action, JerkAction
-from countersteer.worlds.interface import Cause, Events, LoggedPoses
+from countersteer.worlds.interface import Events, LoggedPoses, TerminationReason
 from countersteer.worlds.renderers.boxes import Images, Outputs
 from countersteer.worlds.renderers.reprojection.bank import frame_bank
 from countersteer.worlds.renderers.reprojection.drawing import DepartedViews, FrameBank, Views, render
 from countersteer.worlds.renderers.reprojection.spec import ReprojectionSpec
-from countersteer.worlds.simulation.paths import locate
+from countersteer.worlds.simulation.paths import project_to_route
 from countersteer.worlds.simulation.scenes import SceneBank
 from countersteer.worlds.simulation.state import BoxWorldState
 from countersteer.worlds.simulation.world import BoxWorld
@@ -217,7 +217,7 @@ class ReprojectionWorld(BoxWorld):
         return Images(seen.rgb if outputs.rgb else None, depth, None, None)
 
     def confidence(self) -> Float[Tensor, "world agent"]:
-        """See `World.confidence` and `Corridor`."""
+        """See `World.confidence` and `ValidityCorridor`."""
         state, corridor = self.state, self.spec.corridor
         recorded = self._between(self.recordings.speed, state.arc[:, 0])[:, None]
         parts = [
@@ -246,10 +246,11 @@ class ReprojectionWorld(BoxWorld):
         self.state = state.replace(
             tick=torch.where(running, tick, before.tick),
             alive=state.alive & ~over,
-            cause=torch.where(over, int(Cause.TIME), state.cause),
+            cause=torch.where(over, int(TerminationReason.TIME), state.cause),
         )
         return events.replace(
-            truncated=events.truncated | over, cause=torch.where(over, int(Cause.TIME), events.cause)
+            truncated=events.truncated | over,
+            cause=torch.where(over, int(TerminationReason.TIME), events.cause),
         )
 
 
@@ -399,7 +400,7 @@ def _arcs(
     heading = torch.from_numpy(np.arctan2(poses[:, 1, 0], poses[:, 0, 0])).float()
     near, arcs, aside = None, [], []
     for number in range(len(poses)):
-        near, lateral, _, _ = locate(
+        near, lateral, _, _ = project_to_route(
             bank,
             rows,
             position[None, number : number + 1],

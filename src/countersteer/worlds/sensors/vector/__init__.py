@@ -25,7 +25,7 @@ from torch import Tensor
 from countersteer.errors import UserError
 from countersteer.tensors import TensorTree, as_array
 from countersteer.worlds.sensors.vector.roads import RoadBank
-from countersteer.worlds.simulation.engine import Engine, compiled
+from countersteer.worlds.simulation.engine import Backend, compiled
 
 __all__ = ["Actors", "Ego", "Group", "Lights", "RoadBank", "VectorSpec", "observe"]
 
@@ -216,7 +216,7 @@ class Lights(TensorTree):
 
     Attributes:
         point: Stop point [m, world].
-        heading: Driving direction there [rad].
+        heading: Rollouter direction there [rad].
         state: `SignalState`.
     """
 
@@ -232,7 +232,7 @@ def observe(
     ego: Ego,
     actors: Actors,
     lights: Lights,
-    engine: Engine = Engine.AUTO,
+    engine: Backend = Backend.AUTO,
 ) -> Float[Tensor, "world agent feature"]:
     """The vector of every controlled car; no gradient from kernels (`reference.observe` has one).
 
@@ -248,10 +248,10 @@ def observe(
     """
     _check(spec, roads, scene, ego, actors, lights)
     engine = engine.on(ego.position.device)
-    if engine is not Engine.KERNEL:
+    if engine is not Backend.KERNEL:
         from countersteer.worlds.sensors.vector import reference
 
-        run = compiled(reference.observe) if engine is Engine.COMPILED else reference.observe
+        run = compiled(reference.observe) if engine is Backend.COMPILED else reference.observe
         return run(spec, roads, scene, ego, actors, lights)
     from countersteer.worlds.sensors.vector import kernels
 

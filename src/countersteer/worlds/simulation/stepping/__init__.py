@@ -17,7 +17,7 @@ from countersteer.vehicles.bicycle import VehicleState
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import Events
-from countersteer.worlds.simulation.engine import Engine, compiled
+from countersteer.worlds.simulation.engine import Backend, compiled
 from countersteer.worlds.simulation.ground import GroundBank
 from countersteer.worlds.simulation.scenes import SceneBank
 from countersteer.worlds.simulation.spec import BoxWorldSpec
@@ -57,8 +57,8 @@ def advance(
     turn, push = (action.lateral, action.longitudinal) if by_jerk else (action.curvature, action.acceleration)
     learned = torch.is_grad_enabled() and (turn.requires_grad or push.requires_grad)
     engine = spec.engine.on(state.scene.device, learned=learned)
-    if engine is not Engine.KERNEL:
-        run = compiled(reference.advance) if engine is Engine.COMPILED else reference.advance
+    if engine is not Backend.KERNEL:
+        run = compiled(reference.advance) if engine is Backend.COMPILED else reference.advance
         return run(spec, bank, ground, state, action)
     from countersteer.worlds.simulation.stepping import kernels
 
@@ -136,10 +136,10 @@ def _settings(spec: BoxWorldSpec, by_jerk: bool):
         idm_hardest=float(idm.hardest_braking),
         command_duration=float(spec.command_duration),
         duration_ticks=round(spec.duration / spec.dt),
-        lost_distance=float(spec.lost_distance),
-        lost_heading=float(spec.lost_heading),
+        max_route_deviation=float(spec.max_route_deviation),
+        max_heading_error=float(spec.max_heading_error),
         terminate=sum(1 << int(cause) for cause in set(spec.terminate)),
-        clear_ended=int(spec.clear_ended),
+        remove_done_agents=int(spec.remove_done_agents),
     )
 
 

@@ -16,7 +16,7 @@ from numpy import ndarray
 from countersteer.geometry.boxes import REAR_AXLE_SHARE
 from countersteer.scenarios.scenario import SignalState
 from countersteer.vehicles.jerk import SLOW
-from countersteer.worlds.interface import Cause, Command
+from countersteer.worlds.interface import Command, TerminationReason
 from countersteer.worlds.simulation.compiled import inner
 from countersteer.worlds.simulation.ground import DIRECTION_RESOLUTION, EDGE_STEP, TILE, TILE_SIDE
 from countersteer.worlds.simulation.paths import LEAD_RANGE, WINDOW
@@ -30,11 +30,21 @@ __all__ = ["Found", "Ground", "Scenes", "Settings", "State", "advance"]
 F = np.float32
 STOP = int(SignalState.STOP)
 LEFT, FOLLOW = int(Command.LEFT), int(Command.FOLLOW)
-NONE, TIME = int(Cause.NONE), int(Cause.TIME)
+NONE, TIME = int(TerminationReason.NONE), int(TerminationReason.TIME)
 GOAL, WRONG_WAY, LOST, RED_LIGHT = (
-    int(c) for c in (Cause.GOAL, Cause.WRONG_WAY, Cause.LOST, Cause.RED_LIGHT)
+    int(c)
+    for c in (
+        TerminationReason.GOAL,
+        TerminationReason.WRONG_WAY,
+        TerminationReason.OFF_ROUTE,
+        TerminationReason.RED_LIGHT,
+    )
 )
-OFF_ROAD, COLLISION, NUMERIC = int(Cause.OFF_ROAD), int(Cause.COLLISION), int(Cause.NUMERIC)
+OFF_ROAD, COLLISION, NUMERIC = (
+    int(TerminationReason.OFF_ROAD),
+    int(TerminationReason.COLLISION),
+    int(TerminationReason.INVALID_STATE),
+)
 BRAKING, ACCELERATION, LATERAL, YAW_RATE, YAW_ACCELERATION, JERK = (F(value) for value in COMFORT.values())
 FIRST, LAST = WINDOW
 
@@ -63,10 +73,10 @@ class Settings(NamedTuple):
     idm_hardest: float
     command_duration: float
     duration_ticks: int
-    lost_distance: float
-    lost_heading: float
+    max_route_deviation: float
+    max_heading_error: float
     terminate: int
-    clear_ended: int
+    remove_done_agents: int
 
 
 class Scenes(NamedTuple):
@@ -336,7 +346,7 @@ def _move_traffic(settings, scenes, before, after, w, scene, running):
 @inner
 @no_type_check
 def _locate(scenes, before, after, w, scene, a):
-    """`paths.locate` near the last arc; the command of this tick moves the path afterwards."""
+    """`paths.project_to_route` near the last arc; the command of this tick moves the path afterwards."""
     path, points = scenes.path, scenes.path.shape[2]
     last = int(scenes.path_length[scene, a] / F(PATH_SPACING))
     begin = int(before.arc[w, a] / F(PATH_SPACING))
@@ -495,7 +505,9 @@ def _find_events(settings, scenes, ground, before, after, found, w, scene, a, fi
     if before.command_tick[w, a] >= 0 and since >= F(0.0) and since < F(settings.command_duration):
         origin = -after.path_offset[w, a]
     beyond = max(lateral - max(origin, F(0.0)), min(origin, F(0.0)) - lateral)
-    lost = beyond > F(settings.lost_distance) or abs(after.heading_error[w, a]) > F(settings.lost_heading)
+    lost = beyond > F(settings.max_route_deviation) or abs(after.heading_error[w, a]) > F(
+        settings.max_heading_error
+    )
     goal = after.arc[w, a] > before.goal_arc[w, a] - F(5.0)
     there = math.isfinite(after.position[w, a, 0]) and math.isfinite(after.position[w, a, 1])
     numeric = not (finite and there)
@@ -567,7 +579,7 @@ def _advance_world(settings, scenes, ground, before, turns, pushes, after, found
         after.speed_history[w, a, history - 1] = after.speed[w, a]
         after.yaw_history[w, a, history - 1] = after.speed[w, a] * after.curvature[w, a]
         _give_command(scenes, before, after, w, scene, a)
-        _place_car(scenes, after, w, scene, a, before.alive[w, a] or not settings.clear_ended)
+        _place_car(scenes, after, w, scene, a, before.alive[w, a] or not settings.remove_done_agents)
     for a in range(agents):
         if before.alive[w, a]:
             finite = math.isfinite(turns[w, a]) and math.isfinite(pushes[w, a])

@@ -13,9 +13,9 @@ from countersteer.geometry.poses import local_from_world, world_from_local
 from countersteer.scenarios.scenario import SignalState
 from countersteer.vehicles import bicycle, jerk
 from countersteer.vehicles.plans import Action, JerkAction
-from countersteer.worlds.interface import Cause, Events
+from countersteer.worlds.interface import Events, TerminationReason
 from countersteer.worlds.simulation.ground import GroundBank
-from countersteer.worlds.simulation.paths import LEAD_RANGE, locate
+from countersteer.worlds.simulation.paths import LEAD_RANGE, project_to_route
 from countersteer.worlds.simulation.scenes import SceneBank
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 from countersteer.worlds.simulation.state import (
@@ -26,7 +26,7 @@ from countersteer.worlds.simulation.state import (
     place_cars,
 )
 
-__all__ = ["COMFORT", "advance", "collisions", "find_events", "settle"]
+__all__ = ["COMFORT", "advance", "collisions", "find_events", "finish_step"]
 
 COMFORT = {
     "braking": -4.05,
@@ -61,10 +61,10 @@ def advance(
     tick = torch.where(running, torch.minimum(before.tick + 1, end), before.tick)
     state = before.replace(cars=cars, tick=tick, age=before.age + running.long())
     state = _move_traffic(spec, bank, before, state, running)
-    return settle(spec, bank, ground, before, state, finite)
+    return finish_step(spec, bank, ground, before, state, finite)
 
 
-def settle(
+def finish_step(
     spec: BoxWorldSpec,
     bank: SceneBank,
     ground: GroundBank,
@@ -82,7 +82,7 @@ def settle(
         finite: Which actions were finite.
     """
     cars = state.cars
-    arc, lateral, error, _ = locate(
+    arc, lateral, error, _ = project_to_route(
         bank, state.scene, cars.position, cars.heading, state.path_offset, before.arc
     )
     state = state.replace(
@@ -92,7 +92,7 @@ def settle(
         speed_history=torch.cat([before.speed_history[..., 1:], cars.speed[..., None]], -1),
         yaw_history=torch.cat([before.yaw_history[..., 1:], (cars.speed * cars.curvature)[..., None]], -1),
     )
-    state = place_cars(bank, give_commands(bank, state), clear_ended=spec.clear_ended)
+    state = place_cars(bank, give_commands(bank, state), remove_done_agents=spec.remove_done_agents)
     events = find_events(spec, bank, ground, before, state, finite)
     state = state.replace(
         alive=before.alive & ~events.terminated & ~events.truncated,
@@ -226,28 +226,28 @@ def find_events(
     # A commanded lane change puts the path a lane away at once; until it is due, the way there is not lost.
     origin = torch.where(command_now(spec, state)[0], -state.path_offset, 0.0)
     beyond = torch.maximum(state.lateral - origin.clamp(min=0.0), origin.clamp(max=0.0) - state.lateral)
-    lost = (beyond > spec.lost_distance) | (state.heading_error.abs() > spec.lost_heading)
+    lost = (beyond > spec.max_route_deviation) | (state.heading_error.abs() > spec.max_heading_error)
     goal = state.arc > state.goal_arc - 5.0
     numeric = ~finite | ~cars.position.isfinite().all(-1)
 
     cause = torch.zeros_like(state.cause)
     ranked = (
-        (Cause.GOAL, goal),
-        (Cause.WRONG_WAY, wrong_way),
-        (Cause.LOST, lost),
-        (Cause.RED_LIGHT, red_light),
-        (Cause.OFF_ROAD, off_road),
-        (Cause.COLLISION, collision),
-        (Cause.NUMERIC, numeric),
+        (TerminationReason.GOAL, goal),
+        (TerminationReason.WRONG_WAY, wrong_way),
+        (TerminationReason.OFF_ROUTE, lost),
+        (TerminationReason.RED_LIGHT, red_light),
+        (TerminationReason.OFF_ROAD, off_road),
+        (TerminationReason.COLLISION, collision),
+        (TerminationReason.INVALID_STATE, numeric),
     )
     for name, flag in ranked:
         if name in spec.terminate:
             cause = torch.where(flag, int(name), cause)
     alive = before.alive
-    terminated = alive & (cause != int(Cause.NONE))
+    terminated = alive & (cause != int(TerminationReason.NONE))
     over = (state.tick >= bank.ticks[state.scene] - 1) | (state.age >= round(spec.duration / spec.dt))
     truncated = alive & ~terminated & over[:, None]
-    cause = torch.where(truncated, int(Cause.TIME), cause)
+    cause = torch.where(truncated, int(TerminationReason.TIME), cause)
     return Events(
         terminated=terminated,
         truncated=truncated,
