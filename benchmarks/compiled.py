@@ -16,9 +16,8 @@ import torch
 
 from countersteer.evaluation.speed import crossroads
 from countersteer.vehicles.plans import Action
+from countersteer.worlds.backend import Backend
 from countersteer.worlds.sensors.vector import VectorSpec
-from countersteer.worlds.simulation.engine import Backend
-from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 
 def fastest(run: Callable[[], object], device: str, rounds: int) -> float:

@@ -25,10 +25,9 @@ from countersteer.geometry.cameras import Camera
 from countersteer.geometry.rigid import transform
 from countersteer.reconstruction.depth import DepthSource, stored_depths
 from countersteer.reconstruction.depth.depth_map import grey
+from countersteer.worlds.renderers.films import RenderedLogs, Studio, level_poses, pad_fov
 from countersteer.worlds.renderers.reprojection.bank import frame_bank
 from countersteer.worlds.renderers.reprojection.drawing import Views, render
-from countersteer.worlds.renderers.reprojection.films import Studio, level_poses
-from countersteer.worlds.renderers.reprojection.spec import RenderedLogs, pad_fov
 
 TICKS = (20, 60, 100, 140)
 AROUND = (0, 2, -2)  # frames: at 15 to 20 m/s some 4 m

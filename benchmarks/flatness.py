@@ -18,7 +18,6 @@ from countersteer.evaluation.speed import crossroads
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action
 from countersteer.worlds.sensors.vector import VectorSpec
-from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 
 def size(tree: TensorTree) -> int:
@@ -60,9 +59,15 @@ def main() -> None:
     print(f"{known.worlds} worlds of {known.agents} cars")
     print("scenes  cars/s of a processor  kB a scene: tracks and paths, ground, road points   kB a world")
     for count, world in worlds.items():
-        ground = sum(getattr(world.ground, field.name).nbytes for field in dataclasses.fields(world.ground))
-        assert world.roads is not None
-        parts = [part / count / 1e3 for part in (size(world.bank), ground, world.roads.nbytes)]
+        ground = sum(
+            getattr(world.simulation.ground, field.name).nbytes
+            for field in dataclasses.fields(world.simulation.ground)
+        )
+        assert world.simulation.roads is not None
+        parts = [
+            part / count / 1e3
+            for part in (size(world.simulation.bank), ground, world.simulation.roads.nbytes)
+        ]
         print(
             f"{count:6d} {known.worlds * known.agents / best[count]:22,.0f} "
             f"{parts[0]:28.0f} {parts[1]:15.0f} {parts[2]:13.0f} {size(world.state) / known.worlds / 1e3:16.1f}"

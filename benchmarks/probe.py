@@ -21,9 +21,9 @@ from countersteer.data.sources import ProceduralRoads
 from countersteer.policies.planner import CNNPlanner
 from countersteer.policies.storage import load_policy
 from countersteer.recipes.reprojection import reprojection
-from countersteer.worlds.interface import Observation
-from countersteer.worlds.renderers.reprojection.spec import RenderedLogs, ReprojectionSpec
-from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec
+from countersteer.worlds.observations import Observation
+from countersteer.worlds.renderers.boxes.appearance import AppearanceRandomization
+from countersteer.worlds.renderers.films import RenderedLogs
 
 BANDS = (-0.75, -0.25, 0.25, 0.75)  # [m]
 

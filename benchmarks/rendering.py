@@ -21,8 +21,8 @@ from torch import Tensor
 
 from countersteer.data.sources import ProceduralRoads
 from countersteer.geometry.cameras import Camera
-from countersteer.worlds.renderers.boxes import Images, reference, render
-from countersteer.worlds.simulation.spec import BoxWorldSpec
+from countersteer.worlds.interface import Images
+from countersteer.worlds.renderers.boxes import reference, render
 
 
 def best(draw: Callable[[], Images], rounds: int) -> tuple[float, Tensor]:
@@ -61,12 +61,12 @@ def main() -> None:
             camera, state.scene, state.drive, state.tick, state.actor, state.actor_there,
             state.cars.position, state.cars.heading,
         )  # fmt: skip
-        seconds, rgb = best(lambda: render(world.ground, views, boxes, looks), 10)  # noqa: B023
+        seconds, rgb = best(lambda: render(world.simulation.ground, views, boxes, looks), 10)  # noqa: B023
         few = type(views)(
             views.width, views.height,
             *(getattr(views, name)[:4] for name in ("scene", "world", "position", "rotation", "focal", "ego_slot")),
         )  # fmt: skip
-        slow, plain = best(lambda: reference.render(world.ground, few, boxes, looks), 1)  # noqa: B023
+        slow, plain = best(lambda: reference.render(world.simulation.ground, few, boxes, looks), 1)  # noqa: B023
         apart = (rgb[:4].int() - plain.int()).abs().amax(-1)
         pixels = camera.width * camera.height
         fast, plainly = known.views * pixels / seconds / 1e6, 4 * pixels / slow / 1e6

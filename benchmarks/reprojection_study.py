@@ -28,7 +28,6 @@ from countersteer.recipes.reprojection import reprojection, reprojection_clone, 
 from countersteer.reporting.study import permutation_tests
 from countersteer.training.run import Progress
 from countersteer.training.side_by_side import Run, train_side_by_side
-from countersteer.worlds.renderers.reprojection.spec import ReprojectionSpec
 
 HELD_OUT = 11  # set of test roads that no setting was chosen with
 

@@ -38,8 +38,7 @@ from countersteer.recipes.reprojection import (
 )
 from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
 from countersteer.training.run import train
-from countersteer.worlds.renderers.reprojection.spec import ReprojectionSpec
-from countersteer.worlds.renderers.reprojection.world import camera_of_log
+from countersteer.worlds.simulation.logs import camera_of_log
 from countersteer.worlds.simulation.spec import StartSpec
 
 STARTS = ((-0.7, 0.0), (-0.4, -1.5), (0.0, -2.5), (0.0, 2.5), (0.4, 1.5), (0.7, 0.0))  # left [m], [degrees]

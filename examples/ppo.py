@@ -23,7 +23,6 @@ from countersteer.data.sources import ProceduralRoads
 from countersteer.environments.vector import DrivingVectorEnv
 from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.sensors.vector import VectorSpec
-from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Settings:
     test_drives: int = 200
 
 
-WORLD = BoxWorldSpec(cameras=(), vector=VectorSpec(cars=1, lights=1, lanes=8, edges=8))
+WORLD = WorldSpec(RoadSimulationSpec(), sensors=(VectorSpec(cars=1, lights=1, lanes=8, edges=8),))
 
 
 def roads(seed: int) -> ProceduralRoads:

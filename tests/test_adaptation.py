@@ -24,11 +24,14 @@ from countersteer.training.collector import InlineCollector, RolloutRequest
 from countersteer.training.learner import Learner
 from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
 from countersteer.training.run import train
-from countersteer.worlds.interface import Command, twin_of
+from countersteer.worlds.observations import Command, twin_of
 from countersteer.worlds.renderers.boxes import Views
-from countersteer.worlds.renderers.boxes.gap import CameraDomainShift
-from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec, StartSpec
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.renderers.boxes.appearance import AppearanceRandomization
+from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
+from countersteer.worlds.renderers.boxes.camera_shift import CameraDomainShift
+from countersteer.worlds.simulation.spec import StartSpec
+from countersteer.worlds.world import World
+from worlds import boxworld
 
 CAMERA = Camera(width=32, height=16)
 SMALL = CNNPlannerSpec(cameras=(CAMERA,), channels=(8, 16), features=16, hidden=32, history=(1,), choices=5)
@@ -133,18 +136,16 @@ def test_a_gap_out_of_range_says_which_number(name: str, value: float):
 # --- twins --------------------------------------------------------------------------------------
 
 
-def world(**settings: object) -> BoxWorld:
+def world(**settings: object) -> World:
     """Two drives with cars, begun."""
-    spec = BoxWorldSpec(
-        cameras=(CAMERA,), agents=2, duration=5.0, looks=AppearanceRandomization(), **settings
-    )  # type: ignore[arg-type]
+    spec = boxworld(cameras=(CAMERA,), agents=2, duration=5.0, looks=AppearanceRandomization(), twin=BoxRendererSpec(), **settings)  # type: ignore[arg-type]
     made = spec.build(ROADS.load(), 2, 0)
     made.reset(torch.ones(2, dtype=torch.bool), made.draw_starts(torch.arange(2)))
     return made
 
 
 def test_a_twin_is_what_is_drawn_and_comes_when_it_is_asked_for():
-    behind, plain = world(gap=CameraDomainShift()), world()
+    behind, plain = world(shift=CameraDomainShift()), world()
     both = behind.observe(("front", "front.twin")).sensors
     assert torch.equal(both[twin_of("front")].data, plain.observe().sensors["front"].data)
     assert not torch.equal(both["front"].data, both[twin_of("front")].data)
@@ -156,15 +157,14 @@ def test_navigation_says_where_the_path_turns():
     left = ProceduralRoads(
         count=12, seed=4, kinds=(RoadKind.TIGHT,), lanes=(1, 1), traffic=(0, 0), intersections=1.0
     )
-    spec = BoxWorldSpec(
-        cameras=(), navigation=True, duration=40.0, start=StartSpec(0.0, 0.0, 0.0, (1.0, 1.0))
-    )
+    spec = boxworld(cameras=(), navigation=True, duration=40.0, start=StartSpec(0.0, 0.0, 0.0, (1.0, 1.0)))
     made = spec.build(left.load(), 4, 0)
     zero = torch.zeros(4, dtype=torch.long)
     made.reset(torch.ones(4, dtype=torch.bool), made.starts_at(torch.arange(4), zero, zero, jitter=False))
     told = set()
     for arc in torch.arange(0.0, 150.0, 3.0):
-        made.state = made.state.replace(arc=torch.full((4, 1), float(arc)))
+        moved = made.state.simulation.replace(arc=torch.full((4, 1), float(arc)))
+        made.state = made.state.replace(simulation=moved)
         command = made.observe().intent.command[:, 0]
         heading = made.path_at(torch.tensor([0.0, 30.0]).expand(4, 1, 2) + arc).heading[:, 0]
         turn = torch.remainder(heading[:, 1] - heading[:, 0] + math.pi, 2 * math.pi) - math.pi
@@ -193,7 +193,7 @@ def recipe(student: str, **settings: object) -> Recipe:
     made = Recipe(
         name="adapted",
         scenarios=ROADS,
-        world=BoxWorldSpec(cameras=(CAMERA,), agents=2, duration=5.0, gap=CameraDomainShift()),
+        world=boxworld(cameras=(CAMERA,), agents=2, duration=5.0, shift=CameraDomainShift()),
         policy=load_policy(student)[0].spec,
         expert=None,
         driver=ExpertDriver(),
@@ -214,7 +214,7 @@ def pairs(made: Recipe):
 
 @pytest.mark.parametrize("student", [SMALL, VIT], indirect=True)
 def test_the_same_pictures_and_weights_lose_nothing(student: str):
-    made = recipe(student, world=BoxWorldSpec(cameras=(CAMERA,), agents=2, duration=5.0))
+    made = recipe(student, world=boxworld(cameras=(CAMERA,), agents=2, duration=5.0))
     policy = load_policy(student)[0]
     assert isinstance(policy, CNNPlanner | ViTPlanner)
     losses = made.objective.losses({"policy": policy}, pairs(made))

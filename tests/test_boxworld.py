@@ -19,15 +19,16 @@ from countersteer.traffic.idm import IDM
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.plans import Action, PlanSpec
 from countersteer.vehicles.trackers import PurePursuit
-from countersteer.worlds.interface import Command, Starts, TerminationReason
-from countersteer.worlds.renderers.boxes.views import Painter
-from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
+from countersteer.worlds.interface import Starts, TerminationReason
+from countersteer.worlds.observations import Command
+from countersteer.worlds.simulation.spec import StartSpec
 from countersteer.worlds.simulation.stepping.reference import find_events
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.world import World, WorldSpec
+from worlds import boxworld, changed
 
 SMALL = Camera(width=32, height=16)
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
-SPEC = BoxWorldSpec(
+SPEC = boxworld(
     cameras=(SMALL,), traffic=IDM(), start=StartSpec(lateral=0.4, heading=0.04, command_share=0.5)
 )
 
@@ -38,13 +39,13 @@ def roads() -> list[Scenario]:
     return [procedural_road(40 + k, kind, lanes=2, traffic=4) for k, kind in enumerate(kinds)]
 
 
-def begun(spec: BoxWorldSpec, roads: list[Scenario], batch: int, first: int = 0) -> BoxWorld:
+def begun(spec: WorldSpec, roads: list[Scenario], batch: int, first: int = 0) -> World:
     world = spec.build(roads, batch, seed=5)
     world.reset(torch.ones(batch, dtype=torch.bool), world.draw_starts(torch.arange(first, first + batch)))
     return world
 
 
-def expert_action(world: BoxWorld) -> Action:
+def expert_action(world: World) -> Action:
     motion = world.motion()
     label = RecoveryExpert().label(world)
     return PurePursuit().track(label.plan, PlanSpec(), motion.speed, motion.curvature)
@@ -54,7 +55,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def wobble(world: BoxWorld, tick: int) -> Action:
+def wobble(world: World, tick: int) -> Action:
     action = expert_action(world)
     return action.replace(curvature=action.curvature + 0.004 * math.sin(0.7 * tick))
 
@@ -62,7 +63,7 @@ def wobble(world: BoxWorld, tick: int) -> Action:
 @pytest.mark.parametrize("agents", [1, 3])
 def test_one_drive_alone_is_the_same_as_in_a_batch(roads: list[Scenario], agents: int):
     """State and pictures of a drive do not depend on its neighbours."""
-    spec = dataclasses.replace(SPEC, agents=agents)
+    spec = changed(SPEC, agents=agents)
     together = begun(spec, roads, 4)
     alone = begun(spec, roads, 1, first=2)
     for tick in range(25):
@@ -72,7 +73,9 @@ def test_one_drive_alone_is_the_same_as_in_a_batch(roads: list[Scenario], agents
         together.step(wobble(together, tick))
         alone.step(wobble(alone, tick))
     for name, leaf in together.state.flatten().items():
-        assert torch.allclose(leaf[2].double(), alone.state.flatten()[name][0].double(), atol=1e-5), name
+        assert torch.allclose(
+            leaf[2].double(), alone.state.flatten()[name][0].double(), atol=1e-5
+        ), name
 
 
 def test_a_masked_reset_leaves_the_other_drives_bitwise_alone(roads: list[Scenario]):
@@ -85,7 +88,7 @@ def test_a_masked_reset_leaves_the_other_drives_bitwise_alone(roads: list[Scenar
     after = world.save()
     for name in before:
         assert torch.equal(before[name][~mask], after[name][~mask]), name
-    assert not torch.equal(before["cars.position"][mask], after["cars.position"][mask])
+    assert not torch.equal(before["simulation.cars.position"][mask], after["simulation.cars.position"][mask])
 
 
 def test_starts_of_the_drives_that_begin_are_enough(roads: list[Scenario]):
@@ -100,8 +103,7 @@ def test_starts_of_the_drives_that_begin_are_enough(roads: list[Scenario]):
         few.reset(mask, few.draw_starts(drive[:3]))
 
 
-def test_what_is_kept_of_looks_is_what_a_fresh_painter_says(roads: list[Scenario]):
-    """After resets, and for a fork, whose drives are others."""
+def test_looks_are_those_of_the_drive_after_resets_and_in_forks(roads: list[Scenario]):
     world = begun(SPEC, roads, 4)
     for tick in range(3):
         world.step(wobble(world, tick))
@@ -111,9 +113,9 @@ def test_what_is_kept_of_looks_is_what_a_fresh_painter_says(roads: list[Scenario
         )
         twin = world.fork(torch.tensor([2, 0]))
         for one in (world, twin, world):
-            fresh = one.fork(torch.arange(one.batch))
-            fresh.painter = Painter(SPEC.looks, one.bank, one.seed)
-            assert torch.equal(one.observe().sensors["front"].data, fresh.observe().sensors["front"].data)
+            assert one.renderer is not None
+            dressed = one.renderer.begin(one.simulation.scene(one.state.simulation))
+            assert same(dressed.flatten(), one.state.renderer.flatten())
 
 
 def test_save_and_restore_continue_bitwise(roads: list[Scenario]):
@@ -196,7 +198,7 @@ def test_moving_and_turning_the_whole_scene_changes_nothing(roads: list[Scenario
 
 
 def test_the_logged_ego_reaches_its_logged_end_through_the_tracker(roads: list[Scenario]):
-    spec = dataclasses.replace(SPEC, vehicle=EXACT, traffic=None, duration=30.0, terminate=())
+    spec = changed(SPEC, vehicle=EXACT, traffic=None, duration=30.0, terminate=())
     world = spec.build(roads, 3, seed=0)
     rows = torch.arange(3)
     world.reset(torch.ones(3, dtype=torch.bool), world.starts_at(rows, rows * 0, rows, jitter=False))
@@ -209,18 +211,23 @@ def test_the_logged_ego_reaches_its_logged_end_through_the_tracker(roads: list[S
 
 
 def test_a_car_that_is_run_into_is_a_collision_with_that_actor(roads: list[Scenario]):
-    spec = dataclasses.replace(SPEC, vehicle=EXACT, traffic=None)
+    spec = changed(SPEC, vehicle=EXACT, traffic=None)
     world = begun(spec, roads[:1], 1)
-    state = world.state
+    state = world.state.simulation
     ahead = state.actor.clone()
     course = state.cars.heading[0, 0]
     ahead[0, 1, :2] = state.actor[0, 0, :2] + 3.0 * torch.stack([course.cos(), course.sin()])
     there = state.actor_there.clone()
     there[0, 1] = True
-    world.state = state.replace(actor=ahead, actor_there=there)
+    placed = state.replace(actor=ahead, actor_there=there)
     # Replayed traffic would jump back to its recording; the events are judged on a state placed by hand.
     events = find_events(
-        world.spec, world.bank, world.ground, world.state, world.state, torch.ones(1, 1, dtype=torch.bool)
+        world.spec.simulation,
+        world.simulation.bank,
+        world.simulation.ground,
+        placed,
+        placed,
+        torch.ones(1, 1, dtype=torch.bool),
     )
     assert bool(events.collision[0, 0])
     assert int(events.collided_with[0, 0]) == 1
@@ -246,21 +253,21 @@ def test_an_action_that_is_not_a_number_ends_its_drive_and_no_other(roads: list[
     action.curvature[1] = math.nan
     events = world.step(action)
     assert events.cause[:, 0].tolist()[1] == TerminationReason.INVALID_STATE
-    assert world.state.alive[:, 0].tolist() == [True, False, True]
-    assert bool(torch.isfinite(world.state.cars.position).all())
+    assert world.state.simulation.alive[:, 0].tolist() == [True, False, True]
+    assert bool(torch.isfinite(world.state.simulation.cars.position).all())
 
 
 def test_a_red_light_that_is_crossed_is_reported():
     road = procedural_road(3, RoadKind.INTERSECTION, lanes=1, duration=60.0)
     red = dataclasses.replace(road.signals, state=np.full_like(road.signals.state, 3))
     road = dataclasses.replace(road, signals=red)
-    spec = dataclasses.replace(SPEC, traffic=None, vehicle=EXACT, duration=60.0)
+    spec = changed(SPEC, traffic=None, vehicle=EXACT, duration=60.0)
     world = spec.build([road], 1, seed=0)
     row = torch.arange(1)
     world.reset(torch.ones(1, dtype=torch.bool), world.starts_at(row, row * 0, row, jitter=False))
     while not math.isfinite(float(world.truth().stop_gap)):  # until the light is within sight
         world.step(expert_action(world))
-        assert int(world.state.age) < 100
+        assert int(world.state.simulation.age) < 100
     obeyed = world.fork(row)
     ran = False
     for _ in range(250):
@@ -278,7 +285,7 @@ def test_a_lane_change_command_moves_the_path_by_a_lane(roads: list[Scenario]):
         for road in (procedural_road(k, RoadKind.STRAIGHT, lanes=2) for k in range(20))
         if max(road.route_offsets) > 0.5
     )
-    world = dataclasses.replace(SPEC, vehicle=EXACT).build([road], 1, seed=0)
+    world = changed(SPEC, vehicle=EXACT).build([road], 1, seed=0)
     row = torch.arange(1)
     starts = world.starts_at(row, row * 0, row, jitter=False)
     starts = starts.replace(command=torch.tensor([[int(Command.LEFT)]]), command_tick=torch.tensor([[10]]))
@@ -291,12 +298,12 @@ def test_a_lane_change_command_moves_the_path_by_a_lane(roads: list[Scenario]):
     assert commands[10] == Command.LEFT
     assert commands[-1] == Command.FOLLOW  # the command ends by itself
     nearest = min(offset for offset in road.route_offsets if offset > 0.5)
-    assert float(world.state.path_offset) == pytest.approx(nearest, abs=1e-4)
+    assert float(world.state.simulation.path_offset) == pytest.approx(nearest, abs=1e-4)
     assert abs(float(world.truth().lateral)) < 0.3
 
 
 def test_the_recovery_label_starts_at_the_car_and_leads_back(roads: list[Scenario]):
-    world = begun(dataclasses.replace(SPEC, start=StartSpec(lateral=0.0, heading=0.0)), roads[:2], 2)
+    world = begun(changed(SPEC, start=StartSpec(lateral=0.0, heading=0.0)), roads[:2], 2)
     world.perturb(torch.full((2, 1), 1.0), torch.zeros(2, 1), torch.ones(2, 1))
     label = RecoveryExpert(plan=PlanSpec(20, 0.25)).label(world)
     assert bool(label.valid.all())
@@ -318,7 +325,7 @@ def test_a_scenario_without_a_road_is_refused_with_a_remedy(roads: list[Scenario
 
 def test_too_few_cars_are_refused(roads: list[Scenario]):
     with pytest.raises(UserError, match="too few cars"):
-        dataclasses.replace(SPEC, agents=40).build(roads[:1], 1, seed=0)
+        changed(SPEC, agents=40).build(roads[:1], 1, seed=0)
 
 
 def test_a_car_at_the_origin_is_on_its_own_path_however_long_the_others_are():
@@ -330,10 +337,10 @@ def test_a_car_at_the_origin_is_on_its_own_path_however_long_the_others_are():
         start = np.flatnonzero(np.linalg.norm(road.route, axis=1) < 1.0)[0]
         half = 0.5 * (road.route[start + 1] - road.route[start])  # so that no point lies at the origin
         roads.append(dataclasses.replace(road, route=road.route + half))
-    world = dataclasses.replace(SPEC, traffic=None).build(roads, 2, seed=0)
+    world = changed(SPEC, traffic=None).build(roads, 2, seed=0)
     row = torch.arange(2)
     world.reset(torch.ones(2, dtype=torch.bool), world.starts_at(row, row * 0, row, jitter=False))
-    assert world.state.arc[:, 0].tolist() == pytest.approx([60.0, 60.0], abs=3.0)
+    assert world.state.simulation.arc[:, 0].tolist() == pytest.approx([60.0, 60.0], abs=3.0)
 
 
 def test_starts_of_the_same_drive_are_the_same_in_any_batch(roads: list[Scenario]):

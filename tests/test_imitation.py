@@ -13,7 +13,7 @@ from countersteer.policies.interface import Hypotheses, PolicyOutput
 from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.rollouts.driving import Rollout
 from countersteer.vehicles.plans import Action, Plan
-from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
+from countersteer.worlds.observations import EgoMotion, Intent, Observation, SensorReading
 
 EQUAL = torch.ones(4)
 

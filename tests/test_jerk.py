@@ -14,9 +14,9 @@ from countersteer.vehicles.bicycle import Limits, VehicleParams, VehicleSpec, Ve
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import TerminationReason
-from countersteer.worlds.simulation.spec import BoxWorldSpec
 from countersteer.worlds.simulation.stepping import advance, reference
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.world import World, WorldSpec
+from worlds import boxworld
 
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
 WIDE = Limits(curvature=10.0, curvature_rate=1e3, lateral_acceleration=1e6, braking=1e3, acceleration=1e3)
@@ -129,7 +129,7 @@ def roads():
     ]
 
 
-def begun(spec: BoxWorldSpec, roads, batch: int) -> BoxWorld:
+def begun(spec: WorldSpec, roads, batch: int) -> World:
     world = spec.build(roads, batch, seed=2)
     world.reset(torch.ones(batch, dtype=torch.bool), world.draw_starts(torch.arange(batch)))
     return world
@@ -142,24 +142,25 @@ def chosen(batch: int, tick: int) -> JerkAction:
 
 @pytest.mark.parametrize("vehicle", [EXACT, VehicleSpec()], ids=["exact", "delayed"])
 def test_the_kernel_does_what_the_reference_does(roads, vehicle: VehicleSpec):
-    spec = BoxWorldSpec(
+    spec = boxworld(
         cameras=(), vehicle=vehicle, jerk=JerkSpec(), terminate=(TerminationReason.INVALID_STATE,)
     )
     world = begun(spec, roads, 32)
     for tick in range(60):
-        arguments = (spec, world.bank, world.ground, world.state, chosen(32, tick))
+        road = world.simulation
+        arguments = (spec.simulation, road.bank, road.ground, world.state.simulation, chosen(32, tick))
         fast, plain = advance(*arguments)[0].cars, reference.advance(*arguments)[0].cars
         for name, leaf in fast.flatten().items():
             gap = (leaf - plain.flatten()[name]).abs()
             if name == "heading":
                 gap = torch.minimum(gap, (gap - 2 * math.pi).abs())
             assert float(gap.max()) < 1e-4, (name, tick)
-        world.state = reference.advance(*arguments)[0]
-    assert float(world.state.cars.curvature.abs().max()) > 0.01
+        world.state = world.state.replace(simulation=reference.advance(*arguments)[0])
+    assert float(world.state.simulation.cars.curvature.abs().max()) > 0.01
 
 
 def test_a_jerk_that_is_not_a_number_ends_its_drive_and_touches_no_other(roads):
-    spec = BoxWorldSpec(cameras=(), jerk=JerkSpec())
+    spec = boxworld(cameras=(), jerk=JerkSpec())
     world, twin = begun(spec, roads, 4), begun(spec, roads, 4)
     sound = chosen(4, 0)
     longitudinal = sound.longitudinal.clone()
@@ -174,16 +175,16 @@ def test_a_jerk_that_is_not_a_number_ends_its_drive_and_touches_no_other(roads):
 
 def test_a_world_with_jerk_is_driven_by_curvature_as_before(roads):
     plain, other = (
-        begun(BoxWorldSpec(cameras=()), roads, 4),
-        begun(BoxWorldSpec(cameras=(), jerk=JerkSpec()), roads, 4),
+        begun(boxworld(cameras=()), roads, 4),
+        begun(boxworld(cameras=(), jerk=JerkSpec()), roads, 4),
     )
     action = Action(torch.full((4, 1), 0.01), torch.full((4, 1), 0.5))
     for world in (plain, other):
         world.step(action)
-    for name, leaf in plain.state.flatten().items():
-        assert torch.equal(leaf, other.state.flatten()[name]), name
+    for name, leaf in plain.state.simulation.flatten().items():
+        assert torch.equal(leaf, other.state.simulation.flatten()[name]), name
 
 
 def test_a_world_without_jerk_says_so(roads):
     with pytest.raises(UserError, match="not driven by jerk"):
-        begun(BoxWorldSpec(cameras=()), roads, 1).step(chosen(1, 0))
+        begun(boxworld(cameras=()), roads, 1).step(chosen(1, 0))

@@ -19,7 +19,7 @@ from countersteer.vehicles.plans import Action
 from countersteer.worlds.bridges.metadrive import roads, world
 from countersteer.worlds.bridges.metadrive.host import Answer, Hosts
 from countersteer.worlds.bridges.metadrive.roads import Bend, Lane, Road, Straight, road_of, scenarios_on
-from countersteer.worlds.bridges.metadrive.world import MetaDriveSpec
+from countersteer.worlds.bridges.metadrive.simulation import MetaDriveSpec
 from countersteer.worlds.interface import CapabilityError
 
 LANE = Lane(Road((Straight(200.0),), lanes=3, traffic=0.1, seed=3), number=1, speed=10.0)

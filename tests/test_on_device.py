@@ -21,8 +21,8 @@ from countersteer.traffic.idm import IDM
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.sensors.vector import VectorSpec
-from countersteer.worlds.simulation.spec import BoxWorldSpec
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.world import World
+from worlds import boxworld
 
 META = torch.device("meta")
 SYNCHRONISING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
@@ -69,8 +69,8 @@ def roads():
     return [procedural_road(70 + k, RoadKind.INTERSECTION, lanes=2, traffic=6) for k in range(2)]
 
 
-def world_on_meta(roads, **settings: Any) -> BoxWorld:
-    spec = BoxWorldSpec(cameras=(), agents=2, vector=VectorSpec(), jerk=JerkSpec(), **settings)
+def world_on_meta(roads, **settings: Any) -> World:
+    spec = boxworld(cameras=(), agents=2, vector=VectorSpec(), jerk=JerkSpec(), **settings)
     return spec.build(roads, 4, seed=0, device="meta")
 
 
@@ -106,8 +106,12 @@ def test_a_drive_stays_on_the_device(roads, settings):
             events = world.step(action)
             seen = world.observe()
             told = world.truth()
-        over = ~world.state.alive.any(1)
+        over = ~world.state.simulation.alive.any(1)
         world.reset(over, world.draw_starts(rows + 4))
-    leaves = [*world.state.flatten().values(), *events.flatten().values(), *told.flatten().values()]
+    leaves = [
+        *world.state.simulation.flatten().values(),
+        *events.flatten().values(),
+        *told.flatten().values(),
+    ]
     assert all(leaf.device == META for leaf in leaves)
     assert seen.sensors["vector"].data.shape == (4, 2, VectorSpec().size)

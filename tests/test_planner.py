@@ -14,7 +14,7 @@ from countersteer.policies.storage import load_policy
 from countersteer.reporting.study import pretrained_policy
 from countersteer.storage import serialise
 from countersteer.vehicles.plans import PlanSpec
-from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
+from countersteer.worlds.observations import EgoMotion, Intent, Observation, SensorReading
 
 SMALL = (Camera(width=32, height=16),)
 SPEC = CNNPlannerSpec(

@@ -20,7 +20,7 @@ from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.trackers import LQR, PurePursuit, Tracker
 from countersteer.worlds.interface import TerminationReason
-from countersteer.worlds.simulation.spec import BoxWorldSpec
+from worlds import boxworld
 
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
 SCENES = Path(__file__).parents[2] / "shared" / "data" / "scenarios"
@@ -39,7 +39,7 @@ def distances_to_log(scenario: Scenario, tracker: Tracker) -> np.ndarray:
     """Distance between the car and the recording at every tick [m]; the last one is at the log's end."""
     if not scenario.road.features:
         scenario = road_along(scenario)
-    spec = BoxWorldSpec(
+    spec = boxworld(
         duration=scenario.duration + 1.0, vehicle=EXACT, terminate=(TerminationReason.INVALID_STATE,)
     )
     world = spec.build([scenario], 1, 0)

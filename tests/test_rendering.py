@@ -10,11 +10,10 @@ import torch
 
 from countersteer.data.sources import ProceduralRoads
 from countersteer.errors import UserError
+from countersteer.worlds.interface import Images, Outputs
 from countersteer.worlds.renderers.boxes import (
     APPEARANCE_NUMBERS,
     Boxes,
-    Images,
-    Outputs,
     PixelClass,
     Views,
     default_appearance,
@@ -22,9 +21,8 @@ from countersteer.worlds.renderers.boxes import (
     reference,
     render,
 )
-from countersteer.worlds.renderers.boxes.views import Painter
+from countersteer.worlds.renderers.boxes.renderer import BoxRenderer
 from countersteer.worlds.simulation.ground import GroundBank
-from countersteer.worlds.simulation.spec import BoxWorldSpec
 from rendering_cases import (
     EVERYTHING,
     a_random_case,
@@ -33,6 +31,7 @@ from rendering_cases import (
     some_boxes,
     three_roads,
 )
+from worlds import boxworld
 
 
 @pytest.fixture(scope="module")
@@ -208,13 +207,12 @@ def test_no_views_give_no_pictures(bank):
 
 def test_what_cars_see_is_put_together_on_one_device_without_reading_values():
     """Torch's "meta" device stands for a GPU: it holds no values, and refuses tensors of the CPU beside its own."""
-    world = BoxWorldSpec().build(ProceduralRoads(count=1, traffic=(1, 2), length=300.0).load(), 2, 0)
-    state = world.state
-    parts = (state.scene, state.drive, state.tick, state.actor, state.actor_there)
-    cars = (state.cars.position, state.cars.heading)
-    painter = Painter(world.painter.looks, world.bank.to("meta"), 0)
-    views, boxes, looks = painter.drawing(world.cameras[0], *(part.to("meta") for part in (*parts, *cars)))
-    values = [*vars(views).values(), *boxes.flatten().values(), *looks.flatten().values()]
+    world = boxworld().build(ProceduralRoads(count=1, traffic=(1, 2), length=300.0).load(), 2, 0)
+    renderer = BoxRenderer(world.spec.renderer, world.simulation.ground, world.cameras, 0, "meta")
+    scene = world.simulation.scene(world.state.simulation).to("meta")
+    state = renderer.begin(scene)
+    views, boxes = renderer.views(state, scene, world.cameras[0]), renderer.boxes(state, scene)
+    values = [*vars(views).values(), *boxes.flatten().values(), *state.flatten().values()]
     assert {value.device.type for value in values if isinstance(value, torch.Tensor)} == {"meta"}
     with pytest.raises(UserError, match="where its tensors lie"):
-        render(world.ground, views, boxes, looks)
+        render(world.simulation.ground, views, boxes, state.look)

@@ -19,10 +19,10 @@ from countersteer.evaluation.metrics.from_record import drive_of_record
 from countersteer.evaluation.records import CaseResult, SuiteResult
 from countersteer.evaluation.replay import VERSION, is_replay, load_replay, save_replay
 from countersteer.geometry.cameras import Camera
-from countersteer.worlds.simulation.spec import BoxWorldSpec
 from test_readers_fuzz import STRANGE, damaged, places, replaced
 from test_report import a_drive, a_verdict
 from test_scores_from_record import record, straight_road
+from worlds import boxworld
 
 
 def a_result(ticks: int = 12) -> SuiteResult:
@@ -111,7 +111,7 @@ def test_a_replay_of_version_1_has_the_first_camera(saved: Path, tmp_path: Path)
 def test_every_camera_of_a_drive_is_kept():
     """Each as the policy saw it, in the order of the rig."""
     left = Camera(name="left", width=40, height=24, yaw=1.5)
-    spec = BoxWorldSpec(cameras=(Camera(), left), duration=0.3)
+    spec = boxworld(cameras=(Camera(), left), duration=0.3)
     (driven,) = drive(spec, [straight_road()], lambda starts: starts, None, seed=0)
     assert {name: frames.shape for name, frames in driven.views.items()} == {
         "front": (3, 48, 128, 3),

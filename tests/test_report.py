@@ -25,7 +25,8 @@ from countersteer.scenarios.scenario import (
     Signals,
     Tracks,
 )
-from countersteer.worlds.interface import Command, TerminationReason
+from countersteer.worlds.interface import TerminationReason
+from countersteer.worlds.observations import Command
 
 LANE = 3.6
 

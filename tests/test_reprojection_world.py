@@ -26,21 +26,17 @@ from countersteer.storage import serialise
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.plans import Action, PlanSpec
 from countersteer.vehicles.trackers import PurePursuit
-from countersteer.worlds.interface import TerminationReason
-from countersteer.worlds.renderers.boxes import Outputs
+from countersteer.worlds.interface import Outputs, TerminationReason
+from countersteer.worlds.renderers.films import RenderedLogs, pad_fov
 from countersteer.worlds.renderers.reprojection.bank import frame_bank
-from countersteer.worlds.renderers.reprojection.spec import (
-    RecordedLogs,
-    RenderedLogs,
-    ReprojectionSpec,
-    ValidityCorridor,
-    pad_fov,
-)
-from countersteer.worlds.renderers.reprojection.world import ReprojectionWorld, camera_of_log
+from countersteer.worlds.simulation.logs import RecordedLogs, camera_of_log
+from countersteer.worlds.simulation.recorded import ValidityCorridor
+from countersteer.worlds.world import World, WorldSpec
+from worlds import changed, reprojected
 
 CAMERA = Camera(width=32, height=16)
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
-SPEC = ReprojectionSpec(
+SPEC = reprojected(
     cameras=(CAMERA,), vehicle=EXACT, logs=RenderedLogs(pad_fov(CAMERA, 8, 2)), future=1.0, duration=5.0
 )
 
@@ -52,11 +48,11 @@ def roads() -> list[Scenario]:
 
 
 @pytest.fixture(scope="module")
-def world(roads: list[Scenario]) -> ReprojectionWorld:
+def world(roads: list[Scenario]) -> World:
     return SPEC.build(roads, 3, seed=4)
 
 
-def at(world: ReprojectionWorld, tick: int) -> ReprojectionWorld:
+def at(world: World, tick: int) -> World:
     """A fork with one drive on each recording, on its recorded pose."""
     rows = torch.arange(3)
     twin = world.fork(rows)
@@ -65,18 +61,23 @@ def at(world: ReprojectionWorld, tick: int) -> ReprojectionWorld:
     return twin
 
 
-def moved(world: ReprojectionWorld, lateral: float = 0.0, heading: float = 0.0) -> ReprojectionWorld:
+def moved(world: World, lateral: float = 0.0, heading: float = 0.0) -> World:
     twin, one = world.fork(torch.arange(world.batch)), torch.ones(world.batch, 1)
     twin.perturb(lateral * one, heading * one, one)
     return twin
 
 
-def recorded(world: ReprojectionWorld, scene: int, frame: int) -> torch.Tensor:
+def recorded(world: World, scene: int, frame: int) -> torch.Tensor:
     """What the policy's part of a film shows."""
-    return torch.from_numpy(world.logs[scene].cameras[0].frames[frame][2:-2, 8:-8].copy())
+    return torch.from_numpy(world.simulation.logs[scene].cameras[0].frames[frame][2:-2, 8:-8].copy())
 
 
-def expert_action(world: ReprojectionWorld) -> Action:
+def departed(world: World, camera: Camera):
+    """What the renderer makes of the view, with its shares."""
+    return world.renderer.departed(world.simulation.scene(world.state.simulation), camera)
+
+
+def expert_action(world: World) -> Action:
     motion = world.motion()
     return PurePursuit().track(RecoveryExpert().label(world).plan, PlanSpec(), motion.speed, motion.curvature)
 
@@ -89,7 +90,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_a_drive_is_the_same_alone_and_after_its_neighbours_began_anew(roads: list[Scenario]):
-    spec = dataclasses.replace(SPEC, vehicle=VehicleSpec())
+    spec = changed(SPEC, vehicle=VehicleSpec())
     together, alone = spec.build(roads, 3, seed=5), spec.build(roads, 1, seed=5)
     together.reset(torch.ones(3, dtype=torch.bool), together.draw_starts(torch.arange(3)))
     alone.reset(torch.ones(1, dtype=torch.bool), alone.draw_starts(torch.tensor([1])))
@@ -107,7 +108,7 @@ def test_a_drive_is_the_same_alone_and_after_its_neighbours_began_anew(roads: li
     assert same({k: v[1:2] for k, v in together.save().items()}, alone.save())
 
 
-def test_a_fork_drives_on_alone_and_a_picture_stays_what_it_was(world: ReprojectionWorld):
+def test_a_fork_drives_on_alone_and_a_picture_stays_what_it_was(world: World):
     here = at(world, 10)
     seen = here.observe()
     kept, before = seen.clone(), here.save()
@@ -129,16 +130,16 @@ def test_a_fork_drives_on_alone_and_a_picture_stays_what_it_was(world: Reproject
 
 
 @pytest.mark.parametrize("tick", [0, 17, 60])
-def test_at_a_recorded_pose_the_picture_is_the_recorded_one(world: ReprojectionWorld, tick: int):
+def test_at_a_recorded_pose_the_picture_is_the_recorded_one(world: World, tick: int):
     data = at(world, tick).observe().sensors["front"].data[:, 0]
     for scene in range(3):
         assert torch.equal(data[scene], recorded(world, scene, tick))
 
 
-def test_the_logs_own_actions_show_the_recorded_frames(world: ReprojectionWorld):
+def test_the_logs_own_actions_show_the_recorded_frames(world: World):
     """Curvatures and speeds of the recording, driven by a car without delay: its film again, bit by bit on a straight."""
-    here, bank = at(world, 0), world.bank
-    bends = here.path_at(here.recordings.tick_arc[:, None]).curvature
+    here, bank = at(world, 0), world.simulation.bank
+    bends = here.path_at(here.simulation.recordings.tick_arc[:, None]).curvature
     faster = torch.diff(bank.speed[:, 0], dim=1) / SPEC.dt
     for tick in range(1, 50):
         here.step(Action(bends[:, :, tick], faster[:, tick - 1, None]))
@@ -147,43 +148,41 @@ def test_the_logs_own_actions_show_the_recorded_frames(world: ReprojectionWorld)
         for scene in (1, 2):
             error = (data[scene].double() - recorded(world, scene, tick).double()).square().mean()
             assert 10 * math.log10(255**2 / max(float(error), 1e-9)) > 35
-    assert here.state.tick.tolist() == [49, 49, 49]
+    assert here.state.simulation.tick.tolist() == [49, 49, 49]
     assert bool((here.confidence() == 1).all())
 
 
-def test_a_slower_car_sees_the_frames_of_where_it_is(world: ReprojectionWorld):
+def test_a_slower_car_sees_the_frames_of_where_it_is(world: World):
     here = at(world, 0)
     here.perturb(torch.zeros(3, 1), torch.zeros(3, 1), torch.full((3, 1), 0.5))
     for _ in range(20):
         here.step(Action(torch.zeros(3, 1), torch.zeros(3, 1)))
-    assert int(here.state.tick[0]) == 10
+    assert int(here.state.simulation.tick[0]) == 10
     assert torch.equal(here.observe().sensors["front"].data[0, 0], recorded(world, 0, 10))
     now, later = here.log_at(torch.tensor([0.0, 1.0])).position[0, 0]
     assert float((now - here.truth().position[0, 0]).norm()) < 0.01, "the log is where the car is"
-    speed = float(world.bank.speed[0, 0, 10])
+    speed = float(world.simulation.bank.speed[0, 0, 10])
     assert float((later - now).norm()) == pytest.approx(speed, rel=0.02), "and goes on at its own pace"
 
 
 @pytest.mark.parametrize("lateral", [-1.5, 0.7])
-def test_from_beside_the_picture_is_nearly_the_true_one(
-    world: ReprojectionWorld, roads: list[Scenario], lateral: float
-):
-    from countersteer.worlds.renderers.reprojection.films import Studio
+def test_from_beside_the_picture_is_nearly_the_true_one(world: World, roads: list[Scenario], lateral: float):
+    from countersteer.worlds.renderers.films import Studio
 
     there = moved(at(world, 30), lateral, 0.03)
-    studio = Studio(dataclasses.replace(SPEC.logs, camera=CAMERA), roads)
+    studio = Studio(changed(SPEC.simulation.logs, camera=CAMERA), roads)
     for scene in range(3):
         one = torch.ones(1)
         true, *_ = studio.look(scene, torch.tensor([30]), 0 * one, lateral * one, 0.03 * one)
         assert true.rgb is not None
         seen = there.observe().sensors["front"].data[scene, 0]
-        wrong = world.logs[scene].cameras[0].frames[30][2:-2, 8:-8]
+        wrong = world.simulation.logs[scene].cameras[0].frames[30][2:-2, 8:-8]
         error = (seen.double() - true.rgb[0].double()).abs().mean()
         assert error < 4.0
         assert error < 0.5 * np.abs(wrong.astype(float) - true.rgb[0].double().numpy()).mean()
 
 
-def test_what_was_recorded_is_driven_home_by_both_experts(world: ReprojectionWorld):
+def test_what_was_recorded_is_driven_home_by_both_experts(world: World):
     here = moved(at(world, 5), 1.0, 0.05)
     label = LogExpert().label(here)
     assert bool(label.valid.all())
@@ -193,20 +192,20 @@ def test_what_was_recorded_is_driven_home_by_both_experts(world: ReprojectionWor
     assert float(here.truth().lateral.abs().max()) < 0.15
 
 
-def test_a_drive_ends_while_the_recording_still_has_a_future(world: ReprojectionWorld):
+def test_a_drive_ends_while_the_recording_still_has_a_future(world: World):
     here = at(world, 60)
     for _ in range(20):
         events = here.step(expert_action(here))
     assert bool((events.cause == int(TerminationReason.TIME)).all())
     assert not bool(here.alive().any())
-    assert here.state.tick.tolist() == [70, 70, 70]  # one second before the last frame
+    assert here.state.simulation.tick.tolist() == [70, 70, 70]  # one second before the last frame
     assert bool(here.log_at(torch.tensor([0.9])).valid.all())
 
 
 # Trust.
 
 
-def test_trust_falls_with_the_distance_and_the_drive_ends(world: ReprojectionWorld):
+def test_trust_falls_with_the_distance_and_the_drive_ends(world: World):
     here = at(world, 30)
     trust = [float(moved(here, metres).confidence()[1]) for metres in (0.0, 0.9, 1.5, 2.0, 3.0, 3.9)]
     assert trust[0] == trust[1] == 1.0
@@ -232,25 +231,25 @@ def test_trust_falls_with_the_distance_and_the_drive_ends(world: ReprojectionWor
 
 
 def test_painted_pictures_are_trusted_less(roads: list[Scenario]):
-    narrow = dataclasses.replace(SPEC, logs=RenderedLogs(CAMERA), fill=())
+    narrow = changed(SPEC, logs=RenderedLogs(CAMERA), fill=())
     here = at(narrow.build(roads, 3, seed=4), 30)
     turned = moved(here, heading=math.radians(7.0))
-    assert float(turned.departed(CAMERA).seen_share().max()) < 0.9
+    assert float(departed(turned, CAMERA).seen_share().max()) < 0.9
     assert float(turned.confidence().max()) < 1.0
 
 
 # What cannot be.
 
 
-def test_what_no_recording_says_is_refused(world: ReprojectionWorld, roads: list[Scenario]):
+def test_what_no_recording_says_is_refused(world: World, roads: list[Scenario]):
     with pytest.raises(UserError, match="what its pixels show"):
         world.images(CAMERA, Outputs(kind=True))
     with pytest.raises(UserError, match="what one recorded car"):
-        dataclasses.replace(SPEC, agents=2).build(roads, 1, seed=0)
+        changed(SPEC, agents=2).build(roads, 1, seed=0)
     with pytest.raises(UserError, match="no recorded frames"):
-        dataclasses.replace(SPEC, logs=RecordedLogs()).build(roads, 1, seed=0)
+        changed(SPEC, logs=RecordedLogs()).build(roads, 1, seed=0)
     with pytest.raises(UserError, match="is too short"):
-        dataclasses.replace(SPEC, future=7.9).build(roads, 1, seed=0)
+        changed(SPEC, future=7.9).build(roads, 1, seed=0)
 
 
 def test_the_spec_travels_with_a_run():
@@ -266,7 +265,7 @@ def test_a_real_drive_is_a_world(shared_data: Path):
     camera = camera_of_log(log, 64, 24, math.radians(60.0))
     assert camera.position == pytest.approx((1.03, 0.0, 1.65), abs=1e-6)
     assert [camera.roll, camera.pitch, camera.yaw] == pytest.approx([0.0, 0.0, 0.0], abs=1e-9)
-    spec = ReprojectionSpec(
+    spec = reprojected(
         cameras=(camera,), size=(310, 94), depth=DepthSource.GROUND, duration=2.0, future=1.0, vehicle=EXACT
     )
     whole = CameraDrive(str(path)).load()[0]
@@ -278,10 +277,10 @@ def test_a_real_drive_is_a_world(shared_data: Path):
     first, second = world.observe().sensors["front"].data[:, 0]
     assert torch.equal(first, second), "a part begins where the whole is by then"
     assert float(world.truth().lateral.abs().max()) < 0.1
-    assert float(world.departed(camera).seen_share().min()) > 0.98
+    assert float(departed(world, camera).seen_share().min()) > 0.98
     for _ in range(8):
         world.step(expert_action(world))
-    assert world.state.tick.tolist() == pytest.approx([28, 8], abs=1)
+    assert world.state.simulation.tick.tolist() == pytest.approx([28, 8], abs=1)
 
 
 def test_a_recording_of_another_drive_is_refused(shared_data: Path):
@@ -289,7 +288,7 @@ def test_a_recording_of_another_drive_is_refused(shared_data: Path):
     wrong = dataclasses.replace(there, cameras=Recording(str(shared_data / "kitti_odometry_00_mono")))
     camera = camera_of_log(read(shared_data / "kitti_odometry_00_mono"), 32, 16, 1.0)
     with pytest.raises(UserError, match="is not of this scenario"):
-        ReprojectionSpec(cameras=(camera,), depth=DepthSource.GROUND, size=(64, 20)).build([wrong], 1, seed=0)
+        reprojected(cameras=(camera,), depth=DepthSource.GROUND, size=(64, 20)).build([wrong], 1, seed=0)
 
 
 def test_a_recipe_is_made_for_parts_of_a_recording(shared_data: Path):
@@ -303,17 +302,17 @@ def test_a_recipe_is_made_for_parts_of_a_recording(shared_data: Path):
     scenarios = recipe.scenarios.load()
     assert [scenario.cameras.start for scenario in scenarios if scenario.cameras] == [0.0, 3.0]
     assert [scenario.duration for scenario in scenarios] == pytest.approx([2.0, 2.0])
-    assert isinstance(recipe.world, ReprojectionSpec)
-    assert recipe.world.size is not None
-    assert recipe.world.size[0] == pytest.approx(1226 * camera.focal / 707.0912, abs=1)
-    assert [log.cameras[0].frames.path for log in recipe.world.logs.open(scenarios)] == [
+    assert isinstance(recipe.world, WorldSpec)
+    assert recipe.world.renderer.size is not None
+    assert recipe.world.renderer.size[0] == pytest.approx(1226 * camera.focal / 707.0912, abs=1)
+    assert [log.cameras[0].frames.path for log in recipe.world.simulation.logs.open(scenarios)] == [
         f"{path}/image_0"
     ] * 2
 
 
-def test_depth_of_another_size_is_refused_by_file_and_time(world: ReprojectionWorld):
+def test_depth_of_another_size_is_refused_by_file_and_time(world: World):
     """The kernel reads depth and colours of a pixel at one place."""
-    log = world.logs[0]
+    log = world.simulation.logs[0]
     height, width = log.cameras[0].frames.height, log.cameras[0].frames.width
     half = DepthMap(
         np.ones((height // 2, width // 2), np.float32), np.ones((height // 2, width // 2), np.float32)
@@ -329,9 +328,9 @@ def test_depth_of_another_size_is_refused_by_file_and_time(world: ReprojectionWo
 
 
 @pytest.fixture
-def film(world: ReprojectionWorld):
+def film(world: World):
     """A film whose depth was not recorded."""
-    log = world.logs[1]
+    log = world.simulation.logs[1]
     return dataclasses.replace(log, cameras=(dataclasses.replace(log.cameras[0], depth=None),))
 
 

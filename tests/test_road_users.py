@@ -19,11 +19,13 @@ from countersteer.errors import UserError
 from countersteer.geometry.cameras import ego_from_camera
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import ActorKind
-from countersteer.worlds.renderers.boxes import Outputs, PixelClass
-from countersteer.worlds.renderers.reprojection.world import camera_of_log
-from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.interface import Outputs
+from countersteer.worlds.renderers.boxes import PixelClass
+from countersteer.worlds.renderers.boxes.appearance import AppearanceRandomization
+from countersteer.worlds.simulation.logs import camera_of_log
+from countersteer.worlds.world import World
 from test_cameras import EVEN, circle, log_of
+from worlds import boxworld
 
 
 def posed(x: float, y: float, z: float = 0.8, heading: float = 0.0) -> np.ndarray:
@@ -100,11 +102,11 @@ def test_who_is_annotated_is_an_actor_there_and_then(annotated: CameraLog):
     assert tracks.velocity[2, at] == pytest.approx([0.0, -1.0])
     assert tracks.size[2] == pytest.approx([0.6, 0.6, 1.8])
     assert np.flatnonzero(tracks.valid[2])[[0, -1]] == pytest.approx([8, 22], abs=1)
-    world = BoxWorldSpec(cameras=()).build([scenario], 1, seed=0)
-    assert world.bank.pose[0, 1, 0].tolist() == pytest.approx([30.0, 8.0, 0.3], abs=1e-5)
-    assert world.bank.pose[0, 2, at].tolist() == pytest.approx([10.0, 4.7, 0.0], abs=1e-5)
-    assert bool(world.bank.valid[0, 2, at])
-    assert not bool(world.bank.valid[0, 2, 40])
+    world = boxworld(cameras=()).build([scenario], 1, seed=0)
+    assert world.simulation.bank.pose[0, 1, 0].tolist() == pytest.approx([30.0, 8.0, 0.3], abs=1e-5)
+    assert world.simulation.bank.pose[0, 2, at].tolist() == pytest.approx([10.0, 4.7, 0.0], abs=1e-5)
+    assert bool(world.simulation.bank.valid[0, 2, at])
+    assert not bool(world.simulation.bank.valid[0, 2, 40])
 
 
 def test_a_part_of_a_log_has_its_road_users_then(annotated: CameraLog):
@@ -199,7 +201,7 @@ def rectangles_of_nuscenes(folder: Path, camera: str, frame: int) -> list[list[f
     return [item["bbox"] for item in sample["cam_instances"][camera] if item["bbox_label_3d"] in range(5)]
 
 
-def drawn_rectangles(log: CameraLog, world: BoxWorld, name: str, frame: int) -> list[list[float]]:
+def drawn_rectangles(log: CameraLog, world: World, name: str, frame: int) -> list[list[float]]:
     """The same of the vehicles that boxworld draws at the recorded camera, in the recorded camera's pixels."""
     recorded = log.camera(name).calibrated()
     fov = 2 * math.atan(
@@ -207,7 +209,7 @@ def drawn_rectangles(log: CameraLog, world: BoxWorld, name: str, frame: int) -> 
     )  # a little wider: its optical axis is in the middle
     camera, zero = camera_of_log(log, 1200, 800, fov, name), torch.zeros(1, dtype=torch.long)
     tick = (zero + round(float(log.camera(name).times[frame]) / world.dt)).clamp(
-        max=int(world.bank.ticks[0]) - 1
+        max=int(world.simulation.bank.ticks[0]) - 1
     )
     world.reset(torch.ones(1, dtype=torch.bool), world.starts_at(zero, tick, zero, jitter=False))
     pictures = world.images(camera, Outputs(rgb=False, kind=True, instance=True))
@@ -251,7 +253,7 @@ def test_boxworld_draws_vehicles_where_the_picture_shows_them(
     log, found = read(shared_data / folder), []
     scenario = drive_of_log(log)
     dt = scenario.duration / max(round(scenario.duration / 0.1), 6)
-    world = BoxWorldSpec(cameras=(), dt=dt, looks=AppearanceRandomization(0.0, 0.0, 0.0)).build(
+    world = boxworld(cameras=(), dt=dt, looks=AppearanceRandomization(0.0, 0.0, 0.0)).build(
         [scenario], 1, seed=0
     )
     for name, frame in pictures:

@@ -33,17 +33,12 @@ from countersteer.training.run import Progress, train
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, Plan, PlanSpec
 from countersteer.vehicles.trackers import LQR
-from countersteer.worlds.interface import (
-    EgoMotion,
-    Events,
-    Intent,
-    Observation,
-    SensorReading,
-    TerminationReason,
-    Truth,
-)
+from countersteer.worlds.interface import Events, TerminationReason
+from countersteer.worlds.observations import EgoMotion, Intent, Observation, SensorReading
 from countersteer.worlds.sensors.vector import VectorSpec
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.truth import Truth
+from countersteer.worlds.world import World
+from worlds import changed
 
 SMALL = VectorSpec(cars=4, lanes=6, edges=5, lights=2)
 
@@ -327,7 +322,7 @@ def test_a_teacher_without_its_sensor_is_refused():
 
 
 @pytest.fixture(scope="module")
-def world() -> BoxWorld:
+def world() -> World:
     return self_play_world(6).build(roads(4, seed=5).load(), 8, 0)
 
 
@@ -349,7 +344,7 @@ class FixedOdds(Policy):
         return PolicyOutput(None, memory, logits=self.logits.expand(*batch, -1), value=torch.zeros(batch))
 
 
-def test_choices_follow_the_odds(world: BoxWorld):
+def test_choices_follow_the_odds(world: World):
     odds = torch.linspace(0.01, 1.0, 12)
     odds = odds / odds.sum()
     output = PolicyOutput(None, NoMemory(), logits=odds.log().expand(8, 6, -1))
@@ -367,7 +362,7 @@ def test_choices_follow_the_odds(world: BoxWorld):
     assert (greedy.choice == 11).all()
 
 
-def test_a_policy_of_other_choices_is_refused(world: BoxWorld):
+def test_a_policy_of_other_choices_is_refused(world: World):
     output = PolicyOutput(None, NoMemory(), logits=torch.zeros(8, 6, 5))
     with pytest.raises(UserError, match="choose among"):
         CategoricalDriver().act(output, None, world, None, torch.zeros(8).long(), 0.0, 0)
@@ -379,12 +374,12 @@ def test_a_policy_of_other_choices_is_refused(world: BoxWorld):
 def test_scenes_with_fewer_cars_leave_slots_empty():
     scenarios = roads(4, seed=5).load()
     full = self_play_world(30).build(scenarios, 8, 0)
-    used = full.bank.present[:, :30].sum(1)
+    used = full.simulation.bank.present[:, :30].sum(1)
     assert (used < 30).all()
     assert (used >= 2).all()
-    assert (full.state.alive.sum(1) <= used[full.state.scene]).all()
-    empty = ~full.bank.present[full.state.scene, :30]
-    assert not (full.state.actor_there[:, :30] & empty).any()
+    assert (full.alive().sum(1) <= used[full.state.simulation.scene]).all()
+    empty = ~full.simulation.bank.present[full.state.simulation.scene, :30]
+    assert not (full.state.simulation.actor_there[:, :30] & empty).any()
     with pytest.raises(UserError, match="too few cars"):
         dataclasses.replace(self_play_world(30), min_agents=None).build(scenarios, 8, 0)
 
@@ -399,30 +394,33 @@ def test_empty_slots_are_not_driven_nor_learned_from():
     begun = ticks[0].alive.unflatten(1, (8, 30))
     slots = torch.arange(30)
     starts = world.draw_starts(torch.arange(8))
-    there = world.bank.valid[starts.scenario[:, None], slots, starts.tick[:, None]]
+    there = world.simulation.bank.valid[starts.scenario[:, None], slots, starts.tick[:, None]]
     assert (there | ~begun[0]).all()
     assert begun[0].sum() > 0.8 * there.sum()
     assert not there.all()
     assert all(not (tick.alive & ~ticks[0].alive).any() for tick in ticks)
 
 
-def test_goals_lie_ahead_and_cars_that_end_leave_the_road(world: BoxWorld):
+def test_goals_lie_ahead_and_cars_that_end_leave_the_road(world: World):
     starts = world.draw_starts(torch.arange(8))
     world.reset(torch.ones(8, dtype=torch.bool), starts)
-    ahead = (world.state.goal_arc - world.state.arc)[world.state.alive]
+    ahead = (world.state.simulation.goal_arc - world.state.simulation.arc)[world.state.simulation.alive]
     assert (ahead <= 110.0 + 1e-3).all()
     assert (ahead >= 15.0 - 1e-3).all()
-    short = world.state.goal_arc >= world.bank.road_length[world.state.scene] - 1e-3
-    assert ((ahead >= 40.0 - 1e-3) | short[world.state.alive]).all()
+    short = (
+        world.state.simulation.goal_arc
+        >= world.simulation.bank.road_length[world.state.simulation.scene] - 1e-3
+    )
+    assert ((ahead >= 40.0 - 1e-3) | short[world.state.simulation.alive]).all()
     driving = Rollouter(world, CategoricalDriver(), FixedOdds(torch.zeros(12)), None, 0)
     driving.begin(torch.ones(8, dtype=torch.bool), starts)
     for _ in range(60):
-        was = world.state.alive
+        was = world.state.simulation.alive
         driving.tick()
-        there = world.state.actor_there[:, :6]
+        there = world.state.simulation.actor_there[:, :6]
         # A car is seen for the last time in the tick in which its drive ends.
         assert torch.equal(there, was)
-    assert not world.state.alive.all()
+    assert not world.state.simulation.alive.all()
 
 
 def test_who_keeps_to_its_path_and_its_distance_reaches_its_goal():
@@ -443,22 +441,22 @@ def test_cars_that_stand_in_one_another_or_beside_the_road_never_begin():
     world = self_play_world().build(roads(2, seed=5).load(), 2, 0)
     starts = world.draw_starts(torch.arange(2))
     world.reset(torch.ones(2, dtype=torch.bool), starts)
-    first, second = world.state.alive[0].nonzero()[:2, 0].tolist()
+    first, second = world.state.simulation.alive[0].nonzero()[:2, 0].tolist()
     beside = starts.position.clone()
     beside[0, first] = beside[0, second]
     beside[1] += 300.0
     world.reset(torch.ones(2, dtype=torch.bool), dataclasses.replace(starts, position=beside))
-    assert not world.state.alive[0, [first, second]].any()
-    assert world.state.alive[0].any()
-    assert not world.state.alive[1].any()
-    assert not world.state.actor_there[1, :12].any()
+    assert not world.state.simulation.alive[0, [first, second]].any()
+    assert world.state.simulation.alive[0].any()
+    assert not world.state.simulation.alive[1].any()
+    assert not world.state.simulation.actor_there[1, :12].any()
 
 
-def test_hidden_points_are_hidden_whole_and_about_as_often_as_said(world: BoxWorld):
+def test_hidden_points_are_hidden_whole_and_about_as_often_as_said(world: World):
     world.reset(torch.ones(8, dtype=torch.bool), world.draw_starts(torch.arange(8)))
     spec = world.spec.vector
     assert spec is not None
-    plain = dataclasses.replace(world.spec, vector_dropout=(0.0, 0.0)).build(world.scenarios, 8, 0)
+    plain = changed(world.spec, vector_dropout=(0.0, 0.0)).build(world.scenarios, 8, 0)
     plain.restore(world.save())
     some, every = world.observe().sensors["vector"].data, plain.observe().sensors["vector"].data
     for name in ("lanes", "edges"):
@@ -470,7 +468,7 @@ def test_hidden_points_are_hidden_whole_and_about_as_often_as_said(world: BoxWor
         assert 0.2 < float(hidden.float().sum() / (parts[1][..., -1, :] == 1.0).sum()) < 0.4
 
 
-def test_worlds_begin_anew_when_few_are_left_and_their_last_tick_is_truncated(world: BoxWorld):
+def test_worlds_begin_anew_when_few_are_left_and_their_last_tick_is_truncated(world: World):
     driving = Rollouter(
         world, CategoricalDriver(), FixedOdds(torch.zeros(12)), None, 0, 1.0,
         WeightedReward(dt=0.1), RewardWeights(),
@@ -492,7 +490,7 @@ def test_worlds_begin_anew_when_few_are_left_and_their_last_tick_is_truncated(wo
 # --- the fork and the student -------------------------------------------------------------------
 
 
-def steady(world: BoxWorld, choice: int) -> SetActorCritic:
+def steady(world: World, choice: int) -> SetActorCritic:
     """A teacher that always takes one choice."""
     torch.manual_seed(0)
     assert world.spec.vector is not None
@@ -504,7 +502,7 @@ def steady(world: BoxWorld, choice: int) -> SetActorCritic:
     return teacher.eval()
 
 
-def test_a_fork_driven_straight_on_is_a_straight_label_and_leaves_the_world_alone(world: BoxWorld):
+def test_a_fork_driven_straight_on_is_a_straight_label_and_leaves_the_world_alone(world: World):
     world.reset(torch.ones(8, dtype=torch.bool), world.draw_starts(torch.arange(8)))
     before, truth = world.save(), world.truth()
     jerk = JerkSpec()
@@ -526,7 +524,7 @@ def test_a_fork_driven_straight_on_is_a_straight_label_and_leaves_the_world_alon
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_labels_that_fail_or_are_of_cars_that_have_ended_do_not_count(world: BoxWorld):
+def test_labels_that_fail_or_are_of_cars_that_have_ended_do_not_count(world: World):
     world.reset(torch.ones(8, dtype=torch.bool), world.draw_starts(torch.arange(8)))
     hard_left = 2 * len(JerkSpec().lateral) + JerkSpec().lateral.index(4.0)
     label = rollout_plans(steady(world, hard_left), world, PlanSpec(points=8, interval=0.5))
@@ -536,7 +534,7 @@ def test_labels_that_fail_or_are_of_cars_that_have_ended_do_not_count(world: Box
     assert not label.valid[~world.alive()].any()
 
 
-def test_the_ego_tracks_its_plan_and_the_others_take_their_choice(world: BoxWorld):
+def test_the_ego_tracks_its_plan_and_the_others_take_their_choice(world: World):
     world.reset(torch.ones(8, dtype=torch.bool), world.draw_starts(torch.arange(8)))
     spec, jerk = PlanSpec(points=8, interval=0.5), JerkSpec()
     ahead = 5.0 * spec.times().expand(8, 6, -1)
@@ -561,7 +559,7 @@ def test_the_ego_tracks_its_plan_and_the_others_take_their_choice(world: BoxWorl
 # --- learning -----------------------------------------------------------------------------------
 
 
-def test_ppo_makes_what_paid_more_likely_and_ignores_drives_that_had_ended(world: BoxWorld):
+def test_ppo_makes_what_paid_more_likely_and_ignores_drives_that_had_ended(world: World):
     objective = self_play_teacher().objective
     assert isinstance(objective, PPO)
     assert world.spec.vector is not None
@@ -715,7 +713,7 @@ def test_settings_that_come_apart_are_stopped_with_a_reason(tmp_path):
         train(dataclasses.replace(recipe, learning=wild), tmp_path / "wild", seed=0)
 
 
-def test_a_car_that_is_not_a_number_ends_alone_is_counted_and_not_learned_from(world: BoxWorld):
+def test_a_car_that_is_not_a_number_ends_alone_is_counted_and_not_learned_from(world: World):
     objective = self_play_teacher().objective
     assert isinstance(objective, PPO)
     outcomes = []
@@ -729,9 +727,11 @@ def test_a_car_that_is_not_a_number_ends_alone_is_counted_and_not_learned_from(w
             ticks.append(tick)
             if number == 2 and broken:
                 slot = int(world.alive()[0].nonzero()[0, 0])
-                position = world.state.cars.position.clone()
+                position = world.state.simulation.cars.position.clone()
                 position[0, slot] = math.nan
-                world.state = world.state.replace(cars=world.state.cars.replace(position=position))
+                world.state = world.state.simulation.replace(
+                    cars=world.state.simulation.cars.replace(position=position)
+                )
         outcomes.append(Rollout.cat(ticks))
     plain, one_gone = outcomes
     gone = one_gone.cause == TerminationReason.INVALID_STATE

@@ -24,7 +24,8 @@ from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.rewards.rewards import RewardWeights, WeightedReward
 from countersteer.storage.serialise import differences, fingerprint, from_json, to_json
 from countersteer.vehicles.plans import PlanSpec
-from countersteer.worlds.interface import Capability, Command
+from countersteer.worlds.interface import Capability
+from countersteer.worlds.observations import Command
 
 HERE = sys.modules[__name__]
 

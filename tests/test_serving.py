@@ -16,9 +16,11 @@ from countersteer.rollouts.driving import Rollouter
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.serving.agent import Agent, NavigationRequest
 from countersteer.serving.views import RigCamera, View
-from countersteer.worlds.interface import Command
-from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec, StartSpec
+from countersteer.worlds.observations import Command
+from countersteer.worlds.renderers.boxes.appearance import AppearanceRandomization
+from countersteer.worlds.simulation.spec import StartSpec
 from test_planner import SPEC, planner
+from worlds import boxworld
 
 ROAD = procedural_road(5, RoadKind.GENTLE, lanes=3, traffic=3)
 STILL = AppearanceRandomization(colours=0.6, camera_angle=0.0, camera_height=0.0)
@@ -27,7 +29,7 @@ STILL = AppearanceRandomization(colours=0.6, camera_angle=0.0, camera_height=0.0
 def driving(policy):
     """A lane change of one car that the policy drives."""
     start = StartSpec(lateral=0.6, heading=0.03, command_share=1.0, command_time=(0.4, 0.4))
-    spec = BoxWorldSpec(cameras=policy.spec.cameras, start=start, terminate=())
+    spec = boxworld(cameras=policy.spec.cameras, start=start, terminate=())
     world = spec.build([ROAD], 1, seed=1)
     wheel = Rollouter(world, PolicyDriver(plan=policy.spec.plan), policy, None, seed=1)
     wheel.begin(torch.ones(1, dtype=torch.bool), world.draw_starts(torch.tensor([0])))
@@ -118,7 +120,7 @@ MINE = Camera(width=128, height=48)
 @pytest.fixture(scope="module")
 def both():
     """The same moments through two cameras."""
-    world = BoxWorldSpec(cameras=(MINE, OTHER), looks=STILL).build([ROAD], 4, seed=3)
+    world = boxworld(cameras=(MINE, OTHER), looks=STILL).build([ROAD], 4, seed=3)
     world.reset(torch.ones(4, dtype=torch.bool), world.draw_starts(torch.arange(4)))
     sensors = world.observe().sensors
     return sensors["front"].data[:, 0].numpy(), sensors["other"].data[:, 0].numpy()

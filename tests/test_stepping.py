@@ -14,10 +14,11 @@ from countersteer.scenarios.scenario import Scenario
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.plans import Action
 from countersteer.worlds.interface import Events, TerminationReason
-from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
-from countersteer.worlds.simulation.state import BoxWorldState
+from countersteer.worlds.simulation.spec import StartSpec
+from countersteer.worlds.simulation.state import RoadState
 from countersteer.worlds.simulation.stepping import advance, reference
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.world import World, WorldSpec
+from worlds import boxworld, changed
 
 WILD = StartSpec(lateral=3.0, heading=0.6, command_share=0.8, command_time=(0.2, 2.0))
 
@@ -28,7 +29,7 @@ def roads() -> list[Scenario]:
     return [procedural_road(40 + k, kind, lanes=2, traffic=6) for k, kind in enumerate(kinds)]
 
 
-def begun(spec: BoxWorldSpec, roads: list[Scenario], batch: int) -> BoxWorld:
+def begun(spec: WorldSpec, roads: list[Scenario], batch: int) -> World:
     world = spec.build(roads, batch, seed=5)
     world.reset(torch.ones(batch, dtype=torch.bool), world.draw_starts(torch.arange(batch)))
     return world
@@ -43,9 +44,7 @@ def actions(batch: int, agents: int, tick: int) -> Action:
     return Action(torch.where(broken, math.nan, curvature), acceleration)
 
 
-def compare(
-    a: tuple[BoxWorldState, Events], b: tuple[BoxWorldState, Events], tolerance: float
-) -> tuple[int, int]:
+def compare(a: tuple[RoadState, Events], b: tuple[RoadState, Events], tolerance: float) -> tuple[int, int]:
     """How many of how many entries differ by more than rounding."""
     differ = total = 0
     for one, other in zip(a, b, strict=True):
@@ -68,7 +67,7 @@ def test_the_kernel_does_what_the_reference_does(roads, traffic, agents, record_
     everything = tuple(
         cause for cause in TerminationReason if cause not in (TerminationReason.NONE, TerminationReason.TIME)
     )
-    spec = BoxWorldSpec(
+    spec = boxworld(
         traffic=traffic,
         agents=agents,
         start=WILD,
@@ -78,22 +77,29 @@ def test_the_kernel_does_what_the_reference_does(roads, traffic, agents, record_
     )
     if agents == 9:  # more than some scenes have cars; goals near by; who has ended leaves
         start = dataclasses.replace(WILD, goal=(10.0, 40.0))
-        spec = dataclasses.replace(spec, start=start, min_agents=1, remove_done_agents=True)
+        spec = changed(spec, start=start, min_agents=1, remove_done_agents=True)
     world = begun(spec, roads, 48)
     ends: set[int] = set()
     flags = dict.fromkeys(("collision", "off_road", "red_light", "wrong_way", "uncomfortable"), False)
     differ = total = 0
     for tick in range(90):
         action = actions(48, agents, tick)
-        arguments = (spec, world.bank, world.ground, world.state, action)
+        arguments = (
+            spec.simulation,
+            world.simulation.bank,
+            world.simulation.ground,
+            world.state.simulation,
+            action,
+        )
         fast, plain = advance(*arguments), reference.advance(*arguments)
         wrong, count = compare(fast, plain, 1e-3)
         differ, total = differ + wrong, total + count
-        world.state, events = plain
+        state, events = plain
+        world.state = world.state.replace(simulation=state)
         ends |= set(events.cause.unique().tolist())
         flags = {name: seen or bool(getattr(events, name).any()) for name, seen in flags.items()}
         if tick % 15 == 14:  # new drives in place of those that have ended
-            over = ~world.state.alive.any(1)
+            over = ~world.state.simulation.alive.any(1)
             world.reset(over, world.draw_starts(1000 * tick + torch.arange(48)))
     record_property("entries that differ, of all", f"{differ}, {total}")
     # A corner on a border, or two path points equally near, may fall to either side by rounding.
@@ -108,26 +114,28 @@ def test_the_kernel_does_what_the_reference_does(roads, traffic, agents, record_
 
 
 def test_both_write_nothing_that_was_given(roads):
-    world = begun(BoxWorldSpec(traffic=IDM(), start=WILD), roads, 6)
+    world = begun(boxworld(traffic=IDM(), start=WILD), roads, 6)
     for run in (advance, reference.advance):
-        before = world.state
+        before = world.state.simulation
         kept = before.clone()
-        run(world.spec, world.bank, world.ground, before, actions(6, 1, 0))
+        run(world.spec.simulation, world.simulation.bank, world.simulation.ground, before, actions(6, 1, 0))
         assert all(
             torch.equal(a, b) for a, b in zip(before.flatten().values(), kept.flatten().values(), strict=True)
         )
 
 
 def test_a_state_that_is_not_finite_ends_its_drive_and_touches_no_other(roads):
-    spec = BoxWorldSpec(traffic=IDM(), start=WILD)
+    spec = boxworld(traffic=IDM(), start=WILD)
     world = begun(spec, roads, 4)
-    cars = world.state.cars
-    position, arc = cars.position.clone(), world.state.arc.clone()
+    cars = world.state.simulation.cars
+    position, arc = cars.position.clone(), world.state.simulation.arc.clone()
     position[1], arc[1] = math.nan, math.nan
-    broken = world.state.replace(cars=cars.replace(position=position), arc=arc)
+    broken = world.state.simulation.replace(cars=cars.replace(position=position), arc=arc)
     action = actions(4, 1, 0)
-    after, events = advance(spec, world.bank, world.ground, broken, action)
-    sound, _ = advance(spec, world.bank, world.ground, world.state, action)
+    after, events = advance(spec.simulation, world.simulation.bank, world.simulation.ground, broken, action)
+    sound, _ = advance(
+        spec.simulation, world.simulation.bank, world.simulation.ground, world.state.simulation, action
+    )
     assert events.cause[1] == TerminationReason.INVALID_STATE
     assert not after.alive[1]
     rest = torch.tensor([0, 2, 3])
@@ -136,10 +144,16 @@ def test_a_state_that_is_not_finite_ends_its_drive_and_touches_no_other(roads):
 
 
 def test_the_reference_is_differentiable(roads):
-    world = begun(BoxWorldSpec(traffic=IDM()), roads, 2)
-    state, push = world.state, torch.full((2, 1), 0.5, requires_grad=True)
+    world = begun(boxworld(traffic=IDM()), roads, 2)
+    state, push = world.state.simulation, torch.full((2, 1), 0.5, requires_grad=True)
     for _ in range(5):
-        state, _ = advance(world.spec, world.bank, world.ground, state, Action(torch.zeros(2, 1), push))
+        state, _ = advance(
+            world.spec.simulation,
+            world.simulation.bank,
+            world.simulation.ground,
+            state,
+            Action(torch.zeros(2, 1), push),
+        )
     state.arc.sum().backward()
     assert push.grad is not None
     assert (push.grad > 0).all()
@@ -147,4 +161,4 @@ def test_the_reference_is_differentiable(roads):
 
 def test_a_limit_of_cars_is_said(roads):
     with pytest.raises(UserError, match="too few cars"):
-        begun(dataclasses.replace(BoxWorldSpec(), agents=40), roads[:1], 1)
+        begun(boxworld(agents=40), roads[:1], 1)

@@ -23,13 +23,13 @@ from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import MapFeature, MapKind, Scenario, Signals
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.jerk import JerkSpec
-from countersteer.worlds.bridges.metadrive.world import MetaDriveSpec
-from countersteer.worlds.interface import Command
-from countersteer.worlds.renderers.boxes.gap import CameraDomainShift
-from countersteer.worlds.renderers.reprojection.spec import ReprojectionSpec
+from countersteer.worlds.bridges.metadrive.simulation import MetaDriveSpec
+from countersteer.worlds.observations import Command
+from countersteer.worlds.renderers.boxes.camera_shift import CameraDomainShift
 from countersteer.worlds.sensors.vector import VectorSpec
-from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
+from countersteer.worlds.simulation.spec import StartSpec
 from hand_made import scenario
+from worlds import boxworld, reprojected
 
 
 def rule(case: Case, record: DriveRecord) -> CaseResult:
@@ -69,14 +69,14 @@ def a_scenario() -> Scenario:
 
 
 # Everything that may be absent is there, so that what is in it can be changed.
-WORLD = BoxWorldSpec(
+WORLD = boxworld(
     cameras=(Camera(),),
     min_agents=1,
     traffic=IDM(),
     jerk=JerkSpec(),
     start=StartSpec(goal=(40.0, 110.0)),
     vector=VectorSpec(),
-    gap=CameraDomainShift(texture=0.0, light=0.0, blur=0.0, noise=0.0),
+    shift=CameraDomainShift(texture=0.0, light=0.0, blur=0.0, noise=0.0),
 )
 SUITE = Suite("name", 1, WORLD, (Case("case", a_scenario(), command=Command.LEFT),), rule)
 
@@ -139,7 +139,7 @@ def test_worlds_of_other_kinds_have_other_protocols_and_the_same_suite_the_same(
         WORLD,
         MetaDriveSpec(**fields),
         MetaDriveSpec(**fields, own_camera=True),
-        ReprojectionSpec(**fields),
+        reprojected(**fields),
     )
     assert len({dataclasses.replace(SUITE, world=world).protocol for world in worlds}) == 4
 
@@ -177,7 +177,7 @@ def test_a_policy_that_navigates_hears_of_a_turn_before_it_comes_and_another_doe
         for seed in range(20)
         if abs(turned(road := procedural_road(seed, RoadKind.INTERSECTION, lanes=1, length=300.0))) > 1.0
     )
-    world = BoxWorldSpec(cameras=(), dt=0.25, duration=11.0, start=StartSpec(0.0, 0.0, 0.0, (1.0, 1.0)))
+    world = boxworld(cameras=(), dt=0.25, duration=11.0, start=StartSpec(0.0, 0.0, 0.0, (1.0, 1.0)))
     suite = Suite("turn", 1, world, (Case("turn", turning),), judged)
     (silent,) = run_suite(suite, "expert", None).records
     (told,) = run_suite(suite_for(CNNPlannerSpec(navigation=True), suite), "expert", None).records

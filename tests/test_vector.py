@@ -29,9 +29,9 @@ from countersteer.storage.serialise import from_json, to_json
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.sensors.vector import Actors, Ego, Lights, VectorSpec, observe, reference
 from countersteer.worlds.sensors.vector.roads import PointBank, RoadBank, edge_points
-from countersteer.worlds.simulation.spec import BoxWorldSpec
 from countersteer.worlds.simulation.state import lights_now
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.world import World, WorldSpec
+from worlds import boxworld, changed
 
 SPEC = VectorSpec(cars=4, lanes=8, edges=6, lights=2, route=(5.0, 10.0))
 SCENES = Path(__file__).parents[2] / "shared" / "data" / "scenarios"
@@ -332,7 +332,7 @@ def test_moving_and_turning_everything_changes_nothing(seed: int, x: float, y: f
             route=placed(cars.route.flatten(1, 2)).unflatten(1, (-1, 2)),
         ),
         others.replace(pose=pose),
-        Lights(placed(stops.point), stops.heading + turn, stops.state),
+        Lights(placed(stops.position), stops.heading + turn, stops.state),
     )
     both_maps = RoadBank.pack([scenario, moved(scenario, shift, turn)], spec.lanes, spec.edges)
     a = spec.split(both(spec, both_maps, torch.tensor([0]), *state))
@@ -407,16 +407,16 @@ def roads() -> list[Scenario]:
     return [procedural_road(40 + k, RoadKind.INTERSECTION, lanes=2, traffic=6) for k in range(3)]
 
 
-WORLD = BoxWorldSpec(cameras=(), vector=VectorSpec(), agents=3)
+WORLD = boxworld(cameras=(), vector=VectorSpec(), agents=3)
 
 
-def begun(roads: list[Scenario], batch: int, first: int = 0, spec: BoxWorldSpec = WORLD) -> BoxWorld:
+def begun(roads: list[Scenario], batch: int, first: int = 0, spec: WorldSpec = WORLD) -> World:
     world = spec.build(roads, batch, seed=5)
     world.reset(torch.ones(batch, dtype=torch.bool), world.draw_starts(torch.arange(first, first + batch)))
     return world
 
 
-def parts(world: BoxWorld, monkeypatch: pytest.MonkeyPatch) -> tuple:
+def parts(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple:
     """What the world hands to the observation, but the engine."""
     from countersteer.worlds.sensors import vector
 
@@ -456,7 +456,7 @@ def test_a_world_alone_sees_what_it_sees_in_a_batch(roads: list[Scenario]):
     both_see = (world.observe().sensors["vector"].data for world in (together, alone))
     batch, single = both_see
     assert torch.equal(batch[2], single[0])
-    assert batch.shape == (4, 3, WORLD.vector.size if WORLD.vector else 0)
+    assert batch.shape == (4, 3, VectorSpec().size)
 
 
 def test_the_world_fills_the_vector_with_its_state(roads: list[Scenario]):
@@ -466,22 +466,21 @@ def test_the_world_fills_the_vector_with_its_state(roads: list[Scenario]):
     split, truth = VectorSpec().split(reading.data), world.truth()
     for field in ("speed", "curvature", "lateral", "heading_error", "set_speed"):
         assert torch.allclose(split["ego"][field][..., 0], getattr(truth, field)), field
-    length = world.bank.path_length[world.state.scene]
+    length = world.simulation.bank.path_length[world.state.simulation.scene]
     assert torch.allclose(split["ego"]["remaining"][..., 0], length - truth.arc)
     # A car on its path has the path ahead of it.
     assert float((split["route"]["x"][..., 0] - 2.5).abs().max()) < 0.2
-    known = (lights_now(world.bank, world.state) != SignalState.UNKNOWN).sum(-1)
+    known = (lights_now(world.simulation.bank, world.state.simulation) != SignalState.UNKNOWN).sum(-1)
     assert torch.equal(split["lights"]["valid"].sum(-1)[:, 0].long(), known.clamp(max=4))
 
 
 def test_the_sensor_goes_with_cameras_and_is_named_apart(roads: list[Scenario]):
     small = Camera(width=32, height=16)
-    seeing = begun(roads[:1], 1, spec=dataclasses.replace(WORLD, cameras=(small,)))
+    seeing = begun(roads[:1], 1, spec=changed(WORLD, cameras=(small,)))
     assert set(seeing.observe().sensors) == {"front", "vector"}
-    assert set(begun(roads[:1], 1, spec=dataclasses.replace(WORLD, vector=None)).observe().sensors) == set()
-    named = dataclasses.replace(WORLD, cameras=(dataclasses.replace(small, name="vector"),))
+    assert set(begun(roads[:1], 1, spec=changed(WORLD, vector=None)).observe().sensors) == set()
     with pytest.raises(UserError, match="one name"):
-        named.build(roads[:1], 1, 0)
+        changed(WORLD, cameras=(dataclasses.replace(small, name="vector"),))
 
 
 def test_the_settings_survive_json():

@@ -18,7 +18,6 @@ from countersteer.worlds.renderers.boxes import Appearance, Boxes, Views, defaul
 from countersteer.worlds.renderers.boxes.appearance import looks_of
 from countersteer.worlds.renderers.boxes.constants import NOISE_SIZE, noise_table
 from countersteer.worlds.simulation.ground import GroundBank
-from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 TEXEL = 0.125
 """Of the baked ground [m]; coarser for a scene that would need more than `LARGEST` texels along a side."""
@@ -39,7 +38,7 @@ def drawings(
     worlds = 2 * math.ceil(views / agents)
     world = BoxWorldSpec(cameras=(camera,), agents=agents).build(scenarios, worlds, 0)
     first = world.state
-    on_road = world.ground.edge_distance(
+    on_road = world.simulation.ground.edge_distance(
         first.scene.repeat_interleave(agents), first.cars.position.flatten(0, 1)
     )
     kept = torch.nonzero(on_road > 0)[:views, 0]
@@ -57,7 +56,7 @@ def drawings(
         moments.append((seen, boxes, looks))
         for _ in range(5):
             world.step(straight)
-    return world.ground, moments
+    return world.simulation.ground, moments
 
 
 def bake(bank: GroundBank) -> dict[str, ndarray]:

@@ -20,8 +20,9 @@ from countersteer.policies.interface import Policy
 from countersteer.rollouts.driving import Rollouter
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Plan
-from countersteer.worlds.interface import Starts, Truth
-from countersteer.worlds.simulation.spec import BoxWorldSpec
+from countersteer.worlds.simulation.starting import RoadStarts
+from countersteer.worlds.truth import Truth
+from countersteer.worlds.world import WorldSpec
 
 __all__ = ["drive", "open_loop_error"]
 
@@ -32,7 +33,7 @@ def _who(policy: Policy | None, labels: bool) -> tuple[Driver, Expert | None]:
     return PolicyDriver(plan=policy.spec.plan), RecoveryExpert(plan=policy.spec.plan) if labels else None
 
 
-def check_cameras(policy: Policy, spec: BoxWorldSpec) -> None:
+def check_cameras(policy: Policy, spec: WorldSpec) -> None:
     """Refuse to drive a policy with sensors or a tick it was not trained with."""
     for name, mine, theirs in (
         ("cameras", policy.spec.cameras, spec.cameras),
@@ -48,9 +49,9 @@ def check_cameras(policy: Policy, spec: BoxWorldSpec) -> None:
 
 
 def drive(
-    spec: BoxWorldSpec,
+    spec: WorldSpec,
     scenarios: list[Scenario],
-    place: Callable[[Starts], Starts],
+    place: Callable[[RoadStarts], RoadStarts],
     policy: Policy | None,
     *,
     seed: int,
@@ -87,9 +88,10 @@ def drive(
             columns.setdefault(name, []).append(array)
 
     for tick in range(ticks):
-        truth, actors = world.truth(), world.boxes()
+        truth = world.truth()
+        assert truth.actors is not None
+        actors = truth.actors.boxes().double().numpy()
         confidence = world.confidence()[:, 0].double()
-        intent_offset = world.state.path_offset
         turn = driving.tick()
         assert turn.observation is not None
         plan = turn.output.plan if turn.output is not None else turn.label.plan  # type: ignore[union-attr]
@@ -113,7 +115,7 @@ def drive(
             alive=turn.alive[:, 0],
             plan=in_world(plan),
             actors=actors,
-            offset=intent_offset[:, 0].double(),
+            offset=truth.path_offset[:, 0].double(),
         )
         # Events belong to the tick they happened in; the cause is repeated once a drive has ended.
         for name in ("cause", "collision", "off_road", "red_light", "wrong_way", "uncomfortable"):
@@ -131,15 +133,17 @@ def drive(
 
     stacked = {name: np.stack(values, 1) for name, values in columns.items()}
     views = {name: np.stack(values, 1) for name, values in seen.items()}
-    path = world.bank.path[:, 0, :, :2].double().numpy()
-    length = (world.bank.path_length[:, 0].numpy()).astype(int) + 1
+    routes, last = world.routes(), world.truth()
+    assert last.actors is not None
+    route = routes.points[:, 0].double().numpy()
+    length = routes.length[:, 0].numpy().astype(int) + 1
     offset = stacked.pop("offset")
-    size = world.bank.size[:, 0].double().numpy()
+    size = last.actors.size[:, 0].double().numpy()
     planned = expert.plan if policy is None else policy.spec.plan  # type: ignore[union-attr]
     times_ahead = planned.times().double().numpy()
     records = []
     for k, scenario in enumerate(scenarios):
-        course = world.bank.path[k, 0, : length[k], 2].double().numpy()
+        course = route[k, : length[k], 2]
         aside = offset[k, -1] * np.stack([-np.sin(course), np.cos(course)], -1)
         fields = {name: values[k] for name, values in stacked.items()}
         fields["arc"] = fields["arc"] - fields["arc"][0]
@@ -148,7 +152,7 @@ def drive(
         records.append(
             DriveRecord(
                 times=np.arange(ticks) * spec.dt,
-                path=path[k, : length[k]] + aside,
+                path=route[k, : length[k], :2] + aside,
                 size=(float(size[k, 0]), float(size[k, 1])),
                 scenario=scenario,
                 plan_times=times_ahead,
@@ -161,7 +165,7 @@ def drive(
 
 @torch.no_grad()
 def open_loop_error(
-    policy: Policy, spec: BoxWorldSpec, scenarios: list[Scenario], *, seed: int, ticks: int = 120
+    policy: Policy, spec: WorldSpec, scenarios: list[Scenario], *, seed: int, ticks: int = 120
 ) -> float:
     """Mean distance between the policy's plan and the expert's on frames the expert drove [m].
 

@@ -15,9 +15,9 @@ import numpy as np
 from countersteer.evaluation.suites import Case, Suite, lane_change, lane_keeping
 from countersteer.scenarios.scenario import Scenario
 from countersteer.worlds.bridges.metadrive.roads import Bend, Lane, Road, Straight, scenarios_on
-from countersteer.worlds.bridges.metadrive.world import MetaDriveSpec
-from countersteer.worlds.interface import Command
-from countersteer.worlds.simulation.spec import BoxWorldSpec
+from countersteer.worlds.bridges.metadrive.simulation import MetaDriveCameraSpec, MetaDriveSpec
+from countersteer.worlds.observations import Command
+from countersteer.worlds.world import WorldSpec
 
 __all__ = ["metadrive_lane_change", "metadrive_lane_keeping", "simulated_by"]
 
@@ -53,7 +53,7 @@ def metadrive_lane_change(traffic: float = 0.0, *, own_camera: bool = False) -> 
     return _suite(ours, scenarios_on(lanes), ours.cases, traffic, own_camera)
 
 
-def simulated_by(world: BoxWorldSpec, suite: Suite) -> Suite:
+def simulated_by(world: WorldSpec, suite: Suite) -> Suite:
     """The same roads, starts and rule in another world, to tell what a difference comes from."""
     return dataclasses.replace(suite, name=f"{suite.name}_in_boxworld", world=world)
 
@@ -62,12 +62,16 @@ def _suite(
     ours: Suite, scenarios: list[Scenario], cases: tuple[Case, ...], traffic: float, own_camera: bool
 ) -> Suite:
     # What MetaDrive does not take from it (vehicles, their delays) stays as it was.
-    fields = {field.name: getattr(ours.world, field.name) for field in dataclasses.fields(ours.world)}
+    settings = ours.world.simulation
+    assert dataclasses.is_dataclass(settings)
+    fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    simulation = MetaDriveSpec(**fields, own_camera=own_camera)
+    renderer = MetaDriveCameraSpec() if own_camera else ours.world.renderer
     name = f"metadrive_{ours.name}" + (f"_traffic_{traffic:g}" if traffic else "")
     return dataclasses.replace(
         ours,
         name=name + ("_own_camera" if own_camera else ""),
-        world=MetaDriveSpec(**fields, own_camera=own_camera),
+        world=WorldSpec(simulation, renderer),
         cases=tuple(
             dataclasses.replace(case, scenario=scenario)
             for case, scenario in zip(cases, scenarios, strict=True)

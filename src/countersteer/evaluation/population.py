@@ -16,8 +16,9 @@ from countersteer.experts.interface import Expert
 from countersteer.policies.interface import Policy
 from countersteer.rewards.rewards import RewardWeights
 from countersteer.rollouts.driving import Rollouter
-from countersteer.worlds.interface import Starts, TerminationReason
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.interface import TerminationReason
+from countersteer.worlds.simulation.starting import RoadStarts
+from countersteer.worlds.world import World
 
 __all__ = ["FAILURES", "RED_LIGHT", "Population", "drive_population"]
 
@@ -87,7 +88,7 @@ class Population:
 
 
 def drive_population(
-    world: BoxWorld,
+    world: World,
     driver: Driver,
     policy: Policy | None = None,
     expert: Expert | None = None,
@@ -95,7 +96,7 @@ def drive_population(
     coefficients: RewardWeights | None = None,
     seed: int = 0,
     first_drive: int = 1_000_000_000,
-    starts: Starts | None = None,
+    starts: RoadStarts | None = None,
 ) -> Population:
     """Drive every world once, until all cars' drives have ended.
 
@@ -116,28 +117,28 @@ def drive_population(
             expected="> 0 s",
             fix="set duration",
         )
-    if starts is None:
-        starts = world.draw_starts(first_drive + torch.arange(world.batch))
+    begins: RoadStarts = starts or world.draw_starts(first_drive + torch.arange(world.batch))
     driving = Rollouter(world, driver, policy, expert, seed, coefficients=coefficients)
-    driving.begin(torch.ones(world.batch, dtype=torch.bool), starts)
-    begun, start = world.state.alive, world.state.arc
-    way = (world.state.goal_arc - start).clamp(min=1.0)
+    driving.begin(torch.ones(world.batch, dtype=torch.bool), begins)
+    first = world.truth()
+    begun, start = first.alive, first.arc
+    way = (first.goal_arc - start).clamp(min=1.0)
     reds = torch.zeros_like(start)
     jolts, time, pace = torch.zeros_like(start), torch.zeros_like(start), torch.zeros_like(start)
     for _ in range(ticks):
-        going = world.state.alive
+        going = world.alive()
         if not going.any():
             break
         turn = driving.tick(keep=False)
         reds += turn.events.red_light
         jolts += turn.events.uncomfortable
         time += going
-        pace += torch.where(going, world.state.cars.speed, 0.0)
-    state = world.state
-    cause = torch.where(state.alive, int(TerminationReason.TIME), state.cause)
+        pace += torch.where(going, world.motion().speed, 0.0)
+    last = world.truth()
+    cause = torch.where(last.alive, int(TerminationReason.TIME), last.cause)
     arrived = cause == TerminationReason.GOAL
-    progress = torch.where(arrived, 1.0, ((state.arc - start) / way).clamp(0.0, 1.0))
-    scene = state.scene[:, None].expand_as(begun)
+    progress = torch.where(arrived, 1.0, ((last.arc - start) / way).clamp(0.0, 1.0))
+    scene = begins.scenario[:, None].expand_as(begun)
     return Population(
         scene=scene[begun].numpy(),
         cause=cause[begun].numpy(),

@@ -16,9 +16,10 @@ from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Action
+from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
 from countersteer.worlds.sensors.vector import VectorSpec
-from countersteer.worlds.simulation.spec import BoxWorldSpec
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.simulation.road import RoadSimulationSpec
+from countersteer.worlds.world import World, WorldSpec
 
 __all__ = ["STAGES", "SpeedRow", "crossroads", "measure", "measure_all", "with_cars"]
 
@@ -69,7 +70,7 @@ def with_cars(scenarios: Iterable[Scenario], cars: int, most: int | None = None)
     for scenario in scenarios:
         tried += 1
         try:
-            BoxWorldSpec(cameras=(), agents=cars).build([scenario], 1, 0)
+            WorldSpec(RoadSimulationSpec(agents=cars)).build([scenario], 1, 0)
         except UserError:
             continue
         fit.append(scenario)
@@ -127,7 +128,8 @@ def measure(
     numba.set_num_threads(threads)
     torch.set_num_threads(threads)
     cameras = () if stage == "state" else cameras
-    spec = BoxWorldSpec(cameras=cameras, agents=agents, vector=VectorSpec() if stage == "state" else None)
+    sensors = (*cameras, VectorSpec()) if stage == "state" else cameras
+    spec = WorldSpec(RoadSimulationSpec(agents=agents), BoxRendererSpec(), sensors=sensors)
     world = spec.build(scenarios, worlds, 0, device)
     turn = _turns(world, stage)
     for _ in range(3):
@@ -158,7 +160,7 @@ def measure(
     )
 
 
-def _turns(world: BoxWorld, stage: str) -> Callable[[], None]:
+def _turns(world: World, stage: str) -> Callable[[], None]:
     """What one turn of a stage does."""
     shape, ticks = (world.batch, world.agents), iter(range(10**12))
     generator = torch.Generator().manual_seed(0)
@@ -180,7 +182,7 @@ def _turns(world: BoxWorld, stage: str) -> Callable[[], None]:
     def step() -> None:
         tick = next(ticks)
         world.step(actions[tick % len(actions)])
-        over = ~world.state.alive.any(1)
+        over = ~world.alive().any(1)
         if world.device.type != "cpu":
             world.reset(over, world.draw_starts(tick * world.batch + rows))
         elif bool(over.any()):

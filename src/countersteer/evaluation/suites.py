@@ -16,13 +16,19 @@ from countersteer.evaluation.driving import drive
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.geometry import polylines
 from countersteer.geometry.boxes import REAR_AXLE_SHARE
+from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import Policy, PolicySpec
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Scenario
 from countersteer.storage.serialise import fingerprint
 from countersteer.traffic.idm import IDM
-from countersteer.worlds.interface import Command, Starts, TerminationReason
-from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
+from countersteer.worlds.interface import TerminationReason
+from countersteer.worlds.observations import Command
+from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
+from countersteer.worlds.simulation.road import RoadSimulationSpec
+from countersteer.worlds.simulation.spec import StartSpec
+from countersteer.worlds.simulation.starting import RoadStarts
+from countersteer.worlds.world import WorldSpec
 
 __all__ = [
     "Case",
@@ -40,10 +46,13 @@ __all__ = [
 _TEST_SEEDS = 7_000_000_000_000_000  # training scenarios draw theirs below 2^48; no test road is among them
 _STANDING = 10.0
 """Of a recorded drive, the way below which it does not count [m]."""
-_WORLD = BoxWorldSpec(
-    start=StartSpec(lateral=0.0, heading=0.0, speed=0.0, set_speed=(1.0, 1.0)),
-    max_route_deviation=6.0,
-    terminate=(TerminationReason.OFF_ROUTE, TerminationReason.INVALID_STATE),
+_WORLD = WorldSpec(
+    RoadSimulationSpec(
+        start=StartSpec(lateral=0.0, heading=0.0, speed=0.0, set_speed=(1.0, 1.0)),
+        max_route_deviation=6.0,
+        terminate=(TerminationReason.OFF_ROUTE, TerminationReason.INVALID_STATE),
+    ),
+    BoxRendererSpec(),
 )
 
 
@@ -87,7 +96,7 @@ class Suite:
 
     name: str
     version: int
-    world: BoxWorldSpec
+    world: WorldSpec
     cases: tuple[Case, ...]
     rule: Callable[[Case, DriveRecord], CaseResult]
     seed: int = 20_261_121
@@ -115,17 +124,17 @@ class Suite:
 
 def with_target_points(suite: Suite) -> Suite:
     """The suite for drivers that read points of the route ahead. They tell a car how far it is aside, so it is another suite."""
-    if suite.world.target_points:
+    if suite.world.simulation.target_points:
         return suite
-    world = dataclasses.replace(suite.world, target_points=True)
+    world = suite.world.simulate(target_points=True)
     return dataclasses.replace(suite, name=f"{suite.name}_with_targets", world=world)
 
 
 def with_navigation(suite: Suite) -> Suite:
     """The suite for drivers that are told left or right at turns, as by a navigation system; another suite."""
-    if suite.world.navigation:
+    if suite.world.simulation.navigation:
         return suite
-    world = dataclasses.replace(suite.world, navigation=True)
+    world = suite.world.simulate(navigation=True)
     return dataclasses.replace(suite, name=f"{suite.name}_with_navigation", world=world)
 
 
@@ -155,16 +164,16 @@ def run_suite(
     on_tick: Callable[[int, int], None] | None = None,
 ) -> SuiteResult:
     """Drive all cases with a policy, or with the expert if it is None."""
-    world = suite.world
+    world = suite.world if suite.world.sensors else suite.world.carrying(Camera())
     if policy is not None:
-        world = dataclasses.replace(world, cameras=policy.spec.cameras, dt=policy.spec.dt)
+        world = suite.world.carrying(*policy.spec.cameras).simulate(dt=policy.spec.dt)
     records: dict[str, DriveRecord] = {}
     for reactive in (False, True):
         cases = [case for case in suite.cases if case.reactive is reactive]
         if not cases:
             continue
 
-        def place(starts: Starts, cases: list[Case] = cases) -> Starts:
+        def place(starts: RoadStarts, cases: list[Case] = cases) -> RoadStarts:
             def column(values: list[float]) -> torch.Tensor:
                 return torch.tensor(values, dtype=starts.speed.dtype)[:, None]
 
@@ -181,7 +190,7 @@ def run_suite(
                 command_tick=torch.tensor(when)[:, None],
             )
 
-        settings = dataclasses.replace(world, traffic=IDM() if reactive else None)
+        settings = world.simulate(traffic=IDM() if reactive else None)
         scenarios = [case.scenario for case in cases]
         driven = drive(settings, scenarios, place, policy, seed=suite.seed, frames=frames, on_tick=on_tick)
         records |= {case.id: record for case, record in zip(cases, driven, strict=True)}

@@ -69,6 +69,11 @@ class Camera:
             )
 
     @property
+    def privileged(self) -> bool:
+        """A car can have one."""
+        return False
+
+    @property
     def focal(self) -> float:
         """Focal length [px], the same in both directions."""
         return self.width / 2 / math.tan(self.fov / 2)

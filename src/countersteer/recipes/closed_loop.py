@@ -16,12 +16,16 @@ from countersteer.drivers.expert import ExpertDriver
 from countersteer.drivers.mixed import LinearSchedule, MixedDriver
 from countersteer.drivers.perturbed import PerturbedDriver
 from countersteer.experts.recovery import RecoveryExpert
+from countersteer.geometry.cameras import Camera
 from countersteer.objectives.imitation import Imitation
 from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.traffic.idm import IDM
 from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
-from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
+from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
+from countersteer.worlds.simulation.road import RoadSimulationSpec
+from countersteer.worlds.simulation.spec import StartSpec
+from countersteer.worlds.world import WorldSpec
 
 __all__ = ["blind", "clone", "on_policy", "perturb"]
 
@@ -43,7 +47,11 @@ def clone() -> Recipe:
             )
         ),
         # Further aside than this, which lane is meant can no longer be seen.
-        world=BoxWorldSpec(start=StartSpec(command_share=0.7), traffic=IDM(), max_route_deviation=2.5),
+        world=WorldSpec(
+            RoadSimulationSpec(start=StartSpec(command_share=0.7), traffic=IDM(), max_route_deviation=2.5),
+            BoxRendererSpec(),
+            sensors=(Camera(),),
+        ),
         policy=CNNPlannerSpec(),
         expert=RecoveryExpert(),
         driver=ExpertDriver(),

@@ -30,12 +30,11 @@ from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.reconstruction.depth import DepthSource
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
-from countersteer.worlds.renderers.reprojection.spec import (
-    RecordedLogs,
-    RenderedLogs,
-    ReprojectionSpec,
-    pad_fov,
-)
+from countersteer.worlds.renderers.films import RenderedLogs, pad_fov
+from countersteer.worlds.renderers.reprojection.renderer import ReprojectionRendererSpec
+from countersteer.worlds.simulation.logs import RecordedLogs
+from countersteer.worlds.simulation.recorded import RecordedSimulationSpec
+from countersteer.worlds.world import WorldSpec
 
 __all__ = ["on_recordings", "reprojection", "reprojection_clone", "reprojection_perturb"]
 
@@ -54,11 +53,10 @@ def reprojection_clone() -> Recipe:
             traffic=(0, 0),
             length=620.0,
         ),
-        world=ReprojectionSpec(
-            cameras=(_CAMERA,),
-            logs=RenderedLogs(pad_fov(_CAMERA)),
-            depth=DepthSource.GROUND,
-            duration=10.0,
+        world=WorldSpec(
+            RecordedSimulationSpec(logs=RenderedLogs(pad_fov(_CAMERA)), duration=10.0),
+            ReprojectionRendererSpec(depth=DepthSource.GROUND),
+            sensors=(_CAMERA,),
         ),
         policy=CNNPlannerSpec(cameras=(_CAMERA,), bottleneck_bits=160.0),
         expert=RecoveryExpert(),
@@ -101,15 +99,15 @@ def on_recordings(recipe: Recipe, drives: Sequence[CameraDrive], camera: Camera)
     Raises:
         UserError: The first log cannot be read, or its first camera has no calibration.
     """
-    assert isinstance(recipe.world, ReprojectionSpec)
+    renderer = recipe.world.renderer
+    assert isinstance(renderer, ReprojectionRendererSpec)
     assert isinstance(recipe.policy, CNNPlannerSpec)
     # Frames are kept at the policy's pixels per degree: finer ones would be sampled with gaps.
     recorded = read(drives[0].path).cameras[0].calibrated()
     share = min(camera.focal / recorded.fx, 1.0)
     size = round(share * recorded.width), round(share * recorded.height)
-    world = dataclasses.replace(
-        recipe.world, cameras=(camera,), logs=RecordedLogs(), depth=None, size=size, duration=4.0, future=2.0
-    )
+    world = recipe.world.simulate(logs=RecordedLogs(), duration=4.0, future=2.0).carrying(camera)
+    world = dataclasses.replace(world, renderer=dataclasses.replace(renderer, depth=None, size=size))
     return dataclasses.replace(
         recipe,
         scenarios=Combined(tuple(drives)),

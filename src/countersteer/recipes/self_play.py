@@ -35,9 +35,12 @@ from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.vehicles.trackers import LQR
 from countersteer.worlds.interface import TerminationReason
-from countersteer.worlds.renderers.boxes.gap import CameraDomainShift
+from countersteer.worlds.renderers.boxes.camera_shift import CameraDomainShift
+from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
 from countersteer.worlds.sensors.vector import VectorSpec
-from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
+from countersteer.worlds.simulation.road import RoadSimulationSpec
+from countersteer.worlds.simulation.spec import StartSpec
+from countersteer.worlds.world import WorldSpec
 
 __all__ = [
     "roads",
@@ -78,10 +81,9 @@ def roads(count: int = 240, seed: int = 0) -> ProceduralRoads:
     )
 
 
-def self_play_world(agents: int = 12) -> BoxWorldSpec:
+def self_play_world(agents: int = 12) -> WorldSpec:
     """A world in which every car is driven; each has a goal ahead on its path and leaves when it is there."""
-    return BoxWorldSpec(
-        cameras=(),
+    simulation = RoadSimulationSpec(
         agents=agents,
         min_agents=2,
         duration=20.0,
@@ -102,9 +104,9 @@ def self_play_world(agents: int = 12) -> BoxWorldSpec:
             TerminationReason.GOAL,
         ),
         remove_done_agents=True,
-        vector=_SEES,
         vector_dropout=(0.3, 0.3),
     )
+    return WorldSpec(simulation, BoxRendererSpec(), sensors=(_SEES,))
 
 
 def self_play_teacher() -> Recipe:
@@ -146,9 +148,9 @@ _CAMERA = Camera(width=128, height=64)
 _JERK = JerkSpec()
 
 
-def _student_world(agents: int) -> BoxWorldSpec:
-    world = self_play_world(agents)
-    return dataclasses.replace(world, cameras=(_CAMERA,), navigation=True, vector_dropout=(0.0, 0.0))
+def _student_world(agents: int) -> WorldSpec:
+    world = self_play_world(agents).carrying(_CAMERA, _SEES)
+    return world.simulate(navigation=True, vector_dropout=(0.0, 0.0))
 
 
 def student_driver() -> EgoAndOthersDriver:
@@ -195,7 +197,7 @@ def self_play_single(teacher: str = "runs/teacher") -> Recipe:
     return dataclasses.replace(
         recipe,
         name="self_play_single",
-        world=dataclasses.replace(_student_world(agents=1), min_agents=1, traffic=IDM()),
+        world=_student_world(agents=1).simulate(min_agents=1, traffic=IDM()),
         collection=dataclasses.replace(collection, drives=8 * collection.drives),
     )
 
@@ -222,7 +224,11 @@ def self_play_adapted(student: str = "runs/student", teacher: str = "runs/teache
     return dataclasses.replace(
         recipe,
         name="self_play_adapted",
-        world=dataclasses.replace(_student_world(agents=8), gap=CameraDomainShift()),
+        world=dataclasses.replace(
+            _student_world(agents=8),
+            renderer=BoxRendererSpec(shift=CameraDomainShift()),
+            twin=BoxRendererSpec(),
+        ),
         expert=None,
         driver=TeacherDriver(teacher),
         objective=Adaptation(student),

@@ -14,9 +14,11 @@ from countersteer.evaluation.records import DriveRecord
 from countersteer.reporting.film import film
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.bicycle import VehicleSpec
-from countersteer.worlds.interface import Starts
-from countersteer.worlds.renderers.reprojection.spec import ReprojectionSpec
-from countersteer.worlds.renderers.reprojection.world import camera_of_log
+from countersteer.worlds.renderers.reprojection.renderer import ReprojectionRendererSpec
+from countersteer.worlds.simulation.logs import camera_of_log
+from countersteer.worlds.simulation.recorded import RecordedSimulation, RecordedSimulationSpec
+from countersteer.worlds.simulation.starting import RoadStarts
+from countersteer.worlds.world import WorldSpec
 
 __all__ = ["film_departure", "film_in"]
 
@@ -53,23 +55,19 @@ def film_departure(
     view = 2 * math.atan(recorded.width / 2 / recorded.fx) * _FIELD_OF_VIEW
     camera = camera_of_log(recording, *_PICTURE, view)
     size = min(camera.focal / recorded.fx, 1.0)
-    spec = ReprojectionSpec(
-        cameras=(camera,),
-        size=(round(recorded.width * size), round(recorded.height * size)),
-        vehicle=_KNOWN_CAR,
-        duration=seconds,
-        future=1.0,
-        cache=None if cache is None else str(cache),
+    kept = round(recorded.width * size), round(recorded.height * size)
+    spec = WorldSpec(
+        RecordedSimulationSpec(vehicle=_KNOWN_CAR, duration=seconds, future=1.0),
+        ReprojectionRendererSpec(size=kept, cache=None if cache is None else str(cache)),
+        sensors=(camera,),
     )
     film_in(spec, scenario, out, lateral=lateral, heading=heading)
 
 
-def film_in(
-    spec: ReprojectionSpec, scenario: Scenario, out: str | Path, *, lateral: float, heading: float
-) -> None:
+def film_in(spec: WorldSpec, scenario: Scenario, out: str | Path, *, lateral: float, heading: float) -> None:
     """The same in a world and a scenario of one's own; the film shows the first camera."""
 
-    def aside(starts: Starts) -> Starts:
+    def aside(starts: RoadStarts) -> RoadStarts:
         left = torch.stack([-starts.heading.sin(), starts.heading.cos()], -1)
         return starts.replace(position=starts.position + lateral * left, heading=starts.heading + heading)
 
@@ -87,10 +85,11 @@ def film_in(
     )
 
 
-def _recorded_views(spec: ReprojectionSpec, scenario: Scenario, record: DriveRecord):
+def _recorded_views(spec: WorldSpec, scenario: Scenario, record: DriveRecord):
     """What the camera sees from the recorded poses, at the places along the path where the car was."""
     world = spec.build([scenario], len(record.times), 0)
-    arcs = world.recordings.tick_arc[0]
+    assert isinstance(world.simulation, RecordedSimulation)
+    arcs = world.simulation.recordings.tick_arc[0]
     # The drive began at the scenario's first pose.
     driven = torch.from_numpy(record.arc).float() + arcs[0]
     tick = (arcs[None] - driven[:, None]).abs().argmin(1)

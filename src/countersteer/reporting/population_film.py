@@ -20,8 +20,8 @@ from countersteer.reporting.pages import require_ending
 from countersteer.rollouts.driving import Rollouter
 from countersteer.scenarios.scenario import ActorKind, Scenario
 from countersteer.worlds.interface import TerminationReason
-from countersteer.worlds.simulation.spec import BoxWorldSpec
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.truth import Truth
+from countersteer.worlds.world import World, WorldSpec
 
 __all__ = ["film_population"]
 
@@ -41,9 +41,22 @@ _VIEWS = (
     ("rear", math.pi, (732, 515, 262, 131)),
 )
 
+_CAMERAS = tuple(
+    Camera(
+        f"film {name}",
+        place[2],
+        place[3],
+        math.radians(80),
+        (1.5 if yaw == 0 else 0.8, 0.0, 1.5),
+        yaw=yaw,
+        pitch=0.08,
+    )
+    for name, yaw, place in _VIEWS
+)
+
 
 def film_population(
-    spec: BoxWorldSpec,
+    spec: WorldSpec,
     scenario: Scenario,
     driver: Driver,
     policy: Policy | None,
@@ -69,8 +82,9 @@ def film_population(
     """
     path = Path(path)
     require_ending(path, "film", ".mp4")
-    world = spec.build([scenario], 1, seed)
-    driving = Rollouter(world, driver, policy, None, seed)
+    seen = tuple(sensor.name for sensor in spec.sensors)
+    world = spec.carrying(*spec.sensors, *_CAMERAS).build([scenario], 1, seed)
+    driving = Rollouter(world, driver, policy, None, seed, sensors=seen)
     driving.begin(torch.ones(1, dtype=torch.bool), world.draw_starts(torch.tensor([seed])))
     begun = world.alive()[0].nonzero()[:, 0].tolist()
     if not begun:
@@ -86,39 +100,33 @@ def film_population(
     return path
 
 
-def _frames(
-    world: BoxWorld, driving: Rollouter, scenario: Scenario, begun: list[int], title: str, span: float
-):
+def _frames(world: World, driving: Rollouter, scenario: Scenario, begun: list[int], title: str, span: float):
     middle, ego = _middle(world, begun)
     above = BirdsEye(scenario.road, (float(middle[0]), float(middle[1])), span, _ABOVE)
-    cameras = [
-        (Camera(name, place[2], place[3], math.radians(80), (1.5 if yaw == 0 else 0.8, 0.0, 1.5), yaw=yaw, pitch=0.08),
-         name, place)
-        for name, yaw, place in _VIEWS
-    ]  # fmt: skip
     trails: list[ndarray] = []
     ended = dict.fromkeys(begun, None)
     for tick in range(round(world.spec.duration / world.dt)):
-        boxes = world.boxes()[0]
-        alive = world.alive()[0]
+        truth = world.truth()
+        assert truth.actors is not None
+        boxes, alive = truth.actors.boxes()[0].double().numpy(), world.alive()[0]
         for slot in begun:
             if not alive[slot] and ended[slot] is None:
                 ended[slot] = tick
         trails = [*trails, boxes[begun, :2]][-_TRAIL:]
-        causes = {slot: TerminationReason(int(world.state.cause[0, slot])) for slot in begun}
-        yield _frame(world, scenario, above, cameras, boxes, trails, begun, ego, causes, ended, tick, title)
+        causes = {slot: TerminationReason(int(truth.cause[0, slot])) for slot in begun}
+        yield _frame(world, truth, above, boxes, trails, begun, ego, causes, ended, tick, title)
         last = [at for at in ended.values() if at is not None]
         if len(last) == len(begun) and tick > max(last) + _LINGER // 2:
             return
         driving.tick()
 
 
-def _middle(world: BoxWorld, begun: list[int]) -> tuple[ndarray, int]:
+def _middle(world: World, begun: list[int]) -> tuple[ndarray, int]:
     """Where most ways meet, and the car that drives there from some way off."""
-    state, paths = world.state, world.bank.path[0].double().numpy()
+    truth, paths = world.truth(), world.routes().points[0].double().numpy()
     ways = {}
     for slot in begun:
-        arc, goal = (float(value[0, slot]) for value in (state.arc, state.goal_arc))
+        arc, goal = (float(value[0, slot]) for value in (truth.arc, truth.goal_arc))
         ways[slot] = paths[slot, round(arc) : round(goal) + 1, :2]
     points = np.concatenate(list(ways.values()))
     # The point of a way that has most ways within 20 m.
@@ -135,7 +143,7 @@ def _middle(world: BoxWorld, begun: list[int]) -> tuple[ndarray, int]:
 
 
 def _frame(
-    world: BoxWorld, scenario: Scenario, above: BirdsEye, cameras, boxes: ndarray, trails: list[ndarray],
+    world: World, truth: Truth, above: BirdsEye, boxes: ndarray, trails: list[ndarray],
     begun: list[int], ego: int, causes: dict[int, TerminationReason], ended: dict, tick: int, title: str,
 ) -> UInt8[ndarray, "720 1280 3"]:  # fmt: skip
     image = np.full((_SIZE[1], _SIZE[0], 3), PAGE, np.uint8)
@@ -145,8 +153,8 @@ def _frame(
         if slot in shown and len(trails) > 1:
             points = np.stack([trail[number] for trail in trails])
             above.draw_path(view, points, _FIRST if slot == ego else _COPY, width=2, opacity=0.5)
-    lights = world.bank.light[0, :, int(world.state.tick[0])]
-    for stop, light in zip(world.bank.stop_point[0].numpy(), lights.tolist(), strict=True):
+    assert truth.lights is not None
+    for stop, light in zip(truth.lights.position[0].numpy(), truth.lights.state[0].tolist(), strict=True):
         column, row = above.pixels_of(stop.astype(float)).astype(int)
         if 0 <= column < _ABOVE and 0 <= row < _ABOVE and light in SIGNAL_COLORS:
             view[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4] = SIGNAL_COLORS[light]
@@ -163,7 +171,7 @@ def _frame(
     above.draw_boxes(view, boxes[rows, :2], boxes[rows, 2], boxes[rows, 3:5], [color(k) for k in rows])
     image[:, :_ABOVE] = view
     write(image, shorten(title, 17, _SIZE[0] - 732 - 12, bold=True), (732, 34), 17, INK, bold=True)
-    for camera, name, (x, y, width, height) in cameras:
+    for camera, (name, _, (x, y, width, height)) in zip(_CAMERAS, _VIEWS, strict=True):
         rgb = world.images(camera).rgb
         assert rgb is not None
         picture = rgb[ego].numpy()

@@ -28,8 +28,10 @@ from countersteer.reporting.population_report import PopulationRow, write_popula
 from countersteer.rewards.rewards import RewardWeights
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.renderers.boxes.gap import CameraDomainShift
-from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
+from countersteer.worlds.renderers.boxes.camera_shift import CameraDomainShift
+from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
+from countersteer.worlds.simulation.spec import RoadSettings, StartSpec
+from countersteer.worlds.world import WorldSpec
 
 __all__ = ["ConstantVelocityDriver", "self_play_report"]
 
@@ -98,20 +100,23 @@ def self_play_report(
             fix="ask for one of these",
         )
     base = dataclasses.replace(
-        self_play_world(), vector_dropout=(0.0, 0.0), gap=CameraDomainShift() if gap else None
+        self_play_world().simulate(vector_dropout=(0.0, 0.0)),
+        renderer=BoxRendererSpec(shift=CameraDomainShift() if gap else None),
     )
     drivers = [(run, *load_policy(run, tuple(modules))) for run in runs]
     if scenes is None:
         scenarios = roads(worlds, seed=_UNSEEN).load()
     else:
-        base = dataclasses.replace(base, agents=32, min_agents=1, start=StartSpec(goal=base.start.goal))
+        settings = base.simulation
+        assert isinstance(settings, RoadSettings)
+        base = base.simulate(agents=32, min_agents=1, start=StartSpec(goal=settings.start.goal))
         scenarios = [s for s in ScenarioFolder(str(scenes)).load() if _usable(base, s, message)]
         if not scenarios:
             raise UserError(f"nobody can drive in the scenes of {scenes}", fix="choose other scenes")
 
     def driven(
         name: str,
-        spec: BoxWorldSpec,
+        spec: WorldSpec,
         driver: Driver,
         policy: Policy | None = None,
         asked: dict[str, float] | None = None,
@@ -171,22 +176,17 @@ def self_play_report(
     return rows
 
 
-def _seat(base: BoxWorldSpec, policy: Policy) -> tuple[BoxWorldSpec, Driver]:
+def _seat(base: WorldSpec, policy: Policy) -> tuple[WorldSpec, Driver]:
     """The world with what a policy sees, and how it drives."""
     points = policy.spec.target_points > 0
-    spec = dataclasses.replace(
-        base,
-        cameras=policy.spec.cameras,
-        vector=policy.spec.vector,
-        target_points=points,
-        navigation=not points,
-    )
+    seen = (*policy.spec.cameras, *((policy.spec.vector,) if policy.spec.vector is not None else ()))
+    spec = base.carrying(*seen).simulate(target_points=points, navigation=not points)
     if isinstance(policy, SetActorCritic):
         return spec, CategoricalDriver(policy.spec.jerk, greedy=True)
     return spec, student_driver()
 
 
-def _usable(spec: BoxWorldSpec, scenario: Scenario, message: Callable[[str], None]) -> bool:
+def _usable(spec: WorldSpec, scenario: Scenario, message: Callable[[str], None]) -> bool:
     """Whether anybody can drive there; says why not."""
     try:
         world = spec.build([scenario], 1, 0)

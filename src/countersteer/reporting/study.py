@@ -42,7 +42,9 @@ from countersteer.reporting.report import CaseFilm, RunInfo, write_report
 from countersteer.training.recipe import Recipe
 from countersteer.training.run import Progress, load_recipe
 from countersteer.training.side_by_side import Run, train_side_by_side
-from countersteer.worlds.simulation.spec import BoxWorldSpec
+from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
+from countersteer.worlds.simulation.road import RoadSimulationSpec
+from countersteer.worlds.world import WorldSpec
 
 __all__ = [
     "Comparison",
@@ -65,12 +67,10 @@ _HELD_OUT = ProceduralRoads(count=16, seed=1_000_003, traffic=(0, 0), length=620
 def held_out_error(run: Path, modules: Sequence[ModuleType] = ()) -> float:
     """Open-loop error of a run's policy on expert frames of roads nobody trained on [m]."""
     policy, _ = load_policy(run, tuple(modules))
-    spec = BoxWorldSpec(
-        cameras=policy.spec.cameras,
-        dt=policy.spec.dt,
-        target_points=policy.spec.target_points > 0,
-        navigation=policy.spec.navigation,
+    simulation = RoadSimulationSpec(
+        dt=policy.spec.dt, target_points=policy.spec.target_points > 0, navigation=policy.spec.navigation
     )
+    spec = WorldSpec(simulation, BoxRendererSpec(), sensors=policy.spec.cameras)
     return open_loop_error(policy, spec, _HELD_OUT.load(), seed=99)
 
 

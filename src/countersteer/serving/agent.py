@@ -22,13 +22,13 @@ from countersteer.policies.interface import Policy, PolicySpec
 from countersteer.serving.views import RigCamera, View
 from countersteer.vehicles.plans import Action, Plan
 from countersteer.vehicles.trackers import PurePursuit, Tracker
-from countersteer.worlds.interface import Command, EgoMotion, Intent, Observation, SensorReading
-from countersteer.worlds.simulation.spec import BoxWorldSpec
-from countersteer.worlds.simulation.world import HISTORY, TARGET_DISTANCES
+from countersteer.worlds.observations import Command, EgoMotion, Intent, Observation, SensorReading
+from countersteer.worlds.simulation.road import TARGET_DISTANCES
+from countersteer.worlds.simulation.spec import RoadSettings
 
 __all__ = ["Agent", "NavigationRequest", "refuse_privileged"]
 
-_COMMAND_LASTS = BoxWorldSpec.command_duration  # [s], as in training
+_COMMAND_LASTS = RoadSettings.command_duration  # [s], as in training
 _LONGEST_GAP = 2.0  # after which the past no longer counts [s]
 
 
@@ -106,7 +106,7 @@ class Agent:
         if self._odometry and time <= self._odometry[-1][0]:
             return
         self._odometry.append((time, speed, yaw_rate))
-        oldest = time - 2 * HISTORY * self.policy.spec.dt
+        oldest = time - 2 * RoadSettings.history * self.policy.spec.dt
         while len(self._odometry) > 2 and self._odometry[1][0] < oldest:
             self._odometry.pop(0)
 
@@ -173,7 +173,7 @@ class Agent:
 
     def _motion(self, time: float) -> EgoMotion:
         times, speed, yaw_rate = (np.array(column) for column in zip(*self._odometry, strict=True))
-        at = time - self.policy.spec.dt * np.arange(HISTORY - 1, -1, -1)
+        at = time - self.policy.spec.dt * np.arange(RoadSettings.history - 1, -1, -1)
         known = at >= times[0] - 1e-6
         known[-1] = True
         past = torch.tensor(np.stack([np.interp(at, times, column) for column in (speed, yaw_rate)])).float()

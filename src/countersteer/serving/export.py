@@ -36,8 +36,11 @@ from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.serving.agent import refuse_privileged
 from countersteer.storage import serialise
 from countersteer.tensors import TensorTree
-from countersteer.worlds.interface import Observation
-from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
+from countersteer.worlds.observations import Observation
+from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
+from countersteer.worlds.simulation.road import RoadSimulationSpec
+from countersteer.worlds.simulation.spec import StartSpec
+from countersteer.worlds.world import WorldSpec
 
 __all__ = ["KEY", "TOLERANCE", "Exported", "export_policy"]
 
@@ -200,10 +203,9 @@ def _one_thread() -> Iterator[None]:
 
 def _observations(policy: Policy) -> list[Observation]:
     """Those of a drive with the policy at the wheel and a lane change asked for, three cars at once."""
-    spec = BoxWorldSpec(
-        cameras=policy.spec.cameras,
-        dt=policy.spec.dt,
-        start=StartSpec(lateral=0.5, heading=0.03, command_share=1.0, command_time=(1.0, 1.0)),
+    start = StartSpec(lateral=0.5, heading=0.03, command_share=1.0, command_time=(1.0, 1.0))
+    spec = WorldSpec(
+        RoadSimulationSpec(dt=policy.spec.dt, start=start), BoxRendererSpec(), sensors=policy.spec.cameras
     )
     roads = [procedural_road(_ROAD + k, RoadKind.GENTLE, lanes=2, traffic=2) for k in range(2)]
     world = spec.build(roads, 3, seed=0)

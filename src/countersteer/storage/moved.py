@@ -13,7 +13,7 @@ __all__ = ["present"]
 _PACKAGES = (
     ("countersteer.worlds.boxworld.rendering", "countersteer.worlds.renderers.boxes"),
     ("countersteer.worlds.boxworld.vector", "countersteer.worlds.sensors.vector"),
-    ("countersteer.worlds.boxworld.gap", "countersteer.worlds.renderers.boxes.gap"),
+    ("countersteer.worlds.boxworld.gap", "countersteer.worlds.renderers.boxes.camera_shift"),
     ("countersteer.worlds.boxworld", "countersteer.worlds.simulation"),
     ("countersteer.worlds.reprojection", "countersteer.worlds.renderers.reprojection"),
     ("countersteer.environments.rewards", "countersteer.rewards.rewards"),

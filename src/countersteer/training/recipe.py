@@ -10,7 +10,9 @@ from countersteer.errors import UserError
 from countersteer.experts.interface import Expert
 from countersteer.objectives.interface import Objective
 from countersteer.policies.interface import PolicySpec
-from countersteer.worlds.interface import Capability, WorldSpec, twin_of
+from countersteer.worlds.interface import Capability
+from countersteer.worlds.observations import twin_of
+from countersteer.worlds.world import WorldSpec
 
 __all__ = ["OptimSpec", "Recipe", "RolloutSpec"]
 
@@ -137,10 +139,10 @@ class Recipe:
                 self.policy.cameras,
                 "give both the same cameras",
             )
-        if self.policy.vector is not None and self.policy.vector != self.world.vector:
+        if self.policy.vector is not None and self.policy.vector not in self.world.sensors:
             refuse(
                 "policy.vector and world.vector differ",
-                self.world.vector,
+                self.world.sensors,
                 self.policy.vector,
                 "give both the same vector sensor",
             )

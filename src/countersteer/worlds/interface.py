@@ -1,48 +1,44 @@
-"""The seam between worlds and everything that acts in them.
+"""The seam between worlds and what they are made of.
 
-A world is a batch of independent drives, `world` of them, each with `agent` controlled cars. It
-replaces its tensors at every step and never writes into them, so an observation, a saved state or a
-fork taken earlier stays what it was.
+A world is a batch of independent drives, `world` of them, each with `agent` controlled cars. A `Simulation` says who is
+where; a `Renderer` says what is seen from there. What changes is a tree of tensors of each of them, which every step replaces and nobody
+writes into. So `World` (in `world.py`) is written once for every pair: a reset is a masked choice between two trees, a
+fork is indexing, and an observation, a saved state or a fork taken earlier stays what it was.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, Self
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.scenario import Scenario
 from countersteer.tensors import TensorTree
+from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction
-
-if TYPE_CHECKING:
-    from countersteer.worlds.sensors.vector import VectorSpec
+from countersteer.worlds.observations import EgoMotion, Intent, SensorReading, SensorSpec
+from countersteer.worlds.truth import LoggedPoses, Motion, PathPoints, Routes, Truth
 
 __all__ = [
     "Capability",
     "CapabilityError",
-    "TerminationReason",
-    "Command",
-    "EgoMotion",
     "Events",
-    "Intent",
-    "LoggedPoses",
-    "Motion",
-    "Observation",
-    "PathPoints",
-    "SensorReading",
+    "Images",
+    "NoState",
+    "Outputs",
+    "Renderer",
+    "RendererSpec",
+    "Simulation",
+    "SimulationSpec",
     "Starts",
-    "Truth",
-    "World",
-    "WorldSpec",
-    "twin_of",
+    "TerminationReason",
 ]
 
 
@@ -51,31 +47,17 @@ class Capability(Enum):
 
     TRUTH = "truth"  # ground truth for experts
     FORK = "fork"  # independent copies of drives
+    PERTURB = "perturb"  # cars can be moved by hand
     LOG = "log"  # a recorded future to return to
-    PLAN_LABEL = "plan_label"  # the world itself labels with a plan
-    GRADIENT = "gradient"  # answers are differentiable in the action
     JERK = "jerk"  # takes jerks as actions
-    TWIN = "twin"  # draws beside each camera's picture what a boxworld would show (`twin_of`)
+    TWIN = "twin"  # draws beside each camera's picture what another renderer would show (`twin_of`)
 
 
 class CapabilityError(Exception):
     """A world was asked for something outside its capabilities; `Recipe.check` should have said so."""
 
-    def __init__(self, world: World, capability: Capability):
-        super().__init__(f"{type(world).__name__} does not offer {capability.value!r}")
-
-
-def twin_of(camera: str) -> str:
-    """Name of the sensor that shows what a camera would see if the world were drawn by a boxworld."""
-    return f"{camera}.twin"
-
-
-class Command(IntEnum):
-    """What the passenger asks for."""
-
-    FOLLOW = 0  # stay in this lane
-    LEFT = 1  # change one lane to the left of where the command was given; where a world navigates: turn left
-    RIGHT = 2
+    def __init__(self, asked: object, capability: Capability):
+        super().__init__(f"{type(asked).__name__} does not offer {capability.value!r}")
 
 
 class TerminationReason(IntEnum):
@@ -90,65 +72,6 @@ class TerminationReason(IntEnum):
     INVALID_STATE = 6  # the state or the action was not a finite number
     GOAL = 7  # reached the end of its route
     TIME = 8  # the scenario's time is over
-
-
-@dataclass(frozen=True)
-class SensorReading(TensorTree):
-    """One sensor's answer.
-
-    Attributes:
-        data: Of a camera `uint8 [*batch height width channel]`, of a vector `float32 [*batch feature]`.
-        time: When it was taken [s, drive time].
-        valid: False where the sensor has nothing to say.
-    """
-
-    data: Tensor
-    time: Float[Tensor, "*batch"]
-    valid: Bool[Tensor, "*batch"]
-
-
-@dataclass(frozen=True)
-class EgoMotion(TensorTree):
-    """What the car's own odometry says, the latest last, one entry a tick.
-
-    Attributes:
-        speed: [m/s].
-        yaw_rate: [rad/s], positive to the left.
-        valid: False before the drive began.
-    """
-
-    speed: Float[Tensor, "*batch history"]
-    yaw_rate: Float[Tensor, "*batch history"]
-    valid: Bool[Tensor, "*batch history"]
-
-
-@dataclass(frozen=True)
-class Intent(TensorTree):
-    """What the passenger wants, as far as the car is told.
-
-    Attributes:
-        command: `Command`.
-        command_age: Time since the command was given [s]; 0 while following.
-        set_speed: Speed the passenger asks for, as a cruise control is set [m/s].
-        target_points: Points of the route ahead in the ego frame [m]. They tell a car its offset from
-            its path, so tests of lane keeping do not give them.
-        target_valid: Whether target points are given.
-    """
-
-    command: Int[Tensor, "*batch"]
-    command_age: Float[Tensor, "*batch"]
-    set_speed: Float[Tensor, "*batch"]
-    target_points: Float[Tensor, "*batch target 2"]
-    target_valid: Bool[Tensor, "*batch"]
-
-
-@dataclass(frozen=True)
-class Observation(TensorTree):
-    """Everything a car may know at one moment."""
-
-    sensors: dict[str, SensorReading]
-    motion: EgoMotion
-    intent: Intent
 
 
 @dataclass(frozen=True)
@@ -180,229 +103,238 @@ class Events(TensorTree):
 
 @dataclass(frozen=True)
 class Starts(TensorTree):
-    """Where each drive begins; leading dimensions `[world]`, or `[world agent]` for what a car has.
+    """Where each drive begins; simulations add what theirs need.
 
     Attributes:
-        scenario: Index of the scenario.
-        tick: First tick within the scenario.
         drive: Identity of the drive; all randomness hangs on it.
-        position: Rear axle [m, world].
-        heading: [rad].
-        speed: [m/s].
-        set_speed: What the intent will say [m/s].
-        command: Command that will be given at `command_tick`.
-        command_tick: Tick of the drive, -1 for never.
     """
 
-    scenario: Int[Tensor, "world"]
-    tick: Int[Tensor, "world"]
     drive: Int[Tensor, "world"]
-    position: Float[Tensor, "world agent 2"]
-    heading: Float[Tensor, "world agent"]
-    speed: Float[Tensor, "world agent"]
-    set_speed: Float[Tensor, "world agent"]
-    command: Int[Tensor, "world agent"]
-    command_tick: Int[Tensor, "world agent"]
 
 
 @dataclass(frozen=True)
-class Truth(TensorTree):
-    """What only an expert, a privileged teacher or an evaluator may know.
+class NoState(TensorTree):
+    """State of what has none."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Which pictures to draw."""
+
+    rgb: bool = True
+    depth: bool = False
+    kind: bool = False
+    instance: bool = False
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pictures, None where not asked for.
 
     Attributes:
-        position: Rear axle [m, world].
-        heading: [rad].
-        speed: [m/s].
-        curvature: Curvature being driven [1/m].
-        acceleration: Longitudinal [m/s^2].
-        arc: Arc length along the path [m].
-        lateral: Signed distance from the path, left positive [m]; the path includes a commanded lane change.
-        heading_error: Heading relative to the path's [rad].
-        set_speed: [m/s].
-        lead_gap: Bumper-to-bumper gap to the next actor on the path [m], inf if none.
-        lead_speed: Its speed along the path [m/s].
-        stop_gap: Distance from the front bumper to the next stop line that says stop [m], inf if none.
-        alive: False once the drive has ended.
+        rgb: Colours.
+        depth: Distance along the optical axis [m], infinite for the sky.
+        kind: `PixelClass`.
+        instance: Slot of the actor that a pixel shows, -1 where there is none; lights follow the actors.
+        confidence: How far each picture can be trusted, in [0, 1]; None for wholly.
     """
 
-    position: Float[Tensor, "*batch 2"]
-    heading: Float[Tensor, "*batch"]
-    speed: Float[Tensor, "*batch"]
-    curvature: Float[Tensor, "*batch"]
-    acceleration: Float[Tensor, "*batch"]
-    arc: Float[Tensor, "*batch"]
-    lateral: Float[Tensor, "*batch"]
-    heading_error: Float[Tensor, "*batch"]
-    set_speed: Float[Tensor, "*batch"]
-    lead_gap: Float[Tensor, "*batch"]
-    lead_speed: Float[Tensor, "*batch"]
-    stop_gap: Float[Tensor, "*batch"]
-    alive: Bool[Tensor, "*batch"]
+    rgb: UInt8[Tensor, "image height width 3"] | None
+    depth: Float[Tensor, "image height width"] | None
+    kind: UInt8[Tensor, "image height width"] | None
+    instance: Int[Tensor, "image height width"] | None
+    confidence: Float[Tensor, "image"] | None = None
+
+    @property
+    def grey(self) -> UInt8[Tensor, "image height width"] | None:
+        """Brightness (ITU-R BT.601 luma) of `rgb`; None without it."""
+        if self.rgb is None:
+            return None
+        red, green, blue = self.rgb.to(torch.int32).unbind(-1)
+        # Weights 0.299, 0.587 and 0.114 in 1/256.
+        return ((77 * red + 150 * green + 29 * blue + 128) >> 8).to(torch.uint8)
 
 
-@dataclass(frozen=True)
-class Motion(TensorTree):
-    """Odometry: speed [m/s] and the curvature being driven [1/m]."""
-
-    speed: Float[Tensor, "*batch"]
-    curvature: Float[Tensor, "*batch"]
-
-
-@dataclass(frozen=True)
-class PathPoints(TensorTree):
-    """Points of the cars' paths.
+class SimulationSpec(abc.ABC):
+    """A frozen dataclass of a simulation's settings; `build` makes the simulation.
 
     Attributes:
-        position: [m, world].
-        heading: Direction of the path [rad].
-        curvature: [1/m].
-    """
-
-    position: Float[Tensor, "*batch point 2"]
-    heading: Float[Tensor, "*batch point"]
-    curvature: Float[Tensor, "*batch point"]
-
-
-@dataclass(frozen=True)
-class LoggedPoses(TensorTree):
-    """Recorded rear-axle poses.
-
-    Attributes:
-        position: [m, world].
-        heading: [rad].
-        speed: [m/s].
-        valid: False where nothing was recorded.
-    """
-
-    position: Float[Tensor, "*batch point 2"]
-    heading: Float[Tensor, "*batch point"]
-    speed: Float[Tensor, "*batch point"]
-    valid: Bool[Tensor, "*batch point"]
-
-
-class WorldSpec(abc.ABC):
-    """A frozen dataclass of a world's settings; `build` makes the world.
-
-    Attributes:
-        cameras: The cameras of every controlled car.
         agents: Controlled cars in each drive.
         dt: Length of a tick [s].
-        capabilities: What the world will offer beyond answering.
-        vector: What the privileged sensor "vector" says; None where there is no such sensor.
+        duration: Longest drive [s].
+        capabilities: What it will offer.
+        jerk: What jerks it takes as actions; None takes none.
+        history: Ticks of odometry that its observations hold.
+        target_points: Whether its intent gives points of the route ahead.
+        navigation: Whether its command says left or right at turns.
     """
 
-    cameras: tuple[Camera, ...]
     agents: int
     dt: float
-    capabilities: frozenset[Capability]
-    vector: VectorSpec | None = None
+    duration: float
+    jerk: JerkSpec | None = None
+    history: ClassVar[int] = 1
+    target_points: bool = False
+    navigation: bool = False
+
+    @property
+    @abc.abstractmethod
+    def capabilities(self) -> frozenset[Capability]: ...
 
     @abc.abstractmethod
     def build(
-        self, scenarios: Sequence[Scenario], batch: int, seed: int, device: torch.device | str = "cpu"
-    ) -> World:
-        """A world of `batch` drives in these scenarios; nothing has begun before the first `reset`."""
+        self,
+        scenarios: Sequence[Scenario],
+        sensors: Sequence[SensorSpec],
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> Simulation:
+        """A simulation of drives in these scenarios that answers those of the sensors which it `senses`."""
 
 
-class World(abc.ABC):
-    """A batch of independent drives that answers actions with observations.
+class Simulation(abc.ABC):
+    """Who is where. Stateless but for its settings: every method takes the state, a tree of tensors on one device.
+
+    States have leading dimension `[world]`. Randomness is counted by seed, drive, tick and consumer, so that a drive does
+    not depend on its neighbours. What a capability names raises `CapabilityError` unless a simulation has it.
 
     Attributes:
-        batch: Number of drives.
-        agents: Controlled cars in each.
-        dt: Length of a tick [s].
-        cameras: The cameras of every controlled car.
-        capabilities: What this world offers beyond answering.
+        spec: Its settings.
+        scenarios: What drives happen in; empty where there are none.
+        device: Where its tensors lie.
     """
 
-    batch: int
-    agents: int
-    dt: float
-    cameras: tuple[Camera, ...]
-    capabilities: frozenset[Capability]
-
-    @abc.abstractmethod
-    def reset(self, mask: Bool[Tensor, "world"], starts: Starts) -> None:
-        """Begin the drives in `mask` at `starts`; every other drive stays bitwise as it was.
-
-        Args:
-            mask: Which drives begin.
-            starts: One for each drive of the world, or one for each in `mask`, in their order.
-        """
+    spec: Any
+    scenarios: tuple[Scenario, ...] = ()
+    device: torch.device
 
     @abc.abstractmethod
     def draw_starts(self, drive: Int[Tensor, "world"]) -> Starts:
-        """The starts that this world's own settings give to drives of these identities."""
+        """The starts that the settings give to drives of these identities."""
 
-    @abc.abstractmethod
-    def observe(self, sensors: Collection[str] | None = None) -> Observation:
-        """What each controlled car knows now, leading dimensions `[world agent]`.
-
-        Args:
-            sensors: Names of those that are read; None reads all but the twins of cameras (`twin_of`).
-        """
-
-    @abc.abstractmethod
-    def step(self, action: Action | JerkAction) -> Events:
-        """Advance every drive by one tick. Ended drives stay as they are until they are reset.
-
-        A world may take actions only, and refuse jerks.
-        """
-
-    def command(self, action: JerkAction) -> Action:
-        """What these jerks make of the commands given last, of worlds that can be driven by jerk."""
-        raise CapabilityError(self, Capability.JERK)
-
-    @abc.abstractmethod
-    def fork(self, rows: Int[Tensor, "row"], *, fresh_noise: bool = False) -> Self:
-        """Independent copies of drives at their present state; rows may repeat.
-
-        Args:
-            rows: Drives to copy, in the order of the copy's batch.
-            fresh_noise: Whether each copy draws noise of its own; else it repeats its original's future.
-        """
-
-    @abc.abstractmethod
-    def perturb(
+    def starts_at(
         self,
-        lateral: Float[Tensor, "world agent"],
-        heading: Float[Tensor, "world agent"],
-        speed: Float[Tensor, "world agent"],
-    ) -> None:
-        """Move the cars sideways [m, left positive], turn them [rad], multiply their speed; 0, 0, 1: none."""
-
-    @abc.abstractmethod
-    def save(self) -> dict[str, Tensor]:
-        """The whole state of the drives, for `restore`."""
-
-    @abc.abstractmethod
-    def restore(self, saved: dict[str, Tensor]) -> None:
-        """Continue exactly from what `save` returned, on a world built from the same settings."""
-
-    @abc.abstractmethod
-    def drives(self) -> Int[Tensor, "world"]:
-        """Identity of each drive; randomness is counted by it."""
-
-    @abc.abstractmethod
-    def alive(self) -> Bool[Tensor, "world agent"]:
-        """Which cars' drives are going on; False before a drive begins, after it has ended, and in empty slots."""
-
-    @abc.abstractmethod
-    def motion(self) -> Motion:
-        """What each car's odometry reads now; trackers run on it."""
-
-    @abc.abstractmethod
-    def confidence(self) -> Float[Tensor, "world agent"]:
-        """How far the world can be trusted at each car's pose, in [0, 1]."""
-
-    def truth(self) -> Truth:
-        """Ground truth; needs `Capability.TRUTH`."""
+        scene: Int[Tensor, "world"],
+        tick: Int[Tensor, "world"],
+        drive: Int[Tensor, "world"],
+        *,
+        jitter: bool,
+    ) -> Any:
+        """Starts on the recorded poses of given scenarios and ticks, with or without the jitter of the settings."""
         raise CapabilityError(self, Capability.TRUTH)
 
-    def path_at(self, arc: Float[Tensor, "world agent point"]) -> PathPoints:
+    @abc.abstractmethod
+    def begin(self, starts: Any) -> TensorTree:
+        """The state of drives that begin at `starts`, in their order."""
+
+    @abc.abstractmethod
+    def step(self, state: Any, action: Action | JerkAction) -> tuple[TensorTree, Events]:
+        """The state one tick later and what happened. Ended drives stay as they are."""
+
+    @abc.abstractmethod
+    def drives(self, state: Any) -> Int[Tensor, "world"]:
+        """Identity of each drive."""
+
+    @abc.abstractmethod
+    def age(self, state: Any) -> Int[Tensor, "world"]:
+        """Ticks since each drive began."""
+
+    @abc.abstractmethod
+    def alive(self, state: Any) -> Bool[Tensor, "world agent"]:
+        """Which cars' drives are going on."""
+
+    @abc.abstractmethod
+    def motion(self, state: Any) -> Motion:
+        """What each car's odometry reads now."""
+
+    @abc.abstractmethod
+    def odometry(self, state: Any) -> EgoMotion:
+        """What it has read, over `spec.history` ticks."""
+
+    @abc.abstractmethod
+    def intent(self, state: Any) -> Intent:
+        """What each car's passenger wants, as far as the car is told."""
+
+    @abc.abstractmethod
+    def scene(self, state: Any) -> TensorTree:
+        """What a renderer may look at, `[world ...]`."""
+
+    def senses(self, sensor: SensorSpec) -> bool:
+        """Whether the simulation itself answers a sensor; a renderer answers the others."""
+        return False
+
+    def sense(self, state: Any, sensor: SensorSpec) -> SensorReading:
+        """The reading of a sensor that it senses, leading dimensions `[world agent]`."""
+        raise NotImplementedError
+
+    def confidence(self, state: Any) -> Float[Tensor, "world agent"]:
+        """How far the simulation can be trusted at each car's pose, in [0, 1]."""
+        return torch.ones_like(self.motion(state).speed)
+
+    def renewed(self, state: Any) -> Any:
+        """The state with drives of fresh identities, whose noise is new; needs `Capability.FORK`."""
+        raise CapabilityError(self, Capability.FORK)
+
+    def perturb(self, state: Any, lateral: Tensor, heading: Tensor, speed: Tensor) -> Any:
+        """The state with cars moved, see `World.perturb`."""
+        raise CapabilityError(self, Capability.PERTURB)
+
+    def command(self, state: Any, action: JerkAction) -> Action:
+        """What jerks make of the commands given last."""
+        raise CapabilityError(self, Capability.JERK)
+
+    def truth(self, state: Any) -> Truth:
+        """Ground truth."""
+        raise CapabilityError(self, Capability.TRUTH)
+
+    def path_at(self, state: Any, arc: Float[Tensor, "world agent point"]) -> PathPoints:
         """The cars' paths at arc lengths [m]; needs `Capability.TRUTH`."""
         raise CapabilityError(self, Capability.TRUTH)
 
-    def log_at(self, ahead: Float[Tensor, "point"]) -> LoggedPoses:
-        """What the recorded drivers did at times ahead of now [s]; needs `Capability.LOG`."""
+    def routes(self, state: Any) -> Routes:
+        """The cars' whole paths; needs `Capability.TRUTH`."""
+        raise CapabilityError(self, Capability.TRUTH)
+
+    def log_at(self, state: Any, ahead: Float[Tensor, "point"]) -> LoggedPoses:
+        """What the recorded drivers did at times ahead of now [s]."""
         raise CapabilityError(self, Capability.LOG)
+
+
+class RendererSpec(abc.ABC):
+    """A frozen dataclass of a renderer's settings; `build` makes the renderer."""
+
+    @abc.abstractmethod
+    def build(self, simulation: Simulation, cameras: Sequence[Camera], seed: int) -> Renderer:
+        """A renderer of this simulation for cars with these cameras.
+
+        Raises:
+            UserError: The simulation is not of the kind whose scenes it can draw.
+        """
+
+
+class Renderer(abc.ABC):
+    """What is seen. Like a simulation it is stateless: what it remembers of drives is a tree of tensors `[world ...]`.
+
+    Attributes:
+        trusted: Whether its pictures can be trusted wherever a car goes; else they say how far (`Images.confidence`).
+        advances: Whether its state changes from tick to tick (`advance`), as that of a video model.
+    """
+
+    trusted: ClassVar[bool] = True
+    advances: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def begin(self, scene: Any) -> TensorTree:
+        """The state of drives that begin with this scene."""
+
+    def advance(self, state: Any, scene: Any) -> Any:
+        """The state one tick later, where the scene is now this."""
+        return state
+
+    @abc.abstractmethod
+    def draw(self, state: Any, scene: Any, camera: Camera, outputs: Outputs = Outputs()) -> Images:
+        """Pictures of one camera of every car, `world * agent` of them, cars of a world adjacent.
+
+        Raises:
+            UserError: It was asked for an output that it does not know.
+        """

@@ -11,10 +11,10 @@ from torch import Tensor
 from countersteer.geometry import boxes
 from countersteer.scenarios.scenario import SignalState
 from countersteer.tensors import as_array
-from countersteer.worlds.simulation.engine import Backend
+from countersteer.worlds.backend import Backend
 from countersteer.worlds.simulation.paths import LEAD_RANGE, route_reference
 from countersteer.worlds.simulation.scenes import SceneBank
-from countersteer.worlds.simulation.state import BoxWorldState, lights_now
+from countersteer.worlds.simulation.state import RoadState, lights_now
 
 __all__ = ["ALONG", "BESIDE", "LIGHT_REACH", "STEP", "find_leader", "find_leader_reference"]
 
@@ -30,7 +30,7 @@ LIGHT_REACH = 2.0
 Ahead = tuple[Float[Tensor, "world agent"], Float[Tensor, "world agent"], Float[Tensor, "world agent"]]
 
 
-def find_leader(bank: SceneBank, state: BoxWorldState, engine: Backend = Backend.AUTO) -> Ahead:
+def find_leader(bank: SceneBank, state: RoadState, engine: Backend = Backend.AUTO) -> Ahead:
     """Gap to the next actor on each car's path [m] and its speed along the path [m/s]; gap to the next red light [m].
 
     Gaps begin at the front bumper; they are infinite where there is nothing within LEAD_RANGE.
@@ -46,7 +46,7 @@ def find_leader(bank: SceneBank, state: BoxWorldState, engine: Backend = Backend
     return outputs
 
 
-def find_leader_reference(bank: SceneBank, state: BoxWorldState) -> Ahead:
+def find_leader_reference(bank: SceneBank, state: RoadState) -> Ahead:
     """`find_leader` in plain batched PyTorch: its specification."""
     agents = bank.path.shape[1]
     length, width = (bank.size[state.scene, :agents, k] for k in (0, 1))

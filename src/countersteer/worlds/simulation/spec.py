@@ -1,27 +1,18 @@
-"""Settings of a boxworld, as data."""
+"""Settings of a simulation of roads, as data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
-
-from countersteer.geometry.cameras import Camera
-from countersteer.scenarios.scenario import Scenario
 from countersteer.traffic.idm import IDM
+from countersteer.traffic.interface import TrafficModel
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.jerk import JerkSpec
-from countersteer.worlds.interface import Capability, TerminationReason, WorldSpec
-from countersteer.worlds.renderers.boxes.gap import CameraDomainShift
-from countersteer.worlds.sensors.vector import VectorSpec
-from countersteer.worlds.simulation.engine import Backend
+from countersteer.worlds.backend import Backend
+from countersteer.worlds.interface import Capability, SimulationSpec, TerminationReason
 
-if TYPE_CHECKING:
-    from countersteer.worlds.simulation.world import BoxWorld
-
-__all__ = ["BoxWorldSpec", "AppearanceRandomization", "StartSpec"]
+__all__ = ["RoadSettings", "StartSpec"]
 
 
 @dataclass(frozen=True)
@@ -49,63 +40,43 @@ class StartSpec:
 
 
 @dataclass(frozen=True)
-class AppearanceRandomization:
-    """How much drives differ in looks; all zero is the same look for every drive.
+class RoadSettings(SimulationSpec):
+    """What simulations of cars on roads have in common.
 
     Attributes:
-        colours: Share of the full range of palettes, light and texture, in [0, 1].
-        camera_angle: Mounting error of the cameras, uniform in +- [rad].
-        camera_height: Mounting error, uniform in +- [m].
-    """
-
-    colours: float = 0.6
-    camera_angle: float = 0.002
-    camera_height: float = 0.03
-
-
-@dataclass(frozen=True)
-class BoxWorldSpec(WorldSpec):
-    """A boxworld before it has scenes.
-
-    Attributes:
-        cameras: Cameras of every controlled car; may be empty.
         dt: Tick [s].
         agents: Controlled cars in each drive.
         min_agents: Cars that a scene must have to control, at least 1; where there are fewer than `agents`, slots
             stay empty, and such a car has never begun (`alive` is False). Nor has a car that begins off the road,
             upon somebody else, with less than 10 m of recorded way, or less than 15 m before its goal. None: as many as `agents`, and all begin.
         duration: Longest drive [s]; a scenario that ends earlier ends the drive.
-        traffic: Model of everybody else; None replays the recording.
+        traffic: What moves everybody else: None replays the recording; `IDM` is part of the tick itself; any other model
+            moves them before it.
         vehicle: What the controlled cars are drawn from.
         jerk: What a `JerkAction` adds up to; None for a world that takes no such actions.
         start: What starts are drawn from.
-        looks: What looks are drawn from.
         target_points: Whether the intent gives points of the route ahead.
         navigation: Whether the command says LEFT or RIGHT while the path 30 m ahead runs more than 30 degrees off
             its direction here, as a navigation system would; a lane change that is asked for comes first.
         command_duration: How long a lane-change command stays on [s].
-        max_route_deviation, max_heading_error: Beyond this the drive ends as LOST [m, rad].
+        max_route_deviation, max_heading_error: Beyond this the drive ends as OFF_ROUTE [m, rad].
         terminate: Causes that end a drive; the others are only reported.
         remove_done_agents: Whether cars whose drive has ended are taken off the road; else they stand where it ended.
-        vector: What the privileged sensor "vector" says, float32 `[world agent feature]`; None for no such
-            sensor.
-        vector_dropout: Shares of its lane points and of its edge points that are hidden at random each tick, so
-            that nobody learns single points by heart (Gigaflow, arXiv 2502.03349, hides half of each).
-        engine: What computes ticks and the vector.
-        gap: How what its cameras record differs from what is drawn; None: not at all.
+        vector_dropout: Shares of the lane points and of the edge points of the vector sensor that are hidden at random each
+            tick, so that nobody learns single points by heart (Gigaflow, arXiv 2502.03349, hides half of each).
+        backend: What computes ticks and the vector.
     """
 
-    cameras: tuple[Camera, ...] = (Camera(),)
     dt: float = 0.1
     agents: int = 1
     min_agents: int | None = None
     duration: float = 15.0
-    traffic: IDM | None = None
+    traffic: IDM | TrafficModel | None = None
     vehicle: VehicleSpec = VehicleSpec()
     jerk: JerkSpec | None = None
     start: StartSpec = StartSpec()
-    looks: AppearanceRandomization = AppearanceRandomization()
     target_points: bool = False
+    navigation: bool = False
     command_duration: float = 4.0
     max_route_deviation: float = 4.0
     max_heading_error: float = 1.0
@@ -116,20 +87,13 @@ class BoxWorldSpec(WorldSpec):
         TerminationReason.GOAL,
     )
     remove_done_agents: bool = False
-    vector: VectorSpec | None = None
     vector_dropout: tuple[float, float] = (0.0, 0.0)
-    engine: Backend = Backend.AUTO
-    navigation: bool = field(default=False, metadata={"absent": False})
-    gap: CameraDomainShift | None = field(default=None, metadata={"absent": None})
+    backend: Backend = Backend.AUTO
 
-    capabilities = frozenset(
-        {Capability.TRUTH, Capability.FORK, Capability.LOG, Capability.JERK, Capability.TWIN}
-    )
+    history: ClassVar[int] = 6
 
-    def build(
-        self, scenarios: Sequence[Scenario], batch: int, seed: int, device: torch.device | str = "cpu"
-    ) -> BoxWorld:
-        """A world of `batch` drives in these scenarios; nothing has begun before the first `reset`."""
-        from countersteer.worlds.simulation.world import BoxWorld
-
-        return BoxWorld(self, scenarios, batch, seed, device)
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """See `SimulationSpec`."""
+        offered = {Capability.TRUTH, Capability.FORK, Capability.PERTURB, Capability.LOG}
+        return frozenset(offered | ({Capability.JERK} if self.jerk is not None else set()))

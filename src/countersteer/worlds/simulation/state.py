@@ -1,4 +1,4 @@
-"""What changes in a boxworld, and the parts of it that follow from others."""
+"""What changes in a simulation of roads, and the parts of it that follow from others."""
 
 from __future__ import annotations
 
@@ -13,15 +13,41 @@ from countersteer.geometry import boxes
 from countersteer.geometry.poses import world_from_local
 from countersteer.tensors import TensorTree
 from countersteer.vehicles import bicycle
-from countersteer.worlds.interface import Command
+from countersteer.worlds.observations import Command
 from countersteer.worlds.simulation.scenes import SceneBank
-from countersteer.worlds.simulation.spec import BoxWorldSpec
+from countersteer.worlds.simulation.spec import RoadSettings
+from countersteer.worlds.truth import Actors, Lanes, Lights
 
-__all__ = ["BoxWorldState", "SceneRows", "command_now", "give_commands", "lights_now", "place_cars"]
+__all__ = ["RoadScene", "RoadState", "SceneRows", "command_now", "give_commands", "lights_now", "place_cars"]
 
 
 @dataclass(frozen=True)
-class BoxWorldState(TensorTree):
+class SceneRows(TensorTree):
+    """Rows of `SceneBank` that hold for a whole drive, one a drive.
+
+    Attributes:
+        size, kind, present: Of every actor.
+        stop_point, stop_heading: Of every light.
+        lanes: Beside the first car's route.
+    """
+
+    size: Float[Tensor, "world actor 3"]
+    kind: Int[Tensor, "world actor"]
+    present: Bool[Tensor, "world actor"]
+    stop_point: Float[Tensor, "world light 2"]
+    stop_heading: Float[Tensor, "world light"]
+    lanes: Lanes
+
+    @classmethod
+    def of(cls, bank: SceneBank, scene: Int[Tensor, "world"]) -> Self:
+        """The rows of these scenes."""
+        names = [field.name for field in fields(cls) if field.name != "lanes"]
+        lanes = Lanes.of(bank.lane_width[scene], bank.left_offset[scene], bank.right_offset[scene])
+        return cls(**{name: getattr(bank, name)[scene] for name in names}, lanes=lanes)
+
+
+@dataclass(frozen=True)
+class RoadState(TensorTree):
     """Everything that changes. Times are in ticks; slots below `agent` of actors are the cars themselves.
 
     Attributes:
@@ -36,10 +62,12 @@ class BoxWorldState(TensorTree):
         set_speed: [m/s].
         speed_history, yaw_history: Odometry, the latest last.
         alive, cause: Whether and why a car's drive ended.
+        rows: What the scenes say that no tick changes.
         actor: Box centre and heading of every actor.
         actor_speed: [m/s].
         actor_arc: Distance along its own track [m], where IDM drives.
         actor_there: Whether it is in the world now.
+        traffic: Memory of the model that moves the actors, if it is one that remembers.
     """
 
     scene: Int[Tensor, "world"]
@@ -60,30 +88,36 @@ class BoxWorldState(TensorTree):
     yaw_history: Float[Tensor, "world agent history"]
     alive: Bool[Tensor, "world agent"]
     cause: Int[Tensor, "world agent"]
+    rows: SceneRows
     actor: Float[Tensor, "world actor 3"]
     actor_speed: Float[Tensor, "world actor"]
     actor_arc: Float[Tensor, "world actor"]
     actor_there: Bool[Tensor, "world actor"]
+    traffic: TensorTree | None = None
 
 
 @dataclass(frozen=True)
-class SceneRows(TensorTree):
-    """Rows of `SceneBank` that hold for a whole drive, one a drive."""
+class RoadScene(TensorTree):
+    """What a renderer may look at.
 
-    size: Float[Tensor, "world actor 3"]
-    kind: Int[Tensor, "world actor"]
-    present: Bool[Tensor, "world actor"]
-    path_length: Float[Tensor, "world agent"]
-    stop_point: Float[Tensor, "world light 2"]
-    stop_heading: Float[Tensor, "world light"]
+    Attributes:
+        scene, drive, tick: Scenario, identity and tick within the scenario, of each drive.
+        position, heading: Rear axles of the controlled cars [m, rad].
+        arc: How far along their paths they are [m].
+        actors, lights: Everybody and everything that stands there.
+    """
 
-    @classmethod
-    def of(cls, bank: SceneBank, scene: Int[Tensor, "world"]) -> Self:
-        """The rows of these scenes."""
-        return cls(**{field.name: getattr(bank, field.name)[scene] for field in fields(cls)})
+    scene: Int[Tensor, "world"]
+    drive: Int[Tensor, "world"]
+    tick: Int[Tensor, "world"]
+    position: Float[Tensor, "world agent 2"]
+    heading: Float[Tensor, "world agent"]
+    arc: Float[Tensor, "world agent"]
+    actors: Actors
+    lights: Lights
 
 
-def place_cars(bank: SceneBank, state: BoxWorldState, *, remove_done_agents: bool) -> BoxWorldState:
+def place_cars(bank: SceneBank, state: RoadState, *, remove_done_agents: bool) -> RoadState:
     """Write the controlled cars into the first actor slots; with `remove_done_agents` only those still driving are there."""
     agents = bank.path.shape[1]
     size = bank.size[state.scene, :agents]
@@ -98,7 +132,7 @@ def place_cars(bank: SceneBank, state: BoxWorldState, *, remove_done_agents: boo
     )
 
 
-def give_commands(bank: SceneBank, state: BoxWorldState) -> BoxWorldState:
+def give_commands(bank: SceneBank, state: RoadState) -> RoadState:
     """Move the path to the neighbouring lane at the tick the command comes."""
     now = (state.command_tick >= 0) & (state.age[:, None] == state.command_tick)
     left = bank.left_offset[state.scene][:, None]
@@ -109,13 +143,13 @@ def give_commands(bank: SceneBank, state: BoxWorldState) -> BoxWorldState:
     return state.replace(path_offset=offset, lateral=state.lateral + state.path_offset - offset)
 
 
-def command_now(spec: BoxWorldSpec, state: BoxWorldState) -> tuple[Tensor, Tensor]:
+def command_now(spec: RoadSettings, state: RoadState) -> tuple[Tensor, Tensor]:
     """Whether a command is on, and for how long it has been [s]."""
     age = (state.age[:, None] - state.command_tick) * spec.dt
     return (state.command_tick >= 0) & (age >= 0) & (age < spec.command_duration), age
 
 
-def lights_now(bank: SceneBank, state: BoxWorldState) -> Int[Tensor, "world light"]:
+def lights_now(bank: SceneBank, state: RoadState) -> Int[Tensor, "world light"]:
     """`SignalState` of every light."""
     lights = torch.arange(bank.light.shape[1], device=bank.light.device)
     return bank.light[state.scene[:, None], lights[None], state.tick[:, None]]

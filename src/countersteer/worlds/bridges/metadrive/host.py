@@ -57,7 +57,7 @@ class Hosts:
         self.key = repr((list(roads), cameras))
         context = multiprocessing.get_context("forkserver")
         # A server that has loaded MetaDrive once forks the others, which share its memory.
-        context.set_forkserver_preload([f"{__package__}.simulation"])
+        context.set_forkserver_preload([f"{__package__}.process"])
         self._pipes: list[Connection] = []
         processes = []
         for road in roads:
@@ -132,10 +132,10 @@ def _close(pipes: list[Connection], processes: list[Any]) -> None:
 
 
 def _serve(pipe: Connection, road: dict[str, Any], cameras: tuple[Camera, ...]) -> None:
-    from countersteer.worlds.bridges.metadrive import simulation
+    from countersteer.worlds.bridges.metadrive import process
 
     made: list[Any] = []
-    _answer(pipe, lambda: made.append(simulation.Simulation(road, cameras)))
+    _answer(pipe, lambda: made.append(process.Process(road, cameras)))
     while made:
         try:
             what, *given = pipe.recv()

@@ -1,220 +1,224 @@
-"""One MetaDrive simulation, in the process that this module is imported in; nothing else imports it.
+"""MetaDrive as a simulation: it moves the cars, and a simulation of the same road is told where they are.
 
-Its car takes steering and pedals, ours are told a curvature and an acceleration. Between them stands what every
-maker of a car has: the steering angle of a bicycle of its wheelbase, and pedals that make good a speed.
+So our renderer draws its pictures, and how far the car is from its path and what it ran into is said as of any
+road; suites and their pass rules hold as they are. What MetaDrive cannot do is not offered: no forks, no recorded future, no
+perturbations, nothing to save.
 """
 
 from __future__ import annotations
 
-import itertools
-import logging
-import math
-from typing import Any
+import dataclasses
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from metadrive.component.map.pg_map import MapGenerateMethod  # pyright: ignore[reportMissingImports]
-from metadrive.engine.base_engine import BaseEngine  # pyright: ignore[reportMissingImports]
-from metadrive.envs.metadrive_env import MetaDriveEnv  # pyright: ignore[reportMissingImports]
-from numpy import ndarray
-from panda3d.core import Texture, loadPrcFileData  # pyright: ignore[reportMissingImports]
+import torch
+from torch import Tensor
 
+from countersteer.errors import UserError
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.cameras import Camera
-from countersteer.worlds.bridges.metadrive.host import TICK, Answer
+from countersteer.scenarios.scenario import Scenario
+from countersteer.tensors import TensorTree
+from countersteer.vehicles.plans import Action, JerkAction
+from countersteer.worlds.bridges.metadrive.host import TICK, Answer, Hosts
+from countersteer.worlds.bridges.metadrive.roads import road_of
+from countersteer.worlds.interface import (
+    Capability,
+    CapabilityError,
+    Events,
+    Images,
+    NoState,
+    Outputs,
+    Renderer,
+    RendererSpec,
+    Simulation,
+)
+from countersteer.worlds.observations import SensorSpec
+from countersteer.worlds.simulation.road import RoadSimulation
+from countersteer.worlds.simulation.spec import RoadSettings
+from countersteer.worlds.simulation.starting import RoadStarts
+from countersteer.worlds.simulation.state import RoadScene, RoadState
+from countersteer.worlds.simulation.stepping.reference import finish_step
 
-__all__ = ["Simulation"]
-
-# Measured at 5 to 15 m/s: acceleration at full throttle, deceleration with no pedal, and what the brake adds to that
-# for each tenth of it, tenfold [m/s^2].
-_FORCE, _ROLLING, _BRAKE = 2.76, 0.36, 15.0
-_HOLD = 1.5  # acceleration for each m/s that speed lags behind [1/s]
-_BEHIND = 1.0  # what it may lag by before that stops to grow [m/s]
-_FINER = 2  # MetaDrive's camera draws so many times finer, since it does not smooth edges
-_NOTHING = {"num_lasers": 0, "distance": 0}
-
-
-def _environment(road: dict[str, Any], cameras: tuple[Camera, ...] = ()) -> Any:
-    chosen: dict[str, Any] = {
-        "log_level": logging.ERROR,
-        "num_scenarios": 1,
-        "start_seed": road["seed"],
-        "traffic_density": road["traffic"],
-        "random_spawn_lane_index": False,
-        "horizon": None,
-        "map_config": {
-            "type": MapGenerateMethod.PG_MAP_FILE,
-            "lane_num": road["lane_num"],
-            "lane_width": road["lane_width"],
-            # MetaDrive takes the blocks apart while it builds them.
-            "config": [None if block is None else dict(block) for block in road["config"]],
-        },
-        "vehicle_config": {
-            "lidar": {**_NOTHING, "num_others": 0},
-            "side_detector": _NOTHING,
-            "lane_line_detector": _NOTHING,
-        },
-        # Whether a drive is over is for us to say.
-        **dict.fromkeys(
-            (
-                "on_continuous_line_done", "out_of_road_done", "out_of_route_done",
-                "crash_vehicle_done", "crash_object_done", "crash_human_done",
-            ),
-            False,
-        ),
-    }  # fmt: skip
-    if cameras:
-        chosen |= _camera_settings(cameras)
-    else:
-        # Models and textures are for drawing; without them nothing is looked for on the web.
-        BaseEngine.try_pull_asset = staticmethod(lambda: None)
-    return MetaDriveEnv(chosen)
+__all__ = ["MetaDriveCameraSpec", "MetaDriveSimulation", "MetaDriveSpec"]
 
 
-def _camera_settings(cameras: tuple[Camera, ...]) -> dict[str, Any]:
-    """Drawing off the screen by software."""
-    import types
+@dataclass(frozen=True)
+class MetaDriveSpec(RoadSettings):
+    """A MetaDrive before it has roads; what is said of the vehicle in `RoadSettings` is MetaDrive's to decide.
 
-    import metadrive.component.sensors.rgb_camera as drawing  # pyright: ignore[reportMissingImports]
-    import metadrive.engine.core.engine_core as core  # pyright: ignore[reportMissingImports]
-
-    loadPrcFileData("", "load-display p3headlessgl")
-    # Sixteen samples a pixel, which it asks for, do not exist there.
-    begin, panda = core.init, drawing.p3d
-    core.init = lambda **options: begin(**{**options, "msaa_samples": 0})
-
-    class Properties(panda.FrameBufferProperties):
-        def set_multisamples(self, samples: int) -> None:
-            super().set_multisamples(0)
-
-    drawing.p3d = types.SimpleNamespace(**{**vars(panda), "FrameBufferProperties": Properties})
-    sensors = {
-        camera.name: (drawing.RGBCamera, camera.width * _FINER, camera.height * _FINER) for camera in cameras
-    }
-    first = cameras[0]
-    return {
-        "image_observation": True,
-        "norm_pixel": False,
-        "stack_size": 1,
-        "sensors": sensors,
-        "window_size": (first.width * _FINER, first.height * _FINER),
-        "preload_models": False,  # of pedestrians, which no wheel brings
-        "shadow_range": 16,
-        "map_region_size": 512,
-        "interface_panel": [],
-        "show_interface": False,
-        "show_logo": False,
-        "vehicle_config": {
-            "image_source": first.name,
-            "lidar": {**_NOTHING, "num_others": 0},
-            "side_detector": _NOTHING,
-            "lane_line_detector": _NOTHING,
-        },
-    }
-
-
-def _lighten(engine: Any) -> None:
-    """Leave out what costs a software renderer most: 16-fold anisotropic ground textures, and shadow maps."""
-    for part in vars(engine.terrain).values():
-        if isinstance(part, Texture):
-            part.setAnisotropicDegree(1)
-    engine.pssm.use_pssm = False
-    engine.render.set_shader_inputs(use_pssm=False)
-    for window in engine.graphicsEngine.getWindows():
-        if window.getName() == "pssm_buffer":
-            window.setActive(False)
-
-
-def _others(environment: Any) -> list[Any]:
-    """Traffic in the order it was made in, which its seed decides."""
-    return [car for car in environment.engine.traffic_manager.vehicles if car is not environment.agent]
-
-
-class Simulation:
-    """A road with a car to be driven.
-
-    Args:
-        road: Settings of `Road`.
-        cameras: To be drawn by MetaDrive.
+    Attributes:
+        own_camera: Whether MetaDrive draws pictures of its own (a few a second, by software); needs its assets. The
+            renderer is then a `MetaDriveCameraSpec`.
     """
 
-    def __init__(self, road: dict[str, Any], cameras: tuple[Camera, ...]):
-        self.environment, self.cameras = _environment(road, cameras), cameras
-        self.seed, self.lanes = road["seed"], road["lane_num"]
+    own_camera: bool = False
 
-    def describe(self) -> dict[str, Any]:
-        """Features of the map (name, kind, points), the lanes' centre lines from the left, traffic, sizes."""
-        environment = self.environment
-        environment.reset(seed=self.seed)
-        network, stops = environment.current_map.road_network, environment.agent.navigation.checkpoints
-        lanes = []
-        for number in range(self.lanes):
-            pieces = [network.graph[a][b][number].get_polyline(1.0) for a, b in itertools.pairwise(stops)]
-            line = np.concatenate(pieces)
-            apart = np.hypot(*np.diff(line, axis=0).T)
-            lanes.append(line[np.concatenate([[True], apart > 1e-3])])
-        features = [
-            (str(name), str(feature["type"]), np.asarray(feature["polyline"], float))
-            for name, feature in environment.current_map.get_map_features(1.0).items()
-            if "polyline" in feature
-        ]
-        others = [
-            (*other.position, other.heading_theta, other.LENGTH, other.WIDTH, other.HEIGHT)
-            for other in _others(environment)
-        ]
-        car = environment.agent
-        size = (car.LENGTH, car.WIDTH, car.HEIGHT)
-        return {"lanes": lanes, "features": features, "others": others, "ego_size": size}
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """See `SimulationSpec`."""
+        return frozenset({Capability.TRUTH})
 
-    def place(self, x: float, y: float, heading: float, speed: float) -> Answer:
-        """Begin anew, with the car's middle here, rolling."""
-        self.environment.reset(seed=self.seed)
-        car = self.environment.agent
-        car.set_position((x, y))
-        car.set_heading_theta(heading)
-        course = (math.cos(heading), math.sin(heading))
-        car.set_velocity(course, speed)
-        self.others, self.speed, self.heading = _others(self.environment), speed, heading
-        if self.cameras:
-            _lighten(self.environment.engine)
-        return self._answer(0.0)
+    def build(
+        self,
+        scenarios: Sequence[Scenario],
+        sensors: Sequence[SensorSpec],
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> MetaDriveSimulation:
+        """A simulation of drives on roads of `scenarios_on`, a process each."""
+        return MetaDriveSimulation(self, scenarios, sensors, seed, device)
 
-    def step(self, curvature: float, acceleration: float) -> Answer:
-        """A tick with this curvature [1/m] of the rear axle's path and this acceleration [m/s^2] asked for."""
-        car = self.environment.agent
-        wheelbase = car.FRONT_WHEELBASE + car.REAR_WHEELBASE
-        steering = math.degrees(math.atan(curvature * wheelbase)) / car.max_steering
-        self.speed = min(max(self.speed + acceleration * TICK, car.speed - _BEHIND, 0.0), car.speed + _BEHIND)
-        push = acceleration + _HOLD * (self.speed - car.speed)
-        pedal = push / _FORCE if push > 0 else min(push + _ROLLING, 0.0) / _BRAKE
-        self.environment.step([float(np.clip(steering, -1, 1)), float(np.clip(pedal, -1, 1))])
-        turn = (car.heading_theta - self.heading + math.pi) % (2 * math.pi) - math.pi
-        self.heading = car.heading_theta
-        return self._answer(turn / TICK)
 
-    def _answer(self, yaw_rate: float) -> Answer:
-        car = self.environment.agent
-        ego = np.array([*car.position, car.heading_theta, car.speed, yaw_rate])
-        there = set(self.environment.engine.traffic_manager.vehicles)
-        others = np.array(
-            [
-                (*other.position, other.heading_theta, other.speed) if other in there else [np.nan] * 4
-                for other in self.others
-            ]
-        ).reshape(-1, 4)
-        return Answer(ego, others, tuple(self._picture(camera) for camera in self.cameras))
+class MetaDriveSimulation(RoadSimulation):
+    """See the module's docstring. A scenario has one drive at a time, because it has one process.
 
-    def _picture(self, camera: Camera) -> ndarray:
-        """RGB of MetaDrive's own renderer from the place of our camera."""
-        import cv2
+    Raises:
+        MissingExtraError: MetaDrive is not installed.
+        UserError: A scenario is not on one of its roads, or the settings ask for what it does not do.
+    """
 
-        car, sensor = self.environment.agent, self.environment.engine.get_sensor(camera.name)
-        sensor.lens.setFov(
-            math.degrees(camera.fov), math.degrees(2 * math.atan(camera.height / 2 / camera.focal))
+    spec: MetaDriveSpec  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(
+        self,
+        spec: MetaDriveSpec,
+        scenarios: Sequence[Scenario],
+        sensors: Sequence[SensorSpec],
+        seed: int,
+        device: torch.device | str = "cpu",
+    ):
+        wrong = {
+            "dt": spec.dt != TICK,
+            "agents": spec.agents != 1,
+            "traffic": spec.traffic is not None,
+            "jerk": spec.jerk is not None,
+        }
+        if any(wrong.values()):
+            raise UserError(
+                "MetaDrive cannot be driven like that",
+                got=f"other {', '.join(name for name, bad in wrong.items() if bad)}",
+                expected=f"ticks of {TICK} s, one car a drive, its own traffic, no jerk",
+                fix="set these fields of MetaDriveSpec",
+            )
+        roads = [road_of(scenario).settings() for scenario in scenarios]
+        cameras = tuple(sensor for sensor in sensors if isinstance(sensor, Camera))
+        self.hosts = Hosts.take(roads, cameras if spec.own_camera else ())
+        weakref.finalize(self, self.hosts.give_back)
+        self.pictures: list[tuple[np.ndarray, ...]] = [()] * len(scenarios)
+        """What the cameras of each scenario's car saw last."""
+        super().__init__(spec, scenarios, sensors, seed, device)
+        self._begun = False
+
+    def begin(self, starts: RoadStarts) -> RoadState:
+        """See `Simulation.begin`."""
+        state = super().begin(starts)
+        if not self._begun:
+            # A world is built before anything drives in it; MetaDrive is asked when a drive really begins.
+            self._begun = True
+            return state
+        scenes = starts.scenario.tolist()
+        if len(set(scenes)) < len(scenes):
+            raise UserError(
+                "each drive of this simulation has a road of its own",
+                got=f"scenarios {scenes}",
+                expected="scenario k for drive k",
+                fix="use `starts_at`",
+            )
+        poses, speed = state.actor[:, 0].tolist(), state.cars.speed[:, 0].tolist()
+        messages = [("place", *pose, v) for pose, v in zip(poses, speed, strict=True)]
+        return self._hear(state, list(range(len(scenes))), self.hosts.ask(scenes, messages))
+
+    def step(self, state: RoadState, action: Action | JerkAction) -> tuple[RoadState, Events]:
+        """See `Simulation.step`."""
+        if isinstance(action, JerkAction):
+            raise CapabilityError(self, Capability.JERK)
+        before, cars = state, state.cars
+        asked = torch.stack([action.curvature, action.acceleration], -1)[:, 0]
+        finite = asked.isfinite().all(-1)
+        rows = (before.alive[:, 0] & finite).nonzero()[:, 0].tolist()
+        scenes = before.scene.tolist()
+        answers = self.hosts.ask(
+            [scenes[row] for row in rows], [("step", *asked[row].tolist()) for row in rows]
         )
-        ahead = camera.position[0] - rear_axle_to_center(car.LENGTH)
-        # Panda's axes: right, forward, up; heading counter-clockwise, pitch up.
-        place = (-camera.position[1], ahead, camera.position[2])
-        turned = (math.degrees(camera.yaw), -math.degrees(camera.pitch), math.degrees(camera.roll))
-        drawn = sensor.perceive(False, car.origin, place, turned)
-        picture = np.ascontiguousarray(np.asarray(drawn)[..., ::-1])
-        return cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
+        commands = torch.cat([asked[:, None, None], cars.commands[..., :-1, :]], -2)
+        running = before.alive.any(1).long()
+        tick = torch.minimum(before.tick + running, self.bank.ticks[before.scene] - 1)
+        state = before.replace(cars=cars.replace(commands=commands), tick=tick, age=before.age + running)
+        state = self._hear(state, rows, answers)
+        return finish_step(self.spec, self.bank, self.ground, before, state, finite[:, None])
+
+    def _hear(self, state: RoadState, rows: list[int], answers: list[Answer]) -> RoadState:
+        """The state with cars and traffic of these drives where MetaDrive says they are."""
+        if not rows:
+            return state
+        which = torch.tensor(rows)
+        ego = torch.from_numpy(np.stack([answer.ego for answer in answers])).float()
+        x, y, heading, speed, yaw_rate = ego.unbind(-1)
+        back = rear_axle_to_center(self.bank.size[state.scene[which], 0, 0])
+        axle = torch.stack([x - back * heading.cos(), y - back * heading.sin()], -1)
+        cars = state.cars
+
+        def put(kept: Tensor, new: Tensor) -> Tensor:
+            return kept.index_copy(0, which, new.to(kept.dtype)[:, None])
+
+        moved = dataclasses.replace(
+            cars,
+            position=put(cars.position, axle),
+            heading=put(cars.heading, heading),
+            speed=put(cars.speed, speed),
+            curvature=put(cars.curvature, yaw_rate / speed.clamp(min=0.5)),
+            acceleration=put(cars.acceleration, (speed - cars.speed[which, 0]) / self.spec.dt),
+        )
+        actor, pace, there = state.actor.clone(), state.actor_speed.clone(), state.actor_there.clone()
+        for row, answer in zip(rows, answers, strict=True):
+            self.pictures[int(state.scene[row])] = answer.pictures
+            count = len(answer.others)
+            known = torch.from_numpy(np.isfinite(answer.others).all(-1))
+            poses = torch.from_numpy(np.nan_to_num(answer.others)).float()
+            actor[row, 1 : 1 + count] = poses[:, :3]
+            pace[row, 1 : 1 + count] = poses[:, 3]
+            there[row, 1 : 1 + count] = known
+        # The car itself stands in the first slot.
+        actor[which, 0] = ego[:, :3]
+        pace[which, 0] = speed
+        return state.replace(cars=moved, actor=actor, actor_speed=pace, actor_there=there)
+
+
+@dataclass(frozen=True)
+class MetaDriveCameraSpec(RendererSpec):
+    """MetaDrive's own pictures."""
+
+    def build(self, simulation: Simulation, cameras: Sequence[Camera], seed: int) -> MetaDriveCamera:
+        """See `RendererSpec.build`."""
+        if not isinstance(simulation, MetaDriveSimulation) or not simulation.spec.own_camera:
+            raise UserError(
+                "MetaDrive's own pictures are drawn by MetaDrive",
+                got=type(simulation).__name__,
+                expected="a MetaDriveSpec with own_camera=True",
+                fix="give the world one, or another renderer",
+            )
+        return MetaDriveCamera(simulation, cameras)
+
+
+class MetaDriveCamera(Renderer):
+    """Hands on what MetaDrive drew; it draws once a tick, so nothing else can be asked."""
+
+    def __init__(self, simulation: MetaDriveSimulation, cameras: Sequence[Camera]):
+        self.simulation, self.names = simulation, [camera.name for camera in cameras]
+
+    def begin(self, scene: RoadScene) -> NoState:
+        """See `Renderer.begin`."""
+        return NoState()
+
+    def draw(
+        self, state: TensorTree, scene: RoadScene, camera: Camera, outputs: Outputs = Outputs()
+    ) -> Images:
+        """See `Renderer.draw`."""
+        if outputs != Outputs():
+            raise UserError("MetaDrive's camera knows colours only", got=outputs, fix="draw boxes")
+        number, pictures = self.names.index(camera.name), self.simulation.pictures
+        frames = np.stack([pictures[row][number] for row in scene.scene.tolist()])
+        return Images(torch.from_numpy(frames), None, None, None)

@@ -15,15 +15,17 @@ from enum import IntEnum
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.tensors import TensorTree, as_array
+from countersteer.worlds.interface import Images, Outputs
 from countersteer.worlds.renderers.boxes.appearance import (
     APPEARANCE_NUMBERS,
     Appearance,
+    AppearanceRandomization,
     Colour,
     default_appearance,
     looks_of,
@@ -36,6 +38,7 @@ from countersteer.worlds.simulation.ground import GroundBank
 __all__ = [
     "APPEARANCE_NUMBERS",
     "Appearance",
+    "AppearanceRandomization",
     "Boxes",
     "Colour",
     "Images",
@@ -109,42 +112,6 @@ class Boxes(TensorTree):
     present: Bool[Tensor, "*world box"]
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """Which pictures to draw."""
-
-    rgb: bool = True
-    depth: bool = False
-    kind: bool = False
-    instance: bool = False
-
-
-@dataclass(frozen=True)
-class Images:
-    """Pictures, None where not asked for.
-
-    Attributes:
-        rgb: Colours.
-        depth: Distance along the optical axis [m], infinite for the sky.
-        kind: `PixelClass`.
-        instance: Instance of the box, -1 where there is none.
-    """
-
-    rgb: UInt8[Tensor, "image height width 3"] | None
-    depth: Float[Tensor, "image height width"] | None
-    kind: UInt8[Tensor, "image height width"] | None
-    instance: Int[Tensor, "image height width"] | None
-
-    @property
-    def grey(self) -> UInt8[Tensor, "image height width"] | None:
-        """Brightness (ITU-R BT.601 luma) of `rgb`; None without it."""
-        if self.rgb is None:
-            return None
-        red, green, blue = self.rgb.to(torch.int32).unbind(-1)
-        # Weights 0.299, 0.587 and 0.114 in 1/256.
-        return ((77 * red + 150 * green + 29 * blue + 128) >> 8).to(torch.uint8)
-
-
 def render(
     bank: GroundBank, views: Views, boxes: Boxes, appearance: Appearance, outputs: Outputs = Outputs()
 ) -> Images:
@@ -158,7 +125,7 @@ def render(
         bank: Grounds of the scenes.
         views: Cameras.
         boxes: At most 32,767 in each world; none is fine.
-        appearance: AppearanceRandomization, one row for each row of `boxes`.
+        appearance: Looks, one row for each row of `boxes`.
         outputs: Which pictures to draw.
 
     Raises:

@@ -15,11 +15,27 @@ from countersteer.tensors import TensorTree
 __all__ = [
     "APPEARANCE_NUMBERS",
     "Appearance",
+    "AppearanceRandomization",
     "Colour",
     "default_appearance",
     "looks_of",
     "random_appearance",
 ]
+
+
+@dataclass(frozen=True)
+class AppearanceRandomization:
+    """How much drives differ in looks; all zero is the same look for every drive.
+
+    Attributes:
+        colours: Share of the full range of palettes, light and texture, in [0, 1].
+        camera_angle: Mounting error of the cameras, uniform in +- [rad].
+        camera_height: Mounting error, uniform in +- [m].
+    """
+
+    colours: float = 0.6
+    camera_angle: float = 0.002
+    camera_height: float = 0.03
 
 
 class Colour(IntEnum):
@@ -140,7 +156,7 @@ def default_appearance(worlds: int, device: torch.device | str = "cpu") -> Appea
 
 
 def random_appearance(numbers: Float[Tensor, "world k"], strength: float = 1.0) -> Appearance:
-    """AppearanceRandomization drawn from numbers that the caller counts, so that this holds no generator.
+    """Looks drawn from numbers that the caller counts, so that this holds no generator.
 
     Brightness, contrast and colour cast are applied to the colours themselves.
 

@@ -19,15 +19,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from countersteer.errors import UserError
 from countersteer.tensors import TensorTree, as_array
+from countersteer.worlds.backend import Backend, compiled
 from countersteer.worlds.sensors.vector.roads import RoadBank
-from countersteer.worlds.simulation.engine import Backend, compiled
+from countersteer.worlds.truth import Actors, Lights
 
-__all__ = ["Actors", "Ego", "Group", "Lights", "RoadBank", "VectorSpec", "observe"]
+__all__ = ["Ego", "Group", "RoadBank", "VectorSpec", "observe"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,16 @@ class VectorSpec:
                 "VectorSpec.route is empty", got="()", expected="at least one distance", fix="set route"
             )
 
+    @property
+    def name(self) -> str:
+        """Of the sensor."""
+        return "vector"
+
+    @property
+    def privileged(self) -> bool:
+        """It tells what no car could measure."""
+        return True
+
     @cached_property
     def layout(self) -> dict[str, Group]:
         """The groups by name, in the order of the vector."""
@@ -189,42 +200,6 @@ class Ego(TensorTree):
     route: Float[Tensor, "world agent point 2"]
 
 
-@dataclass(frozen=True)
-class Actors(TensorTree):
-    """Everybody in each world; the first slots are the controlled cars, in their order.
-
-    An actor whose pose or speed is not finite counts as absent.
-
-    Attributes:
-        pose: Box centre x, y [m, world] and heading [rad].
-        speed: [m/s].
-        size: Length, width and possibly height [m].
-        kind: `ActorKind`.
-        present: Whether it is there.
-    """
-
-    pose: Float[Tensor, "world actor 3"]
-    speed: Float[Tensor, "world actor"]
-    size: Float[Tensor, "world actor size"]
-    kind: Int[Tensor, "world actor"]
-    present: Bool[Tensor, "world actor"]
-
-
-@dataclass(frozen=True)
-class Lights(TensorTree):
-    """Traffic lights of each world; there may be none. UNKNOWN ones are not seen.
-
-    Attributes:
-        point: Stop point [m, world].
-        heading: Rollouter direction there [rad].
-        state: `SignalState`.
-    """
-
-    point: Float[Tensor, "world light 2"]
-    heading: Float[Tensor, "world light"]
-    state: Int[Tensor, "world light"]
-
-
 def observe(
     spec: VectorSpec,
     roads: RoadBank,
@@ -268,7 +243,7 @@ def observe(
         *map(_array, (actors.speed, actors.size)),
         as_array(actors.kind, np.int64),
         as_array(actors.present, np.bool_),
-        _array(lights.point),
+        _array(lights.position),
         *_course(lights.heading),
         as_array(lights.state, np.int64),
         as_array(scene, np.int64),

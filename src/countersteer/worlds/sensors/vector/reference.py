@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from countersteer.scenarios.scenario import SignalState
-from countersteer.worlds.sensors.vector import Actors, Ego, Lights, VectorSpec
+from countersteer.worlds.sensors.vector import Ego, VectorSpec
 from countersteer.worlds.sensors.vector.roads import PointBank, RoadBank
+from countersteer.worlds.truth import Actors, Lights
 
 __all__ = ["observe"]
 
@@ -105,10 +106,10 @@ def _actors(ego: Ego, actors: Actors, wanted: int, cos: Tensor, sin: Tensor) -> 
 
 def _lights(ego: Ego, lights: Lights, wanted: int, cos: Tensor, sin: Tensor) -> Tensor:
     known = lights.state != int(SignalState.UNKNOWN)
-    index, valid = _nearest(ego.position, lights.point, known[:, None], wanted)
+    index, valid = _nearest(ego.position, lights.position, known[:, None], wanted)
     course = torch.stack([lights.heading.cos(), lights.heading.sin()], -1)
     state = torch.stack([lights.state == int(SignalState.STOP), lights.state == int(SignalState.CAUTION)], -1)
-    gap = _gather(lights.point, index) - ego.position[..., None, :]
+    gap = _gather(lights.position, index) - ego.position[..., None, :]
     columns = torch.cat(
         [
             _turn(gap, cos, sin),

@@ -1,7 +1,7 @@
-"""One tick of the boxworld: vehicles, traffic, commands and events of every drive at once.
+"""One tick of a simulation of roads: vehicles, traffic, commands and events of every drive at once.
 
 On the CPU a numba kernel does it, elsewhere the batched PyTorch of `reference`, which is the specification
-and is differentiable; `BoxWorldSpec.engine` can choose otherwise.
+and is differentiable; `RoadSettings.backend` can choose otherwise.
 """
 
 from __future__ import annotations
@@ -13,34 +13,37 @@ from torch import Tensor
 from countersteer.errors import UserError
 from countersteer.tensors import TensorTree, as_array
 from countersteer.traffic.idm import IDM
+from countersteer.traffic.interface import Moved
 from countersteer.vehicles.bicycle import VehicleState
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction
+from countersteer.worlds.backend import Backend, compiled
 from countersteer.worlds.interface import Events
-from countersteer.worlds.simulation.engine import Backend, compiled
 from countersteer.worlds.simulation.ground import GroundBank
 from countersteer.worlds.simulation.scenes import SceneBank
-from countersteer.worlds.simulation.spec import BoxWorldSpec
-from countersteer.worlds.simulation.state import BoxWorldState
+from countersteer.worlds.simulation.spec import RoadSettings
+from countersteer.worlds.simulation.state import RoadState
 from countersteer.worlds.simulation.stepping import reference
 
 __all__ = ["advance"]
 
 
 def advance(
-    spec: BoxWorldSpec,
+    spec: RoadSettings,
     bank: SceneBank,
     ground: GroundBank,
-    state: BoxWorldState,
+    state: RoadState,
     action: Action | JerkAction,
-) -> tuple[BoxWorldState, Events]:
+    moved: Moved | None = None,
+) -> tuple[RoadState, Events]:
     """The state one tick later and what happened on the way; nothing that is passed is written into.
 
     Args:
         spec: Settings.
         bank, ground: The scenes.
         state: Of every drive; drives that have ended stay as they are.
-        action: Of every controlled car; one that is not finite ends the drive as NUMERIC.
+        action: Of every controlled car; one that is not finite ends the drive as INVALID_STATE.
+        moved: Where a traffic model moves the other road users; None where `spec.traffic` is known to the tick itself.
 
     Raises:
         UserError: The action is by jerk, and `spec` does not say what that adds up to.
@@ -48,18 +51,18 @@ def advance(
     by_jerk = isinstance(action, JerkAction)
     if by_jerk and spec.jerk is None:
         raise UserError(
-            "this boxworld is not driven by jerk",
+            "this simulation is not driven by jerk",
             got="a JerkAction",
-            expected="an Action, or a world with BoxWorldSpec.jerk",
-            fix="build the world with jerk=JerkSpec()",
+            expected="an Action, or a simulation with `jerk`",
+            fix="build it with jerk=JerkSpec()",
         )
     # What turns the car and what drives it.
     turn, push = (action.lateral, action.longitudinal) if by_jerk else (action.curvature, action.acceleration)
     learned = torch.is_grad_enabled() and (turn.requires_grad or push.requires_grad)
-    engine = spec.engine.on(state.scene.device, learned=learned)
+    engine = spec.backend.on(state.scene.device, learned=learned)
     if engine is not Backend.KERNEL:
         run = compiled(reference.advance) if engine is Backend.COMPILED else reference.advance
-        return run(spec, bank, ground, state, action)
+        return run(spec, bank, ground, state, action, moved)
     from countersteer.worlds.simulation.stepping import kernels
 
     cars, shape, actors = state.cars, state.alive.shape, state.actor_there.shape
@@ -83,10 +86,10 @@ def advance(
         yaw_history=state.yaw_history.new_empty(state.yaw_history.shape),
         alive=state.alive.new_empty(shape),
         cause=state.cause.new_empty(shape),
-        actor=state.actor.new_empty(*actors, 3),
-        actor_speed=state.actor_speed.new_empty(actors),
-        actor_arc=state.actor_arc.new_empty(actors),
-        actor_there=state.actor_there.new_empty(actors),
+        actor=state.actor.new_empty(*actors, 3) if moved is None else moved.pose.clone(),
+        actor_speed=state.actor_speed.new_empty(actors) if moved is None else moved.speed.clone(),
+        actor_arc=state.actor_arc.new_empty(actors) if moved is None else state.actor_arc.clone(),
+        actor_there=state.actor_there.new_empty(actors) if moved is None else moved.present.clone(),
     )
     no, zero = state.alive.new_empty, state.cause.new_empty
     events = Events(
@@ -113,10 +116,11 @@ def advance(
     return after, events
 
 
-def _settings(spec: BoxWorldSpec, by_jerk: bool):
-    from countersteer.worlds.simulation.stepping.kernels import Settings
+def _settings(spec: RoadSettings, by_jerk: bool):
+    from countersteer.worlds.simulation.stepping.kernels import IDM_DRIVES, MOVED, REPLAY, Settings
 
-    limits, idm, jerk = spec.vehicle.limits, spec.traffic or IDM(), spec.jerk or JerkSpec()
+    idm = spec.traffic if isinstance(spec.traffic, IDM) else IDM()
+    limits, jerk = spec.vehicle.limits, spec.jerk or JerkSpec()
     return Settings(
         dt=float(spec.dt),
         most_curvature=float(limits.curvature),
@@ -128,7 +132,7 @@ def _settings(spec: BoxWorldSpec, by_jerk: bool):
         jerk_braking=float(jerk.braking),
         jerk_acceleration=float(jerk.acceleration),
         jerk_lateral=float(jerk.lateral_acceleration),
-        idm=int(spec.traffic is not None),
+        traffic=REPLAY if spec.traffic is None else IDM_DRIVES if spec.traffic is idm else MOVED,
         idm_standstill=float(idm.standstill_gap),
         idm_headway=float(idm.headway),
         idm_acceleration=float(idm.acceleration),

@@ -16,7 +16,8 @@ from numpy import ndarray
 from countersteer.geometry.boxes import REAR_AXLE_SHARE
 from countersteer.scenarios.scenario import SignalState
 from countersteer.vehicles.jerk import SLOW
-from countersteer.worlds.interface import Command, TerminationReason
+from countersteer.worlds.interface import TerminationReason
+from countersteer.worlds.observations import Command
 from countersteer.worlds.simulation.compiled import inner
 from countersteer.worlds.simulation.ground import DIRECTION_RESOLUTION, EDGE_STEP, TILE, TILE_SIDE
 from countersteer.worlds.simulation.paths import LEAD_RANGE, WINDOW
@@ -47,12 +48,13 @@ OFF_ROAD, COLLISION, NUMERIC = (
 )
 BRAKING, ACCELERATION, LATERAL, YAW_RATE, YAW_ACCELERATION, JERK = (F(value) for value in COMFORT.values())
 FIRST, LAST = WINDOW
+REPLAY, IDM_DRIVES, MOVED = 0, 1, 2
 
 
 class Settings(NamedTuple):
-    """Numbers of `BoxWorldSpec`.
+    """Numbers of `RoadSettings`.
 
-    `by_jerk` is 1 where actions are jerks, `idm` is 0 where traffic replays, `terminate` has bit c for cause c.
+    `by_jerk` is 1 where actions are jerks, `traffic` is REPLAY, IDM_DRIVES or MOVED (`after` already holds where), `terminate` has bit c for cause c.
     """
 
     dt: float
@@ -65,7 +67,7 @@ class Settings(NamedTuple):
     jerk_braking: float
     jerk_acceleration: float
     jerk_lateral: float
-    idm: int
+    traffic: int
     idm_standstill: float
     idm_headway: float
     idm_acceleration: float
@@ -332,7 +334,9 @@ def _move_traffic(settings, scenes, before, after, w, scene, running):
             after.actor_speed[w, n] = before.actor_speed[w, n]
             after.actor_arc[w, n] = before.actor_arc[w, n]
             after.actor_there[w, n] = before.actor_there[w, n]
-        elif settings.idm and scenes.movable[scene, n] and before.actor_there[w, n]:
+        elif settings.traffic == MOVED:
+            continue
+        elif settings.traffic == IDM_DRIVES and scenes.movable[scene, n] and before.actor_there[w, n]:
             _drive_actor(settings, scenes, before, after, w, scene, n)
             after.actor_there[w, n] = True
         else:

@@ -11,15 +11,17 @@ from torch import Tensor
 from countersteer.geometry import boxes
 from countersteer.geometry.poses import local_from_world, world_from_local
 from countersteer.scenarios.scenario import SignalState
+from countersteer.traffic.idm import IDM
+from countersteer.traffic.interface import Moved
 from countersteer.vehicles import bicycle, jerk
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import Events, TerminationReason
 from countersteer.worlds.simulation.ground import GroundBank
 from countersteer.worlds.simulation.paths import LEAD_RANGE, project_to_route
 from countersteer.worlds.simulation.scenes import SceneBank
-from countersteer.worlds.simulation.spec import BoxWorldSpec
+from countersteer.worlds.simulation.spec import RoadSettings
 from countersteer.worlds.simulation.state import (
-    BoxWorldState,
+    RoadState,
     command_now,
     give_commands,
     lights_now,
@@ -40,12 +42,13 @@ COMFORT = {
 
 
 def advance(
-    spec: BoxWorldSpec,
+    spec: RoadSettings,
     bank: SceneBank,
     ground: GroundBank,
-    before: BoxWorldState,
+    before: RoadState,
     action: Action | JerkAction,
-) -> tuple[BoxWorldState, Events]:
+    moved: Moved | None = None,
+) -> tuple[RoadState, Events]:
     """The state one tick later and what happened on the way; see `stepping.advance`."""
     one, other = action.flatten().values()
     finite = one.isfinite() & other.isfinite()
@@ -53,25 +56,25 @@ def advance(
     if isinstance(action, JerkAction):
         assert spec.jerk is not None
         action = jerk.command(before.cars, action, spec.dt, spec.jerk, spec.vehicle.limits)
-    moved = bicycle.step(before.cars, before.params, action, spec.dt, spec.vehicle.limits)
-    cars = moved.where(before.alive, before.cars)
+    driven = bicycle.step(before.cars, before.params, action, spec.dt, spec.vehicle.limits)
+    cars = driven.where(before.alive, before.cars)
 
     running = before.alive.any(1)
     end = bank.ticks[before.scene] - 1
     tick = torch.where(running, torch.minimum(before.tick + 1, end), before.tick)
     state = before.replace(cars=cars, tick=tick, age=before.age + running.long())
-    state = _move_traffic(spec, bank, before, state, running)
+    state = _move_traffic(spec, bank, before, state, running, moved)
     return finish_step(spec, bank, ground, before, state, finite)
 
 
 def finish_step(
-    spec: BoxWorldSpec,
+    spec: RoadSettings,
     bank: SceneBank,
     ground: GroundBank,
-    before: BoxWorldState,
-    state: BoxWorldState,
+    before: RoadState,
+    state: RoadState,
     finite: Bool[Tensor, "world agent"],
-) -> tuple[BoxWorldState, Events]:
+) -> tuple[RoadState, Events]:
     """What follows once cars and actors have moved, whoever moved them: places on the path, commands, events.
 
     Args:
@@ -102,14 +105,20 @@ def finish_step(
 
 
 def _move_traffic(
-    spec: BoxWorldSpec, bank: SceneBank, before: BoxWorldState, state: BoxWorldState, running: Tensor
-) -> BoxWorldState:
-    model = spec.traffic
+    spec: RoadSettings,
+    bank: SceneBank,
+    before: RoadState,
+    state: RoadState,
+    running: Tensor,
+    moved: Moved | None,
+) -> RoadState:
     actors = torch.arange(bank.pose.shape[1], device=state.scene.device)[None]
     scene, tick = state.scene[:, None], state.tick[:, None]
     pose, speed = bank.pose[scene, actors, tick], bank.speed[scene, actors, tick]
     arc, there = bank.arc[scene, actors, tick], bank.valid[scene, actors, tick]
-    if model is not None:
+    if moved is not None:
+        pose, speed, arc, there = moved.pose, moved.speed, before.actor_arc, moved.present
+    elif spec.traffic is not None:
         driven = bank.movable[state.scene] & before.actor_there
         own_speed, own_arc, own_pose = _drive_traffic(spec, bank, before)
         pose = torch.where(driven[..., None], own_pose, pose)
@@ -125,11 +134,9 @@ def _move_traffic(
     )
 
 
-def _drive_traffic(
-    spec: BoxWorldSpec, bank: SceneBank, state: BoxWorldState
-) -> tuple[Tensor, Tensor, Tensor]:
+def _drive_traffic(spec: RoadSettings, bank: SceneBank, state: RoadState) -> tuple[Tensor, Tensor, Tensor]:
     """One IDM tick: everybody follows the line of their own recording, reacting to what is ahead."""
-    assert spec.traffic is not None
+    assert isinstance(spec.traffic, IDM)
     length, width = bank.size[state.scene][..., 0], bank.size[state.scene][..., 1]
     heading = state.actor[..., 2]
     gap = local_from_world(
@@ -167,9 +174,7 @@ def _drive_traffic(
     return speed, arc, torch.cat([pose[..., :2] + beyond * course, pose[..., 2:]], -1)
 
 
-def _stop_at_lights(
-    bank: SceneBank, state: BoxWorldState, gap: Tensor, speed: Tensor
-) -> tuple[Tensor, Tensor]:
+def _stop_at_lights(bank: SceneBank, state: RoadState, gap: Tensor, speed: Tensor) -> tuple[Tensor, Tensor]:
     """A red light is a standing leader for those who come to it in its direction."""
     stop, course = bank.stop_point[state.scene], bank.stop_heading[state.scene]
     ahead = local_from_world(
@@ -184,11 +189,11 @@ def _stop_at_lights(
 
 
 def find_events(
-    spec: BoxWorldSpec,
+    spec: RoadSettings,
     bank: SceneBank,
     ground: GroundBank,
-    before: BoxWorldState,
-    state: BoxWorldState,
+    before: RoadState,
+    state: RoadState,
     finite: Tensor,
 ) -> Events:
     """Events of the tick from `before` to `state`; `finite` tells which actions were finite."""
@@ -289,7 +294,7 @@ def collisions(
     return torch.where(hit.any(-1), hit.float().argmax(-1), -1)
 
 
-def _ran_light(bank: SceneBank, before: BoxWorldState, state: BoxWorldState) -> Tensor:
+def _ran_light(bank: SceneBank, before: RoadState, state: RoadState) -> Tensor:
     """Whether a front bumper crossed a stop line during this tick while its light said stop."""
     agents = bank.path.shape[1]
     length = bank.size[state.scene, :agents, 0]

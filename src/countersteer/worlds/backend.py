@@ -37,10 +37,10 @@ class Backend(Enum):
             return Backend.KERNEL if kernel else Backend.TORCH
         if self is Backend.KERNEL and not kernel:
             raise UserError(
-                "the kernels of boxworld run on a CPU and have no gradient",
+                "the kernels run on a CPU and have no gradient",
                 got=f"device {device}" + (", and an action with a gradient" if learned else ""),
                 expected="the CPU",
-                fix="set BoxWorldSpec.engine to Backend.AUTO",
+                fix="set `backend` of the simulation to Backend.AUTO",
             )
         return self
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,13 +13,56 @@ from numpy import ndarray
 from torch import Tensor
 
 from countersteer.data.cameras import CameraLog, PicturesInMemory, Poses, RecordedCamera
+from countersteer.geometry.cameras import Camera
 from countersteer.geometry.rigid import transform
 from countersteer.scenarios.scenario import Scenario
-from countersteer.worlds.renderers.boxes import Images, Outputs
-from countersteer.worlds.renderers.reprojection.spec import RenderedLogs
-from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec
+from countersteer.worlds.interface import Images, Outputs
+from countersteer.worlds.renderers.boxes.appearance import AppearanceRandomization
+from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
+from countersteer.worlds.simulation.logs import LogSource
+from countersteer.worlds.simulation.road import RoadSimulation, RoadSimulationSpec
+from countersteer.worlds.world import WorldSpec
 
-__all__ = ["Studio", "level_poses"]
+__all__ = ["RenderedLogs", "Studio", "level_poses", "pad_fov"]
+
+
+@dataclass(frozen=True)
+class RenderedLogs(LogSource):
+    """An oracle: the recorded drive of each scenario, filmed in boxworld, with true depth.
+
+    Of every departed view the true picture can be had too, which no recording offers.
+
+    Attributes:
+        camera: What films; wider than what the policy sees with, or its view leaves the film where it turns.
+        colours: How much scenarios differ in looks, in [0, 1]. Mountings are exact.
+        dt: Time between frames [s].
+        seed: Of the looks.
+    """
+
+    camera: Camera
+    colours: float = 0.6
+    dt: float = 0.1
+    seed: int = 0
+
+    def open(self, scenarios: Sequence[Scenario]) -> list[CameraLog]:
+        """See `LogSource.open`; every film is in memory, some 5 bytes a pixel."""
+        studio = Studio(self, scenarios)
+        return [studio.film(number) for number in range(len(scenarios))]
+
+
+def pad_fov(camera: Camera, columns: int = 32, rows: int = 8) -> Camera:
+    """The camera with so many more pixels on each side, at the same pixels per degree in the middle."""
+    width = camera.width + 2 * columns
+    return Camera(
+        camera.name,
+        width,
+        camera.height + 2 * rows,
+        2 * math.atan(width / 2 / camera.focal),
+        camera.position,
+        camera.roll,
+        camera.pitch,
+        camera.yaw,
+    )
 
 
 class Studio:
@@ -30,10 +75,10 @@ class Studio:
 
     def __init__(self, settings: RenderedLogs, scenarios: Sequence[Scenario]):
         self.settings, self.scenarios = settings, tuple(scenarios)
-        spec = BoxWorldSpec(
-            cameras=(settings.camera,),
-            dt=settings.dt,
-            looks=AppearanceRandomization(settings.colours, 0.0, 0.0),
+        spec = WorldSpec(
+            RoadSimulationSpec(dt=settings.dt),
+            BoxRendererSpec(AppearanceRandomization(settings.colours, 0.0, 0.0)),
+            sensors=(settings.camera,),
         )
         self.world = spec.build(scenarios, 1, settings.seed)
 
@@ -72,7 +117,9 @@ class Studio:
     def film(self, number: int) -> CameraLog:
         """The recorded drive of a scenario, with true depth."""
         scenario, camera = self.scenarios[number], self.settings.camera
-        tick = torch.arange(int(self.world.bank.ticks[number]))
+        simulation = self.world.simulation
+        assert isinstance(simulation, RoadSimulation)
+        tick = torch.arange(int(simulation.bank.ticks[number]))
         still = torch.zeros(len(tick))
         images, position, heading = self.look(number, tick, still, still, still)
         assert images.rgb is not None

@@ -1,0 +1,344 @@
+"""Cars on roads: state as tensors `[world, agent, ...]`, replaced at every step and never written into."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from countersteer import noise
+from countersteer.geometry import boxes
+from countersteer.geometry.poses import local_from_world, world_from_local, wrap_angle
+from countersteer.scenarios.scenario import Scenario
+from countersteer.traffic.interface import Moved, Traffic, TrafficModel
+from countersteer.vehicles import jerk
+from countersteer.vehicles.plans import Action, JerkAction
+from countersteer.worlds.interface import Capability, CapabilityError, Events, Simulation
+from countersteer.worlds.observations import Command, EgoMotion, Intent, SensorReading, SensorSpec
+from countersteer.worlds.sensors import vector
+from countersteer.worlds.simulation import starting
+from countersteer.worlds.simulation.lead_vehicle import find_leader
+from countersteer.worlds.simulation.paths import project_to_route, route_at
+from countersteer.worlds.simulation.scenes import build_bank
+from countersteer.worlds.simulation.spec import RoadSettings
+from countersteer.worlds.simulation.state import RoadScene, RoadState, command_now, lights_now, place_cars
+from countersteer.worlds.simulation.stepping import advance
+from countersteer.worlds.truth import Actors, Lights, LoggedPoses, Motion, PathPoints, Routes, Truth
+
+__all__ = ["RoadSimulation", "RoadSimulationSpec"]
+
+TARGET_DISTANCES = (10.0, 20.0, 30.0)  # of target points [m]
+TURN = (30.0, math.radians(30.0))
+"""How far ahead and how much a path turns that a car is told of [m, rad]."""
+
+
+@dataclass(frozen=True)
+class RoadSimulationSpec(RoadSettings):
+    """Cars on roads, moved by their own bicycle model; see `RoadSettings`."""
+
+    def build(
+        self,
+        scenarios: Sequence[Scenario],
+        sensors: Sequence[SensorSpec],
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> RoadSimulation:
+        """See `SimulationSpec.build`."""
+        return RoadSimulation(self, scenarios, sensors, seed, device)
+
+
+class RoadSimulation(Simulation):
+    """See `Simulation` and `RoadSettings`.
+
+    Args:
+        spec: Settings.
+        scenarios: What drives happen in.
+        sensors: What cars carry; the vector sensor among them is answered here.
+        seed: Of all randomness.
+        device: Where tensors live.
+
+    Attributes:
+        bank, ground: The scenes.
+        roads: Road points that the vector sensor shows; None without one.
+    """
+
+    spec: RoadSettings
+
+    def __init__(
+        self,
+        spec: RoadSettings,
+        scenarios: Sequence[Scenario],
+        sensors: Sequence[SensorSpec],
+        seed: int,
+        device: torch.device | str = "cpu",
+    ):
+        self.spec, self.seed, self.scenarios = spec, seed, tuple(scenarios)
+        self.device = torch.device(device)
+        bank, ground = build_bank(scenarios, spec.agents, spec.dt, spec.min_agents)
+        self.bank, self.ground = bank.to(self.device), ground.to(self.device)
+        self.roads = None
+        for sensor in sensors:
+            if self.senses(sensor):
+                assert isinstance(sensor, vector.VectorSpec)
+                self.roads = vector.RoadBank.pack(self.scenarios, sensor.lanes, sensor.edges).to(self.device)
+                self._route_ahead = torch.tensor(sensor.route, device=self.device)
+        self._targets_ahead = torch.tensor(TARGET_DISTANCES, device=self.device)
+
+    # --- drives ---------------------------------------------------------------------------------
+
+    def draw_starts(self, drive: Int[Tensor, "world"]) -> starting.RoadStarts:
+        """See `Simulation.draw_starts`: a random scenario, a random time in it, and the spec's jitter."""
+        return starting.draw_starts(self.spec, self.bank, self.seed, drive)
+
+    def starts_at(
+        self,
+        scene: Int[Tensor, "world"],
+        tick: Int[Tensor, "world"],
+        drive: Int[Tensor, "world"],
+        *,
+        jitter: bool,
+    ) -> starting.RoadStarts:
+        """Starts on the recorded poses of given scenarios and ticks, with or without the spec's jitter."""
+        return starting.starts_at(self.spec, self.bank, self.seed, scene, tick, drive, jitter=jitter)
+
+    def begin(self, starts: starting.RoadStarts) -> RoadState:
+        """See `Simulation.begin`."""
+        state = starting.begin(self.spec, self.bank, self.ground, self.seed, starts)
+        if isinstance(self.spec.traffic, TrafficModel):
+            return state.replace(traffic=self.spec.traffic.begin(self._traffic(state)))
+        return state
+
+    def step(self, state: RoadState, action: Action | JerkAction) -> tuple[RoadState, Events]:
+        """See `Simulation.step`; with `jerk` in its spec it can be driven by jerk too."""
+        moved: Moved | None = None
+        if isinstance(self.spec.traffic, TrafficModel):
+            moved, memory = self.spec.traffic.step(
+                self._traffic(state), state.traffic, dt=self.spec.dt, seed=self.seed
+            )
+            running = state.alive.any(1)
+            state = state.replace(traffic=memory.where(running, state.traffic))  # pyright: ignore[reportArgumentType]
+        return advance(self.spec, self.bank, self.ground, state, action, moved)
+
+    def _traffic(self, state: RoadState) -> Traffic:
+        bank, rows = self.bank, state.rows
+        scene = state.scene[:, None]
+        actors = torch.arange(bank.pose.shape[1], device=self.device)[None]
+        tick = torch.minimum(state.tick + 1, bank.ticks[state.scene] - 1)[:, None]
+        controlled = actors < self.spec.agents
+        return Traffic(
+            drive=state.drive,
+            age=state.age,
+            pose=state.actor,
+            speed=state.actor_speed,
+            size=rows.size,
+            kind=rows.kind,
+            present=state.actor_there & rows.present,
+            movable=bank.movable[state.scene] & ~controlled,
+            logged_pose=bank.pose[scene, actors, tick],
+            logged_speed=bank.speed[scene, actors, tick],
+            logged_present=bank.valid[scene, actors, tick],
+        )
+
+    def renewed(self, state: RoadState) -> RoadState:
+        """See `Simulation.renewed`."""
+        copies = torch.arange(len(state.drive), device=self.device)
+        return state.replace(drive=state.drive * 1_000_003 + copies + 1)
+
+    def perturb(
+        self,
+        state: RoadState,
+        lateral: Float[Tensor, "world agent"],
+        heading: Float[Tensor, "world agent"],
+        speed: Float[Tensor, "world agent"],
+    ) -> RoadState:
+        """See `World.perturb`."""
+        sideways = torch.stack([torch.zeros_like(lateral), lateral], -1)
+        cars = state.cars.replace(
+            position=world_from_local(sideways, state.cars.position, state.cars.heading),
+            heading=wrap_angle(state.cars.heading + heading),
+            speed=state.cars.speed * speed,
+        )
+        arc, offset, error, _ = project_to_route(
+            self.bank, state.scene, cars.position, cars.heading, state.path_offset, state.arc
+        )
+        moved = state.replace(cars=cars, arc=arc, lateral=offset, heading_error=error)
+        return place_cars(self.bank, moved, remove_done_agents=self.spec.remove_done_agents)
+
+    def command(self, state: RoadState, action: JerkAction) -> Action:
+        """See `World.command`."""
+        if self.spec.jerk is None:
+            raise CapabilityError(self, Capability.JERK)
+        return jerk.command(state.cars, action, self.spec.dt, self.spec.jerk, self.spec.vehicle.limits)
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def drives(self, state: RoadState) -> Int[Tensor, "world"]:
+        """See `Simulation.drives`."""
+        return state.drive
+
+    def age(self, state: RoadState) -> Int[Tensor, "world"]:
+        """See `Simulation.age`."""
+        return state.age
+
+    def alive(self, state: RoadState) -> Bool[Tensor, "world agent"]:
+        """See `Simulation.alive`."""
+        return state.alive
+
+    def motion(self, state: RoadState) -> Motion:
+        """See `Simulation.motion`."""
+        return Motion(state.cars.speed, state.cars.curvature)
+
+    def odometry(self, state: RoadState) -> EgoMotion:
+        """See `Simulation.odometry`."""
+        back = torch.arange(self.spec.history - 1, -1, -1, device=self.device)
+        known = (state.age[:, None, None] >= back).expand(-1, self.spec.agents, -1)
+        return EgoMotion(state.speed_history, state.yaw_history, known)
+
+    def intent(self, state: RoadState) -> Intent:
+        """See `Simulation.intent`."""
+        active, age = command_now(self.spec, state)
+        points = state.arc.new_zeros(*state.arc.shape, len(TARGET_DISTANCES), 2)
+        if self.spec.target_points:
+            points = self.path_at(state, state.arc[..., None] + self._targets_ahead).position
+            heading = state.cars.heading[..., None].expand(points.shape[:-1])
+            points = local_from_world(points, state.cars.position[..., None, :], heading)
+        otherwise = torch.full_like(state.command, int(Command.FOLLOW))
+        if self.spec.navigation:
+            ahead = state.arc[..., None] + state.arc.new_tensor([0.0, TURN[0]])
+            direction = self.path_at(state, ahead).heading
+            turn = wrap_angle(direction[..., 1] - direction[..., 0])
+            otherwise[turn > TURN[1]] = int(Command.LEFT)
+            otherwise[turn < -TURN[1]] = int(Command.RIGHT)
+        return Intent(
+            command=torch.where(active, state.command, otherwise),
+            command_age=torch.where(active, age, 0.0),
+            set_speed=state.set_speed,
+            target_points=points,
+            target_valid=torch.full_like(state.alive, self.spec.target_points),
+        )
+
+    def scene(self, state: RoadState) -> RoadScene:
+        """See `Simulation.scene`."""
+        return RoadScene(
+            scene=state.scene,
+            drive=state.drive,
+            tick=state.tick,
+            position=state.cars.position,
+            heading=state.cars.heading,
+            arc=state.arc,
+            actors=self._actors(state),
+            lights=self._lights(state),
+        )
+
+    def _actors(self, state: RoadState) -> Actors:
+        rows = state.rows
+        present = state.actor_there & rows.present
+        return Actors(state.actor, state.actor_speed, rows.size, rows.kind, present)
+
+    def _lights(self, state: RoadState) -> Lights:
+        return Lights(state.rows.stop_point, state.rows.stop_heading, lights_now(self.bank, state))
+
+    # --- the vector sensor ----------------------------------------------------------------------
+
+    def senses(self, sensor: SensorSpec) -> bool:
+        """See `Simulation.senses`."""
+        return isinstance(sensor, vector.VectorSpec)
+
+    def sense(self, state: RoadState, sensor: SensorSpec) -> SensorReading:
+        """See `Simulation.sense`."""
+        assert isinstance(sensor, vector.VectorSpec)
+        assert self.roads is not None
+        cars = state.cars
+        ego = vector.Ego(
+            position=cars.position,
+            heading=cars.heading,
+            speed=cars.speed,
+            curvature=cars.curvature,
+            acceleration=cars.acceleration,
+            asked=cars.commands[..., 0, :],
+            lateral=state.lateral,
+            heading_error=state.heading_error,
+            set_speed=state.set_speed,
+            remaining=state.goal_arc - state.arc,
+            route=self.path_at(state, state.arc[..., None] + self._route_ahead).position,
+        )
+        actors, lights = self._actors(state), self._lights(state)
+        seen = vector.observe(sensor, self.roads, state.scene, ego, actors, lights, self.spec.backend)
+        if max(self.spec.vector_dropout) > 0.0:
+            seen = self._hide(state, seen, sensor)
+        time = (state.age * self.spec.dt)[:, None].expand(-1, self.spec.agents)
+        return SensorReading(seen, time, torch.ones_like(state.alive))
+
+    def _hide(self, state: RoadState, seen: Tensor, sensor: vector.VectorSpec) -> Tensor:
+        """Lane and edge points left out at random, each with all that is said of it."""
+        agents = self.spec.agents
+        for name, share in zip(("lanes", "edges"), self.spec.vector_dropout, strict=True):
+            group = sensor.layout[name]
+            draw = noise.uniform(self.seed, state.drive, state.age, f"hide-{name}", agents * group.slots)
+            kept = (draw >= share).unflatten(-1, (agents, 1, group.slots))
+            items = seen[..., group.start : group.stop].unflatten(-1, (len(group.fields), group.slots))
+            seen[..., group.start : group.stop] = (items * kept).flatten(-2)
+        return seen
+
+    # --- truth ----------------------------------------------------------------------------------
+
+    def truth(self, state: RoadState) -> Truth:
+        """See `World.truth`."""
+        cars = state.cars
+        lead_gap, lead_speed, stop_gap = find_leader(self.bank, state, self.spec.backend)
+        return Truth(
+            position=cars.position,
+            heading=cars.heading,
+            speed=cars.speed,
+            curvature=cars.curvature,
+            acceleration=cars.acceleration,
+            arc=state.arc,
+            lateral=state.lateral,
+            heading_error=state.heading_error,
+            set_speed=state.set_speed,
+            lead_gap=lead_gap,
+            lead_speed=lead_speed,
+            stop_gap=stop_gap,
+            goal_arc=state.goal_arc,
+            path_offset=state.path_offset,
+            alive=state.alive,
+            cause=state.cause,
+            actors=self._actors(state),
+            lights=self._lights(state),
+            lanes=state.rows.lanes,
+        )
+
+    def path_at(self, state: RoadState, arc: Float[Tensor, "world agent point"]) -> PathPoints:
+        """See `World.path_at`; the path includes a commanded lane change from the moment it is asked for."""
+        return route_at(self.bank, state.scene, arc, state.path_offset)
+
+    def routes(self, state: RoadState) -> Routes:
+        """See `World.routes`."""
+        return Routes(self.bank.path[state.scene], self.bank.path_length[state.scene])
+
+    def log_at(self, state: RoadState, ahead: Float[Tensor, "point"]) -> LoggedPoses:
+        """See `World.log_at`; past its end a recording goes straight on, so that nobody brakes for it."""
+        bank, agents = self.bank, self.spec.agents
+        steps = (ahead / self.spec.dt).round().long()
+        tick = state.tick[:, None, None] + steps
+        last = bank.ticks[state.scene][:, None, None] - 1
+        slots = torch.arange(agents, device=self.device)[None, :, None]
+        scene, inside, beyond = state.scene[:, None, None], tick <= last, (tick - last).clamp(min=0)
+        tick = torch.minimum(tick, last)
+        pose, speed = bank.pose[scene, slots, tick], bank.speed[scene, slots, tick]
+        course = torch.stack([pose[..., 2].cos(), pose[..., 2].sin()], -1)
+        further = (beyond * self.spec.dt * speed)[..., None] * course
+        back = boxes.rear_axle_to_center(bank.size[state.scene, :agents, 0])
+        rear = torch.stack([-back, torch.zeros_like(back)], -1)[:, :, None]
+        return LoggedPoses(
+            position=world_from_local(
+                rear.expand(*pose.shape[:-1], 2), pose[..., :2] + further, pose[..., 2]
+            ),
+            heading=wrap_angle(pose[..., 2]),
+            speed=speed,
+            valid=bank.valid[scene, slots, tick] & inside,
+        )

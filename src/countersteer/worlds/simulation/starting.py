@@ -1,0 +1,185 @@
+"""Where drives begin: starts that settings give, and the state of drives that begin there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from countersteer import noise
+from countersteer.geometry import boxes
+from countersteer.geometry.poses import world_from_local, wrap_angle
+from countersteer.scenarios.routes import EXTENSION
+from countersteer.vehicles import bicycle
+from countersteer.worlds.interface import Starts
+from countersteer.worlds.observations import Command
+from countersteer.worlds.simulation.ground import GroundBank
+from countersteer.worlds.simulation.paths import project_to_route
+from countersteer.worlds.simulation.scenes import SceneBank
+from countersteer.worlds.simulation.spec import RoadSettings
+from countersteer.worlds.simulation.state import RoadState, SceneRows, give_commands, place_cars
+from countersteer.worlds.simulation.stepping.reference import collisions
+
+__all__ = ["RoadStarts", "begin", "draw_starts", "starts_at"]
+
+SHORTEST_WAY = 15.0  # to a goal [m]; it counts as reached from 5 m before it
+SHORTEST_ROUTE = 10.0  # recorded of a car that is to have a goal [m]
+
+
+@dataclass(frozen=True)
+class RoadStarts(Starts):
+    """Where drives on roads begin; leading dimensions `[world]`, or `[world agent]` for what a car has.
+
+    Attributes:
+        scenario: Index of the scenario.
+        tick: First tick within the scenario.
+        position: Rear axle [m, world].
+        heading: [rad].
+        speed: [m/s].
+        set_speed: What the intent will say [m/s].
+        command: Command that will be given at `command_tick`.
+        command_tick: Tick of the drive, -1 for never.
+    """
+
+    scenario: Int[Tensor, "world"]
+    tick: Int[Tensor, "world"]
+    position: Float[Tensor, "world agent 2"]
+    heading: Float[Tensor, "world agent"]
+    speed: Float[Tensor, "world agent"]
+    set_speed: Float[Tensor, "world agent"]
+    command: Int[Tensor, "world agent"]
+    command_tick: Int[Tensor, "world agent"]
+
+
+def draw_starts(
+    settings: RoadSettings, bank: SceneBank, seed: int, drive: Int[Tensor, "world"]
+) -> RoadStarts:
+    """A random scenario, a random time in it, and the jitter of the settings, for drives of these identities."""
+    spec, zero, scenes = settings.start, torch.zeros_like(drive), len(bank.ticks)
+    u = noise.uniform(seed, drive, zero, "start", 2)
+    scene = (u[:, 0] * scenes).long().clamp(max=scenes - 1)
+    spare = bank.ticks[scene] - 1 - round(settings.duration / settings.dt)
+    tick = (u[:, 1] * (spare.clamp(min=0) + 1)).long()
+    jitter = spec.lateral > 0 or spec.heading > 0
+    return starts_at(settings, bank, seed, scene, tick, drive, jitter=jitter)
+
+
+def starts_at(
+    settings: RoadSettings,
+    bank: SceneBank,
+    seed: int,
+    scene: Int[Tensor, "world"],
+    tick: Int[Tensor, "world"],
+    drive: Int[Tensor, "world"],
+    *,
+    jitter: bool,
+) -> RoadStarts:
+    """Starts on the recorded poses of given scenarios and ticks, with or without the jitter of the settings."""
+    spec, dt, agents = settings.start, settings.dt, settings.agents
+    slots = torch.arange(agents, device=drive.device)
+    cars = slots[None].expand(len(drive), -1)
+    v = noise.uniform(seed, drive[:, None].expand_as(cars), cars, "start-car", 7)
+    if not jitter:
+        v = torch.full_like(v, 0.5)
+    signed = 2 * v - 1
+    pose = bank.pose[scene[:, None], slots[None], tick[:, None]]
+    logged = bank.speed[scene[:, None], slots[None], tick[:, None]]
+    back = boxes.rear_axle_to_center(bank.size[scene, :agents, 0])
+    rear = torch.stack([-back, spec.lateral * signed[..., 0]], -1)
+    low, high = spec.set_speed
+    factor = low + (high - low) * v[..., 2] if jitter else torch.full_like(logged, high)
+    left = ~bank.left_offset[scene].isnan()[:, None]
+    right = ~bank.right_offset[scene].isnan()[:, None]
+    wants_left = torch.where(left & right, v[..., 4] < 0.5, left)
+    command = torch.where(wants_left, int(Command.LEFT), int(Command.RIGHT))
+    first, last = (round(t / dt) for t in spec.command_time)
+    when = first + (v[..., 5] * (last - first + 1)).long()
+    asked = (left | right) & (v[..., 6] < spec.command_share) if jitter else torch.zeros_like(wants_left)
+    return RoadStarts(
+        scenario=scene,
+        tick=tick,
+        drive=drive,
+        position=world_from_local(rear, pose[..., :2], pose[..., 2]),
+        heading=wrap_angle(pose[..., 2] + spec.heading * signed[..., 1]),
+        speed=logged * factor * (1 + spec.speed * signed[..., 3]),
+        set_speed=bank.cruise[scene] * factor,
+        command=torch.where(asked, command, int(Command.FOLLOW)),
+        command_tick=torch.where(asked, when, -1),
+    )
+
+
+def begin(
+    settings: RoadSettings, bank: SceneBank, ground: GroundBank, seed: int, starts: RoadStarts
+) -> RoadState:
+    """The state of drives that begin at `starts`."""
+    agents, scene = settings.agents, starts.scenario
+    zero = torch.zeros_like(starts.speed)
+    arc, lateral, error, bend = project_to_route(bank, scene, starts.position, starts.heading, zero, None)
+    cars = bicycle.VehicleState.at(starts.position, starts.heading, starts.speed, bend)
+    slots = torch.arange(agents, device=scene.device)[None]
+    params = settings.vehicle.draw(seed, starts.drive[:, None] * agents + slots)
+    actors = torch.arange(bank.pose.shape[1], device=scene.device)[None]
+    pose = bank.pose[scene[:, None], actors, starts.tick[:, None]]
+    state = RoadState(
+        scene=scene,
+        tick=starts.tick,
+        age=torch.zeros_like(scene),
+        drive=starts.drive,
+        cars=cars,
+        params=params,
+        arc=arc,
+        lateral=lateral,
+        heading_error=error,
+        goal_arc=_goals(settings, bank, seed, starts.drive, scene, arc),
+        path_offset=zero,
+        command=starts.command,
+        command_tick=starts.command_tick,
+        set_speed=starts.set_speed,
+        speed_history=starts.speed[..., None].expand(-1, -1, settings.history).contiguous(),
+        yaw_history=(starts.speed * bend)[..., None].expand(-1, -1, settings.history).contiguous(),
+        alive=_there(settings, bank, scene, starts.tick),
+        cause=torch.zeros_like(starts.command),
+        rows=SceneRows.of(bank, scene),
+        actor=pose,
+        actor_speed=bank.speed[scene[:, None], actors, starts.tick[:, None]],
+        actor_arc=bank.arc[scene[:, None], actors, starts.tick[:, None]],
+        actor_there=bank.valid[scene[:, None], actors, starts.tick[:, None]],
+    )
+    state = place_cars(bank, give_commands(bank, state), remove_done_agents=settings.remove_done_agents)
+    if settings.min_agents is None:
+        return state
+    state = state.replace(alive=state.alive & _can_begin(bank, ground, state))
+    return place_cars(bank, state, remove_done_agents=settings.remove_done_agents)
+
+
+def _there(
+    settings: RoadSettings, bank: SceneBank, scene: Tensor, tick: Tensor
+) -> Bool[Tensor, "world agent"]:
+    slots = torch.arange(settings.agents, device=scene.device)[None]
+    if settings.min_agents is None:
+        return bank.present[scene[:, None], slots]
+    return bank.valid[scene[:, None], slots, tick[:, None]]
+
+
+def _can_begin(bank: SceneBank, ground: GroundBank, state: RoadState) -> Bool[Tensor, "world agent"]:
+    """Whether each car stands on the road, clear of everybody, with a goal some way ahead."""
+    size, agents = bank.size[state.scene], state.arc.shape[1]
+    there = state.actor_there & bank.present[state.scene]
+    hit = collisions(state.actor[..., :2], state.actor[..., 2], size[..., :2], there, agents)
+    corner = boxes.corners(state.actor[:, :agents, :2], state.actor[:, :agents, 2], size[:, :agents, :2])
+    scene = state.scene[:, None, None].expand(corner.shape[:-1])
+    on_road = (ground.edge_distance(scene, corner) >= 0).all(-1)
+    goes = bank.path_length[state.scene] >= EXTENSION + SHORTEST_ROUTE
+    return (hit < 0) & on_road & goes & (state.goal_arc - state.arc >= SHORTEST_WAY)
+
+
+def _goals(
+    settings: RoadSettings, bank: SceneBank, seed: int, drive: Tensor, scene: Tensor, arc: Tensor
+) -> Float[Tensor, "world agent"]:
+    if settings.start.goal is None:
+        return bank.path_length[scene]
+    low, high = settings.start.goal
+    share = noise.uniform(seed, drive, torch.zeros_like(drive), "goal", settings.agents)
+    return torch.minimum(arc + low + (high - low) * share, bank.road_length[scene])
