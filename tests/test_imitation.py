@@ -223,19 +223,27 @@ PLANNER = CNNPlannerSpec(cameras=(Camera(width=32, height=16),), channels=(8, 16
 
 
 def test_planner_fits_a_few_samples():
-    """Sixteen fixed samples are learnt: the loss falls and the plan comes within a decimetre or two."""
+    """Sixteen fixed samples are learnt: the loss falls and the plan comes within a decimetre.
+
+    Only the picture tells them apart, and no planner that does not see comes nearer than the median of the labels.
+    """
     torch.manual_seed(0)
+    steps = 150
     policy, batch, objective = PLANNER.build(), batch_of(), Imitation()
     optimizer = torch.optim.AdamW(policy.parameters(), 3e-3)
+    # To a standstill, so that the last step is not one of a walk that rounding sends elsewhere on each machine.
+    rate = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     first = objective.losses({"policy": policy}, batch)
-    for _ in range(150):
+    for _ in range(steps):
         optimizer.zero_grad()
         objective.losses({"policy": policy}, batch).groups["policy"].backward()
         optimizer.step()
+        rate.step()
     last = objective.losses({"policy": policy.eval()}, batch)
     assert last.groups["policy"] < first.groups["policy"] - 1.0
-    assert last.diagnostics["l1_position"] < 0.2 * first.diagnostics["l1_position"]
-    assert last.diagnostics["l1_position"] < 0.2
+    side = mirror_half(batch).label.position[..., 1].flatten(0, 1)
+    unseeing = (side - side.median(0).values).abs().mean()
+    assert last.diagnostics["l1_position"] < 0.05 * unseeing
 
 
 def test_choices_are_learned_beside_plans():

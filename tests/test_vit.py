@@ -100,15 +100,16 @@ def test_every_camera_is_read_and_one_that_is_not_valid_is_not():
 
 
 def labelled(proposals: int) -> tuple[ViTPlanner, Batch]:
-    """Left or right, as the left or the right half of the picture is bright."""
+    """Left or right, as the front picture is bright or dark; nothing else tells them apart."""
     policy, seen = planner(proposals=proposals, depth=1), observation(4, 2)
     turn = torch.tensor([1.0, -1.0]).repeat(2)[:, None].expand(4, 2)
-    data = torch.zeros_like(seen.sensors["front"].data)
-    data[turn > 0, :, :16] = 255
-    data[turn < 0, :, 16:] = 255
-    seen = seen.replace(sensors=seen.sensors | {"front": seen.sensors["front"].replace(data=data)})
+    pictures = {name: torch.zeros_like(reading.data) for name, reading in seen.sensors.items()}
+    pictures["front"][turn > 0] = 255
+    sensors = {name: reading.replace(data=pictures[name]) for name, reading in seen.sensors.items()}
+    motion = seen.motion.replace(speed=torch.full_like(seen.motion.speed, 8.0))
+    seen = seen.replace(sensors=sensors, motion=motion)
     times = policy.spec.plan.times()
-    speed = seen.motion.speed[..., -1:].expand(4, 2, len(times))
+    speed = torch.full((4, 2, len(times)), 8.0)
     side = 0.3 * turn[..., None] * times**2
     plan = Plan(torch.stack([speed * times, side], -1), 0.05 * turn[..., None] * times, speed)
     yes = torch.ones(4, 2, dtype=torch.bool)
@@ -117,16 +118,24 @@ def labelled(proposals: int) -> tuple[ViTPlanner, Batch]:
 
 @pytest.mark.parametrize("proposals", [1, 4])
 def test_it_learns_from_pictures_and_the_scorer_finds_the_proposal(proposals: int):
+    """Plans end nearer to the labels than those of any planner that does not see, or scores without looking, can.
+
+    Labels are as often left as right, so whoever answers all pictures alike is wrong by the mean of their offsets.
+    """
+    steps = 60
     policy, batch = labelled(proposals)
     objective = Imitation(mirror=False)
-    first = objective.losses({"policy": policy}, batch).diagnostics["l1_position"]
     optimizer = torch.optim.AdamW(policy.parameters(), 2e-3)
-    for _ in range(100):
+    # To a standstill, so that the last step is not one of a walk that rounding sends elsewhere on each machine.
+    rate = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    for _ in range(steps):
         optimizer.zero_grad()
         objective.losses({"policy": policy.train()}, batch).groups["policy"].backward()
         optimizer.step()
+        rate.step()
     last = objective.losses({"policy": policy.eval()}, batch).diagnostics["l1_position"]
-    assert last < 0.3 * first
+    unseeing = batch.label.position[..., 1].abs().mean()
+    assert last < 0.3 * unseeing
 
 
 def test_the_scorer_does_not_bend_the_plans():
