@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from countersteer.data.sources import ProceduralRoads
-from countersteer.drivers.expert import ExpertDriver
+from countersteer.drivers.drivers import ExpertDriver
 from countersteer.errors import UserError
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera

@@ -20,6 +20,7 @@ from torch import Tensor
 from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.scenario import Scenario
 from countersteer.tensors import TensorTree
+from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Capability(Enum):
     PLAN_LABEL = "plan_label"  # the world itself labels with a plan
     GRADIENT = "gradient"  # answers are differentiable in the action
     JERK = "jerk"  # takes jerks as actions
+    PERTURB = "perturb"  # cars can be thrown off their course
     TWIN = "twin"  # draws beside each camera's picture what a boxworld would show (`twin_of`)
 
 
@@ -313,6 +315,7 @@ class World(abc.ABC):
         dt: Length of a tick [s].
         cameras: The cameras of every controlled car.
         capabilities: What this world offers beyond answering.
+        device: Where its tensors lie.
     """
 
     batch: int
@@ -320,6 +323,12 @@ class World(abc.ABC):
     dt: float
     cameras: tuple[Camera, ...]
     capabilities: frozenset[Capability]
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def jerk(self) -> JerkSpec | None:
+        """What a `JerkAction` adds up to, and what is chosen from; None of a world that takes none."""
+        return None
 
     @abc.abstractmethod
     def reset(self, mask: Bool[Tensor, "world"], starts: Starts) -> None:
@@ -369,7 +378,10 @@ class World(abc.ABC):
         heading: Float[Tensor, "world agent"],
         speed: Float[Tensor, "world agent"],
     ) -> None:
-        """Move the cars sideways [m, left positive], turn them [rad], multiply their speed; 0, 0, 1: none."""
+        """Move the cars sideways [m, left positive], turn them [rad], multiply their speed; 0, 0, 1: none.
+
+        Needs `Capability.PERTURB`.
+        """
 
     @abc.abstractmethod
     def save(self) -> dict[str, Tensor]:

@@ -123,7 +123,10 @@ class BoxWorldSpec(WorldSpec):
     gap: CameraDomainShift | None = field(default=None, metadata={"absent": None})
 
     capabilities = frozenset(
-        {Capability.TRUTH, Capability.FORK, Capability.LOG, Capability.JERK, Capability.TWIN}
+        {
+            *(Capability.TRUTH, Capability.FORK, Capability.LOG),
+            *(Capability.JERK, Capability.PERTURB, Capability.TWIN),
+        }
     )
 
     def build(

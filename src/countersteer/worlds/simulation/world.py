@@ -21,6 +21,7 @@ from countersteer.geometry.poses import local_from_world, world_from_local, wrap
 from countersteer.scenarios.routes import EXTENSION
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles import bicycle, jerk
+from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import (
     Capability,
@@ -442,6 +443,11 @@ class BoxWorld(World):
         )
 
     # --- moving ---------------------------------------------------------------------------------
+
+    @property
+    def jerk(self) -> JerkSpec | None:
+        """See `World.jerk`."""
+        return self.spec.jerk
 
     def command(self, action: JerkAction) -> Action:
         """See `World.command`."""

@@ -202,7 +202,7 @@ class MetaDriveWorld(BoxWorld):
         speed: Float[Tensor, "world agent"],
     ) -> None:
         """Cars are not moved by hand while they drive; begin a drive elsewhere instead."""
-        raise CapabilityError(self, Capability.FORK)
+        raise CapabilityError(self, Capability.PERTURB)
 
     def save(self) -> dict[str, Tensor]:
         """MetaDrive's physics cannot be written down."""
