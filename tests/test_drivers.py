@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from countersteer.worlds.observations import Observation
+from countersteer.worlds.world import World
 from jaxtyping import Int
 from torch import Tensor
 
@@ -34,9 +36,8 @@ from countersteer.traffic.idm import IDM
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction, Plan, PlanSpec
 from countersteer.worlds.bridges.metadrive.world import MetaDriveSpec
-from countersteer.worlds.interface import Capability, Observation, World
+from countersteer.worlds.interface import Capability
 from countersteer.worlds.simulation.spec import BoxWorldSpec
-from countersteer.worlds.simulation.world import BoxWorld
 
 SHAPE = (4, 2)  # worlds, cars
 JERK = JerkSpec()
@@ -50,7 +51,7 @@ def roads():
 
 
 @pytest.fixture
-def world(roads) -> BoxWorld:
+def world(roads) -> World:
     world = SPEC.build(roads, 4, 0)
     world.reset(ALL, world.draw_starts(torch.arange(4)))
     return world
@@ -192,7 +193,7 @@ def test_a_field_that_nobody_said_how_to_merge_is_not_dropped():
 # --- mixtures -------------------------------------------------------------------------------------
 
 
-def test_a_mixture_keeps_all_it_is_given(world: BoxWorld):
+def test_a_mixture_keeps_all_it_is_given(world: World):
     """A perturbed expert goes on perturbing its own cars, and choices keep their odds."""
     expert = PerturbedDriver(ExpertDriver(), period=0.1)
     mixed = MixedDriver(expert, CategoricalDriver(), expert_probability=LinearSchedule(0.5, 0.5), hold=1.0)
@@ -213,7 +214,7 @@ def test_a_mixture_keeps_all_it_is_given(world: BoxWorld):
         assert (moved[~policy] != neutral).all()
 
 
-def test_actions_of_one_kind_stay_what_they_are(world: BoxWorld):
+def test_actions_of_one_kind_stay_what_they_are(world: World):
     """Jerks are recorded as jerks where all take jerks; commands are made of them only where kinds meet."""
     turn = turn_in(world)
     both = EgoAndOthersDriver(CategoricalDriver(), CategoricalDriver(greedy=True))
@@ -225,7 +226,7 @@ def test_actions_of_one_kind_stay_what_they_are(world: BoxWorld):
         assert isinstance(driver.act(turn, driver.initial_memory(world)).action, Action)
 
 
-def test_perturbations_add_up(world: BoxWorld):
+def test_perturbations_add_up(world: World):
     turn = turn_in(world)
     once = PerturbedDriver(ConstantVelocityDriver())
     one, two = (d.act(turn, NoMemory()).perturbation for d in (once, PerturbedDriver(once)))
@@ -236,7 +237,7 @@ def test_perturbations_add_up(world: BoxWorld):
     assert torch.equal(two.speed, one.speed * one.speed)
 
 
-def test_memories_of_both_drivers_survive_and_are_reset_with_their_drives(world: BoxWorld):
+def test_memories_of_both_drivers_survive_and_are_reset_with_their_drives(world: World):
     """Through a mixture of a mixture, and whoever of them drives."""
     inner = EgoAndOthersDriver(CountingDriver(2), CountingDriver(3))
     driver = PerturbedDriver(MixedDriver(CountingDriver(1), inner))
@@ -273,7 +274,7 @@ def test_a_driver_relies_on_what_its_drivers_rely_on():
 # --- single drivers -------------------------------------------------------------------------------
 
 
-def test_plans_are_tracked_at_the_times_of_whoever_made_them(world: BoxWorld):
+def test_plans_are_tracked_at_the_times_of_whoever_made_them(world: World):
     """The same points an interval twice as long apart are a car half as fast."""
     policy, motion = StubSpec().build(), world.motion()
     turn = turn_in(world, policy)
@@ -292,7 +293,7 @@ def test_plans_are_tracked_at_the_times_of_whoever_made_them(world: BoxWorld):
         assert torch.equal(ExpertDriver().act(moved, NoMemory()).action.curvature, expected.curvature)
 
 
-def test_jerks_are_the_worlds(world: BoxWorld, roads):
+def test_jerks_are_the_worlds(world: World, roads):
     """The same number stands for another jerk where the world says so; no jerk, no choice."""
     index = CategoricalDriver(greedy=True).act(turn_in(world), NoMemory())
     assert torch.equal(index.action.lateral, JERK.action(index.action_index).lateral)
@@ -308,7 +309,7 @@ def test_jerks_are_the_worlds(world: BoxWorld, roads):
             assert torch.equal(found.action.lateral, other.action(found.action_index).lateral)
 
 
-def test_a_policy_without_a_plan_is_not_tracked(world: BoxWorld):
+def test_a_policy_without_a_plan_is_not_tracked(world: World):
     turn = turn_in(world)
     assert turn.output is not None
     with pytest.raises(UserError, match="CategoricalDriver"):

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 import torch
+from countersteer.worlds.observations import Observation, SensorReading
+from countersteer.worlds.truth import Motion
+from countersteer.worlds.world import World
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -46,10 +49,8 @@ from countersteer.traffic.idm import IDM
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction, Plan, PlanSpec
 from countersteer.vehicles.trackers import LQR
-from countersteer.worlds.interface import Motion, Observation, SensorReading
 from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.simulation.spec import BoxWorldSpec
-from countersteer.worlds.simulation.world import BoxWorld
 
 META = torch.device("meta")
 SYNCHRONISING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
@@ -96,7 +97,7 @@ def roads():
     return [procedural_road(70 + k, RoadKind.INTERSECTION, lanes=2, traffic=6) for k in range(2)]
 
 
-def world_on_meta(roads, **settings: Any) -> BoxWorld:
+def world_on_meta(roads, **settings: Any) -> World:
     spec = BoxWorldSpec(cameras=(), agents=2, vector=VectorSpec(), jerk=JerkSpec(), **settings)
     return spec.build(roads, 4, seed=0, device="meta")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from countersteer.worlds.observations import Command
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +36,7 @@ from countersteer.storage.serialise import differences, fingerprint, from_json, 
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.vehicles.trackers import PurePursuit
-from countersteer.worlds.interface import Capability, Command
+from countersteer.worlds.interface import Capability
 
 HERE = sys.modules[__name__]
 

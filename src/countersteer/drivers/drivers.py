@@ -15,7 +15,8 @@ from countersteer.experts.teacher import load_teacher
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.vehicles.trackers import PurePursuit, Tracker
-from countersteer.worlds.interface import Capability, World
+from countersteer.worlds.interface import Capability
+from countersteer.worlds.world import World
 
 __all__ = [
     "PolicyDriver", "ExpertDriver", "ConstantVelocityDriver", "CategoricalDriver", "TeacherDriver",

@@ -14,7 +14,9 @@ from countersteer.experts.interface import Expert, Label
 from countersteer.policies.interface import NoMemory, Policy, PolicyOutput
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action, JerkAction
-from countersteer.worlds.interface import Capability, Observation, World
+from countersteer.worlds.interface import Capability
+from countersteer.worlds.observations import Observation
+from countersteer.worlds.world import World
 
 __all__ = ["Decision", "Driver", "Perturbation", "Turn", "TwoMemories"]
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from countersteer.experts.interface import Label
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action, JerkAction
-from countersteer.worlds.interface import Observation, TerminationReason
+from countersteer.worlds.interface import TerminationReason
+from countersteer.worlds.observations import Observation
 
 __all__ = ["Rollout"]
 

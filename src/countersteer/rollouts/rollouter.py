@@ -16,7 +16,10 @@ from countersteer.policies.interface import Policy, PolicyOutput
 from countersteer.rewards.rewards import Reward, RewardWeights
 from countersteer.rollouts.rollout import Rollout
 from countersteer.tensors import TensorTree
-from countersteer.worlds.interface import Events, Observation, Starts, Truth, World
+from countersteer.worlds.interface import Events, Starts
+from countersteer.worlds.observations import Observation
+from countersteer.worlds.truth import Truth
+from countersteer.worlds.world import World
 
 __all__ = ["Rollouter", "Transition", "roll_out"]
 
