@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from countersteer.geometry.cameras import Camera
-from countersteer.worlds.bridges.metadrive import roads, simulation, world
+from countersteer.worlds.bridges.metadrive import roads, simulation
 from countersteer.worlds.bridges.metadrive.roads import Bend, Lane, Road, Straight
 
 CAMERA = Camera(width=192, height=72)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from countersteer.drivers.mixed import MixedDriver
+from countersteer.drivers.drivers import MixedDriver
 from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.policies.storage import load_policy
 from countersteer.recipes.self_play import self_play

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from countersteer.data.sources import ProceduralRoads
-from countersteer.drivers.expert import ExpertDriver
+from countersteer.drivers.drivers import ExpertDriver
 from countersteer.errors import UserError
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
@@ -27,8 +27,8 @@ from countersteer.training.run import train
 from countersteer.worlds.observations import Command, twin_of
 from countersteer.worlds.renderers.boxes import Views
 from countersteer.worlds.renderers.boxes.appearance import AppearanceRandomization
-from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
 from countersteer.worlds.renderers.boxes.camera_shift import CameraDomainShift
+from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
 from countersteer.worlds.simulation.spec import StartSpec
 from countersteer.worlds.world import World
 from worlds import boxworld
@@ -138,7 +138,14 @@ def test_a_gap_out_of_range_says_which_number(name: str, value: float):
 
 def world(**settings: object) -> World:
     """Two drives with cars, begun."""
-    spec = boxworld(cameras=(CAMERA,), agents=2, duration=5.0, looks=AppearanceRandomization(), twin=BoxRendererSpec(), **settings)  # type: ignore[arg-type]
+    spec = boxworld(
+        cameras=(CAMERA,),
+        agents=2,
+        duration=5.0,
+        looks=AppearanceRandomization(),
+        twin=BoxRendererSpec(),
+        **settings,
+    )  # type: ignore[arg-type]
     made = spec.build(ROADS.load(), 2, 0)
     made.reset(torch.ones(2, dtype=torch.bool), made.draw_starts(torch.arange(2)))
     return made

@@ -73,9 +73,7 @@ def test_one_drive_alone_is_the_same_as_in_a_batch(roads: list[Scenario], agents
         together.step(wobble(together, tick))
         alone.step(wobble(alone, tick))
     for name, leaf in together.state.flatten().items():
-        assert torch.allclose(
-            leaf[2].double(), alone.state.flatten()[name][0].double(), atol=1e-5
-        ), name
+        assert torch.allclose(leaf[2].double(), alone.state.flatten()[name][0].double(), atol=1e-5), name
 
 
 def test_a_masked_reset_leaves_the_other_drives_bitwise_alone(roads: list[Scenario]):

@@ -11,7 +11,7 @@ from countersteer.geometry.cameras import Camera
 from countersteer.objectives.imitation import Batch, Imitation, laplace_mixture_loss, mirror_half
 from countersteer.policies.interface import Hypotheses, PolicyOutput
 from countersteer.policies.planner import CNNPlannerSpec
-from countersteer.rollouts.driving import Rollout
+from countersteer.rollouts.rollout import Rollout
 from countersteer.vehicles.plans import Action, Plan
 from countersteer.worlds.observations import EgoMotion, Intent, Observation, SensorReading
 
@@ -293,14 +293,14 @@ def rollout_of(batch, label_valid, alive, confidence):
         label=Label(batch.label, label_valid),
         action=Action(torch.zeros(shape), torch.zeros(shape)),
         policy_in_control=no,
-        first=batch.first,
+        is_first=batch.first,
         alive=alive,
         terminated=no,
         truncated=no,
         cause=number,
         confidence=confidence,
         drive=number,
-        version=number,
+        policy_version=number,
     )
 
 
@@ -313,7 +313,7 @@ def test_prepare_masks_what_cannot_be_learned_from():
     rollout = rollout_of(batch, label_valid, alive, confidence)
     got = Imitation(min_confidence=0.5).prepare(rollout)
     assert got.label_valid.tolist() == [[True, False, False, False]]
-    assert torch.equal(got.first, rollout.first)
+    assert torch.equal(got.first, rollout.is_first)
     with pytest.raises(UserError, match="labels"):
         Imitation().prepare(rollout.replace(label=None))
 

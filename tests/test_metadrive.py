@@ -16,7 +16,7 @@ from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import MapKind
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.bridges.metadrive import roads, world
+from countersteer.worlds.bridges.metadrive import roads
 from countersteer.worlds.bridges.metadrive.host import Answer, Hosts
 from countersteer.worlds.bridges.metadrive.roads import Bend, Lane, Road, Straight, road_of, scenarios_on
 from countersteer.worlds.bridges.metadrive.simulation import MetaDriveSpec

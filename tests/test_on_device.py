@@ -6,21 +6,49 @@ mask as an index. Copies to and from the host, which it would allow, are refused
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from countersteer.drivers import drivers
+from countersteer.drivers.drivers import (
+    CategoricalDriver,
+    EgoAndOthersDriver,
+    ExpertDriver,
+    MixedDriver,
+    PerturbedDriver,
+    PolicyDriver,
+    TeacherDriver,
+)
+from countersteer.drivers.interface import Driver
+from countersteer.experts import teacher as teachers
+from countersteer.experts.recovery import RecoveryExpert
+from countersteer.experts.teacher import RolloutExpert
+from countersteer.geometry.cameras import Camera
+from countersteer.policies.interface import Policy, PolicyOutput
+from countersteer.policies.planner import CNNPlannerSpec
+from countersteer.policies.teacher import SetActorCriticSpec
+from countersteer.recipes.self_play import self_play_teacher
+from countersteer.rewards.rewards import ProgressReward
+from countersteer.rollouts.rollout import Rollout
+from countersteer.rollouts.rollouter import Rollouter, roll_out
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.jerk import JerkSpec
-from countersteer.vehicles.plans import Action, JerkAction
+from countersteer.vehicles.plans import Action, JerkAction, Plan, PlanSpec
+from countersteer.vehicles.trackers import LQR
+from countersteer.worlds.observations import Observation, SensorReading
 from countersteer.worlds.sensors.vector import VectorSpec
+from countersteer.worlds.truth import Motion
 from countersteer.worlds.world import World
 from worlds import boxworld
 
@@ -115,3 +143,96 @@ def test_a_drive_stays_on_the_device(roads, settings):
     ]
     assert all(leaf.device == META for leaf in leaves)
     assert seen.sensors["vector"].data.shape == (4, 2, VectorSpec().size)
+
+
+class Linear(Policy):
+    """One layer on the ego motion; plans, chooses and remembers."""
+
+    def __init__(self, plan: PlanSpec):
+        super().__init__()
+        self.spec = SimpleNamespace(plan=plan)  # type: ignore[assignment]
+        self.layer = nn.Linear(6, 4 * plan.points + JerkSpec().choices + 1)
+
+    def initial_memory(self, batch: tuple[int, ...], device: torch.device | str = "cpu") -> Motion:
+        return Motion(torch.zeros(batch, device=device), torch.zeros(batch, device=device))
+
+    def encode(self, observation: Observation) -> Tensor:
+        return observation.motion.speed
+
+    def act(self, features: Tensor, memory: Any, condition: Tensor | None = None) -> PolicyOutput:
+        answer = self.layer(features + memory.speed[..., None])
+        numbers, logits, value = answer.split([answer.shape[-1] - 13, 12, 1], -1)
+        points = numbers.unflatten(-1, (-1, 4))
+        plan = Plan(points[..., :2], points[..., 2], points[..., 3])
+        return PolicyOutput(plan, Motion(value[..., 0], value[..., 0]), None, logits, value[..., 0])
+
+
+DRIVERS = {
+    "expert": ExpertDriver(),
+    "categorical": CategoricalDriver(),
+    "mixture": PerturbedDriver(
+        MixedDriver(
+            PerturbedDriver(ExpertDriver(LQR()), once=True),
+            EgoAndOthersDriver(PolicyDriver(), CategoricalDriver(greedy=True)),
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("driver", DRIVERS.values(), ids=DRIVERS)
+def test_rollouts_stay_on_the_device(roads, driver: Driver):
+    """World, expert, policy, driver and loop, with perturbations and drives that begin anew."""
+    world = world_on_meta(roads, traffic=IDM())
+    policy, expert = Linear(PlanSpec()).to(META), RecoveryExpert()
+    with resident():
+        rollouter = Rollouter(world, driver, policy, expert, 0, 0.5, ProgressReward(world.dt))
+        ticks = list(roll_out(rollouter, 3, first_drive=0, policy_version=1, every=2))
+    rollout = Rollout.cat(ticks)
+    assert all(leaf.device == META for leaf in rollout.flatten().values())
+    assert rollout.alive.shape == (2, 8)
+
+
+def test_a_rollout_with_reward_weights_lies_on_the_device(roads):
+    """The recipe of the teacher: its weights are drawn there, its policy conditioned on them."""
+    recipe = self_play_teacher()
+    world = world_on_meta(roads)
+    policy = dataclasses.replace(recipe.policy, vector=VectorSpec()).build().to(META)
+    rollouter = Rollouter(
+        world, recipe.driver, policy, None, 0, 0.5, recipe.objective.reward, recipe.objective.coefficients
+    )
+    with Resident():
+        ticks = list(roll_out(rollouter, 3, first_drive=0, policy_version=1, min_active_fraction=0.3))
+    rollout = Rollout.cat(ticks)
+    assert all(leaf.device == META for leaf in rollout.flatten().values())
+    assert rollout.reward_weights is not None
+    assert rollout.action_index is not None
+
+
+def test_a_teacher_drives_and_labels_on_the_device(roads, monkeypatch: pytest.MonkeyPatch):
+    teacher = SetActorCriticSpec(vector=VectorSpec(), item=8, hidden=8).build().to(META)
+    for module in (drivers, teachers):
+        monkeypatch.setattr(module, "load_teacher", lambda path: teacher)
+    world = world_on_meta(roads)
+    expert = RolloutExpert("teacher", PlanSpec(points=2, interval=0.1))
+    rollouter = Rollouter(world, TeacherDriver("teacher"), None, expert, 0)
+    with Resident():
+        tick = next(roll_out(rollouter, 1, first_drive=0, policy_version=1))
+    assert all(leaf.device == META for leaf in tick.flatten().values())
+
+
+def test_a_camera_planner_is_asked_on_the_device(roads):
+    """The real planner with its history, and the driver that tracks it; pictures are drawn elsewhere."""
+    camera = Camera(width=32, height=16)
+    spec = CNNPlannerSpec(cameras=(camera,), channels=(4, 8), features=8, hidden=16, history=(1,))
+    world, planner = world_on_meta(roads), spec.build().eval().to(META)
+    seen = SensorReading(
+        torch.zeros(4, 2, 16, 32, 3, dtype=torch.uint8, device=META),
+        torch.zeros(4, 2, device=META),
+        torch.ones(4, 2, dtype=torch.bool, device=META),
+    )
+    blank = world.observe
+    world.observe = lambda sensors=None: blank(()).replace(sensors={camera.name: seen})  # type: ignore[method-assign]
+    with Resident():
+        rollouter = Rollouter(world, PerturbedDriver(PolicyDriver()), planner, None, 0)
+        ticks = list(roll_out(rollouter, 2, first_drive=0, policy_version=1))
+    assert all(leaf.device == META for leaf in Rollout.cat(ticks).flatten().values())

@@ -51,7 +51,7 @@ def test_actors_drive_ahead_with_the_weights_they_began_with_and_one_may_die(tmp
         second = actors.collect(RolloutRequest.of_round(recipe, 1, 20, new))
         # Round 2 is being driven with the weights of 20. Its actor dies: only that rollout is driven again.
         ray.kill(actors._actors[actors._driving[2][0]])
-        assert int(second.version.max()) == 10
+        assert int(second.policy_version.max()) == 10
         assert_same(second, inline.collect(RolloutRequest.of_round(recipe, 1, 10, old)))
         third = actors.collect(RolloutRequest.of_round(recipe, 2, 30, old))
         assert actors.lost == [2]

@@ -11,10 +11,10 @@ import torch
 
 from countersteer.data.readers import read, scan
 from countersteer.data.samples import recorded_drive
-from countersteer.drivers.expert import ExpertDriver
+from countersteer.drivers.drivers import ExpertDriver
 from countersteer.experts.log import LogExpert
 from countersteer.reporting.drawing import draw_scenario
-from countersteer.rollouts.driving import Rollouter
+from countersteer.rollouts.rollouter import Rollouter
 from countersteer.scenarios.procedural import road_along
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.bicycle import VehicleSpec

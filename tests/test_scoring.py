@@ -19,13 +19,7 @@ from countersteer.evaluation.results import (
     write_result,
     write_scores,
 )
-from countersteer.evaluation.scoring import (
-    BENCHMARKS,
-    DriveScore,
-    SuiteScore,
-    paired_difference,
-    score_suite,
-)
+from countersteer.evaluation.scoring import BENCHMARKS, DriveScore, SuiteScore, paired_difference, score_suite
 from countersteer.evaluation.statistics import wilson_interval
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import ActorKind, RoadMap

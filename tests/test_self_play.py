@@ -12,10 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from countersteer.drivers.choice import CategoricalDriver
-from countersteer.drivers.expert import ExpertDriver
-from countersteer.drivers.policy import PolicyDriver
-from countersteer.drivers.roles import EgoAndOthersDriver
+from countersteer.drivers.drivers import CategoricalDriver, EgoAndOthersDriver, ExpertDriver, PolicyDriver
+from countersteer.drivers.interface import Decision, Driver, Turn
 from countersteer.errors import UserError
 from countersteer.evaluation.population import drive_population
 from countersteer.experts.recovery import RecoveryExpert
@@ -26,7 +24,8 @@ from countersteer.policies.storage import load_policy
 from countersteer.policies.teacher import SetActorCritic, SetActorCriticSpec
 from countersteer.recipes.self_play import roads, self_play_teacher, self_play_world
 from countersteer.rewards.rewards import MultiplicativeReward, RewardWeights, WeightedReward
-from countersteer.rollouts.driving import Rollout, Rollouter, roll_out
+from countersteer.rollouts.rollout import Rollout
+from countersteer.rollouts.rollouter import Rollouter, roll_out
 from countersteer.tensors import TensorTree
 from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
 from countersteer.training.run import Progress, train
@@ -228,10 +227,10 @@ def rollout_of(
         observation=seen(torch.zeros(*shape, SMALL.size)),
         label=None,
         action=Action(torch.zeros(shape), torch.zeros(shape)),
-        policy_in_control=alive, first=off, alive=alive, terminated=ended, truncated=off, cause=why,
-        confidence=torch.ones(shape), drive=whose, version=torch.zeros_like(whose),
-        reward=torch.tensor(reward), value=torch.tensor(value), choice=torch.zeros(shape, dtype=torch.long),
-        log_prob=torch.zeros(shape), condition=RewardWeights().middle(*shape),
+        policy_in_control=alive, is_first=off, alive=alive, terminated=ended, truncated=off, cause=why,
+        confidence=torch.ones(shape), drive=whose, policy_version=torch.zeros_like(whose),
+        reward=torch.tensor(reward), value=torch.tensor(value), action_index=torch.zeros(shape, dtype=torch.long),
+        log_prob=torch.zeros(shape), reward_weights=RewardWeights().middle(*shape),
     )  # fmt: skip
 
 
@@ -344,28 +343,37 @@ class FixedOdds(Policy):
         return PolicyOutput(None, memory, logits=self.logits.expand(*batch, -1), value=torch.zeros(batch))
 
 
+def decided(
+    driver: Driver, world: World, output: PolicyOutput, tick: int = 0, policy: Policy | None = None
+) -> Decision:
+    """What a driver without memory does about an answer."""
+    age = torch.full((world.batch,), tick)
+    return driver.act(
+        Turn(world, None, output, policy, None, None, age, 0.0, 0), driver.initial_memory(world)
+    )
+
+
 def test_choices_follow_the_odds(world: World):
     odds = torch.linspace(0.01, 1.0, 12)
     odds = odds / odds.sum()
     output = PolicyOutput(None, NoMemory(), logits=odds.log().expand(8, 6, -1))
     driver, counts = CategoricalDriver(), torch.zeros(12)
     for tick in range(400):
-        decision, _ = driver.act(output, None, world, None, torch.full((8,), tick), 0.0, 0)
-        assert decision.choice is not None
-        counts += torch.bincount(decision.choice.flatten(), minlength=12)
-        expected = odds.log()[decision.choice]
+        decision = decided(driver, world, output, tick)
+        assert decision.action_index is not None
+        counts += torch.bincount(decision.action_index.flatten(), minlength=12)
+        expected = odds.log()[decision.action_index]
         torch.testing.assert_close(decision.log_prob, expected)
     # 19,200 draws: five standard deviations of each share.
     share = counts / counts.sum()
     assert ((share - odds).abs() < 5 * (odds * (1 - odds) / 19_200).sqrt()).all()
-    greedy, _ = CategoricalDriver(greedy=True).act(output, None, world, None, torch.zeros(8).long(), 0.0, 0)
-    assert (greedy.choice == 11).all()
+    assert (decided(CategoricalDriver(greedy=True), world, output).action_index == 11).all()
 
 
 def test_a_policy_of_other_choices_is_refused(world: World):
     output = PolicyOutput(None, NoMemory(), logits=torch.zeros(8, 6, 5))
     with pytest.raises(UserError, match="choose among"):
-        CategoricalDriver().act(output, None, world, None, torch.zeros(8).long(), 0.0, 0)
+        decided(CategoricalDriver(), world, output)
 
 
 # --- worlds -------------------------------------------------------------------------------------
@@ -390,7 +398,7 @@ def test_empty_slots_are_not_driven_nor_learned_from():
     driving = Rollouter(
         world, CategoricalDriver(), odds, None, 0, 1.0, WeightedReward(dt=0.1), RewardWeights()
     )
-    ticks = list(roll_out(driving, 5, first_drive=0, version=0))
+    ticks = list(roll_out(driving, 5, first_drive=0, policy_version=0))
     begun = ticks[0].alive.unflatten(1, (8, 30))
     slots = torch.arange(30)
     starts = world.draw_starts(torch.arange(8))
@@ -473,7 +481,7 @@ def test_worlds_begin_anew_when_few_are_left_and_their_last_tick_is_truncated(wo
         world, CategoricalDriver(), FixedOdds(torch.zeros(12)), None, 0, 1.0,
         WeightedReward(dt=0.1), RewardWeights(),
     )  # fmt: skip
-    ticks = list(roll_out(driving, 120, first_drive=0, version=0, min_active_fraction=0.5))
+    ticks = list(roll_out(driving, 120, first_drive=0, policy_version=0, min_active_fraction=0.5))
     drive = torch.cat([tick.drive for tick in ticks]).unflatten(1, (8, 6))
     alive = torch.cat([tick.alive for tick in ticks]).unflatten(1, (8, 6))
     truncated = torch.cat([tick.truncated for tick in ticks]).unflatten(1, (8, 6))
@@ -508,8 +516,8 @@ def test_a_fork_driven_straight_on_is_a_straight_label_and_leaves_the_world_alon
     jerk = JerkSpec()
     coast = jerk.longitudinal.index(0.0) * len(jerk.lateral) + jerk.lateral.index(0.0)
     label = rollout_plans(steady(world, coast), world, PlanSpec(points=4, interval=0.5))
-    assert label.choice is not None
-    assert (label.choice == coast).all()
+    assert label.action_index is not None
+    assert (label.action_index == coast).all()
     times = torch.tensor([0.5, 1.0, 1.5, 2.0])
     on = label.valid & (truth.curvature.abs() < 1e-4) & (truth.speed > 2.0)
     assert on.any()
@@ -542,10 +550,10 @@ def test_the_ego_tracks_its_plan_and_the_others_take_their_choice(world: World):
     logits = torch.zeros(8, 6, jerk.choices)
     logits[..., 2] = 1.0
     output = PolicyOutput(plan, None, logits=logits)
-    roles = EgoAndOthersDriver(PolicyDriver(LQR(), spec), CategoricalDriver(jerk, greedy=True))
-    tick = torch.zeros(8, dtype=torch.long)
-    decision, _ = roles.act(output, None, world, None, tick, 1.0, 0)
-    tracked, _ = PolicyDriver(LQR(), spec).act(output, None, world, None, tick, 1.0, 0)
+    roles = EgoAndOthersDriver(PolicyDriver(LQR()), CategoricalDriver(greedy=True))
+    policy = SetActorCriticSpec(item=8, hidden=8, plan=spec).build()
+    decision = decided(roles, world, output, policy=policy)
+    tracked = decided(PolicyDriver(LQR()), world, output, policy=policy)
     chosen = world.command(jerk.action(torch.full((8, 6), 2)))
     assert isinstance(decision.action, Action)
     assert isinstance(tracked.action, Action)
@@ -568,12 +576,12 @@ def test_ppo_makes_what_paid_more_likely_and_ignores_drives_that_had_ended(world
     driving = Rollouter(
         world, CategoricalDriver(), teacher, None, 0, 1.0, objective.reward, objective.coefficients
     )
-    rollout = [*roll_out(driving, 30, first_drive=0, version=0)]
+    rollout = [*roll_out(driving, 30, first_drive=0, policy_version=0)]
     whole = rollout[0].cat(rollout).map(lambda leaf: leaf.transpose(0, 1))
-    assert whole.choice is not None
+    assert whole.action_index is not None
     # Pay for one choice, and spoil what must not count.
     paid = whole.replace(
-        reward=torch.where(whole.alive, (whole.choice == 4).float(), math.nan),
+        reward=torch.where(whole.alive, (whole.action_index == 4).float(), math.nan),
         value=torch.where(whole.alive, torch.zeros(whole.alive.shape), math.nan),
     )
     objective = dataclasses.replace(objective, discount=0.0)
@@ -626,7 +634,7 @@ def test_small_advantages_are_left_out():
     objective = PPO(reward=WeightedReward(dt=0.1), filter=0.5, discount=0.0)
     size = [1.0, -0.6, 0.4, -0.1, 0.0, 0.0]
     rollout = rollout_of(reward=[size], value=[[0.0] * 6], cause={}, drive=[[0] * 6])
-    rollout = rollout.replace(choice=torch.arange(6)[None])
+    rollout = rollout.replace(action_index=torch.arange(6)[None])
     batch = objective.prepare(rollout)
     assert batch.choice.tolist() == [0, 1]
     # Of 1, -0.6, 0.4, -0.1, 0 (the last tick only says what came after): mean 0.14, standard deviation 0.5352.
@@ -723,7 +731,7 @@ def test_a_car_that_is_not_a_number_ends_alone_is_counted_and_not_learned_from(w
             objective.coefficients,
         )  # fmt: skip
         ticks = []
-        for number, tick in enumerate(roll_out(driving, 6, first_drive=0, version=0)):
+        for number, tick in enumerate(roll_out(driving, 6, first_drive=0, policy_version=0)):
             ticks.append(tick)
             if number == 2 and broken:
                 slot = int(world.alive()[0].nonzero()[0, 0])
@@ -736,8 +744,8 @@ def test_a_car_that_is_not_a_number_ends_alone_is_counted_and_not_learned_from(w
     plain, one_gone = outcomes
     gone = one_gone.cause == TerminationReason.INVALID_STATE
     assert int((gone & one_gone.terminated).sum()) == 1
-    assert one_gone.outcomes()["numeric"] > 0.0
-    assert plain.outcomes()["numeric"] == 0.0
+    assert one_gone.outcomes()["invalid_state"] > 0.0
+    assert plain.outcomes()["invalid_state"] == 0.0
     # Cars of the seven other worlds drive on to the bit.
     others = slice(6, None)
     assert torch.equal(plain.reward[:, others], one_gone.reward[:, others])

@@ -17,13 +17,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from countersteer.drivers.drivers import (
+    CategoricalDriver,
+    EgoAndOthersDriver,
+    ExpertDriver,
+    LinearSchedule,
+    MixedDriver,
+    PolicyDriver,
+)
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.ppo import PPO
 from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.rewards.rewards import RewardWeights, WeightedReward
+from countersteer.storage.moved import present
 from countersteer.storage.serialise import differences, fingerprint, from_json, to_json
+from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
+from countersteer.vehicles.trackers import PurePursuit
 from countersteer.worlds.interface import Capability
 from countersteer.worlds.observations import Command
 
@@ -183,6 +194,32 @@ def test_a_field_that_was_added_later_may_stand_for_a_tuple():
         data = to_json(kind)
         del data[added]
         assert getattr(from_json(data), added) == ()
+
+
+def test_a_field_that_is_no_longer_said_is_left_out():
+    """Drivers take plan times from policy and expert, jerks from the world; recipes of earlier versions say them."""
+    where = "countersteer.drivers"
+    tracker, spec = to_json(PurePursuit()), to_json(PlanSpec(points=8, interval=0.5))
+    policy = {"type": f"{where}.policy:PolicyDriver", "tracker": tracker, "plan": spec}
+    choice = {"type": f"{where}.choice:ChoiceDriver", "jerk": to_json(JerkSpec()), "greedy": True}
+    stored = {
+        "type": f"{where}.mixed:MixedDriver",
+        "expert": {"type": f"{where}.expert:ExpertDriver", "tracker": tracker, "plan": spec},
+        "policy": {"type": f"{where}.roles:RolesDriver", "ego": policy, "others": choice},
+        "expert_share": to_json(LinearSchedule()) | {"type": f"{where}.mixed:Linear"},
+        "hold": 2.0,
+    }
+    roles = EgoAndOthersDriver(PolicyDriver(), CategoricalDriver(greedy=True))
+    assert from_json(stored) == MixedDriver(ExpertDriver(), roles, hold=2.0)
+    with pytest.raises(UserError, match="no field 'plan'"):
+        from_json(to_json(MixedDriver()) | {"plan": None})
+
+
+def test_a_users_class_of_the_same_name_keeps_its_fields():
+    stored = {"type": f"{__name__}:PolicyDriver", "plan": 3}
+    with pytest.raises(UserError, match="does not have"):  # and no field of it was left out to find it
+        from_json(stored, extra_modules=[HERE])
+    assert present(stored) == stored
 
 
 def test_an_unknown_enum_member_is_named():

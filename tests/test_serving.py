@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from countersteer.data.cameras.log import Distortion
-from countersteer.drivers.policy import PolicyDriver
+from countersteer.drivers.drivers import PolicyDriver
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.teacher import SetActorCriticSpec
-from countersteer.rollouts.driving import Rollouter
+from countersteer.rollouts.rollouter import Rollouter
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.serving.agent import Agent, NavigationRequest
 from countersteer.serving.views import RigCamera, View
@@ -31,7 +31,7 @@ def driving(policy):
     start = StartSpec(lateral=0.6, heading=0.03, command_share=1.0, command_time=(0.4, 0.4))
     spec = boxworld(cameras=policy.spec.cameras, start=start, terminate=())
     world = spec.build([ROAD], 1, seed=1)
-    wheel = Rollouter(world, PolicyDriver(plan=policy.spec.plan), policy, None, seed=1)
+    wheel = Rollouter(world, PolicyDriver(), policy, None, seed=1)
     wheel.begin(torch.ones(1, dtype=torch.bool), world.draw_starts(torch.tensor([0])))
     return wheel
 

@@ -15,13 +15,14 @@ from torch import Tensor
 
 import hand_made
 from countersteer.data.readers import read, scan
-from countersteer.drivers.expert import ExpertDriver
+from countersteer.drivers.drivers import ExpertDriver
 from countersteer.errors import UserError
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import world_from_local
 from countersteer.objectives.imitation import Batch, mirror_half
-from countersteer.rollouts.driving import Rollout, Rollouter, roll_out
+from countersteer.rollouts.rollout import Rollout
+from countersteer.rollouts.rollouter import Rollouter, roll_out
 from countersteer.rollouts.store import RolloutStore
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, SignalState
@@ -489,7 +490,7 @@ def test_the_settings_survive_json():
 
 def test_rollouts_with_a_vector_and_no_camera_are_stored(roads: list[Scenario], tmp_path: Path):
     driving = Rollouter(begun(roads[:1], 2), ExpertDriver(), None, RecoveryExpert(), 0)
-    rollout = Rollout.cat(list(roll_out(driving, 3, first_drive=0, version=0)))
+    rollout = Rollout.cat(list(roll_out(driving, 3, first_drive=0, policy_version=0)))
     store, again = RolloutStore(tmp_path), RolloutStore(tmp_path)
     store.add(rollout)
     assert again.load(store.sizes, rollout, learned=False)

@@ -8,16 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from countersteer.drivers.expert import ExpertDriver
+from countersteer.drivers.drivers import ExpertDriver, PolicyDriver
 from countersteer.drivers.interface import Driver
-from countersteer.drivers.policy import PolicyDriver
 from countersteer.errors import UserError
 from countersteer.evaluation.records import DriveRecord
 from countersteer.experts.interface import Expert
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.poses import world_from_local
 from countersteer.policies.interface import Policy
-from countersteer.rollouts.driving import Rollouter
+from countersteer.rollouts.rollouter import Rollouter
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.simulation.starting import RoadStarts
@@ -30,7 +29,7 @@ __all__ = ["drive", "open_loop_error"]
 def _who(policy: Policy | None, labels: bool) -> tuple[Driver, Expert | None]:
     if policy is None:
         return ExpertDriver(), RecoveryExpert()
-    return PolicyDriver(plan=policy.spec.plan), RecoveryExpert(plan=policy.spec.plan) if labels else None
+    return PolicyDriver(), RecoveryExpert(plan=policy.spec.plan) if labels else None
 
 
 def check_cameras(policy: Policy, spec: WorldSpec) -> None:

@@ -15,7 +15,7 @@ from countersteer.evaluation.statistics import clustered_interval
 from countersteer.experts.interface import Expert
 from countersteer.policies.interface import Policy
 from countersteer.rewards.rewards import RewardWeights
-from countersteer.rollouts.driving import Rollouter
+from countersteer.rollouts.rollouter import Rollouter
 from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.simulation.starting import RoadStarts
 from countersteer.worlds.world import World

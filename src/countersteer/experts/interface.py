@@ -23,12 +23,12 @@ class Label(TensorTree):
     Attributes:
         plan: From the state that was visited.
         valid: False where the expert is not defined or its plan cannot be driven.
-        choice: Number of the discrete action it takes first, of an expert that chooses among such.
+        action_index: Number of the discrete action it takes first, of an expert that chooses among such.
     """
 
     plan: Plan
     valid: Bool[Tensor, "*batch"]
-    choice: Int[Tensor, "*batch"] | None = None
+    action_index: Int[Tensor, "*batch"] | None = None
 
 
 class Expert(abc.ABC):

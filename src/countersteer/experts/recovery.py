@@ -112,8 +112,7 @@ class RecoveryExpert(Expert):
         bend = self.curvature_memory * (truth.curvature - here).clamp(-0.1, 0.1)
         v = truth.speed.clamp(min=3.0)
         closing = (offset.abs() / self.rate).clamp(self.shortest, self.longest)
-        stretch = torch.tensor(_STRETCH, device=v.device)
-        length = (v * closing)[..., None] * stretch  # [*batch candidate]
+        length = torch.stack([v * closing * stretch for stretch in _STRETCH], -1)  # [*batch candidate]
 
         # d(x) with x = s / S: a0 + a1 x + a2 x^2 + a3 x^3 + a4 x^4 + a5 x^5
         a0 = offset[..., None].expand(length.shape)

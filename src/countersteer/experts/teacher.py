@@ -45,7 +45,7 @@ class RolloutExpert(Expert):
 
     def label(self, world: World) -> Label:
         """See `Expert.label`."""
-        return rollout_plans(load_teacher(self.teacher), world, self.plan, hold=self.hold)
+        return rollout_plans(load_teacher(self.teacher).to(world.device), world, self.plan, hold=self.hold)
 
 
 def load_teacher(path: str) -> SetActorCritic:
@@ -83,11 +83,11 @@ def rollout_plans(
         condition: What each car is asked for; None for the teacher's default.
         hold: Ticks that each choice is kept.
     """
-    twin = world.fork(torch.arange(world.batch))
+    twin = world.fork(torch.arange(world.batch, device=world.device))
     begin = twin.truth()
     if condition is None:
         condition = teacher.spec.coefficients.middle(*begin.speed.shape, device=begin.speed.device)
-    memory = teacher.initial_memory((twin.batch, twin.agents))
+    memory = teacher.initial_memory((twin.batch, twin.agents), world.device)
     every = spec.interval / twin.dt
     if abs(every - round(every)) > 1e-6:
         raise UserError(

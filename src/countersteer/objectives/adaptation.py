@@ -20,7 +20,7 @@ from countersteer.errors import UserError
 from countersteer.objectives.interface import Losses, Objective
 from countersteer.policies.interface import PolicyOutput, PolicySpec
 from countersteer.policies.storage import frozen_policy
-from countersteer.rollouts.driving import Rollout
+from countersteer.rollouts.rollout import Rollout
 from countersteer.tensors import TensorTree
 from countersteer.worlds.interface import Capability
 from countersteer.worlds.observations import Observation, twin_of
@@ -124,7 +124,7 @@ class Adaptation(Objective):
             sensors=sensors | {name: sensors[twin_of(name)] for name in cameras}
         )
         trusted = rollout.alive & (rollout.confidence >= self.min_confidence)
-        return Pairs(rollout.observation, twins, rollout.first, trusted)
+        return Pairs(rollout.observation, twins, rollout.is_first, trusted)
 
     def losses(self, models: Mapping[str, nn.Module], batch: Pairs) -> Losses:
         """The mean over the frames that count, 0 if there is none."""

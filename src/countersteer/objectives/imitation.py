@@ -16,7 +16,7 @@ from countersteer.errors import UserError
 from countersteer.geometry.poses import wrap_angle
 from countersteer.objectives.interface import Losses, Objective
 from countersteer.policies.interface import Hypotheses, PolicyOutput, PolicySpec
-from countersteer.rollouts.driving import Rollout
+from countersteer.rollouts.rollout import Rollout
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.observations import Command, Observation
@@ -265,7 +265,9 @@ class Imitation(Objective):
             )
         trusted = rollout.alive & (rollout.confidence >= self.min_confidence)
         label = rollout.label
-        batch = Batch(rollout.observation, rollout.first, label.plan, label.valid & trusted, label.choice)
+        batch = Batch(
+            rollout.observation, rollout.is_first, label.plan, label.valid & trusted, label.action_index
+        )
         return mirror_half(batch) if self.mirror else batch
 
     def losses(self, models: Mapping[str, nn.Module], batch: Batch) -> Losses:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from countersteer.rewards.rewards import Reward, RewardWeights
-from countersteer.rollouts.driving import Rollout
+from countersteer.rollouts.rollout import Rollout
 from countersteer.worlds.interface import Capability
 
 __all__ = ["Losses", "Objective"]

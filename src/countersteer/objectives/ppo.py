@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from countersteer.errors import UserError
 from countersteer.objectives.interface import Losses, Objective
 from countersteer.rewards.rewards import Reward, RewardWeights
-from countersteer.rollouts.driving import Rollout
+from countersteer.rollouts.rollout import Rollout
 from countersteer.tensors import TensorTree
 from countersteer.worlds.interface import Capability, TerminationReason
 from countersteer.worlds.observations import Observation
@@ -166,8 +166,8 @@ class PPO(Objective):
 
     def prepare(self, rollout: Rollout) -> Choices:
         """Advantages of whole sequences; the last tick of each only says what the one before led to."""
-        reward, choice, value = rollout.reward, rollout.choice, rollout.value
-        log_prob, condition = rollout.log_prob, rollout.condition
+        reward, choice, value = rollout.reward, rollout.action_index, rollout.value
+        log_prob, condition = rollout.log_prob, rollout.reward_weights
         if reward is None or choice is None or value is None or log_prob is None or condition is None:
             raise UserError(
                 "PPO needs rewards, choices and values, and this rollout lacks them",

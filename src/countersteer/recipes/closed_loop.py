@@ -12,9 +12,7 @@ from __future__ import annotations
 import dataclasses
 
 from countersteer.data.sources import Combined, ProceduralRoads, RecordedDrive
-from countersteer.drivers.expert import ExpertDriver
-from countersteer.drivers.mixed import LinearSchedule, MixedDriver
-from countersteer.drivers.perturbed import PerturbedDriver
+from countersteer.drivers.drivers import ExpertDriver, LinearSchedule, MixedDriver, PerturbedDriver
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.imitation import Imitation

@@ -20,9 +20,7 @@ from collections.abc import Sequence
 
 from countersteer.data.cameras import read
 from countersteer.data.sources import CameraDrive, Combined, ProceduralRoads
-from countersteer.drivers.expert import ExpertDriver
-from countersteer.drivers.mixed import LinearSchedule, MixedDriver
-from countersteer.drivers.perturbed import PerturbedDriver
+from countersteer.drivers.drivers import ExpertDriver, LinearSchedule, MixedDriver, PerturbedDriver
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.imitation import Imitation

@@ -13,11 +13,14 @@ from __future__ import annotations
 import dataclasses
 
 from countersteer.data.sources import ProceduralRoads
-from countersteer.drivers.choice import CategoricalDriver
-from countersteer.drivers.mixed import LinearSchedule, MixedDriver
-from countersteer.drivers.policy import PolicyDriver
-from countersteer.drivers.roles import EgoAndOthersDriver
-from countersteer.drivers.teacher import TeacherDriver
+from countersteer.drivers.drivers import (
+    CategoricalDriver,
+    EgoAndOthersDriver,
+    LinearSchedule,
+    MixedDriver,
+    PolicyDriver,
+    TeacherDriver,
+)
 from countersteer.experts.teacher import RolloutExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.adaptation import Adaptation
@@ -155,7 +158,7 @@ def _student_world(agents: int) -> WorldSpec:
 
 def student_driver() -> EgoAndOthersDriver:
     """How students drive a population: the ego tracks its plan, the others take their likeliest jerks."""
-    return EgoAndOthersDriver(PolicyDriver(LQR(), _PLAN), CategoricalDriver(_JERK, greedy=True))
+    return EgoAndOthersDriver(PolicyDriver(LQR()), CategoricalDriver(greedy=True))
 
 
 def self_play(teacher: str = "runs/teacher") -> Recipe:

@@ -17,7 +17,7 @@ from countersteer.policies.interface import Policy
 from countersteer.reporting.canvas import FAINT, INK, PAGE, encode, shorten, write
 from countersteer.reporting.drawing import SIGNAL_COLORS, BirdsEye
 from countersteer.reporting.pages import require_ending
-from countersteer.rollouts.driving import Rollouter
+from countersteer.rollouts.rollouter import Rollouter
 from countersteer.scenarios.scenario import ActorKind, Scenario
 from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.truth import Truth

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 
 from countersteer.data.sources import ScenarioFolder
-from countersteer.drivers.choice import CategoricalDriver
-from countersteer.drivers.expert import ExpertDriver
-from countersteer.drivers.interface import Decision, Driver
+from countersteer.drivers.drivers import CategoricalDriver, ConstantVelocityDriver, ExpertDriver
+from countersteer.drivers.interface import Driver
 from countersteer.errors import UserError
 from countersteer.evaluation.population import Population, drive_population
 from countersteer.experts.recovery import RecoveryExpert
@@ -27,31 +26,17 @@ from countersteer.reporting.population_film import film_population
 from countersteer.reporting.population_report import PopulationRow, write_population_report
 from countersteer.rewards.rewards import RewardWeights
 from countersteer.scenarios.scenario import Scenario
-from countersteer.vehicles.plans import Action
 from countersteer.worlds.renderers.boxes.camera_shift import CameraDomainShift
 from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
 from countersteer.worlds.simulation.spec import RoadSettings, StartSpec
 from countersteer.worlds.world import WorldSpec
 
-__all__ = ["ConstantVelocityDriver", "self_play_report"]
+__all__ = ["self_play_report"]
 
 _UNSEEN = 1_000_000  # seed of roads that no recipe trains on
 _TURNED = ("collision", "off_road", "velocity", "overspeed")
 """RewardWeights that a teacher is asked for in other amounts."""
 _LEVELS = 5  # amounts, from the one end of a range to the other
-
-
-class ConstantVelocityDriver(Driver):
-    """Straight on at the present speed."""
-
-    uses_policy = False
-    uses_expert = False
-
-    def act(self, output, label, world, memory, tick, progress, seed):
-        """See `Driver.act`."""
-        speed = world.motion().speed
-        zero = torch.zeros_like(speed)
-        return Decision(Action(zero, zero), torch.zeros_like(speed, dtype=torch.bool)), memory
 
 
 def self_play_report(
@@ -182,7 +167,7 @@ def _seat(base: WorldSpec, policy: Policy) -> tuple[WorldSpec, Driver]:
     seen = (*policy.spec.cameras, *((policy.spec.vector,) if policy.spec.vector is not None else ()))
     spec = base.carrying(*seen).simulate(target_points=points, navigation=not points)
     if isinstance(policy, SetActorCritic):
-        return spec, CategoricalDriver(policy.spec.jerk, greedy=True)
+        return spec, CategoricalDriver(greedy=True)
     return spec, student_driver()
 
 

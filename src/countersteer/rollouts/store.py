@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from countersteer.rollouts.driving import Rollout
+from countersteer.rollouts.rollout import Rollout
 
 __all__ = ["RolloutStore"]
 

@@ -28,10 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from countersteer import __version__
-from countersteer.drivers.policy import PolicyDriver
+from countersteer.drivers.drivers import PolicyDriver
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.policies.interface import Policy
-from countersteer.rollouts.driving import Rollouter
+from countersteer.rollouts.rollouter import Rollouter
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.serving.agent import refuse_privileged
 from countersteer.storage import serialise
@@ -209,7 +209,7 @@ def _observations(policy: Policy) -> list[Observation]:
     )
     roads = [procedural_road(_ROAD + k, RoadKind.GENTLE, lanes=2, traffic=2) for k in range(2)]
     world = spec.build(roads, 3, seed=0)
-    driving = Rollouter(world, PolicyDriver(plan=policy.spec.plan), policy, None, seed=0)
+    driving = Rollouter(world, PolicyDriver(), policy, None, seed=0)
     driving.begin(torch.ones(world.batch, dtype=torch.bool), world.draw_starts(torch.arange(world.batch)))
     seen = [driving.tick().observation for _ in range(_TICKS)]
     return [observation.map(lambda leaf: leaf[:, 0]) for observation in seen if observation is not None]

@@ -1,4 +1,4 @@
-"""Where types lie now that files of earlier versions name by where they lay, and what their fields are called.
+"""Where types lie now that files of earlier versions name by where they lay, what their fields are called, and which are gone.
 
 `serialise.from_json` asks here first, so recipes, runs, policies and replays of earlier versions can be read.
 """
@@ -17,6 +17,10 @@ _PACKAGES = (
     ("countersteer.worlds.boxworld", "countersteer.worlds.simulation"),
     ("countersteer.worlds.reprojection", "countersteer.worlds.renderers.reprojection"),
     ("countersteer.environments.rewards", "countersteer.rewards.rewards"),
+    *(
+        (f"countersteer.drivers.{module}", "countersteer.drivers.drivers")
+        for module in ("choice", "expert", "mixed", "perturbed", "policy", "roles", "teacher")
+    ),
     ("countersteer.scenarios.sources", "countersteer.data.sources"),
     ("countersteer.scenarios.cameras", "countersteer.data.cameras"),
     ("countersteer.scenarios.depth", "countersteer.reconstruction.depth"),
@@ -59,6 +63,13 @@ _FIELDS = {
 }
 _FIELDS["ReprojectionSpec"] = _FIELDS["BoxWorldSpec"]
 
+# Fields that are not said any more, because another part of a recipe says the same.
+_GONE = {
+    "CategoricalDriver": ("jerk",),  # the world's
+    "ExpertDriver": ("plan",),  # the expert's
+    "PolicyDriver": ("plan",),  # the policy's
+}
+
 
 def present(data: dict[str, Any]) -> dict[str, Any]:
     """A stored dataclass or enum as this version would have written it; one of this version is handed back."""
@@ -73,7 +84,9 @@ def present(data: dict[str, Any]) -> dict[str, Any]:
     module, _, kind = name.partition(":")
     kind = _CLASSES.get(kind, kind)
     members, fields = _MEMBERS.get(kind, {}), _FIELDS.get(kind, {})
-    renamed = {fields.get(field, field): value for field, value in data.items()} | {key: f"{module}:{kind}"}
+    gone = _GONE.get(kind, ()) if module.startswith("countersteer.") else ()
+    renamed = {fields.get(field, field): value for field, value in data.items() if field not in gone}
+    renamed[key] = f"{module}:{kind}"
     if key == "enum" and isinstance(member := data.get("name"), str):
         renamed["name"] = members.get(member, member)
     return renamed

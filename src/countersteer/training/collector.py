@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from countersteer.rollouts.driving import Rollout, Rollouter, roll_out
+from countersteer.rollouts.rollout import Rollout
+from countersteer.rollouts.rollouter import Rollouter, roll_out
 from countersteer.training.recipe import Recipe
 
 __all__ = ["Collector", "InlineCollector", "RolloutRequest"]
@@ -65,7 +66,7 @@ class Collector(abc.ABC):
 
     @abc.abstractmethod
     def collect(self, request: RolloutRequest) -> Rollout:
-        """A rollout `[request.frames, drives * agents]`, on the CPU; its `version` says whose weights drove."""
+        """A rollout `[request.frames, drives * agents]`, on the CPU; its `policy_version` says whose weights drove."""
 
     @abc.abstractmethod
     def fingerprints(self) -> dict[str, str]:
@@ -116,7 +117,7 @@ class InlineCollector(Collector):
             driving,
             request.frames * stride,
             first_drive=request.first_drive,
-            version=request.version,
+            policy_version=request.version,
             every=stride,
             min_active_fraction=recipe.collection.min_active_fraction,
         )

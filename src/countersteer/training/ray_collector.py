@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from countersteer.errors import MissingExtraError, UserError
-from countersteer.rollouts.driving import Rollout
+from countersteer.rollouts.rollout import Rollout
 from countersteer.training.collector import Collector, InlineCollector, RolloutRequest
 from countersteer.training.recipe import Recipe
 

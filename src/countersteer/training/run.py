@@ -17,7 +17,7 @@ from countersteer import __version__
 from countersteer.errors import UserError
 from countersteer.policies.interface import Policy
 from countersteer.policies.storage import load_policy, save_policy
-from countersteer.rollouts.driving import Rollout
+from countersteer.rollouts.rollout import Rollout
 from countersteer.rollouts.store import RolloutStore
 from countersteer.storage import checkpoint, serialise
 from countersteer.training.collector import Collector, InlineCollector, RolloutRequest
@@ -175,7 +175,7 @@ def train(
                 store.add(rollout)
                 outcomes = rollout.outcomes()
                 # Gradient steps since the weights that drove; more than 0 where actors did not wait.
-                stale = float(learner.step - int(rollout.version.min()))
+                stale = float(learner.step - int(rollout.policy_version.min()))
                 collected = {"frames": float(store.frames), "staleness": stale, **outcomes}
                 log.write(learner.step, collected, whole=True)
                 seconds = time.monotonic() - began

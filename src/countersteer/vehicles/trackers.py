@@ -14,15 +14,12 @@ from countersteer.vehicles.plans import Action, Plan, PlanSpec
 __all__ = ["LQR", "PurePursuit", "Tracker"]
 
 
-def _at(
-    values: Float[Tensor, "*batch point"], now: float | Tensor, spec: PlanSpec, time: float
-) -> Float[Tensor, "*batch"]:
-    """Linear interpolation of a plan quantity at `time` ahead [s]; `now` is its value at 0."""
+def _at(values: Float[Tensor, "*batch point"], spec: PlanSpec, time: float) -> Float[Tensor, "*batch"]:
+    """Linear interpolation of a plan quantity at `time` ahead [s]; now it is 0."""
     place = min(max(time / spec.interval, 0.0), float(spec.points))
     after = min(int(place), spec.points - 1)
     part = place - after
-    first = torch.as_tensor(now, dtype=values.dtype, device=values.device)
-    before = values[..., after - 1] if after > 0 else first.expand(values.shape[:-1])
+    before = values[..., after - 1] if after > 0 else torch.zeros_like(values[..., 0])
     return before * (1 - part) + values[..., after] * part
 
 
@@ -37,7 +34,7 @@ def _acceleration(
     start = torch.zeros_like(plan.position[..., :1, :])
     course = torch.stack([plan.heading.cos(), plan.heading.sin()], -1)
     steps = ((plan.position - torch.cat([start, plan.position[..., :-1, :]], -2)) * course).sum(-1)
-    distance = _at(steps.cumsum(-1), 0.0, spec, time)
+    distance = _at(steps.cumsum(-1), spec, time)
     return (2 * (distance - speed * time) / time**2).clamp(-6.0, 3.0)
 
 
@@ -82,8 +79,8 @@ class PurePursuit(Tracker):
         curvature: Float[Tensor, "*batch"],
     ) -> Action:
         """See `Tracker.track`."""
-        x = _at(plan.position[..., 0], 0.0, spec, self.lookahead)
-        y = _at(plan.position[..., 1], 0.0, spec, self.lookahead)
+        x = _at(plan.position[..., 0], spec, self.lookahead)
+        y = _at(plan.position[..., 1], spec, self.lookahead)
         # Within half a metre the direction of the point is noise; steering fades out.
         reach = (x * x + y * y).clamp(min=0.25)
         return Action(2 * y / reach, _acceleration(plan, spec, speed, self.speed_time))
@@ -120,8 +117,8 @@ class LQR(Tracker):
     ) -> Action:
         """See `Tracker.track`."""
         t, v = self.horizon, speed.clamp(min=0.5)
-        lateral = _at(plan.position[..., 1], 0.0, spec, t) - v**2 * curvature * t**2 / 2
-        heading = _at(plan.heading, 0.0, spec, t) - v * curvature * t
+        lateral = _at(plan.position[..., 1], spec, t) - v**2 * curvature * t**2 / 2
+        heading = _at(plan.heading, spec, t) - v * curvature * t
         by_lateral, by_heading = v**2 * t**3 / 6, v * t**2 / 2
         cost = self.lateral_weight * by_lateral**2 + self.heading_weight * by_heading**2 + self.rate_weight
         gain = self.lateral_weight * by_lateral * lateral + self.heading_weight * by_heading * heading

@@ -16,14 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from countersteer.data.readers.argoverse2 import (
-    AXLE_HEIGHT,
-    CAR_SIZE,
-    LICENCE,
-    Table,
-    read_map,
-    read_table,
-)
+from countersteer.data.readers.argoverse2 import AXLE_HEIGHT, CAR_SIZE, LICENCE, Table, read_map, read_table
 from countersteer.data.readers.assembly import assemble, check_times, velocity_of
 from countersteer.data.readers.source import Field, Reader, fingerprint
 from countersteer.geometry.boxes import rear_axle_to_center

@@ -17,14 +17,7 @@ import numpy as np
 from numpy import ndarray
 
 from countersteer.data.readers.assembly import USUAL_SIZE, assemble, course_at, signal_state
-from countersteer.data.readers.source import (
-    Field,
-    Reader,
-    choose,
-    fingerprint,
-    numbered,
-    split_number,
-)
+from countersteer.data.readers.source import Field, Reader, choose, fingerprint, numbered, split_number
 from countersteer.data.readers.waymo_json import LICENCE, ROAD_LINES
 from countersteer.data.readers.wire import Message, WireError, is_tfrecord, record_offsets, tfrecord
 from countersteer.geometry.polylines import project

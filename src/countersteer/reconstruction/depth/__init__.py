@@ -10,12 +10,7 @@ from countersteer.reconstruction.depth.ground import GroundPlane, ground_depth, 
 from countersteer.reconstruction.depth.learned import LearnedDepth, LearningSettings, learn_depth
 from countersteer.reconstruction.depth.lidar import lidar_depth, project_points
 from countersteer.reconstruction.depth.network import DepthNetwork, network_depth
-from countersteer.reconstruction.depth.of_log import (
-    DepthSource,
-    depth_of_frame,
-    sources_of,
-    stereo_partner,
-)
+from countersteer.reconstruction.depth.of_log import DepthSource, depth_of_frame, sources_of, stereo_partner
 from countersteer.reconstruction.depth.stereo import StereoPair, stereo_depth
 from countersteer.reconstruction.depth.stored import stored_depths
 from countersteer.reconstruction.depth.sweep import Neighbour, SweepSettings, plane_sweep_depth

@@ -20,13 +20,7 @@ from countersteer.worlds.simulation.ground import GroundBank
 from countersteer.worlds.simulation.paths import LEAD_RANGE, project_to_route
 from countersteer.worlds.simulation.scenes import SceneBank
 from countersteer.worlds.simulation.spec import RoadSettings
-from countersteer.worlds.simulation.state import (
-    RoadState,
-    command_now,
-    give_commands,
-    lights_now,
-    place_cars,
-)
+from countersteer.worlds.simulation.state import RoadState, command_now, give_commands, lights_now, place_cars
 
 __all__ = ["COMFORT", "advance", "collisions", "find_events", "finish_step"]
 
