@@ -35,7 +35,7 @@ from countersteer.environments.vector import DrivingVectorEnv
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.evaluation.speed import crossroads
 from countersteer.geometry.cameras import Camera
-from countersteer.rewards.rewards import ProgressReward
+from countersteer.rewards.progress import ProgressReward
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.bicycle import Limits
 from countersteer.worlds.interface import Capability, Events, Motion, TerminationReason, Truth

@@ -25,7 +25,8 @@ from countersteer.policies.interface import NoMemory, Policy, PolicyOutput
 from countersteer.policies.storage import load_policy
 from countersteer.policies.teacher import SetActorCritic, SetActorCriticSpec
 from countersteer.recipes.self_play import roads, self_play_teacher, self_play_world
-from countersteer.rewards.rewards import MultiplicativeReward, RewardWeights, WeightedReward
+from countersteer.rewards.weighted import MultiplicativeReward, WeightedReward
+from countersteer.rewards.weights import RewardWeights
 from countersteer.rollouts.driving import Rollout, Rollouter, roll_out
 from countersteer.tensors import TensorTree
 from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec

@@ -21,7 +21,8 @@ from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.ppo import PPO
 from countersteer.policies.planner import CNNPlannerSpec
-from countersteer.rewards.rewards import RewardWeights, WeightedReward
+from countersteer.rewards.weighted import WeightedReward
+from countersteer.rewards.weights import RewardWeights
 from countersteer.storage.serialise import differences, fingerprint, from_json, to_json
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.interface import Capability, Command

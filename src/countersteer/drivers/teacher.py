@@ -12,6 +12,7 @@ from countersteer.drivers.interface import Decision, Driver
 from countersteer.experts.interface import Label
 from countersteer.experts.teacher import load_teacher
 from countersteer.policies.interface import PolicyOutput
+from countersteer.policies.weights import Weights
 from countersteer.worlds.interface import Capability, World
 
 __all__ = ["TeacherDriver"]
@@ -24,10 +25,10 @@ class TeacherDriver(Driver):
     Asking it costs one look at the world; tracking the plan of a `RolloutExpert` would cost a fork at every tick.
 
     Attributes:
-        teacher: Run folder or policy file of the teacher.
+        teacher: The teacher, a `SetActorCritic`.
     """
 
-    teacher: str
+    teacher: Weights
     needs = frozenset({Capability.TRUTH})
     uses_policy = False
     uses_expert = False

@@ -13,7 +13,8 @@ from torch import Tensor
 from countersteer.drivers.interface import Decision, Driver
 from countersteer.experts.interface import Expert, Label
 from countersteer.policies.interface import Policy, PolicyOutput
-from countersteer.rewards.rewards import Reward, RewardWeights
+from countersteer.rewards.interface import Reward, RewardInputs
+from countersteer.rewards.weights import RewardWeights
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import Events, Observation, Starts, TerminationReason, Truth, World
@@ -135,7 +136,7 @@ class Rollouter:
         if self.reward is not None:
             assert self.truth is not None
             before, self.truth = self.truth, world.truth()
-            worth = self.reward(events, before, self.truth, self.condition)
+            worth = self.reward(RewardInputs(events, before, self.truth, world.dt, self.condition))
             worth = torch.where(self.alive, worth, 0.0)
         turn = Transition(
             observation, label, output, decision, events, self.first, self.alive, worth, self.condition

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from countersteer.errors import UserError
+
 __all__ = ["present"]
 
 # Longest first: the first that fits is taken.
@@ -16,13 +18,25 @@ _PACKAGES = (
     ("countersteer.worlds.boxworld.gap", "countersteer.worlds.renderers.boxes.gap"),
     ("countersteer.worlds.boxworld", "countersteer.worlds.simulation"),
     ("countersteer.worlds.reprojection", "countersteer.worlds.renderers.reprojection"),
-    ("countersteer.environments.rewards", "countersteer.rewards.rewards"),
     ("countersteer.scenarios.sources", "countersteer.data.sources"),
     ("countersteer.scenarios.cameras", "countersteer.data.cameras"),
     ("countersteer.scenarios.depth", "countersteer.reconstruction.depth"),
 )
 
+# Where single types lie now, by module and name as they are called now.
+_MODULES = {
+    "OptimSpec": "countersteer.training.stages",
+    "RolloutSpec": "countersteer.training.stages",
+    "ProgressReward": "countersteer.rewards.progress",
+    "MultiplicativeReward": "countersteer.rewards.weighted",
+    "RewardWeights": "countersteer.rewards.weights",
+    "WeightedReward": "countersteer.rewards.weighted",
+}
+_SPLIT = ("countersteer.training.recipe", "countersteer.rewards.rewards", "countersteer.environments.rewards")
+"""Modules whose types lie in several now."""
+
 _CLASSES = {
+    "Adaptation": "PerceptionAdaptation",
     "BoxworldFilms": "RenderedLogs",
     "Cause": "TerminationReason",
     "ChoiceDriver": "CategoricalDriver",
@@ -53,11 +67,96 @@ _FIELDS = {
         "lost_heading": "max_heading_error",
     },
     "CNNPlannerSpec": {"capacity": "bottleneck_bits"},
+    "Imitation": {
+        "classification": "mode_weight",
+        "quantity_weight": "dimension_weight",
+        "relaxation": "wta_epsilon",
+        "unit": "error_scale",
+    },
     "MixedDriver": {"expert_share": "expert_probability"},
+    "OptimSpec": {"clip": "max_grad_norm", "length": "sequence_length", "sequences": "batch_size"},
+    "PPO": {
+        "again": "respawn_on",
+        "clip": "clip_ratio",
+        "filter": "advantage_threshold",
+        "trace": "gae_lambda",
+    },
     "RewardWeights": {"often_low": "skewed"},
-    "RolloutSpec": {"fewest_alive": "min_active_fraction"},
+    "RolloutSpec": {
+        "drives": "num_worlds",
+        "fewest_alive": "min_active_fraction",
+        "first_round_share": "first_iteration_share",
+        "frames": "total_frames",
+        "keep": "buffer_iterations",
+        "last_learning_share": "final_learning_share",
+        "rounds": "iterations",
+    },
+    "SetActorCriticSpec": {"coefficients": "reward_weights", "item": "token_dim"},
 }
 _FIELDS["ReprojectionSpec"] = _FIELDS["BoxWorldSpec"]
+
+
+# Fields that are said elsewhere now.
+_DROPPED = {"MultiplicativeReward": ("dt",), "ProgressReward": ("dt",), "WeightedReward": ("dt",)}
+
+# Fields that held the path of a run or policy file.
+_WEIGHTS = {
+    "ClosedLoop": "init_from",
+    "PerceptionAdaptation": "student",
+    "RolloutExpert": "teacher",
+    "TeacherDriver": "teacher",
+}
+
+_JERK = {
+    "type": "countersteer.vehicles.jerk:JerkSpec",
+    "longitudinal": {"tuple": [-15.0, -4.0, 0.0, 4.0]},
+    "lateral": {"tuple": [-4.0, 0.0, 4.0]},
+    "braking": 5.0,
+    "acceleration": 2.5,
+    "lateral_acceleration": 4.0,
+}
+"""What planners of earlier versions chose from, which gave only the count of it."""
+
+
+def _weights(path: Any) -> Any:
+    if not isinstance(path, str):
+        return path
+    return {"type": "countersteer.policies.weights:Weights", "path": path, "digest": None}
+
+
+def _jerk(choices: Any) -> Any:
+    """The jerks of a planner that said only how many there are."""
+    if choices == 0:
+        return None
+    known = len(_JERK["longitudinal"]["tuple"]) * len(_JERK["lateral"]["tuple"])
+    if choices != known:
+        raise UserError(
+            "a planner of an earlier version does not say which jerks it chooses among",
+            got=f"{choices} choices",
+            expected=f"0, or {known}: those of JerkSpec()",
+            fix='in its spec, replace "choices" by "jerk" with the JerkSpec that it was trained with',
+        )
+    return _JERK
+
+
+def _stages(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe of before there were stages, as one of a single stage."""
+    objective, policy = recipe["objective"], recipe["policy"]
+    read = policy.get("coefficients", policy.get("reward_weights"))
+    if objective.get("coefficients", read) != read:
+        raise UserError(
+            f"the recipe {recipe['name']!r} of an earlier version drew other reward weights than its policy read",
+            got="objective.coefficients other than policy.coefficients",
+            expected="the same; they are said by the policy only",
+            fix="train again; what it learned from was not what it was told",
+        )
+    stage = {key: value for key, value in recipe.items() if key != "type"}
+    stage["rollouts"] = stage.pop("collection")
+    stage["optim"] = stage.pop("learning")
+    stage["init_from"] = _weights(stage.pop("begin", None))
+    stage["objective"] = {key: value for key, value in objective.items() if key != "coefficients"}
+    stage = {"type": "countersteer.training.stages:ClosedLoop"} | stage
+    return {"type": recipe["type"], "name": recipe["name"], "stages": {"tuple": [stage]}}
 
 
 def present(data: dict[str, Any]) -> dict[str, Any]:
@@ -72,8 +171,18 @@ def present(data: dict[str, Any]) -> dict[str, Any]:
             break
     module, _, kind = name.partition(":")
     kind = _CLASSES.get(kind, kind)
+    if module in _SPLIT:
+        module = _MODULES.get(kind, module)
     members, fields = _MEMBERS.get(kind, {}), _FIELDS.get(kind, {})
     renamed = {fields.get(field, field): value for field, value in data.items()} | {key: f"{module}:{kind}"}
     if key == "enum" and isinstance(member := data.get("name"), str):
         renamed["name"] = members.get(member, member)
+    for field in _DROPPED.get(kind, ()):
+        renamed.pop(field, None)
+    if kind in _WEIGHTS and _WEIGHTS[kind] in renamed:
+        renamed[_WEIGHTS[kind]] = _weights(renamed[_WEIGHTS[kind]])
+    if kind in ("CNNPlannerSpec", "ViTPlannerSpec") and "choices" in renamed:
+        renamed["jerk"] = _jerk(renamed.pop("choices"))
+    if f"{module}:{kind}" == "countersteer.training.recipe:Recipe" and "stages" not in renamed:
+        return _stages(renamed)
     return renamed
