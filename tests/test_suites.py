@@ -163,7 +163,7 @@ def test_a_policy_is_told_what_it_was_trained_to_be_told_and_that_is_another_sui
     assert len({one.protocol for one in told}) == len({one.name for one in told}) == 3
     assert suite_for(turns, told[2]) is told[2], "told once is told"
     with pytest.raises(UserError, match="privileged"):
-        suite_for(SetActorCriticSpec(vector=VectorSpec(), coefficients=RewardWeights()), suite)
+        suite_for(SetActorCriticSpec(vector=VectorSpec(), reward_weights=RewardWeights()), suite)
 
 
 def judged(case: Case, record: DriveRecord) -> CaseResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 
@@ -52,6 +52,7 @@ class AdamWSpec:
         )
 
 
+@runtime_checkable
 class ModelBuilder(Protocol):
     """A frozen dataclass that builds a model."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -121,6 +121,7 @@ class ClosedLoop:
         return read
 
 
+@runtime_checkable
 class DataSpec(Protocol):
     """A frozen dataclass that gives batches: any tensor, or tree of tensors, that has `to(device)`."""
 
@@ -133,6 +134,7 @@ class DataSpec(Protocol):
         ...
 
 
+@runtime_checkable
 class MainModelSpec(Protocol):
     """A frozen dataclass that builds a model."""
 
