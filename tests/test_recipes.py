@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,7 @@ from countersteer.training.stages import RolloutSpec
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
 
+OLD = Path(__file__).parent / "old_recipes.json"
 TEACHER = Weights(str(pretrained_policy("self_play_teacher")))
 STUDENT = Weights(str(pretrained_policy("self_play")))
 OTHER_PLAN = PlanSpec(points=6, interval=0.4)
@@ -63,6 +65,24 @@ OTHER_JERK = JerkSpec(longitudinal=(-8.0, -2.0, 0.0, 2.0), lateral=(-2.0, 0.0, 2
 def test_every_recipe_of_ours_is_sound_and_comes_back_from_its_file(recipe: Recipe):
     recipe.check()
     assert from_json(json.loads(json.dumps(to_json(recipe)))) == recipe
+
+
+def test_recipes_of_before_there_were_stages_still_read():
+    """As 90f09b7 wrote them: other names, paths where weights stand now, facts said twice, counts instead of jerks."""
+    teacher, student = Weights("runs/teacher"), Weights("runs/student")
+    now = {
+        "self_play_teacher": self_play.self_play_teacher(),
+        "self_play": self_play.self_play(teacher),
+        "self_play_adapted": self_play.self_play_adapted(student, teacher),
+    }
+    old = json.loads(OLD.read_text())
+    assert {name: from_json(data) for name, data in old.items()} == now
+    old["self_play"]["policy"]["choices"] = 9
+    with pytest.raises(UserError, match=r"9 choices[\s\S]*replace \"choices\" by \"jerk\""):
+        from_json(old["self_play"])
+    old["self_play_teacher"]["objective"]["coefficients"]["collision"] = {"tuple": [0.0, 99.0]}
+    with pytest.raises(UserError, match="other reward weights than its policy read"):
+        from_json(old["self_play_teacher"])
 
 
 def other_levels() -> Recipe:
