@@ -111,9 +111,9 @@ def test_the_same_way_is_worth_more_the_faster_it_is_driven():
         each = worth(reward, events(), truth(), truth(arc=0.1 * speed, speed=speed), c).item()
         return each * 10.0 / (0.1 * speed)
 
-    worth = [way_of_10_m(speed) for speed in (2.0, 5.0, 10.0, 12.5)]
-    assert worth == pytest.approx([0.2, 0.5, 1.0, 1.25])
-    assert way_of_10_m(20.0) < worth[-1]  # beyond 1.25 times the set speed of 10 m/s nothing more is paid
+    ways = [way_of_10_m(speed) for speed in (2.0, 5.0, 10.0, 12.5)]
+    assert ways == pytest.approx([0.2, 0.5, 1.0, 1.25])
+    assert way_of_10_m(20.0) < ways[-1]  # beyond 1.25 times the set speed of 10 m/s nothing more is paid
     assert worth(reward, events(), truth(), truth(arc=-1.0), c).item() == pytest.approx(-0.1)
 
 
@@ -749,8 +749,8 @@ def test_a_car_that_is_not_a_number_ends_alone_is_counted_and_not_learned_from(w
     plain, one_gone = outcomes
     gone = one_gone.cause == TerminationReason.INVALID_STATE
     assert int((gone & one_gone.terminated).sum()) == 1
-    assert one_gone.outcomes()["numeric"] > 0.0
-    assert plain.outcomes()["numeric"] == 0.0
+    assert one_gone.outcomes()["invalid_state"] > 0.0
+    assert plain.outcomes()["invalid_state"] == 0.0
     # Cars of the seven other worlds drive on to the bit.
     others = slice(6, None)
     assert torch.equal(plain.reward[:, others], one_gone.reward[:, others])

@@ -71,7 +71,7 @@ def test_untrained_it_drives_nearly_straight_on(proposals: int):
 
 def test_a_stretch_is_answered_as_its_frames_are_one_by_one():
     policy, seen = (
-        planner(proposals=3, jerk=JerkSpec(longitudinal=tuple(range(7)), lateral=(0.0,))),
+        planner(proposals=3, jerk=JerkSpec(longitudinal=tuple(float(k) for k in range(7)), lateral=(0.0,))),
         observation(2, 4),
     )
     with torch.no_grad():

@@ -184,8 +184,7 @@ def laplace_mixture_loss(
     likelihood = (share * each.sum((-2, -1))).sum(-1)
     chosen = hypotheses.logit.log_softmax(-1).gather(-1, winner[..., None]).squeeze(-1)
 
-    likelihood = torch.where(valid, likelihood, 0.0)
-    cross_entropy = torch.where(valid, -chosen, 0.0)
+    likelihood, cross_entropy = (torch.where(valid, part, 0.0) for part in (likelihood, -chosen))
     return MixtureLoss(
         loss=likelihood + mode_weight * cross_entropy,
         likelihood=likelihood,
