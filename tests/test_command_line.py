@@ -174,7 +174,7 @@ def test_a_run_of_a_users_own_policy_is_evaluated_with_the_recipe_it_was_made_fr
         "def mine():\n"
         "    recipe = tiny_recipe.tiny()\n"
         "    fields = {f.name: getattr(recipe.stage.policy, f.name) for f in dataclasses.fields(recipe.stage.policy)}\n"
-        "    return dataclasses.replace(recipe, policy=MySpec(**fields))\n"
+        "    return recipe.replace(policy=MySpec(**fields))\n"
     )
     out = str(tmp_path / "run")
     assert cli.main(["train", f"{file}:mine", "--out", out]) == 0
