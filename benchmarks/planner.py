@@ -17,9 +17,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from countersteer.objectives.imitation import Batch, Imitation
+from countersteer.objectives.imitation import Imitation, ImitationBatch
 from countersteer.policies.planner import CNNPlanner, CNNPlannerSpec
-from countersteer.training.recipe import OptimSpec
+from countersteer.training.stages import OptimSpec
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.observations import EgoMotion, Intent, Observation, SensorReading
 
@@ -115,7 +115,7 @@ def best(work: Callable[[], object], seconds: float, clock: Callable[[], float])
     return min(times)
 
 
-def training_step(planner: CNNPlanner, batch: Batch) -> Callable[[], object]:
+def training_step(planner: CNNPlanner, batch: ImitationBatch) -> Callable[[], object]:
     """One whole step of learning."""
     optimizer = torch.optim.AdamW(planner.parameters(), 1e-4)
     objective = Imitation()
@@ -143,10 +143,10 @@ def main() -> None:
     torch.manual_seed(0)
 
     points = SPEC.plan.points
-    shape = (OptimSpec().sequences, OptimSpec().length)
+    shape = (OptimSpec().batch_size, OptimSpec().sequence_length)
     no = torch.zeros(shape, dtype=torch.bool)
     label = Plan(torch.zeros(*shape, points, 2), torch.zeros(*shape, points), torch.zeros(*shape, points))
-    batch = Batch(observation(*shape), no, label, ~no)
+    batch = ImitationBatch(observation(*shape), no, label, ~no)
 
     planners = {name: build() for name, build in ENCODERS.items()}
     steps = {name: training_step(planner, batch) for name, planner in planners.items()}

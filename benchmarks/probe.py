@@ -31,10 +31,10 @@ BANDS = (-0.75, -0.25, 0.25, 0.75)  # [m]
 def look(roads: int, frames: int) -> tuple[Observation, Observation, Tensor, Tensor]:
     """The same poses beside recorded paths, reprojected and true, in which band they lie, and which are to learn from."""
     recipe = reprojection()
-    films = recipe.world
+    films = recipe.stage.world
     assert isinstance(films, ReprojectionSpec)
-    assert isinstance(recipe.scenarios, ProceduralRoads)
-    scenarios = dataclasses.replace(recipe.scenarios, count=roads, seed=77).load()
+    assert isinstance(recipe.stage.scenarios, ProceduralRoads)
+    scenarios = dataclasses.replace(recipe.stage.scenarios, count=roads, seed=77).load()
     per_road = frames // roads
     scene = torch.arange(roads).repeat_interleave(per_road)
     generator = torch.Generator().manual_seed(0)

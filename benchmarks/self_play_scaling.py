@@ -19,6 +19,7 @@ import torch
 from countersteer.drivers.drivers import MixedDriver
 from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.policies.storage import load_policy
+from countersteer.policies.weights import Weights
 from countersteer.recipes.self_play import self_play
 from countersteer.reporting.self_play import self_play_report
 from countersteer.training.recipe import Recipe
@@ -30,20 +31,19 @@ MIDDLE = 0.5  # budget at which sizes are compared
 
 def turned(teacher: str, size: float, budget: float) -> Recipe:
     """The student's recipe with its dials turned."""
-    recipe = self_play(teacher)
-    spec, driver = recipe.policy, recipe.driver
+    recipe = self_play(Weights(teacher))
+    spec, driver = recipe.stage.policy, recipe.stage.driver
     assert isinstance(spec, CNNPlannerSpec)
     assert isinstance(driver, MixedDriver)
-    return dataclasses.replace(
-        recipe,
+    return recipe.replace(
         policy=dataclasses.replace(
             spec,
             channels=tuple(round(size * width) for width in spec.channels),
             features=round(size * spec.features),
             hidden=round(size * spec.hidden),
         ),
-        collection=dataclasses.replace(recipe.collection, frames=round(FRAMES * budget)),
-        learning=dataclasses.replace(recipe.learning, steps=round(STEPS * budget)),
+        rollouts=dataclasses.replace(recipe.stage.rollouts, total_frames=round(FRAMES * budget)),
+        optim=dataclasses.replace(recipe.stage.optim, steps=round(STEPS * budget)),
     )
 
 

@@ -36,8 +36,9 @@ from countersteer.recipes.reprojection import (
     reprojection_clone,
     reprojection_perturb,
 )
-from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
+from countersteer.training.recipe import Recipe
 from countersteer.training.run import train
+from countersteer.training.stages import OptimSpec, RolloutSpec
 from countersteer.worlds.simulation.logs import camera_of_log
 from countersteer.worlds.simulation.spec import StartSpec
 
@@ -79,9 +80,9 @@ def suite_of(recipe: Recipe, held_out: list[CameraDrive], duration: float) -> Su
         if scenario.cameras is not None
         for lateral, turn in STARTS
     )
-    assert isinstance(recipe.world, ReprojectionSpec)
+    assert isinstance(recipe.stage.world, ReprojectionSpec)
     start = StartSpec(lateral=0.0, heading=0.0, speed=0.0, set_speed=(1.0, 1.0))
-    world = dataclasses.replace(recipe.world, start=start, duration=duration, future=0.0)
+    world = dataclasses.replace(recipe.stage.world, start=start, duration=duration, future=0.0)
     return Suite("within drive", 1, world, cases, rule)
 
 
@@ -106,14 +107,16 @@ def main() -> None:
         recipes = []
         for made in (reprojection_clone(), reprojection_perturb(), reprojection()):
             recipe = on_recordings(made, seen, camera)
-            assert isinstance(recipe.world, ReprojectionSpec)
+            assert isinstance(recipe.stage.world, ReprojectionSpec)
             # Half a second of future: the expert's labels need the path and no frame.
             world = dataclasses.replace(
-                recipe.world, duration=2.0, future=0.5, cache=str(known.out / "depth")
+                recipe.stage.world, duration=2.0, future=0.5, cache=str(known.out / "depth")
             )
-            budget = RolloutSpec(rounds=made.collection.rounds, frames=known.frames, drives=48)
-            learning = OptimSpec(steps=known.steps)
-            recipes.append(dataclasses.replace(recipe, world=world, collection=budget, learning=learning))
+            budget = RolloutSpec(
+                iterations=made.stage.rollouts.iterations, total_frames=known.frames, num_worlds=48
+            )
+            optim = OptimSpec(steps=known.steps)
+            recipes.append(recipe.replace(world=world, rollouts=budget, optim=optim))
         suite = suite_of(recipes[0], held_out, known.stretch - 0.1)
         names = [case.id.split("/")[0] for case in suite.cases]
         cases += names
@@ -129,8 +132,8 @@ def main() -> None:
 
         keep("expert", None)
         torch.manual_seed(0)
-        assert isinstance(recipes[0].policy, CNNPlannerSpec)
-        keep("straight on", recipes[0].policy.build().eval())
+        assert isinstance(recipes[0].stage.policy, CNNPlannerSpec)
+        keep("straight on", recipes[0].stage.policy.build().eval())
         for seed in range(known.seeds):
             for recipe in recipes:
                 out = known.out / f"{recipe.name}-{fold}-{seed}"

@@ -1,6 +1,6 @@
 """Bring your own policy: subclass the spec and the module, put the spec into a recipe.
 
-countersteer train examples/bring_your_own_policy.py:tiny --out runs/tiny --learning.steps 200
+countersteer train examples/bring_your_own_policy.py:tiny --out runs/tiny --optim.steps 200
 """
 
 import dataclasses
@@ -33,5 +33,4 @@ class Tiny(CNNPlanner):
 
 def tiny() -> Recipe:
     """`on_policy` with the tiny planner."""
-    recipe = on_policy()
-    return dataclasses.replace(recipe, name="tiny", policy=TinySpec())
+    return on_policy().replace(name="tiny", policy=TinySpec())

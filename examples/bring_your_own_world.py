@@ -1,6 +1,6 @@
 """Bring your own world: settings are data. Another kind of world is a subclass of `World` and its spec.
 
-countersteer train examples/bring_your_own_world.py:icy --out runs/icy --learning.steps 200
+countersteer train examples/bring_your_own_world.py:icy --out runs/icy --optim.steps 200
 """
 
 import dataclasses
@@ -18,9 +18,8 @@ def icy() -> Recipe:
     slippery = VehicleSpec(
         delay=(0.2, 0.4), curvature_gain=(0.7, 1.0), limits=Limits(lateral_acceleration=3.0)
     )
-    return dataclasses.replace(
-        recipe,
+    return recipe.replace(
         name="icy",
         scenarios=ProceduralRoads(count=20, kinds=(RoadKind.S_CURVE, RoadKind.TIGHT), traffic=(0, 2)),
-        world=dataclasses.replace(recipe.world, vehicle=slippery),
+        world=dataclasses.replace(recipe.stage.world, vehicle=slippery),
     )

@@ -14,16 +14,19 @@ from countersteer.drivers.drivers import ExpertDriver
 from countersteer.errors import UserError
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
-from countersteer.objectives.adaptation import Adaptation
+from countersteer.objectives.adaptation import PerceptionAdaptation
 from countersteer.objectives.imitation import Imitation
 from countersteer.policies.planner import CNNPlanner, CNNPlannerSpec
-from countersteer.policies.storage import frozen_policy, load_policy, save_policy
+from countersteer.policies.storage import load_policy, save_policy
 from countersteer.policies.vit import ViTPlanner, ViTPlannerSpec
+from countersteer.policies.weights import Weights
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.training.collector import InlineCollector, RolloutRequest
 from countersteer.training.learner import Learner
-from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
+from countersteer.training.recipe import Recipe
 from countersteer.training.run import train
+from countersteer.training.stages import ClosedLoop, OptimSpec, RolloutSpec
+from countersteer.vehicles.jerk import JerkSpec
 from countersteer.worlds.observations import Command, twin_of
 from countersteer.worlds.renderers.boxes import Views
 from countersteer.worlds.renderers.boxes.appearance import AppearanceRandomization
@@ -34,8 +37,9 @@ from countersteer.worlds.world import World
 from worlds import boxworld
 
 CAMERA = Camera(width=32, height=16)
-SMALL = CNNPlannerSpec(cameras=(CAMERA,), channels=(8, 16), features=16, hidden=32, history=(1,), choices=5)
-VIT = ViTPlannerSpec(cameras=(CAMERA,), width=16, depth=1, heads=2, registers=2, decoder=1, choices=5)
+FIVE = JerkSpec(longitudinal=(0.0,), lateral=(-4.0, -1.0, 0.0, 1.0, 4.0))
+SMALL = CNNPlannerSpec(cameras=(CAMERA,), channels=(8, 16), features=16, hidden=32, history=(1,), jerk=FIVE)
+VIT = ViTPlannerSpec(cameras=(CAMERA,), width=16, depth=1, heads=2, registers=2, decoder=1, jerk=FIVE)
 NONE = CameraDomainShift(texture=0.0, light=0.0, blur=0.0, noise=0.0)
 ROADS = ProceduralRoads(count=2, seed=3, kinds=(RoadKind.GENTLE,), lanes=(2, 2), traffic=(2, 2), length=300.0)
 
@@ -195,27 +199,27 @@ def student(tmp_path: Path, request: pytest.FixtureRequest) -> str:
     return str(tmp_path / "student.safetensors")
 
 
-def recipe(student: str, **settings: object) -> Recipe:
+def recipe(student: str, **settings: object) -> ClosedLoop:
     """Adaptation at the smallest size."""
-    made = Recipe(
+    made = ClosedLoop(
         name="adapted",
         scenarios=ROADS,
         world=boxworld(cameras=(CAMERA,), agents=2, duration=5.0, shift=CameraDomainShift()),
         policy=load_policy(student)[0].spec,
         expert=None,
         driver=ExpertDriver(),
-        objective=Adaptation(student),
-        collection=RolloutSpec(rounds=1, frames=48, drives=4),
-        learning=OptimSpec(steps=4, sequences=2, length=4, warmup=1, weight_decay=0.1),
-        begin=student,
+        objective=PerceptionAdaptation(Weights(student)),
+        rollouts=RolloutSpec(iterations=1, total_frames=48, num_worlds=4),
+        optim=OptimSpec(steps=4, batch_size=2, sequence_length=4, warmup=1, weight_decay=0.1),
+        init_from=Weights(student),
     )
     return dataclasses.replace(made, expert=RecoveryExpert(), **settings)  # type: ignore[arg-type]
 
 
-def pairs(made: Recipe):
+def pairs(made: ClosedLoop):
     """A batch of it."""
     collector = InlineCollector(made, 0)
-    rollout = collector.collect(RolloutRequest.of_round(made, 0, 0, None))
+    rollout = collector.collect(RolloutRequest.of_iteration(made, 0, 0, None))
     return made.objective.prepare(rollout.map(lambda leaf: leaf.transpose(0, 1)))
 
 
@@ -224,14 +228,14 @@ def test_the_same_pictures_and_weights_lose_nothing(student: str):
     made = recipe(student, world=boxworld(cameras=(CAMERA,), agents=2, duration=5.0))
     policy = load_policy(student)[0]
     assert isinstance(policy, CNNPlanner | ViTPlanner)
-    losses = made.objective.losses({"policy": policy}, pairs(made))
+    losses = made.objective.losses({"policy": policy, "reference": Weights(student).policy()}, pairs(made))
     assert losses.groups["policy"].item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_each_part_of_the_loss_in_closed_form(student: str):
     made = recipe(student)
     batch = pairs(made)
-    policy, twin = load_policy(student)[0], frozen_policy(student)
+    policy, twin = load_policy(student)[0], Weights(student).policy()
     assert isinstance(policy, CNNPlanner)
     assert isinstance(twin, CNNPlanner)
     recorded, drawn = policy.encode(batch.recorded), twin.encode(batch.twin)
@@ -247,8 +251,8 @@ def test_each_part_of_the_loss_in_closed_form(student: str):
     for x, y in ((a.hypotheses.logit, b.hypotheses.logit), (a.logits, b.logits)):
         p, q = y.softmax(-1), x.softmax(-1)
         plan = plan + (p * (p / q).log()).sum(-1)
-    objective = Adaptation(student, feature_weight=3.0, plan_weight=0.5)
-    losses = objective.losses({"policy": policy}, batch)
+    objective = PerceptionAdaptation(Weights(student), feature_weight=3.0, plan_weight=0.5)
+    losses = objective.losses({"policy": policy, "reference": twin}, batch)
     assert losses.diagnostics["features"].item() == pytest.approx(features.item(), rel=1e-4)
     assert losses.diagnostics["plan"].item() == pytest.approx(plan[batch.valid].mean().item(), rel=1e-4)
     expected = 3.0 * features + 0.5 * plan[batch.valid].mean()
@@ -258,10 +262,10 @@ def test_each_part_of_the_loss_in_closed_form(student: str):
 @pytest.mark.parametrize("student", [SMALL, VIT], indirect=True)
 @pytest.mark.parametrize("planner", [False, True])
 def test_only_what_sees_learns_unless_asked(student: str, planner: bool):
-    made = recipe(student, objective=Adaptation(student, planner=planner))
+    made = recipe(student, objective=PerceptionAdaptation(Weights(student), planner=planner))
     policy = load_policy(student)[0].requires_grad_(True)
     before = {name: value.clone() for name, value in policy.named_parameters()}
-    learner = Learner({"policy": policy}, made.objective, made.learning)
+    learner = Learner({"policy": policy}, made.objective.models(made.policy), made.objective, made.optim)
     batch = pairs(made)
     first = learner.update(batch)["loss/policy"]
     for _ in range(30):
@@ -274,7 +278,7 @@ def test_only_what_sees_learns_unless_asked(student: str, planner: bool):
 
 def test_it_trains_from_the_student_and_says_what_it_began_with(student: str, tmp_path: Path):
     made = recipe(student)
-    adapted, _ = load_policy(train(made, tmp_path / "run"))
+    adapted, _ = load_policy(train(Recipe.of(made), tmp_path / "run"))
     begun = load_policy(student)[0]
     torch.testing.assert_close(adapted.get_parameter("head.0.weight"), begun.get_parameter("head.0.weight"))
     assert not torch.equal(adapted.get_parameter("patches.weight"), begun.get_parameter("patches.weight"))
@@ -284,7 +288,7 @@ def test_it_trains_from_the_student_and_says_what_it_began_with(student: str, tm
 def test_begin_refuses_another_policy(student: str, tmp_path: Path):
     other = dataclasses.replace(SMALL, hidden=64)
     with pytest.raises(UserError, match="cannot begin with") as told:
-        train(recipe(student, policy=other), tmp_path / "run")
+        train(Recipe.of(recipe(student, policy=other)), tmp_path / "run")
     assert "hidden" in str(told.value)
 
 
@@ -293,13 +297,13 @@ def test_twins_are_collected_where_the_objective_compares_them(student: str):
     assert made.sensors == ("front", "front.twin")
     assert dataclasses.replace(made, objective=Imitation()).sensors == ("front",)
     without = InlineCollector(dataclasses.replace(made, objective=Imitation()), 0)
-    rollout = without.collect(RolloutRequest.of_round(made, 0, 0, None))
+    rollout = without.collect(RolloutRequest.of_iteration(made, 0, 0, None))
     with pytest.raises(UserError, match="twice"):
         made.objective.prepare(rollout)
 
 
 def test_adaptation_refuses_weights_that_teach_nothing(student: str):
     with pytest.raises(UserError, match="feature_weight"):
-        Adaptation(student, feature_weight=0.0, plan_weight=0.0)
+        PerceptionAdaptation(Weights(student), feature_weight=0.0, plan_weight=0.0)
     with pytest.raises(UserError, match="min_confidence"):
-        Adaptation(student, min_confidence=1.5)
+        PerceptionAdaptation(Weights(student), min_confidence=1.5)

@@ -56,10 +56,10 @@ MISTAKES = [
     ("trian", ["trian", "train"]),
     ("import {text}", ["did you mean data import?"]),
     ("train on_polcy --out {out}", ["on_polcy", "on_policy"]),
-    ("train clone --out {out} --learning.step 3", ["learning.step", "steps"]),
-    ("train clone --out {out} --learning.steps many", ["wrong type", "many", "int"]),
-    ("train clone --out {out} --learning.steps", ["no value"]),
-    ("train clone --out {out} --learning.steps.more 3", ["int", "no fields"]),
+    ("train clone --out {out} --optim.step 3", ["optim.step", "steps"]),
+    ("train clone --out {out} --optim.steps many", ["wrong type", "many", "int"]),
+    ("train clone --out {out} --optim.steps", ["no value"]),
+    ("train clone --out {out} --optim.steps.more 3", ["int", "no fields"]),
     ("train clone --out {out} --policy.stride 0", ["stride", "at least 1"]),
     ("train clone --out {out} --policy.cameras ()", ["cameras"]),
     ("train clone --out {full}", ["exists already", "--resume"]),
@@ -173,8 +173,8 @@ def test_a_run_of_a_users_own_policy_is_evaluated_with_the_recipe_it_was_made_fr
         "    pass\n"
         "def mine():\n"
         "    recipe = tiny_recipe.tiny()\n"
-        "    fields = {f.name: getattr(recipe.policy, f.name) for f in dataclasses.fields(recipe.policy)}\n"
-        "    return dataclasses.replace(recipe, policy=MySpec(**fields))\n"
+        "    fields = {f.name: getattr(recipe.stage.policy, f.name) for f in dataclasses.fields(recipe.stage.policy)}\n"
+        "    return recipe.replace(policy=MySpec(**fields))\n"
     )
     out = str(tmp_path / "run")
     assert cli.main(["train", f"{file}:mine", "--out", out]) == 0

@@ -35,12 +35,13 @@ from countersteer.environments.vector import DrivingVectorEnv
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.evaluation.speed import crossroads
 from countersteer.geometry.cameras import Camera
-from countersteer.rewards.rewards import ProgressReward
+from countersteer.rewards.interface import RewardInputs
+from countersteer.rewards.progress import ProgressReward
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.bicycle import Limits
-from countersteer.worlds.interface import Capability, Events, TerminationReason
+from countersteer.worlds.interface import Capability, Motion, TerminationReason
 from countersteer.worlds.sensors.vector import VectorSpec
-from countersteer.worlds.truth import Motion, Truth
+from countersteer.worlds.truth import Motion
 from countersteer.worlds.world import World
 from worlds import boxworld
 
@@ -267,27 +268,32 @@ def test_the_default_reward_is_in_seconds_of_good_driving(roads):
 
 def test_the_default_reward_charges_what_went_wrong(roads):
     drive = world(roads)
-    truth, reward = drive.truth(), ProgressReward(dt=0.1)
+    truth, reward = drive.truth(), ProgressReward()
     calm = drive.step(to_action(np.zeros((1, 2)), drive.motion(), Limits()))
     forth = truth.replace(arc=truth.arc + truth.set_speed * 0.1, lateral=torch.zeros_like(truth.lateral))
-    assert float(reward(calm, truth, forth)) == pytest.approx(0.1, abs=1e-5)
+    assert float(reward(RewardInputs(calm, truth, forth, 0.1))) == pytest.approx(0.1, abs=1e-5)
     far = forth.replace(arc=truth.arc + 100.0)
-    assert float(reward(calm, truth, far)) == pytest.approx(0.1, abs=1e-5)
+    assert float(reward(RewardInputs(calm, truth, far, 0.1))) == pytest.approx(0.1, abs=1e-5)
     aside = forth.replace(lateral=torch.full_like(truth.lateral, -2.0))
-    assert float(reward(calm, truth, aside)) == pytest.approx(0.05, abs=1e-5)
+    assert float(reward(RewardInputs(calm, truth, aside, 0.1))) == pytest.approx(0.05, abs=1e-5)
     yes = torch.ones_like(calm.terminated)
     lost = calm.replace(terminated=yes, cause=torch.full_like(calm.cause, int(TerminationReason.OFF_ROUTE)))
-    assert float(reward(lost, truth, forth)) == pytest.approx(0.1 - 5.0, abs=1e-5)
+    assert float(reward(RewardInputs(lost, truth, forth, 0.1))) == pytest.approx(0.1 - 5.0, abs=1e-5)
     goal = lost.replace(cause=torch.full_like(calm.cause, int(TerminationReason.GOAL)))
-    assert float(reward(goal, truth, forth)) == pytest.approx(0.1, abs=1e-5)
-    assert float(reward(calm.replace(red_light=yes), truth, forth)) == pytest.approx(-4.9, abs=1e-5)
-    assert float(reward(calm.replace(off_road=yes), truth, forth)) == pytest.approx(0.0, abs=1e-5)
+    assert float(reward(RewardInputs(goal, truth, forth, 0.1))) == pytest.approx(0.1, abs=1e-5)
+    assert float(reward(RewardInputs(calm.replace(red_light=yes), truth, forth, 0.1))) == pytest.approx(
+        -4.9, abs=1e-5
+    )
+    assert float(reward(RewardInputs(calm.replace(off_road=yes), truth, forth, 0.1))) == pytest.approx(
+        0.0, abs=1e-5
+    )
 
 
 def test_rewards_can_be_the_users_own(roads):
     ways: list[float] = []
 
-    def reward(events: Events, before: Truth, after: Truth) -> Tensor:
+    def reward(tick: RewardInputs) -> Tensor:
+        events, before, after = tick.events, tick.before, tick.after
         ways.append(float((after.position - before.position).norm(dim=-1).max()))
         return torch.where(events.terminated, -7.0, after.speed)
 
@@ -304,7 +310,7 @@ def test_rewards_can_be_the_users_own(roads):
     assert failures >= 2
     assert 0.0 < max(ways) < 5.0
 
-    envs = DrivingVectorEnv(world(roads, 2), reward=lambda events, before, after: after.speed[:, 0])
+    envs = DrivingVectorEnv(world(roads, 2), reward=lambda tick: tick.after.speed[:, 0])
     envs.reset()
     with pytest.raises(UserError, match="reward"):
         envs.step(np.zeros((2, 2)))

@@ -8,10 +8,11 @@ import torch
 from countersteer.errors import UserError
 from countersteer.experts.interface import Label
 from countersteer.geometry.cameras import Camera
-from countersteer.objectives.imitation import Batch, Imitation, laplace_mixture_loss, mirror_half
+from countersteer.objectives.imitation import Imitation, ImitationBatch, laplace_mixture_loss, mirror_half
 from countersteer.policies.interface import Hypotheses, PolicyOutput
 from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.rollouts.rollout import Rollout
+from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, Plan
 from countersteer.worlds.observations import EgoMotion, Intent, Observation, SensorReading
 
@@ -30,10 +31,10 @@ def one_thread():
 def loss(hypotheses, plan, valid=None, **changes):
     settings = {
         "time_weight": torch.ones(plan.heading.shape[-1]),
-        "quantity_weight": EQUAL,
-        "unit": EQUAL,
-        "relaxation": 0.0,
-        "classification": 1.0,
+        "dimension_weight": EQUAL,
+        "error_scale": EQUAL,
+        "wta_epsilon": 0.0,
+        "mode_weight": 1.0,
         "scale_floor": 1e-3,
     }
     if valid is None:
@@ -68,7 +69,7 @@ def gradients(hypotheses, value):
 def test_one_hypothesis_by_hand():
     """Errors 1, 2, 0, 4 at scale 2: mean of (1/2, 1, 0, 2) = 0.875, plus log 4; no cross-entropy."""
     hypotheses = Hypotheses(torch.zeros(1, 1, 1, 4), torch.full((1, 1, 1, 4), 2.0), torch.zeros(1, 1))
-    got = loss(hypotheses, label(1.0, -2.0, 0.0, 4.0), relaxation=0.3)
+    got = loss(hypotheses, label(1.0, -2.0, 0.0, 4.0), wta_epsilon=0.3)
     assert got.likelihood.item() == pytest.approx(0.875 + math.log(4))
     assert got.classification.item() == pytest.approx(0.0, abs=1e-6)
     assert got.loss.item() == pytest.approx(0.875 + math.log(4))
@@ -82,7 +83,7 @@ def test_two_hypotheses_by_hand():
     location = torch.zeros(1, 2, 1, 4)
     location[0, :, 0, 0] = torch.tensor([3.0, 1.0])
     hypotheses = Hypotheses(location, torch.full((1, 2, 1, 4), 0.5), torch.tensor([[math.log(3.0), 0.0]]))
-    got = loss(hypotheses, label(0.0, 0.0, 0.0, 0.0), relaxation=0.1, classification=2.0)
+    got = loss(hypotheses, label(0.0, 0.0, 0.0, 0.0), wta_epsilon=0.1, mode_weight=2.0)
     assert got.winner.item() == 1
     assert got.likelihood.item() == pytest.approx(0.6)
     assert got.classification.item() == pytest.approx(math.log(4))
@@ -100,7 +101,7 @@ def test_weights_by_hand():
         hypotheses,
         still,
         time_weight=torch.tensor([2.0, 1.0]),
-        quantity_weight=torch.tensor([0.0, 3.0, 0.0, 0.0]),
+        dimension_weight=torch.tensor([0.0, 3.0, 0.0, 0.0]),
     )
     assert got.likelihood.item() == pytest.approx(2 * 6 / 3)
 
@@ -112,7 +113,7 @@ def test_unit_decides_who_wins():
     hypotheses = Hypotheses(location, torch.ones(1, 2, 1, 4), torch.zeros(1, 2))
     plan = label(0.0, 0.0, 0.0, 0.0)
     assert loss(hypotheses, plan).winner.item() == 1
-    assert loss(hypotheses, plan, unit=torch.tensor([1.0, 1.0, 0.1, 1.0])).winner.item() == 0
+    assert loss(hypotheses, plan, error_scale=torch.tensor([1.0, 1.0, 0.1, 1.0])).winner.item() == 0
 
 
 def test_heading_wraps():
@@ -145,7 +146,7 @@ def test_order_of_hypotheses_does_not_matter():
     permuted = Hypotheses(
         *(leaf[:, order] for leaf in (hypotheses.location, hypotheses.scale, hypotheses.logit))
     )
-    a, b = loss(hypotheses, plan, relaxation=0.1), loss(permuted, plan, relaxation=0.1)
+    a, b = loss(hypotheses, plan, wta_epsilon=0.1), loss(permuted, plan, wta_epsilon=0.1)
     torch.testing.assert_close(a.loss, b.loss)
     assert torch.equal(order[b.winner], a.winner)
     assert len(a.winner.unique()) > 1  # or the case would prove nothing
@@ -156,7 +157,7 @@ def test_relaxation_reaches_every_hypothesis():
     hypotheses, plan = random_case(batch=1)
     winner = loss(hypotheses, plan).winner.item()
     strict = gradients(hypotheses, loss(hypotheses, plan).loss.sum())
-    relaxed = gradients(hypotheses, loss(hypotheses, plan, relaxation=0.1).loss.sum())
+    relaxed = gradients(hypotheses, loss(hypotheses, plan, wta_epsilon=0.1).loss.sum())
     for of_strict, of_relaxed in zip(strict[:2], relaxed[:2], strict=True):  # location, scale
         reached = of_strict.abs().sum((0, 2, 3)) > 0
         assert reached.nonzero().flatten().tolist() == [winner]
@@ -170,12 +171,12 @@ def test_gradient_matches_finite_differences():
     plan = plan.map(lambda leaf: leaf.double())
     settings = {
         "time_weight": torch.ones(2).double(),
-        "quantity_weight": EQUAL.double(),
-        "unit": EQUAL.double(),
+        "dimension_weight": EQUAL.double(),
+        "error_scale": EQUAL.double(),
     }
 
     def function(location, scale, logit):
-        return loss(Hypotheses(location, scale, logit), plan, relaxation=0.1, **settings).loss
+        return loss(Hypotheses(location, scale, logit), plan, wta_epsilon=0.1, **settings).loss
 
     leaves = hypotheses.map(lambda leaf: leaf.detach().double().requires_grad_())
     assert torch.autograd.gradcheck(function, (leaves.location, leaves.scale, leaves.logit))
@@ -216,7 +217,7 @@ def batch_of(stretches=4, ticks=4, seed=0, motion_ticks=5):
         curvature * 8.0 * times,
         torch.full((*shape, len(times)), 8.0),
     )
-    return Batch(observations, ~yes, plan, yes)
+    return ImitationBatch(observations, ~yes, plan, yes)
 
 
 PLANNER = CNNPlannerSpec(cameras=(Camera(width=32, height=16),), channels=(8, 16), features=32, hidden=64)
@@ -249,7 +250,9 @@ def test_planner_fits_a_few_samples():
 def test_choices_are_learned_beside_plans():
     """Odds of the expert's choice: uniform at first, then its own where labels count; no mirror, no say without."""
     torch.manual_seed(0)
-    policy = CNNPlannerSpec(**{**vars(PLANNER), "choices": 5}).build()
+    policy = CNNPlannerSpec(
+        **{**vars(PLANNER), "jerk": JerkSpec(longitudinal=(0.0,), lateral=(-4.0, -1.0, 0.0, 1.0, 4.0))}
+    ).build()
     batch = batch_of()
     left = (batch.label.position[..., -1, 1] > 0).long()
     taught = batch.replace(choice=1 + 2 * left)
@@ -380,11 +383,11 @@ def test_later_points_weigh_less():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"relaxation": 1.0},
+        {"wta_epsilon": 1.0},
         {"scale_floor": 0.0},
-        {"unit": (1.0, 0.0, 1.0, 1.0)},
-        {"quantity_weight": (0.0, 0.0, 0.0, 0.0)},
-        {"classification": -1.0},
+        {"error_scale": (1.0, 0.0, 1.0, 1.0)},
+        {"dimension_weight": (0.0, 0.0, 0.0, 0.0)},
+        {"mode_weight": -1.0},
         {"time_power": math.nan},
         {"min_confidence": 1.5},
     ],

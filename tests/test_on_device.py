@@ -38,7 +38,7 @@ from countersteer.policies.interface import Policy, PolicyOutput
 from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.policies.teacher import SetActorCriticSpec
 from countersteer.recipes.self_play import self_play_teacher
-from countersteer.rewards.rewards import ProgressReward
+from countersteer.rewards.progress import ProgressReward
 from countersteer.rollouts.rollout import Rollout
 from countersteer.rollouts.rollouter import Rollouter, roll_out
 from countersteer.scenarios.procedural import RoadKind, procedural_road

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import warnings
 from functools import partial
@@ -15,8 +14,8 @@ import tiny_recipe
 from countersteer.errors import MissingExtraError
 from countersteer.training import ray_collector
 from countersteer.training.collector import InlineCollector, RolloutRequest
-from countersteer.training.recipe import RolloutSpec
 from countersteer.training.run import train
+from countersteer.training.stages import RolloutSpec
 
 
 def assert_same(a, b) -> None:
@@ -28,7 +27,7 @@ def assert_same(a, b) -> None:
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"countersteer\[ray\]"):
-        ray_collector.RayCollector(tiny_recipe.tiny(), 0)
+        ray_collector.RayCollector(tiny_recipe.tiny().stage, 0)
 
 
 @pytest.mark.slow
@@ -39,23 +38,24 @@ def test_actors_drive_ahead_with_the_weights_they_began_with_and_one_may_die(tmp
         warnings.simplefilter("ignore")
         ray = pytest.importorskip("ray", reason="Ray is not installed")
     # Long enough that an actor can be killed on the way.
-    recipe = dataclasses.replace(tiny_recipe.tiny(), collection=RolloutSpec(rounds=3, frames=720, drives=3))
-    inline = InlineCollector(recipe, 3)
+    recipe = tiny_recipe.tiny().replace(rollouts=RolloutSpec(iterations=3, total_frames=720, num_worlds=3))
+    stage = recipe.stage
+    inline = InlineCollector(stage, 3)
     torch.manual_seed(1)
-    old, new = (recipe.policy.build().state_dict() for _ in range(2))
-    actors = ray_collector.RayCollector(recipe, 3, actors=2)
+    old, new = (stage.policy.build().state_dict() for _ in range(2))
+    actors = ray_collector.RayCollector(stage, 3, actors=2)
     try:
-        first = actors.collect(RolloutRequest.of_round(recipe, 0, 10, old))
-        assert_same(first, inline.collect(RolloutRequest.of_round(recipe, 0, 10, old)))
+        first = actors.collect(RolloutRequest.of_iteration(stage, 0, 10, old))
+        assert_same(first, inline.collect(RolloutRequest.of_iteration(stage, 0, 10, old)))
         # Round 1 was handed out with round 0, so newer weights come too late for it.
-        second = actors.collect(RolloutRequest.of_round(recipe, 1, 20, new))
+        second = actors.collect(RolloutRequest.of_iteration(stage, 1, 20, new))
         # Round 2 is being driven with the weights of 20. Its actor dies: only that rollout is driven again.
         ray.kill(actors._actors[actors._driving[2][0]])
         assert int(second.policy_version.max()) == 10
-        assert_same(second, inline.collect(RolloutRequest.of_round(recipe, 1, 10, old)))
-        third = actors.collect(RolloutRequest.of_round(recipe, 2, 30, old))
+        assert_same(second, inline.collect(RolloutRequest.of_iteration(stage, 1, 10, old)))
+        third = actors.collect(RolloutRequest.of_iteration(stage, 2, 30, old))
         assert actors.lost == [2]
-        assert_same(third, inline.collect(RolloutRequest.of_round(recipe, 2, 30, old)))
+        assert_same(third, inline.collect(RolloutRequest.of_iteration(stage, 2, 30, old)))
         assert actors.fingerprints() == inline.fingerprints()
     finally:
         actors.close()

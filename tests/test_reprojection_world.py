@@ -299,13 +299,13 @@ def test_a_recipe_is_made_for_parts_of_a_recording(shared_data: Path):
         reprojection(), [CameraDrive(path, ((0.0, 2.0),)), CameraDrive(path, ((3.0, 5.0),))], camera
     )
     recipe.check()
-    scenarios = recipe.scenarios.load()
+    scenarios = recipe.stage.scenarios.load()
     assert [scenario.cameras.start for scenario in scenarios if scenario.cameras] == [0.0, 3.0]
     assert [scenario.duration for scenario in scenarios] == pytest.approx([2.0, 2.0])
-    assert isinstance(recipe.world, WorldSpec)
-    assert recipe.world.renderer.size is not None
-    assert recipe.world.renderer.size[0] == pytest.approx(1226 * camera.focal / 707.0912, abs=1)
-    assert [log.cameras[0].frames.path for log in recipe.world.simulation.logs.open(scenarios)] == [
+    assert isinstance(recipe.stage.world, WorldSpec)
+    assert recipe.stage.world.renderer.size is not None
+    assert recipe.stage.world.renderer.size[0] == pytest.approx(1226 * camera.focal / 707.0912, abs=1)
+    assert [log.cameras[0].frames.path for log in recipe.stage.world.simulation.logs.open(scenarios)] == [
         f"{path}/image_0"
     ] * 2
 

@@ -18,17 +18,20 @@ from countersteer.errors import UserError
 from countersteer.evaluation.population import drive_population
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.experts.teacher import rollout_plans
-from countersteer.objectives.ppo import PPO, Choices, generalised_advantages
+from countersteer.objectives.ppo import PPO, ActionBatch, generalised_advantages
 from countersteer.policies.interface import NoMemory, Policy, PolicyOutput
 from countersteer.policies.storage import load_policy
 from countersteer.policies.teacher import SetActorCritic, SetActorCriticSpec
 from countersteer.recipes.self_play import roads, self_play_teacher, self_play_world
-from countersteer.rewards.rewards import MultiplicativeReward, RewardWeights, WeightedReward
+from countersteer.rewards.interface import Reward, RewardInputs
+from countersteer.rewards.weighted import MultiplicativeReward, WeightedReward
+from countersteer.rewards.weights import RewardWeights
 from countersteer.rollouts.rollout import Rollout
 from countersteer.rollouts.rollouter import Rollouter, roll_out
 from countersteer.tensors import TensorTree
-from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
+from countersteer.training.recipe import Recipe
 from countersteer.training.run import Progress, train
+from countersteer.training.stages import OptimSpec, RolloutSpec
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, Plan, PlanSpec
 from countersteer.vehicles.trackers import LQR
@@ -58,8 +61,15 @@ def events(cause: TerminationReason = TerminationReason.NONE, **flags: bool) -> 
     return Events(**(fields | {name: torch.full((1, 1), flag) for name, flag in flags.items()}))
 
 
-def coefficients(**values: float) -> Tensor:
-    """A condition, all zero but what is given."""
+def worth(
+    reward: Reward, happened: Events, before: Truth, after: Truth, weights: Tensor | None = None
+) -> Tensor:
+    """What a tick of a tenth of a second is worth."""
+    return reward(RewardInputs(happened, before, after, 0.1, weights))
+
+
+def weights(**values: float) -> Tensor:
+    """Reward weights, all zero but what is given."""
     return torch.tensor([[[values.get(name, 0.0) for name in RewardWeights.names()]]])
 
 
@@ -67,7 +77,7 @@ def coefficients(**values: float) -> Tensor:
 
 
 def test_each_coefficient_weighs_its_own_term():
-    reward = WeightedReward(dt=0.1)
+    reward = WeightedReward()
     before, after = truth(arc=5.0), truth(arc=5.5, lateral=-0.4, speed=12.0, heading_error=math.pi / 3)
     # Half of what the set speed asks for; 20 % too fast; 60 degrees off; each for a tenth of a second.
     cases = {
@@ -84,42 +94,42 @@ def test_each_coefficient_weighs_its_own_term():
     }
     wrong = events(collision=True, off_road=True, red_light=True, wrong_way=True, uncomfortable=True)
     for name, expected in cases.items():
-        got = reward(wrong, before, after, coefficients(**{name: 2.0}))
+        got = worth(reward, wrong, before, after, weights(**{name: 2.0}))
         assert got.item() == pytest.approx(expected, rel=1e-5), name
 
 
 def test_the_same_way_is_worth_more_the_faster_it_is_driven():
-    reward, c = WeightedReward(dt=0.1), coefficients(velocity=1.0)
+    reward, c = WeightedReward(), weights(velocity=1.0)
 
     def way_of_10_m(speed: float) -> float:
-        each = reward(events(), truth(), truth(arc=0.1 * speed, speed=speed), c).item()
+        each = worth(reward, events(), truth(), truth(arc=0.1 * speed, speed=speed), c).item()
         return each * 10.0 / (0.1 * speed)
 
-    worth = [way_of_10_m(speed) for speed in (2.0, 5.0, 10.0, 12.5)]
-    assert worth == pytest.approx([0.2, 0.5, 1.0, 1.25])
-    assert way_of_10_m(20.0) < worth[-1]  # beyond 1.25 times the set speed of 10 m/s nothing more is paid
-    assert reward(events(), truth(), truth(arc=-1.0), c).item() == pytest.approx(-0.1)
+    ways = [way_of_10_m(speed) for speed in (2.0, 5.0, 10.0, 12.5)]
+    assert ways == pytest.approx([0.2, 0.5, 1.0, 1.25])
+    assert way_of_10_m(20.0) < ways[-1]  # beyond 1.25 times the set speed of 10 m/s nothing more is paid
+    assert worth(reward, events(), truth(), truth(arc=-1.0), c).item() == pytest.approx(-0.1)
 
 
-@pytest.mark.parametrize("reward", [WeightedReward(dt=0.1), MultiplicativeReward(dt=0.1)])
+@pytest.mark.parametrize("reward", [WeightedReward(), MultiplicativeReward()])
 def test_a_goal_counts_near_the_path_and_slow_enough(reward: WeightedReward | MultiplicativeReward):
-    there, c = events(TerminationReason.GOAL), coefficients(goal_radius=2.0, goal_speed=8.0)
-    assert reward(there, truth(), truth(lateral=1.9, speed=7.9), c).item() == pytest.approx(1.0)
-    assert reward(there, truth(), truth(lateral=2.1, speed=7.9), c).item() == 0.0
-    assert reward(there, truth(), truth(lateral=1.9, speed=8.1), c).item() == 0.0
-    assert reward(events(TerminationReason.TIME), truth(), truth(), c).item() == 0.0
+    there, c = events(TerminationReason.GOAL), weights(goal_radius=2.0, goal_speed=8.0)
+    assert worth(reward, there, truth(), truth(lateral=1.9, speed=7.9), c).item() == pytest.approx(1.0)
+    assert worth(reward, there, truth(), truth(lateral=2.1, speed=7.9), c).item() == 0.0
+    assert worth(reward, there, truth(), truth(lateral=1.9, speed=8.1), c).item() == 0.0
+    assert worth(reward, events(TerminationReason.TIME), truth(), truth(), c).item() == 0.0
 
 
 def test_product_multiplies_penalties_and_pays_nothing_for_standing():
-    reward = MultiplicativeReward(dt=0.1)
-    c = coefficients(velocity=1.0, comfort=0.5, overspeed=0.25, lane_center=0.5)
-    clean = reward(events(), truth(), truth(arc=1.0, speed=10.0), c)
+    reward = MultiplicativeReward()
+    c = weights(velocity=1.0, comfort=0.5, overspeed=0.25, lane_center=0.5)
+    clean = worth(reward, events(), truth(), truth(arc=1.0, speed=10.0), c)
     assert clean.item() == pytest.approx(0.1)
     # Discomfort halves, 2 m/s too fast halves, 1 m beyond half a metre aside halves.
-    bad = reward(events(uncomfortable=True), truth(), truth(arc=1.0, speed=12.0, lateral=1.5), c)
+    bad = worth(reward, events(uncomfortable=True), truth(), truth(arc=1.0, speed=12.0, lateral=1.5), c)
     assert bad.item() == pytest.approx(0.1 / 8)
-    assert reward(events(), truth(), truth(speed=0.0), c).item() == 0.0
-    assert reward(events(off_road=True), truth(), truth(arc=1.0), c).item() == 0.0
+    assert worth(reward, events(), truth(), truth(speed=0.0), c).item() == 0.0
+    assert worth(reward, events(off_road=True), truth(), truth(arc=1.0), c).item() == 0.0
 
 
 def test_coefficients_are_drawn_within_their_ranges_and_normalised():
@@ -141,8 +151,8 @@ def test_coefficients_are_drawn_within_their_ranges_and_normalised():
 
 
 def test_a_reward_without_its_coefficients_and_ranges_that_are_none_are_refused():
-    with pytest.raises(UserError, match="coefficients of every car"):
-        WeightedReward(dt=0.1)(events(), truth(), truth())
+    with pytest.raises(UserError, match="weights of every car"):
+        worth(WeightedReward(), events(), truth(), truth())
     with pytest.raises(UserError, match="'comfort'"):
         RewardWeights(comfort=(0.2, 0.1))
     with pytest.raises(UserError, match="skewed"):
@@ -185,10 +195,10 @@ def test_advantages_are_the_discounted_sum_of_errors(seed: int, discount: float,
     last = torch.randn((), generator=generator)
     done, cut = torch.rand(2, 12, generator=generator) < 0.15
     cut = cut & ~done
-    found = generalised_advantages(reward, value, last, done, cut, discount=discount, trace=trace)
+    found = generalised_advantages(reward, value, last, done, cut, discount=discount, gae_lambda=trace)
     expected = plain_advantages(reward, value, last, done, cut, discount, trace)
     torch.testing.assert_close(found.advantage, expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found.target, expected + value, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.value_target, expected + value, atol=1e-5, rtol=1e-5)
 
 
 def test_advantages_by_hand():
@@ -201,10 +211,10 @@ def test_advantages_by_hand():
         off,
         off,
         discount=0.5,
-        trace=1.0,
+        gae_lambda=1.0,
     )
     assert found.advantage.tolist() == [0.0, 3.0]
-    assert found.target.tolist() == [3.0, 4.0]
+    assert found.value_target.tolist() == [3.0, 4.0]
 
 
 def rollout_of(
@@ -239,14 +249,16 @@ def test_who_begins_again_loses_what_the_collision_cost_and_not_what_was_to_come
     again: tuple[TerminationReason, ...],
 ):
     """Three ticks worth 2, 4, 6 by the value, then a collision at a cost of 1; the second car leaves the road."""
-    objective = PPO(reward=WeightedReward(dt=0.1), discount=0.5, trace=0.0, filter=0.0, again=again)
+    objective = PPO(
+        reward=WeightedReward(), discount=0.5, gae_lambda=0.0, advantage_threshold=0.0, respawn_on=again
+    )
     rollout = rollout_of(
         reward=[[0.0, 0.0, -1.0, 0.0, 0.0, 0.0]] * 2,
         value=[[2.0, 4.0, 6.0, 99.0, 8.0, 8.0]] * 2,
         cause={(0, 2): TerminationReason.COLLISION, (1, 2): TerminationReason.OFF_ROAD},
         drive=[[7, 7, 7, 7, 9, 9]] * 2,
     )
-    target = objective.prepare(rollout).target
+    target = objective.prepare(rollout).value_target
     # The mean of that drive, 4, stands in; the value of the next drive has no part in it.
     end = -1.0 + 0.5 * 4.0 if again else -1.0
     assert target.tolist() == [2.0, 3.0, end, 4.0, 2.0, 3.0, -1.0, 4.0]
@@ -268,7 +280,7 @@ def seen(vector: Tensor) -> Observation:
 
 def answer(vector: Tensor, condition: Tensor | None = None) -> PolicyOutput:
     torch.manual_seed(0)
-    teacher = SetActorCriticSpec(vector=SMALL, item=16, hidden=32).build().eval()
+    teacher = SetActorCriticSpec(vector=SMALL, token_dim=16, hidden=32).build().eval()
     with torch.no_grad():
         return teacher.act(teacher.encode(seen(vector)), NoMemory(), condition)
 
@@ -395,9 +407,7 @@ def test_scenes_with_fewer_cars_leave_slots_empty():
 def test_empty_slots_are_not_driven_nor_learned_from():
     world = self_play_world(30).build(roads(4, seed=5).load(), 8, 0)
     odds = FixedOdds(torch.zeros(12))
-    driving = Rollouter(
-        world, CategoricalDriver(), odds, None, 0, 1.0, WeightedReward(dt=0.1), RewardWeights()
-    )
+    driving = Rollouter(world, CategoricalDriver(), odds, None, 0, 1.0, WeightedReward(), RewardWeights())
     ticks = list(roll_out(driving, 5, first_drive=0, policy_version=0))
     begun = ticks[0].alive.unflatten(1, (8, 30))
     slots = torch.arange(30)
@@ -479,7 +489,7 @@ def test_hidden_points_are_hidden_whole_and_about_as_often_as_said(world: World)
 def test_worlds_begin_anew_when_few_are_left_and_their_last_tick_is_truncated(world: World):
     driving = Rollouter(
         world, CategoricalDriver(), FixedOdds(torch.zeros(12)), None, 0, 1.0,
-        WeightedReward(dt=0.1), RewardWeights(),
+        WeightedReward(), RewardWeights(),
     )  # fmt: skip
     ticks = list(roll_out(driving, 120, first_drive=0, policy_version=0, min_active_fraction=0.5))
     drive = torch.cat([tick.drive for tick in ticks]).unflatten(1, (8, 6))
@@ -501,8 +511,8 @@ def test_worlds_begin_anew_when_few_are_left_and_their_last_tick_is_truncated(wo
 def steady(world: World, choice: int) -> SetActorCritic:
     """A teacher that always takes one choice."""
     torch.manual_seed(0)
-    assert world.spec.vector is not None
-    teacher = SetActorCriticSpec(vector=world.spec.vector, item=8, hidden=16).build()
+    assert VectorSpec in map(type, world.sensors)
+    teacher = SetActorCriticSpec(vector=world.sensors[0], token_dim=8, hidden=16).build()
     with torch.no_grad():
         teacher.actor.weight.zero_()
         teacher.actor.bias.zero_()
@@ -568,14 +578,12 @@ def test_the_ego_tracks_its_plan_and_the_others_take_their_choice(world: World):
 
 
 def test_ppo_makes_what_paid_more_likely_and_ignores_drives_that_had_ended(world: World):
-    objective = self_play_teacher().objective
+    objective = self_play_teacher().stage.objective
     assert isinstance(objective, PPO)
-    assert world.spec.vector is not None
+    assert VectorSpec in map(type, world.sensors)
     torch.manual_seed(0)
-    teacher = SetActorCriticSpec(vector=world.spec.vector, item=16, hidden=32).build()
-    driving = Rollouter(
-        world, CategoricalDriver(), teacher, None, 0, 1.0, objective.reward, objective.coefficients
-    )
+    teacher = SetActorCriticSpec(vector=world.sensors[0], token_dim=16, hidden=32).build()
+    driving = Rollouter(world, CategoricalDriver(), teacher, None, 0, 1.0, objective.reward, RewardWeights())
     rollout = [*roll_out(driving, 30, first_drive=0, policy_version=0)]
     whole = rollout[0].cat(rollout).map(lambda leaf: leaf.transpose(0, 1))
     assert whole.action_index is not None
@@ -587,12 +595,12 @@ def test_ppo_makes_what_paid_more_likely_and_ignores_drives_that_had_ended(world
     objective = dataclasses.replace(objective, discount=0.0)
     batch = objective.prepare(paid)
     assert batch.advantage.isfinite().all()
-    assert len(batch.choice) <= int(whole.alive[:, :-1].sum())
+    assert len(batch.action_index) <= int(whole.alive[:, :-1].sum())
     optimizer = torch.optim.Adam(teacher.parameters(), 3e-3)
 
     def share() -> float:
         with torch.no_grad():
-            logits, _ = teacher(teacher.encode(batch.observation), batch.style)
+            logits, _ = teacher.evaluate(teacher.encode(batch.observation), batch.reward_weights)
         return float(logits.softmax(-1)[:, 4].mean())
 
     before = share()
@@ -606,17 +614,17 @@ def test_ppo_makes_what_paid_more_likely_and_ignores_drives_that_had_ended(world
 
 def test_beyond_the_clip_nothing_pulls_any_more():
     """Choices that are already more than the clip likelier (or less likely) than they were, as their advantage asks."""
-    objective = PPO(reward=WeightedReward(dt=0.1), value_weight=0.0, entropy_weight=0.0)
-    teacher = SetActorCriticSpec(vector=SMALL, item=16, hidden=32).build()
-    observation, style = seen(random_vector(8)), torch.zeros(8, 12)
+    objective = PPO(reward=WeightedReward(), value_weight=0.0, entropy_weight=0.0)
+    teacher = SetActorCriticSpec(vector=SMALL, token_dim=16, hidden=32).build()
+    observation, told = seen(random_vector(8)), teacher.spec.reward_weights.middle(8)
     with torch.no_grad():
-        log_odds = teacher(teacher.encode(observation), style)[0].log_softmax(-1)
+        log_odds = teacher.evaluate(teacher.encode(observation), told)[0].log_softmax(-1)
     choice = torch.arange(8)
     now = log_odds.gather(-1, choice[:, None]).squeeze(-1)
     up = torch.arange(8) % 2 == 0
-    batch = Choices(
+    batch = ActionBatch(
         observation,
-        style,
+        told,
         choice,
         torch.where(up, now - 0.3, now + 0.3),
         torch.where(up, 1.0, -1.0),
@@ -631,12 +639,12 @@ def test_beyond_the_clip_nothing_pulls_any_more():
 
 
 def test_small_advantages_are_left_out():
-    objective = PPO(reward=WeightedReward(dt=0.1), filter=0.5, discount=0.0)
+    objective = PPO(reward=WeightedReward(), advantage_threshold=0.5, discount=0.0)
     size = [1.0, -0.6, 0.4, -0.1, 0.0, 0.0]
     rollout = rollout_of(reward=[size], value=[[0.0] * 6], cause={}, drive=[[0] * 6])
     rollout = rollout.replace(action_index=torch.arange(6)[None])
     batch = objective.prepare(rollout)
-    assert batch.choice.tolist() == [0, 1]
+    assert batch.action_index.tolist() == [0, 1]
     # Of 1, -0.6, 0.4, -0.1, 0 (the last tick only says what came after): mean 0.14, standard deviation 0.5352.
     assert batch.advantage.tolist() == pytest.approx([0.86 / 0.5352, -0.74 / 0.5352], rel=1e-3)
 
@@ -646,16 +654,21 @@ def test_small_advantages_are_left_out():
 
 def small_run() -> Recipe:
     recipe = self_play_teacher()
-    learning = OptimSpec(
-        steps=24, sequences=4, length=12, learning_rate=1e-3, warmup=2, clip=0.5, checkpoint_every=1_000
+    optim = OptimSpec(
+        steps=24,
+        batch_size=4,
+        sequence_length=12,
+        learning_rate=1e-3,
+        warmup=2,
+        max_grad_norm=0.5,
+        checkpoint_every=1_000,
     )
-    return dataclasses.replace(
-        recipe,
+    return recipe.replace(
         scenarios=roads(2, seed=4),
         world=dataclasses.replace(self_play_world(4), vector=SMALL),
-        policy=SetActorCriticSpec(vector=SMALL, item=8, hidden=16),
-        collection=RolloutSpec.even(4, 4 * 3 * 4 * 15, 3, min_active_fraction=0.3),
-        learning=learning,
+        policy=SetActorCriticSpec(vector=SMALL, token_dim=8, hidden=16),
+        rollouts=RolloutSpec.even(4, 4 * 3 * 4 * 15, 3, min_active_fraction=0.3),
+        optim=optim,
     )
 
 
@@ -684,7 +697,7 @@ def test_an_on_policy_run_killed_in_its_rounds_and_resumed_is_the_one_that_never
     One that had been learned from to the end, before the kill, is not driven again.
     """
     recipe = small_run()
-    recipe = dataclasses.replace(recipe, learning=dataclasses.replace(recipe.learning, checkpoint_every=6))
+    recipe = recipe.replace(optim=dataclasses.replace(recipe.stage.optim, checkpoint_every=6))
 
     def curve(run: str) -> list[dict[str, float]]:
         lines = [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
@@ -716,19 +729,19 @@ def test_the_curve_is_on_disk_while_a_run_goes_on(tmp_path):
 
 def test_settings_that_come_apart_are_stopped_with_a_reason(tmp_path):
     recipe = small_run()
-    wild = dataclasses.replace(recipe.learning, learning_rate=3.0, warmup=1, steps=200)
+    wild = dataclasses.replace(recipe.stage.optim, learning_rate=3.0, warmup=1, steps=200)
     with pytest.raises(UserError, match=r"come apart|diverged"):
-        train(dataclasses.replace(recipe, learning=wild), tmp_path / "wild", seed=0)
+        train(recipe.replace(optim=wild), tmp_path / "wild", seed=0)
 
 
 def test_a_car_that_is_not_a_number_ends_alone_is_counted_and_not_learned_from(world: World):
-    objective = self_play_teacher().objective
+    objective = self_play_teacher().stage.objective
     assert isinstance(objective, PPO)
     outcomes = []
     for broken in (False, True):
         driving = Rollouter(
             world, CategoricalDriver(), FixedOdds(torch.zeros(12)), None, 0, 1.0, objective.reward,
-            objective.coefficients,
+            RewardWeights(),
         )  # fmt: skip
         ticks = []
         for number, tick in enumerate(roll_out(driving, 6, first_drive=0, policy_version=0)):
@@ -751,4 +764,4 @@ def test_a_car_that_is_not_a_number_ends_alone_is_counted_and_not_learned_from(w
     assert torch.equal(plain.reward[:, others], one_gone.reward[:, others])
     steps = objective.prepare(one_gone[:, :].map(lambda leaf: leaf.movedim(0, 1)))
     assert steps.advantage.isfinite().all()
-    assert steps.target.isfinite().all()
+    assert steps.value_target.isfinite().all()

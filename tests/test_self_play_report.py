@@ -18,7 +18,7 @@ from countersteer.policies.teacher import SetActorCritic, SetActorCriticSpec
 from countersteer.recipes.self_play import self_play_teacher
 from countersteer.reporting.population_report import PopulationRow, write_population_report
 from countersteer.reporting.study import pretrained_policy
-from countersteer.rewards.rewards import RewardWeights
+from countersteer.rewards.weights import RewardWeights
 from countersteer.worlds.interface import TerminationReason
 
 

@@ -18,7 +18,7 @@ from countersteer.evaluation.suites import Case, Suite, lane_keeping, run_suite,
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.policies.teacher import SetActorCriticSpec
-from countersteer.rewards.rewards import RewardWeights
+from countersteer.rewards.weights import RewardWeights
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import MapFeature, MapKind, Scenario, Signals
 from countersteer.traffic.idm import IDM
@@ -163,7 +163,7 @@ def test_a_policy_is_told_what_it_was_trained_to_be_told_and_that_is_another_sui
     assert len({one.protocol for one in told}) == len({one.name for one in told}) == 3
     assert suite_for(turns, told[2]) is told[2], "told once is told"
     with pytest.raises(UserError, match="privileged"):
-        suite_for(SetActorCriticSpec(vector=VectorSpec(), coefficients=RewardWeights()), suite)
+        suite_for(SetActorCriticSpec(vector=VectorSpec(), reward_weights=RewardWeights()), suite)
 
 
 def judged(case: Case, record: DriveRecord) -> CaseResult:

@@ -20,7 +20,7 @@ from countersteer.errors import UserError
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import world_from_local
-from countersteer.objectives.imitation import Batch, mirror_half
+from countersteer.objectives.imitation import mirror_half
 from countersteer.rollouts.rollout import Rollout
 from countersteer.rollouts.rollouter import Rollouter, roll_out
 from countersteer.rollouts.store import RolloutStore

@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
-from countersteer.objectives.imitation import Batch, Imitation
+from countersteer.objectives.imitation import Imitation, ImitationBatch
 from countersteer.policies.vit import ViTPlanner, ViTPlannerSpec
+from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.observations import EgoMotion, Intent, Observation, SensorReading
 
@@ -69,7 +70,10 @@ def test_untrained_it_drives_nearly_straight_on(proposals: int):
 
 
 def test_a_stretch_is_answered_as_its_frames_are_one_by_one():
-    policy, seen = planner(proposals=3, choices=7), observation(2, 4)
+    policy, seen = (
+        planner(proposals=3, jerk=JerkSpec(longitudinal=tuple(float(k) for k in range(7)), lateral=(0.0,))),
+        observation(2, 4),
+    )
     with torch.no_grad():
         whole = policy.forward_sequence(seen, torch.zeros(2, 4, dtype=torch.bool))
         one = policy.act(policy.encode(seen[:, 2]), policy.initial_memory((2,)))
@@ -99,7 +103,7 @@ def test_every_camera_is_read_and_one_that_is_not_valid_is_not():
             assert torch.equal(blank[:, rest], both[:, rest])
 
 
-def labelled(proposals: int) -> tuple[ViTPlanner, Batch]:
+def labelled(proposals: int) -> tuple[ViTPlanner, ImitationBatch]:
     """Left or right, as the front picture is bright or dark; nothing else tells them apart."""
     policy, seen = planner(proposals=proposals, depth=1), observation(4, 2)
     turn = torch.tensor([1.0, -1.0]).repeat(2)[:, None].expand(4, 2)
@@ -113,7 +117,7 @@ def labelled(proposals: int) -> tuple[ViTPlanner, Batch]:
     side = 0.3 * turn[..., None] * times**2
     plan = Plan(torch.stack([speed * times, side], -1), 0.05 * turn[..., None] * times, speed)
     yes = torch.ones(4, 2, dtype=torch.bool)
-    return policy, Batch(seen, ~yes, plan, yes)
+    return policy, ImitationBatch(seen, ~yes, plan, yes)
 
 
 @pytest.mark.parametrize("proposals", [1, 4])

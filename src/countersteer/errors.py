@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UserError", "MissingExtraError", "did_you_mean"]
+__all__ = ["UserError", "MissingExtraError", "check_ranges", "did_you_mean"]
 
 
 class UserError(Exception):
@@ -45,3 +45,29 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else f"one of: {', '.join(known)}"
+
+
+def check_ranges(spec: object, **ranges: str) -> None:
+    """Refuse fields of a spec that lie outside their ranges; a field that is None has none.
+
+    Args:
+        spec: What has the fields.
+        ranges: By field, an interval such as `[0, 1)` or `(0, inf)`.
+
+    Raises:
+        UserError: A field lies outside, or is not a number.
+    """
+    for name, interval in ranges.items():
+        value = getattr(spec, name)
+        low, high = (float(end) for end in interval[1:-1].split(","))
+        if value is None:
+            continue
+        above = value > low if interval[0] == "(" else value >= low
+        below = value < high if interval[-1] == ")" else value <= high
+        if not (above and below):
+            raise UserError(
+                f"`{name}` of {type(spec).__name__} is out of range",
+                got=value,
+                expected=f"a number in {interval}",
+                fix=f"set `{name}` of {type(spec).__name__}",
+            )

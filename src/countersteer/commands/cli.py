@@ -418,7 +418,12 @@ def _override(recipe: Recipe, overrides: list[str]) -> Recipe:
             if not words:
                 raise UserError(f"override --{key} has no value", expected=f"--{key} VALUE")
             value = words.pop(0)
-        recipe = apply(recipe, key.split("."), value, key)
+        # Of several stages the first word may name one; else the last one is meant.
+        path, stages = key.split("."), list(recipe.stages)
+        named = [k for k, stage in enumerate(stages) if len(stages) > 1 and stage.name == path[0]]
+        at, path = (named[0], path[1:]) if named and path[1:] else (len(stages) - 1, path)
+        stages[at] = apply(stages[at], path, value, key)
+        recipe = dataclasses.replace(recipe, stages=tuple(stages))
     return recipe
 
 
@@ -449,7 +454,7 @@ def _train(known: argparse.Namespace) -> int:
         )
     print(f"wrote {finished}")
     # Whoever learned to drive every car of a world is judged so.
-    many = getattr(recipe.world, "agents", 1) > 1
+    many = getattr(getattr(recipe.stages[-1], "world", None), "agents", 1) > 1
     judge = f"self-play {known.out}" if many else f"evaluate {known.out} --suite lane_keeping"
     print(f"next: countersteer {judge}")
     return 0

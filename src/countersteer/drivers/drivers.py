@@ -12,6 +12,7 @@ from countersteer import noise
 from countersteer.drivers.interface import Decision, Driver, Perturbation, Turn, TwoMemories
 from countersteer.errors import UserError
 from countersteer.experts.teacher import load_teacher
+from countersteer.policies.weights import Weights
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.vehicles.trackers import PurePursuit, Tracker
@@ -97,7 +98,7 @@ class CategoricalDriver(Driver):
 class TeacherDriver(Driver):
     """Takes a trained teacher's likeliest choice: one look at the world, where a `RolloutExpert`'s plan costs a fork."""
 
-    teacher: str  # run folder or policy file
+    teacher: Weights  # of a `SetActorCritic`
     needs = frozenset({Capability.TRUTH, Capability.JERK})
 
     def act(self, turn: Turn, memory: Any) -> Decision:

@@ -15,7 +15,7 @@ from numpy import ndarray
 from countersteer.environments.spaces import ACTION_SPACE
 from countersteer.environments.vector import DrivingVectorEnv
 from countersteer.errors import MissingExtraError, UserError, did_you_mean
-from countersteer.rewards.rewards import Reward
+from countersteer.rewards.interface import Reward
 from countersteer.vehicles.bicycle import Limits
 from countersteer.worlds.world import World
 

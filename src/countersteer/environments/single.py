@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from countersteer.environments.vector import DrivingVectorEnv
 from countersteer.errors import UserError
-from countersteer.rewards.rewards import Reward
+from countersteer.rewards.interface import Reward
 from countersteer.vehicles.bicycle import Limits
 from countersteer.worlds.world import World
 

@@ -28,7 +28,8 @@ from torch import Tensor
 
 from countersteer.environments.spaces import ACTION_SPACE, Arrays, ObservationFormat, to_action
 from countersteer.errors import UserError
-from countersteer.rewards.rewards import ProgressReward, Reward
+from countersteer.rewards.interface import Reward, RewardInputs
+from countersteer.rewards.progress import ProgressReward
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.bicycle import Limits
 from countersteer.worlds.interface import Capability, Events
@@ -103,7 +104,7 @@ class DrivingVectorEnv(VectorEnv[Arrays, ndarray, ndarray]):
                 fix="build the world with a camera; `sensors` keeps it out of the observation",
             )
         self.world, self.limits = world, limits
-        self.reward: Reward = ProgressReward(world.dt) if reward is None else reward
+        self.reward: Reward = ProgressReward() if reward is None else reward
         self.autoreset_mode, self.render_mode = autoreset_mode, render_mode
         self.metadata = {
             "render_modes": ["rgb_array"] if world.cameras else [],
@@ -147,7 +148,7 @@ class DrivingVectorEnv(VectorEnv[Arrays, ndarray, ndarray]):
         world, before = self.world, self._truth
         events = world.step(to_action(actions, world.motion(), self.limits))
         after = world.truth()
-        reward = self.reward(events, before, after)
+        reward = self.reward(RewardInputs(events, before, after, world.dt))
         if reward.shape != before.alive.shape:
             raise UserError(
                 "the reward does not fit the cars",

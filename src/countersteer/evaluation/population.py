@@ -14,7 +14,7 @@ from countersteer.errors import UserError
 from countersteer.evaluation.statistics import clustered_interval
 from countersteer.experts.interface import Expert
 from countersteer.policies.interface import Policy
-from countersteer.rewards.rewards import RewardWeights
+from countersteer.rewards.weights import RewardWeights
 from countersteer.rollouts.rollouter import Rollouter
 from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.simulation.starting import RoadStarts

@@ -15,8 +15,8 @@ from torch import Tensor
 from countersteer.errors import UserError
 from countersteer.experts.interface import Expert, Label
 from countersteer.geometry.poses import local_from_world, wrap_angle
-from countersteer.policies.storage import frozen_policy
 from countersteer.policies.teacher import SetActorCritic
+from countersteer.policies.weights import Weights
 from countersteer.vehicles.plans import Plan, PlanSpec
 from countersteer.worlds.interface import Capability, TerminationReason
 from countersteer.worlds.world import World
@@ -32,13 +32,13 @@ class RolloutExpert(Expert):
     A car that reaches its goal goes straight on from there, at the speed it came with.
 
     Attributes:
-        teacher: Run folder or policy file of the teacher.
+        teacher: The teacher, a `SetActorCritic`.
         plan: Times of the plans, multiples of the world's tick.
         hold: Ticks that each choice is kept in the fork, >= 1. Asking the teacher is most of what a label costs; at 2 it
             costs 45 % less, and plans end 0.4 m elsewhere after four seconds (docs/experiments.md).
     """
 
-    teacher: str
+    teacher: Weights
     plan: PlanSpec = PlanSpec()  # pyright: ignore[reportIncompatibleVariableOverride]
     hold: int = field(default=1, metadata={"absent": 1})
     needs = frozenset({Capability.TRUTH, Capability.FORK})
@@ -48,16 +48,16 @@ class RolloutExpert(Expert):
         return rollout_plans(load_teacher(self.teacher).to(world.device), world, self.plan, hold=self.hold)
 
 
-def load_teacher(path: str) -> SetActorCritic:
-    """The teacher of a run folder or policy file; read once in a process.
+def load_teacher(weights: Weights) -> SetActorCritic:
+    """The teacher of these weights, frozen; read once in a process.
 
     Raises:
         UserError: There is none, or it is another kind of policy.
     """
-    policy = frozen_policy(path)
+    policy = weights.policy()
     if not isinstance(policy, SetActorCritic):
         raise UserError(
-            f"{path} is no teacher",
+            f"{weights.path} is no teacher",
             got=type(policy).__name__,
             expected="a policy trained by a recipe with a SetActorCriticSpec, such as self_play_teacher",
             fix="give the run of a teacher",
@@ -86,7 +86,7 @@ def rollout_plans(
     twin = world.fork(torch.arange(world.batch, device=world.device))
     begin = twin.truth()
     if condition is None:
-        condition = teacher.spec.coefficients.middle(*begin.speed.shape, device=begin.speed.device)
+        condition = teacher.spec.reward_weights.middle(*begin.speed.shape, device=begin.speed.device)
     memory = teacher.initial_memory((twin.batch, twin.agents), world.device)
     every = spec.interval / twin.dt
     if abs(every - round(every)) > 1e-6:

@@ -9,25 +9,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from countersteer.errors import UserError
-from countersteer.objectives.interface import Losses, Objective
+from countersteer.errors import UserError, check_ranges
+from countersteer.objectives.interface import POLICY, Losses, Objective
+from countersteer.objectives.models import FrozenModel, ModelSpec
 from countersteer.policies.interface import PolicyOutput, PolicySpec
-from countersteer.policies.storage import frozen_policy
+from countersteer.policies.weights import Weights
 from countersteer.rollouts.rollout import Rollout
 from countersteer.tensors import TensorTree
 from countersteer.worlds.interface import Capability
 from countersteer.worlds.observations import Observation, twin_of
 
-__all__ = ["Adaptation", "Pairs", "TwoPartPolicy"]
+__all__ = ["PairedFrames", "PerceptionAdaptation", "TwoPartPolicy"]
 
 
+@runtime_checkable
 class TwoPartPolicy(Protocol):
     """What adaptation needs of a policy, such as `CNNPlanner`: perception and planner that can be asked one by one."""
 
@@ -41,7 +43,7 @@ class TwoPartPolicy(Protocol):
 
 
 @dataclass(frozen=True)
-class Pairs(TensorTree):
+class PairedFrames(TensorTree):
     """Stretches of driving, seen twice, leading dimensions `[batch time]`.
 
     Attributes:
@@ -58,7 +60,7 @@ class Pairs(TensorTree):
 
 
 @dataclass(frozen=True)
-class Adaptation(Objective):
+class PerceptionAdaptation(Objective):
     """Match the features and plans that a frozen student makes of the twins.
 
     With perception E' of the policy, perception E and planner P of the student, recording x and twin y::
@@ -74,7 +76,7 @@ class Adaptation(Objective):
     "valid": share of frames that count.
 
     Attributes:
-        student: Run folder or policy file of the student.
+        student: The student, which is the model "reference".
         feature_weight: w_f, >= 0.
         plan_weight: w_p, >= 0; not both 0.
         planner: Whether the planner learns too.
@@ -84,13 +86,14 @@ class Adaptation(Objective):
         UserError: A value is outside the range above.
     """
 
-    student: str
+    student: Weights
     feature_weight: float = 1.0
     plan_weight: float = 1.0
     planner: bool = False
     min_confidence: float = 0.5
 
     needs = frozenset({Capability.TWIN})
+    policy_protocol = TwoPartPolicy
 
     def __post_init__(self) -> None:
         weights = self.feature_weight, self.plan_weight
@@ -99,17 +102,15 @@ class Adaptation(Objective):
                 "the weights of the adaptation objective are out of range",
                 got=f"feature_weight {self.feature_weight}, plan_weight {self.plan_weight}",
                 expected="two numbers >= 0, not both 0",
-                fix="set them in Adaptation",
+                fix="set them in PerceptionAdaptation",
             )
-        if not 0.0 <= self.min_confidence <= 1.0:
-            raise UserError(
-                "`min_confidence` of the adaptation objective is out of range",
-                got=self.min_confidence,
-                expected="in [0, 1]",
-                fix="set it in Adaptation",
-            )
+        check_ranges(self, min_confidence="[0, 1]")
 
-    def prepare(self, rollout: Rollout) -> Pairs:
+    def models(self, spec: PolicySpec, /) -> Mapping[str, ModelSpec]:
+        """The frozen student."""
+        return {"reference": FrozenModel(self.student)}
+
+    def prepare(self, rollout: Rollout) -> PairedFrames:
         """Frames count while the drive goes on and the world can be trusted."""
         sensors = rollout.observation.sensors
         cameras = [name for name in sensors if twin_of(name) in sensors]
@@ -118,19 +119,19 @@ class Adaptation(Objective):
                 "adaptation needs every picture twice, and this rollout has no twins",
                 got=f"sensors {sorted(sensors)}",
                 expected="a camera and its twin, such as 'front' and 'front.twin'",
-                fix="collect with `Recipe.sensors`",
+                fix="collect with `ClosedLoop.sensors`",
             )
         twins = rollout.observation.replace(
             sensors=sensors | {name: sensors[twin_of(name)] for name in cameras}
         )
         trusted = rollout.alive & (rollout.confidence >= self.min_confidence)
-        return Pairs(rollout.observation, twins, rollout.is_first, trusted)
+        return PairedFrames(rollout.observation, twins, rollout.is_first, trusted)
 
-    def losses(self, models: Mapping[str, nn.Module], batch: Pairs) -> Losses:
+    def losses(self, models: Mapping[str, nn.Module], batch: PairedFrames) -> Losses:
         """The mean over the frames that count, 0 if there is none."""
         # Nothing is dropped at random, so both are asked the same.
-        policy = cast(TwoPartPolicy, models["policy"].eval())
-        student = cast(TwoPartPolicy, frozen_policy(self.student).to(batch.first.device))
+        policy = cast(TwoPartPolicy, models[POLICY].eval())
+        student = cast(TwoPartPolicy, models["reference"])
         planner = policy if self.planner else student
         with torch.no_grad():
             wanted = student.encode(batch.twin)
@@ -163,7 +164,7 @@ class Adaptation(Objective):
                 "l1_position": mean(miss.abs().sum(-1).mean(-1)),
                 "valid": batch.valid.float().mean(),
             }
-        return Losses({"policy": loss}, diagnostics)
+        return Losses({POLICY: loss}, diagnostics)
 
 
 def _divergence(

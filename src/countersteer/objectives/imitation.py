@@ -5,27 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, check_ranges
 from countersteer.geometry.poses import wrap_angle
-from countersteer.objectives.interface import Losses, Objective
+from countersteer.objectives.interface import POLICY, Losses, Objective
 from countersteer.policies.interface import Hypotheses, PolicyOutput, PolicySpec
 from countersteer.rollouts.rollout import Rollout
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.observations import Command, Observation
 
-__all__ = ["Batch", "Imitation", "MixtureLoss", "SequencePolicy", "laplace_mixture_loss", "mirror_half"]
+__all__ = [
+    "ImitationBatch",
+    "Imitation",
+    "MixtureLoss",
+    "SequencePolicy",
+    "laplace_mixture_loss",
+    "mirror_half",
+]
 
 _TURN = math.radians(20.0)  # heading at a plan's end from which on it is a turn [rad]
 
 
+@runtime_checkable
 class SequencePolicy(Protocol):
     """What imitation needs of a policy, such as `CNNPlanner`: its answers along stretches of driving at once."""
 
@@ -37,7 +45,7 @@ class SequencePolicy(Protocol):
 
 
 @dataclass(frozen=True)
-class Batch(TensorTree):
+class ImitationBatch(TensorTree):
     """Stretches of driving with the expert's answers, leading dimensions `[batch time]`.
 
     Attributes:
@@ -55,7 +63,7 @@ class Batch(TensorTree):
     choice: Int[Tensor, "batch time"] | None = None
 
 
-def mirror_half(batch: Batch) -> Batch:
+def mirror_half(batch: ImitationBatch) -> ImitationBatch:
     """The batch with every second sequence seen in a mirror: left and right change places.
 
     Pictures are flipped; yaw rates, lateral positions and headings change sign; the commands LEFT and
@@ -111,7 +119,7 @@ class MixtureLoss(TensorTree):
     """What `laplace_mixture_loss` says of each sample; all 0 where the label is not valid.
 
     Attributes:
-        loss: `likelihood` + classification weight x `classification`.
+        loss: `likelihood` + mode weight x `classification`.
         likelihood: Negative log-likelihood, up to a constant.
         classification: Cross-entropy of the logits toward the winner.
         winner: Hypothesis closest to the label.
@@ -129,10 +137,10 @@ def laplace_mixture_loss(
     valid: Bool[Tensor, "*batch"],
     *,
     time_weight: Float[Tensor, "point"],
-    quantity_weight: Float[Tensor, "4"],
-    unit: Float[Tensor, "4"],
-    relaxation: float,
-    classification: float,
+    dimension_weight: Float[Tensor, "4"],
+    error_scale: Float[Tensor, "4"],
+    wta_epsilon: float,
+    mode_weight: float,
     scale_floor: float,
 ) -> MixtureLoss:
     """Relaxed winner-takes-all Laplace likelihood, for each sample.
@@ -140,7 +148,7 @@ def laplace_mixture_loss(
     With label y, hypotheses k of location mu_k, scale b_k and logit l_k, weights w of times t and quantities
     q, and K hypotheses::
 
-        k* = argmin_k  sum_tq w_t |y_tq - mu_ktq| / unit_q
+        k* = argmin_k  sum_tq w_t |y_tq - mu_ktq| / scale_q
         n_k = sum_tq w_t w_q (|y_tq - mu_ktq| / b_ktq + log 2 b_ktq) / (sum_t w_t  sum_q w_q)
         L = (1 - r) n_k*  +  r / (K - 1) sum_{k != k*} n_k  -  c log softmax(l)_k*
 
@@ -154,11 +162,11 @@ def laplace_mixture_loss(
         plan: The label, same leading dimensions. The heading error is wrapped to [-pi, pi).
         valid: Samples that count; what the label holds elsewhere, not-a-number included, changes nothing.
         time_weight: w_t, >= 0.
-        quantity_weight: w_q for x, y, heading, speed, >= 0.
-        unit: Errors in x [m], y [m], heading [rad] and speed [m/s] that are equally bad when the winner is
+        dimension_weight: w_q for x, y, heading, speed, >= 0.
+        error_scale: Errors in x [m], y [m], heading [rad] and speed [m/s] that are equally bad when the winner is
             chosen, > 0.
-        relaxation: r, in [0, 1); of no effect with one hypothesis.
-        classification: c, >= 0.
+        wta_epsilon: r, in [0, 1); of no effect with one hypothesis.
+        mode_weight: c, >= 0.
         scale_floor: Smallest scale that counts, in SI units, > 0.
     """
     label = torch.cat([plan.position, plan.heading[..., None], plan.speed[..., None]], -1)[..., None, :, :]
@@ -166,20 +174,19 @@ def laplace_mixture_loss(
     error = torch.cat([error[..., :2], wrap_angle(error[..., 2:3]), error[..., 3:]], -1).abs()
     over_time = time_weight[:, None] / time_weight.sum()
 
-    winner = (error.detach() * over_time / unit).sum((-2, -1)).argmin(-1)
+    winner = (error.detach() * over_time / error_scale).sum((-2, -1)).argmin(-1)
     scale = hypotheses.scale.clamp(min=scale_floor)
-    each = (error / scale + torch.log(2.0 * scale)) * over_time * (quantity_weight / quantity_weight.sum())
+    each = (error / scale + torch.log(2.0 * scale)) * over_time * (dimension_weight / dimension_weight.sum())
 
     count = hypotheses.logit.shape[-1]
     won = functional.one_hot(winner, count).bool()
-    share = torch.where(won, 1.0 - relaxation, relaxation / (count - 1)) if count > 1 else won.float()
+    share = torch.where(won, 1.0 - wta_epsilon, wta_epsilon / (count - 1)) if count > 1 else won.float()
     likelihood = (share * each.sum((-2, -1))).sum(-1)
     chosen = hypotheses.logit.log_softmax(-1).gather(-1, winner[..., None]).squeeze(-1)
 
-    likelihood = torch.where(valid, likelihood, 0.0)
-    cross_entropy = torch.where(valid, -chosen, 0.0)
+    likelihood, cross_entropy = (torch.where(valid, part, 0.0) for part in (likelihood, -chosen))
     return MixtureLoss(
-        loss=likelihood + classification * cross_entropy,
+        loss=likelihood + mode_weight * cross_entropy,
         likelihood=likelihood,
         classification=cross_entropy,
         winner=torch.where(valid, winner, 0),
@@ -190,7 +197,7 @@ def laplace_mixture_loss(
 class Imitation(Objective):
     """Match the expert's plan (behaviour cloning on recorded states, DAgger on the policy's own).
 
-    `losses` takes a `Batch` and a `SequencePolicy` as the model "policy". Its diagnostics:
+    `losses` takes a `ImitationBatch` and a `SequencePolicy` as the model "policy". Its diagnostics:
 
     - "l1_position", "l1_final": |dx| + |dy| of the most probable plan, over its times and at its last [m];
     - "likelihood", "classification": the parts of the loss;
@@ -199,13 +206,13 @@ class Imitation(Objective):
     - "valid": share of the samples that count.
 
     Attributes:
-        quantity_weight: Weights of x, y, heading and speed in the likelihood, >= 0, not all 0.
-        unit: Errors in x [m], y [m], heading [rad] and speed [m/s] that are equally bad when the winner is
+        dimension_weight: Weights of x, y, heading and speed in the likelihood, >= 0, not all 0.
+        error_scale: Errors in x [m], y [m], heading [rad] and speed [m/s] that are equally bad when the winner is
             chosen, > 0.
         time_power: A point t seconds ahead weighs t to the minus this; 1 keeps metres far ahead from
             dominating, 0 weighs all alike.
-        relaxation: Share of the hypotheses that do not win, in [0, 1).
-        classification: Weight of the cross-entropy of the logits, >= 0.
+        wta_epsilon: Share of the hypotheses that do not win, in [0, 1).
+        mode_weight: Weight of the cross-entropy of the logits, >= 0.
         scale_floor: Smallest Laplace scale that counts, > 0.
         choice_weight: Weight of the cross-entropy of the odds of the expert's choice, >= 0.
         turn_weight: What a label counts that turns by more than 20 degrees, > 0; the others count 1 (Gigapixel, arXiv
@@ -218,11 +225,11 @@ class Imitation(Objective):
         UserError: A value is outside the range above.
     """
 
-    quantity_weight: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
-    unit: tuple[float, float, float, float] = (1.0, 0.5, 0.05, 1.0)
+    dimension_weight: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    error_scale: tuple[float, float, float, float] = (1.0, 0.5, 0.05, 1.0)
     time_power: float = 1.0
-    relaxation: float = 0.05
-    classification: float = 0.5
+    wta_epsilon: float = 0.05
+    mode_weight: float = 0.5
     scale_floor: float = 0.005
     choice_weight: float = field(default=0.5, metadata={"absent": 0.5})
     turn_weight: float = field(default=1.0, metadata={"absent": 1.0})
@@ -230,32 +237,36 @@ class Imitation(Objective):
     mirror: bool = True
 
     uses_expert = True
+    policy_protocol = SequencePolicy
 
     def __post_init__(self) -> None:
-        checks = {
-            "quantity_weight": (
-                min(self.quantity_weight) >= 0.0 < max(self.quantity_weight),
+        check_ranges(
+            self,
+            wta_epsilon="[0, 1)",
+            mode_weight="[0, inf)",
+            time_power="(-inf, inf)",
+            scale_floor="(0, inf)",
+            choice_weight="[0, inf)",
+            turn_weight="(0, inf)",
+            min_confidence="[0, 1]",
+        )
+        lists = {
+            "dimension_weight": (
+                min(self.dimension_weight) >= 0.0 < max(self.dimension_weight),
                 ">= 0, not all 0",
             ),
-            "unit": (min(self.unit) > 0.0, "> 0"),
-            "time_power": (math.isfinite(self.time_power), "a finite number"),
-            "relaxation": (0.0 <= self.relaxation < 1.0, "in [0, 1)"),
-            "classification": (self.classification >= 0.0, ">= 0"),
-            "scale_floor": (self.scale_floor > 0.0, "> 0"),
-            "choice_weight": (self.choice_weight >= 0.0, ">= 0"),
-            "turn_weight": (0.0 < self.turn_weight < math.inf, "> 0"),
-            "min_confidence": (0.0 <= self.min_confidence <= 1.0, "in [0, 1]"),
+            "error_scale": (min(self.error_scale) > 0.0, "> 0"),
         }
-        for name, (good, expected) in checks.items():
+        for name, (good, expected) in lists.items():
             if not good:
                 raise UserError(
-                    f"`{name}` of the imitation objective is out of range",
+                    f"`{name}` of Imitation is out of range",
                     got=getattr(self, name),
                     expected=expected,
                     fix=f"set `{name}` of Imitation",
                 )
 
-    def prepare(self, rollout: Rollout) -> Batch:
+    def prepare(self, rollout: Rollout) -> ImitationBatch:
         """Labels count where the expert has one, the drive goes on and the world can be trusted."""
         if rollout.label is None:
             raise UserError(
@@ -265,14 +276,14 @@ class Imitation(Objective):
             )
         trusted = rollout.alive & (rollout.confidence >= self.min_confidence)
         label = rollout.label
-        batch = Batch(
+        batch = ImitationBatch(
             rollout.observation, rollout.is_first, label.plan, label.valid & trusted, label.action_index
         )
         return mirror_half(batch) if self.mirror else batch
 
-    def losses(self, models: Mapping[str, nn.Module], batch: Batch) -> Losses:
+    def losses(self, models: Mapping[str, nn.Module], batch: ImitationBatch) -> Losses:
         """The weighted mean of `laplace_mixture_loss` over the labels that count, 0 if there is none."""
-        policy = cast(SequencePolicy, models["policy"])
+        policy = cast(SequencePolicy, models[POLICY])
         answer = policy.forward_sequence(batch.observations, batch.first)
         hypotheses = answer.hypotheses
         assert hypotheses is not None
@@ -284,10 +295,10 @@ class Imitation(Objective):
             batch.label,
             valid,
             time_weight=times**-self.time_power,
-            quantity_weight=location.new_tensor(self.quantity_weight),
-            unit=location.new_tensor(self.unit),
-            relaxation=self.relaxation,
-            classification=self.classification,
+            dimension_weight=location.new_tensor(self.dimension_weight),
+            error_scale=location.new_tensor(self.error_scale),
+            wta_epsilon=self.wta_epsilon,
+            mode_weight=self.mode_weight,
             scale_floor=self.scale_floor,
         )
         count = valid.sum().clamp(min=1)
@@ -315,4 +326,4 @@ class Imitation(Objective):
                 "usage_entropy": torch.special.entr(usage).sum(),
                 "valid": valid.float().mean(),
             }
-        return Losses({"policy": loss}, diagnostics)
+        return Losses({POLICY: loss}, diagnostics)

@@ -11,9 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from countersteer.geometry.cameras import Camera
+from countersteer.rewards.weights import RewardWeights
 from countersteer.tensors import TensorTree
+from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Plan, PlanSpec
-from countersteer.worlds.observations import Observation
+from countersteer.worlds.observations import Observation, SensorSpec
 from countersteer.worlds.sensors.vector import VectorSpec
 
 __all__ = ["Hypotheses", "NoMemory", "Policy", "PolicyOutput", "PolicySpec"]
@@ -77,6 +79,9 @@ class PolicySpec(abc.ABC):
         vector: What it reads of the privileged sensor "vector"; None for a policy that could drive a car.
         target_points: Target points of the intent that it reads; 0 ignores them, given or not.
         navigation: Whether it was trained to be told left or right at turns (`BoxWorldSpec.navigation`).
+        jerk: The discrete jerks that it gives odds of; None of a policy that only plans.
+        reward_weights: Ranges of the reward weights that it is conditioned on; None of a policy that is told none.
+        motion_ticks: Ticks of ego motion that it reads, the present one included.
     """
 
     cameras: tuple[Camera, ...]
@@ -86,13 +91,19 @@ class PolicySpec(abc.ABC):
     vector: VectorSpec | None = None
     target_points: int = 0
     navigation: bool = False
+    jerk: JerkSpec | None = None
+    reward_weights: RewardWeights | None = None
+    motion_ticks: int = 1
+
+    @property
+    def sensor_specs(self) -> tuple[SensorSpec, ...]:
+        """The sensors it reads."""
+        return self.cameras + ((self.vector,) if self.vector is not None else ())
 
     @property
     def sensors(self) -> tuple[str, ...]:
         """Names of the sensors it reads."""
-        return tuple(camera.name for camera in self.cameras) + (
-            ("vector",) if self.vector is not None else ()
-        )
+        return tuple(sensor.name for sensor in self.sensor_specs)
 
     @abc.abstractmethod
     def build(self) -> Policy:

@@ -33,6 +33,7 @@ from countersteer.geometry.cameras import Camera
 from countersteer.policies.ego import EgoInputs, constant_velocity_anchor, pictures
 from countersteer.policies.interface import Hypotheses, Policy, PolicyOutput, PolicySpec
 from countersteer.tensors import TensorTree
+from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.observations import Observation
 
@@ -63,7 +64,7 @@ class CNNPlannerSpec(PolicySpec):
         motion_dropout: Probability, in training mode, that a sample sees nothing of its motion but its speed.
         target_points: Target points of the intent that it reads; 0 ignores them, given or not.
         navigation: Whether it is trained to be told left or right at turns (`BoxWorldSpec.navigation`).
-        choices: Discrete actions that it gives odds of beside its plans, such as `JerkSpec.choices`; 0 for none.
+        jerk: Discrete jerks that it gives odds of beside its plans; None for none.
         bottleneck_bits: Bits that the image features of a frame may carry while training, > 0; None sets no bound. See
             `CNNPlanner.bits`.
         blind: Sees the mean image instead of every picture; a baseline for how far motion and intent lead.
@@ -85,7 +86,7 @@ class CNNPlannerSpec(PolicySpec):
     motion_dropout: float = 0.5
     target_points: int = 0
     navigation: bool = field(default=False, metadata={"absent": False})
-    choices: int = field(default=0, metadata={"absent": 0})
+    jerk: JerkSpec | None = field(default=None, metadata={"absent": None})
     bottleneck_bits: float | None = field(default=None, metadata={"absent": None})
     blind: bool = False
 
@@ -202,7 +203,7 @@ class CNNPlanner(Policy):
             nn.ReLU(inplace=True),
         )
         self.answer = nn.Linear(spec.hidden, answers)
-        self.choose = nn.Linear(spec.hidden, spec.choices) if spec.choices else None
+        self.choose = nn.Linear(spec.hidden, spec.jerk.choices) if spec.jerk else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

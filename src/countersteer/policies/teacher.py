@@ -3,7 +3,7 @@
 A set encoder in the manner of Gigaflow (Cusumano-Towner et al. 2025, arXiv 2502.03349) and of Gigapixel's
 teacher (arXiv 2606.19641, section 3.1): everything of a kind goes through one small network, and the largest
 of each feature over the set is kept, so neither order nor number of the things matters. Actor and critic
-share it. The car's own reward coefficients are part of the input; nobody sees those of others.
+share it. The car's own reward weights are part of the input; nobody sees those of others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import NoMemory, Policy, PolicyOutput, PolicySpec
-from countersteer.rewards.rewards import RewardWeights
+from countersteer.rewards.weights import RewardWeights
 from countersteer.scenarios.scenario import ActorKind
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
@@ -42,17 +42,17 @@ class SetActorCriticSpec(PolicySpec):
     Attributes:
         vector: What it sees.
         jerk: What it chooses from.
-        coefficients: Ranges of the styles it can be asked for.
-        item: Width of the network that reads each thing of a set.
+        reward_weights: Ranges of the reward weights it can be asked for.
+        token_dim: Width of the network that reads each thing of a set.
         hidden: Width of the two layers behind the sets.
         plan: Times of plans that are made by driving it ahead.
         dt: Tick it is run at [s].
     """
 
     vector: VectorSpec = VectorSpec()  # pyright: ignore[reportIncompatibleVariableOverride]
-    jerk: JerkSpec = JerkSpec()
-    coefficients: RewardWeights = RewardWeights()
-    item: int = 64
+    jerk: JerkSpec = JerkSpec()  # pyright: ignore[reportIncompatibleVariableOverride]
+    reward_weights: RewardWeights = RewardWeights()  # pyright: ignore[reportIncompatibleVariableOverride]
+    token_dim: int = 64
     hidden: int = 256
     plan: PlanSpec = field(default_factory=PlanSpec)
     dt: float = 0.1
@@ -68,7 +68,7 @@ class SetActorCriticSpec(PolicySpec):
                 expected="no camera, stride 1",
                 fix="leave both out of SetActorCriticSpec",
             )
-        for name in ("item", "hidden"):
+        for name in ("token_dim", "hidden"):
             if getattr(self, name) < 1:
                 raise UserError(
                     f"`{name}` of the teacher is too small",
@@ -100,15 +100,17 @@ class SetActorCritic(Policy):
         self.register_buffer("scale", scale, persistent=False)
 
         known = layout["route"].stop + len(RewardWeights.names())
-        self.ego = _layers(known, spec.item, spec.item)
+        self.ego = _layers(known, spec.token_dim, spec.token_dim)
         kinds = {"actors": len(ActorKind) - 1}
         self.sets = nn.ModuleDict(
             {
-                name: _layers(len(layout[name].fields) - 1 + kinds.get(name, 0), spec.item, spec.item)
+                name: _layers(
+                    len(layout[name].fields) - 1 + kinds.get(name, 0), spec.token_dim, spec.token_dim
+                )
                 for name in _SETS
             }
         )
-        self.trunk = _layers(spec.item * (1 + len(_SETS)), spec.hidden, spec.hidden)
+        self.trunk = _layers(spec.token_dim * (1 + len(_SETS)), spec.hidden, spec.hidden)
         self.actor = nn.Linear(spec.hidden, spec.jerk.choices)
         self.critic = nn.Linear(spec.hidden, 1)
         for module in self.modules():
@@ -145,16 +147,22 @@ class SetActorCritic(Policy):
         memory: NoMemory,
         condition: Tensor | None = None,
     ) -> PolicyOutput:
-        """Odds of the choices and the value, from features; `condition` are coefficients, None their middle."""
+        """Odds of the choices and the value, from features; `condition` are reward weights, None their middle."""
         if condition is None:
-            condition = self.spec.coefficients.middle(*features.shape[:-1], device=features.device)
-        logits, value = self(features, self.spec.coefficients.normalised(condition))
+            condition = self.spec.reward_weights.middle(*features.shape[:-1], device=features.device)
+        logits, value = self.evaluate(features, condition)
         return PolicyOutput(plan=None, memory=memory, logits=logits, value=value)
 
-    def forward(
-        self, features: Float[Tensor, "*batch feature"], style: Float[Tensor, "*batch coefficient"]
+    def evaluate(
+        self, features: Float[Tensor, "*batch feature"], reward_weights: Float[Tensor, "*batch weight"]
     ) -> tuple[Float[Tensor, "*batch choice"], Float[Tensor, "*batch"]]:
-        """Logits and value; `style` are normalised coefficients."""
+        """Logits and value of cars with these reward weights."""
+        return self(features, self.spec.reward_weights.normalised(reward_weights))
+
+    def forward(
+        self, features: Float[Tensor, "*batch feature"], style: Float[Tensor, "*batch weight"]
+    ) -> tuple[Float[Tensor, "*batch choice"], Float[Tensor, "*batch"]]:
+        """Logits and value; `style` are normalised reward weights."""
         layout = self.spec.vector.layout
         known = torch.cat([features[..., : layout["route"].stop], style], -1)
         parts = [self.ego(known)]

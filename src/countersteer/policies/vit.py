@@ -24,6 +24,7 @@ from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.ego import EgoInputs, constant_velocity_anchor, pictures
 from countersteer.policies.interface import Hypotheses, NoMemory, Policy, PolicyOutput, PolicySpec
+from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.observations import Observation
 
@@ -52,7 +53,7 @@ class ViTPlannerSpec(PolicySpec):
         registers: Tokens that are kept of each camera.
         decoder: Layers that the proposals read the tokens through.
         proposals: Plans it proposes; 1 regresses without a scorer.
-        choices: As `CNNPlannerSpec.choices`.
+        jerk: As `CNNPlannerSpec.jerk`.
         navigation: As `CNNPlannerSpec.navigation`.
         weights: File of a trained perception, the keys `patches.*`, `encoder.*` ... of `perception`, to begin from
             (safetensors); None for drawn ones.
@@ -75,7 +76,7 @@ class ViTPlannerSpec(PolicySpec):
     registers: int = 8
     decoder: int = 2
     proposals: int = 1
-    choices: int = 0
+    jerk: JerkSpec | None = field(default=None, metadata={"absent": None})
     navigation: bool = field(default=False, metadata={"absent": False})
     weights: str | None = None
 
@@ -140,7 +141,7 @@ class ViTPlanner(Policy):
             self.read_plan = _mlp(spec.plan.points * 4, width)
             self.scorer = _decoder_layer(width, spec.heads)
             self.score = nn.Linear(width, 1)
-        self.choose = _mlp(width, spec.choices) if spec.choices else None
+        self.choose = _mlp(width, spec.jerk.choices) if spec.jerk else None
         with torch.no_grad():  # nearly straight on at first, yet no two proposals alike
             last = self.answer[-1]
             assert isinstance(last, nn.Linear)

@@ -14,12 +14,12 @@ import dataclasses
 from countersteer.data.sources import Combined, ProceduralRoads, RecordedDrive
 from countersteer.drivers.drivers import ExpertDriver, LinearSchedule, MixedDriver, PerturbedDriver
 from countersteer.experts.recovery import RecoveryExpert
-from countersteer.geometry.cameras import Camera
 from countersteer.objectives.imitation import Imitation
 from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.traffic.idm import IDM
-from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
+from countersteer.training.recipe import Recipe
+from countersteer.training.stages import ClosedLoop, RolloutSpec
 from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
 from countersteer.worlds.simulation.road import RoadSimulationSpec
 from countersteer.worlds.simulation.spec import StartSpec
@@ -30,7 +30,7 @@ __all__ = ["blind", "clone", "on_policy", "perturb"]
 
 def clone() -> Recipe:
     """Behaviour cloning: the expert drives."""
-    return Recipe(
+    stage = ClosedLoop(
         name="clone",
         scenarios=Combined(
             (
@@ -48,20 +48,19 @@ def clone() -> Recipe:
         world=WorldSpec(
             RoadSimulationSpec(start=StartSpec(command_share=0.7), traffic=IDM(), max_route_deviation=2.5),
             BoxRendererSpec(),
-            sensors=(Camera(),),
         ),
         policy=CNNPlannerSpec(),
         expert=RecoveryExpert(),
         driver=ExpertDriver(),
         objective=Imitation(),
-        collection=RolloutSpec(rounds=1),
-        learning=OptimSpec(),
+        rollouts=RolloutSpec(iterations=1),
     )
+    return Recipe.of(stage)
 
 
 def perturb() -> Recipe:
     """The expert drives and is thrown off its course every few seconds; it recovers, and that is recorded."""
-    return dataclasses.replace(clone(), name="perturb", driver=PerturbedDriver(ExpertDriver()))
+    return clone().replace(name="perturb", driver=PerturbedDriver(ExpertDriver()))
 
 
 def on_policy() -> Recipe:
@@ -69,14 +68,11 @@ def on_policy() -> Recipe:
     driver = PerturbedDriver(
         MixedDriver(expert_probability=LinearSchedule(1.0, 0.0, (0.0, 0.34))), period=10.0
     )
-    return dataclasses.replace(clone(), name="on_policy", driver=driver, collection=RolloutSpec(drives=128))
+    return clone().replace(name="on_policy", driver=driver, rollouts=RolloutSpec(num_worlds=128))
 
 
 def blind() -> Recipe:
     """`on_policy` with its image replaced by the mean image: what the test gives away for nothing."""
     recipe = on_policy()
-    return dataclasses.replace(
-        recipe,
-        name="blind",
-        policy=dataclasses.replace(recipe.policy, blind=True),  # type: ignore[type-var]
-    )
+    policy = dataclasses.replace(recipe.stage.policy, blind=True)  # type: ignore[type-var]
+    return recipe.replace(name="blind", policy=policy)

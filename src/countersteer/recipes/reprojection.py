@@ -27,7 +27,8 @@ from countersteer.objectives.imitation import Imitation
 from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.reconstruction.depth import DepthSource
 from countersteer.scenarios.procedural import RoadKind
-from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
+from countersteer.training.recipe import Recipe
+from countersteer.training.stages import ClosedLoop, OptimSpec, RolloutSpec
 from countersteer.worlds.renderers.films import RenderedLogs, pad_fov
 from countersteer.worlds.renderers.reprojection.renderer import ReprojectionRendererSpec
 from countersteer.worlds.simulation.logs import RecordedLogs
@@ -41,7 +42,7 @@ _CAMERA = Camera()
 
 def reprojection_clone() -> Recipe:
     """Behaviour cloning on the recordings: the expert drives, and stays on the recorded path."""
-    return Recipe(
+    stage = ClosedLoop(
         name="reprojection_clone",
         scenarios=ProceduralRoads(
             count=16,
@@ -54,22 +55,20 @@ def reprojection_clone() -> Recipe:
         world=WorldSpec(
             RecordedSimulationSpec(logs=RenderedLogs(pad_fov(_CAMERA)), duration=10.0),
             ReprojectionRendererSpec(depth=DepthSource.GROUND),
-            sensors=(_CAMERA,),
         ),
         policy=CNNPlannerSpec(cameras=(_CAMERA,), bottleneck_bits=160.0),
         expert=RecoveryExpert(),
         driver=ExpertDriver(),
         objective=Imitation(),
-        collection=RolloutSpec(rounds=1, frames=20_000, drives=96),
-        learning=OptimSpec(steps=1_600),
+        rollouts=RolloutSpec(iterations=1, total_frames=20_000, num_worlds=96),
+        optim=OptimSpec(steps=1_600),
     )
+    return Recipe.of(stage)
 
 
 def reprojection_perturb() -> Recipe:
     """The expert drives and is thrown off its course; what it then sees is reprojected."""
-    return dataclasses.replace(
-        reprojection_clone(), name="reprojection_perturb", driver=PerturbedDriver(ExpertDriver())
-    )
+    return reprojection_clone().replace(name="reprojection_perturb", driver=PerturbedDriver(ExpertDriver()))
 
 
 def reprojection() -> Recipe:
@@ -78,12 +77,8 @@ def reprojection() -> Recipe:
         MixedDriver(expert_probability=LinearSchedule(1.0, 0.0, (0.0, 0.34))), period=10.0
     )
     recipe = reprojection_clone()
-    return dataclasses.replace(
-        recipe,
-        name="reprojection",
-        driver=driver,
-        collection=dataclasses.replace(recipe.collection, rounds=4),
-    )
+    rollouts = dataclasses.replace(recipe.stage.rollouts, iterations=4)
+    return recipe.replace(name="reprojection", driver=driver, rollouts=rollouts)
 
 
 def on_recordings(recipe: Recipe, drives: Sequence[CameraDrive], camera: Camera) -> Recipe:
@@ -97,18 +92,17 @@ def on_recordings(recipe: Recipe, drives: Sequence[CameraDrive], camera: Camera)
     Raises:
         UserError: The first log cannot be read, or its first camera has no calibration.
     """
-    renderer = recipe.world.renderer
+    renderer = recipe.stage.world.renderer
     assert isinstance(renderer, ReprojectionRendererSpec)
-    assert isinstance(recipe.policy, CNNPlannerSpec)
+    assert isinstance(recipe.stage.policy, CNNPlannerSpec)
     # Frames are kept at the policy's pixels per degree: finer ones would be sampled with gaps.
     recorded = read(drives[0].path).cameras[0].calibrated()
     share = min(camera.focal / recorded.fx, 1.0)
     size = round(share * recorded.width), round(share * recorded.height)
-    world = recipe.world.simulate(logs=RecordedLogs(), duration=4.0, future=2.0).carrying(camera)
+    world = recipe.stage.world.simulate(logs=RecordedLogs(), duration=4.0, future=2.0)
     world = dataclasses.replace(world, renderer=dataclasses.replace(renderer, depth=None, size=size))
-    return dataclasses.replace(
-        recipe,
+    return recipe.replace(
         scenarios=Combined(tuple(drives)),
         world=world,
-        policy=dataclasses.replace(recipe.policy, cameras=(camera,)),
+        policy=dataclasses.replace(recipe.stage.policy, cameras=(camera,)),
     )

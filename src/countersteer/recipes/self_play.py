@@ -1,7 +1,9 @@
 """Self-play from pixels, after Gigapixel (arXiv 2606.19641): a teacher that sees everything, a student that sees pictures.
 
-    countersteer train self_play_teacher --out runs/teacher      an hour on two 2.5 GHz cores
-    countersteer train self_play --out runs/student --expert.teacher runs/teacher --driver.expert.teacher runs/teacher
+    countersteer train self_play --out runs/self_play      teacher, then student: hours on two 2.5 GHz cores
+
+The stages lie in `runs/self_play/teacher` and `runs/self_play/student`. With a teacher that is there already,
+`self_play(Weights("runs/teacher"))` is the student alone.
 
 Every car of every world is driven by the same network. The teacher reads the vector observation and learns from
 rewards whose coefficients differ from car to car and are part of what it reads. The student sees pictures; it
@@ -23,16 +25,18 @@ from countersteer.drivers.drivers import (
 )
 from countersteer.experts.teacher import RolloutExpert
 from countersteer.geometry.cameras import Camera
-from countersteer.objectives.adaptation import Adaptation
+from countersteer.objectives.adaptation import PerceptionAdaptation
 from countersteer.objectives.imitation import Imitation
 from countersteer.objectives.ppo import PPO
 from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.policies.teacher import SetActorCriticSpec
 from countersteer.policies.vit import ViTPlannerSpec
-from countersteer.rewards.rewards import RewardWeights, WeightedReward
+from countersteer.policies.weights import Weights
+from countersteer.rewards.weighted import WeightedReward
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.traffic.idm import IDM
-from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
+from countersteer.training.recipe import Recipe
+from countersteer.training.stages import ClosedLoop, OptimSpec, RolloutSpec
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
@@ -114,36 +118,35 @@ def self_play_world(agents: int = 12) -> WorldSpec:
 
 def self_play_teacher() -> Recipe:
     """The privileged teacher: PPO in worlds where every car is itself."""
-    coefficients = RewardWeights()
-    drives, agents, ticks, rounds = 32, 12, 129, 400
-    return Recipe(
+    num_worlds, agents, ticks, iterations = 32, 12, 129, 400
+    stage = ClosedLoop(
         name="self_play_teacher",
         scenarios=roads(),
         world=self_play_world(agents),
-        policy=SetActorCriticSpec(vector=_SEES, coefficients=coefficients, item=32, hidden=192),
+        policy=SetActorCriticSpec(vector=_SEES, token_dim=32, hidden=192),
         expert=None,
         driver=CategoricalDriver(),
         objective=PPO(
-            reward=WeightedReward(dt=0.1),
-            coefficients=coefficients,
+            reward=WeightedReward(),
             entropy_weight=0.005,
             # Else a collision costs all that was still to come, whatever the car was told that it costs; and a goal too.
-            again=(TerminationReason.COLLISION, TerminationReason.GOAL),
+            respawn_on=(TerminationReason.COLLISION, TerminationReason.GOAL),
         ),
-        collection=RolloutSpec.even(
-            rounds, rounds * drives * agents * ticks, drives, min_active_fraction=0.3
+        rollouts=RolloutSpec.even(
+            iterations, iterations * num_worlds * agents * ticks, num_worlds, min_active_fraction=0.3
         ),
-        # Three passes over a round, 16 cars at a time.
-        learning=OptimSpec(
-            steps=rounds * 72,
-            sequences=16,
-            length=ticks,
+        # Three passes over an iteration, 16 cars at a time.
+        optim=OptimSpec(
+            steps=iterations * 72,
+            batch_size=16,
+            sequence_length=ticks,
             learning_rate=7e-4,
             weight_decay=0.0,
-            clip=0.5,
+            max_grad_norm=0.5,
             checkpoint_every=720,
         ),
     )
+    return Recipe.of(stage)
 
 
 _PLAN = PlanSpec(points=8, interval=0.5)
@@ -152,7 +155,7 @@ _JERK = JerkSpec()
 
 
 def _student_world(agents: int) -> WorldSpec:
-    world = self_play_world(agents).carrying(_CAMERA, _SEES)
+    world = self_play_world(agents)
     return world.simulate(navigation=True, vector_dropout=(0.0, 0.0))
 
 
@@ -161,81 +164,103 @@ def student_driver() -> EgoAndOthersDriver:
     return EgoAndOthersDriver(PolicyDriver(LQR()), CategoricalDriver(greedy=True))
 
 
-def self_play(teacher: str = "runs/teacher") -> Recipe:
-    """The student: DAgger in worlds where every car is the student, or the teacher while it is young."""
-    return Recipe(
-        name="self_play",
+def _after_teacher(name: str, student: ClosedLoop, teacher: Weights | None) -> Recipe:
+    """The student alone, or where there is no teacher yet, after the stage that makes it."""
+    if teacher is not None:
+        return Recipe.of(dataclasses.replace(student, name=name))
+    return Recipe(name, (dataclasses.replace(self_play_teacher().stage, name="teacher"), student))
+
+
+_TEACHER = Weights("stage:teacher")
+
+
+def self_play(teacher: Weights | None = None) -> Recipe:
+    """The student: DAgger in worlds where every car is the student, or the teacher while it is young.
+
+    Args:
+        teacher: Who is asked; None trains one first, in the stage "teacher".
+    """
+    weights = teacher or _TEACHER
+    student = ClosedLoop(
+        name="student",
         scenarios=roads(),
         world=_student_world(agents=8),
-        policy=CNNPlannerSpec(cameras=(_CAMERA,), plan=_PLAN, navigation=True, choices=_JERK.choices),
-        expert=RolloutExpert(teacher, _PLAN, hold=2),
+        policy=CNNPlannerSpec(cameras=(_CAMERA,), plan=_PLAN, navigation=True, jerk=_JERK),
+        expert=RolloutExpert(weights, _PLAN, hold=2),
         driver=MixedDriver(
-            TeacherDriver(teacher),
+            TeacherDriver(weights),
             student_driver(),
             expert_probability=LinearSchedule(1.0, 0.0, (0.0, 0.8)),
             hold=2.0,
         ),
         objective=Imitation(mirror=False, turn_weight=5.0),
-        collection=RolloutSpec(rounds=6, frames=100_000, drives=24, min_active_fraction=0.3),
-        learning=OptimSpec(steps=4_000),
+        rollouts=RolloutSpec(iterations=6, total_frames=100_000, num_worlds=24, min_active_fraction=0.3),
+        optim=OptimSpec(steps=4_000),
     )
+    return _after_teacher("self_play", student, teacher)
 
 
-def self_play_vit(teacher: str = "runs/teacher") -> Recipe:
+def self_play_vit(teacher: Weights | None = None) -> Recipe:
     """The student of `self_play` with the planner of Gigapixel and DrivoR: a small vision transformer with registers."""
-    recipe = self_play(teacher)
-    return dataclasses.replace(
-        recipe,
-        name="self_play_vit",
-        policy=ViTPlannerSpec(
-            cameras=(_CAMERA,), plan=_PLAN, target_points=0, navigation=True, choices=_JERK.choices
-        ),
-    )
+    policy = ViTPlannerSpec(cameras=(_CAMERA,), plan=_PLAN, target_points=0, navigation=True, jerk=_JERK)
+    return self_play(teacher).replace(name="self_play_vit", policy=policy)
 
 
-def self_play_single(teacher: str = "runs/teacher") -> Recipe:
+def self_play_single(teacher: Weights | None = None) -> Recipe:
     """DAgger by one student a world, everybody else replayed or reacting by rule; the labels of `self_play`."""
     recipe = self_play(teacher)
-    collection = recipe.collection
-    return dataclasses.replace(
-        recipe,
+    rollouts = recipe.stage.rollouts
+    return recipe.replace(
         name="self_play_single",
         world=_student_world(agents=1).simulate(min_agents=1, traffic=IDM()),
-        collection=dataclasses.replace(collection, drives=8 * collection.drives),
+        rollouts=dataclasses.replace(rollouts, num_worlds=8 * rollouts.num_worlds),
     )
 
 
-def self_play_clone(teacher: str = "runs/teacher") -> Recipe:
+def self_play_clone(teacher: Weights | None = None) -> Recipe:
     """Behaviour cloning of the teacher on the teacher's own drives, with the budget of `self_play`."""
     recipe = self_play(teacher)
-    return dataclasses.replace(
-        recipe,
+    return recipe.replace(
         name="self_play_clone",
-        driver=TeacherDriver(teacher),
-        collection=dataclasses.replace(recipe.collection, rounds=1),
+        driver=TeacherDriver(teacher or _TEACHER),
+        rollouts=dataclasses.replace(recipe.stage.rollouts, iterations=1),
     )
 
 
-def self_play_adapted(student: str = "runs/student", teacher: str = "runs/teacher") -> Recipe:
+def self_play_adapted(student: Weights | None = None, teacher: Weights | None = None) -> Recipe:
     """The student of `self_play` learns to see what other cameras show; only its perception learns.
 
     The cameras here are boxworld's own behind a `CameraDomainShift`, so that what it wins can be driven and measured. With a
     `ReprojectionSpec` and a `CameraDrive` instead, it learns from recordings whose road users are annotated. The
     frames come from the teacher's drives, as recordings come from somebody who drives well.
+
+    Args:
+        student: What begins; None trains one first, in the stage "student".
+        teacher: Who drives; None trains one first, in the stage "teacher".
     """
     recipe = self_play(teacher)
-    return dataclasses.replace(
-        recipe,
-        name="self_play_adapted",
+    begun = student or Weights("stage:student")
+    adaptation = dataclasses.replace(
+        recipe.stage,
+        name="adaptation",
         world=dataclasses.replace(
             _student_world(agents=8),
             renderer=BoxRendererSpec(shift=CameraDomainShift()),
             twin=BoxRendererSpec(),
         ),
         expert=None,
-        driver=TeacherDriver(teacher),
-        objective=Adaptation(student),
-        collection=dataclasses.replace(recipe.collection, rounds=1, frames=20_000),
-        learning=OptimSpec(steps=1_000, learning_rate=1e-3, weight_decay=0.0),
-        begin=student,
+        driver=TeacherDriver(teacher or _TEACHER),
+        objective=PerceptionAdaptation(begun),
+        rollouts=dataclasses.replace(recipe.stage.rollouts, iterations=1, total_frames=20_000),
+        optim=OptimSpec(steps=1_000, learning_rate=1e-3, weight_decay=0.0),
+        init_from=begun,
     )
+    before = [
+        dataclasses.replace(stage, name=name)
+        for stage, name in zip(recipe.stages[::-1], ("student", "teacher"), strict=False)
+    ][::-1]
+    if student is not None:
+        before = before[:-1]
+    if not before:
+        adaptation = dataclasses.replace(adaptation, name="self_play_adapted")
+    return Recipe("self_play_adapted", (*before, adaptation))

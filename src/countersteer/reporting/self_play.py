@@ -24,7 +24,7 @@ from countersteer.recipes.self_play import roads, self_play_world, student_drive
 from countersteer.reporting.pages import require_ending
 from countersteer.reporting.population_film import film_population
 from countersteer.reporting.population_report import PopulationRow, write_population_report
-from countersteer.rewards.rewards import RewardWeights
+from countersteer.rewards.weights import RewardWeights
 from countersteer.scenarios.scenario import Scenario
 from countersteer.worlds.renderers.boxes.camera_shift import CameraDomainShift
 from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
@@ -131,7 +131,7 @@ def self_play_report(
         known = name in [row.name for row in rows]
         driven(f"{name} ({run.name})" if known else name, spec, driver, policy, than=free)
         if conditions is not None and isinstance(policy, SetActorCritic):
-            ranges = policy.spec.coefficients
+            ranges = policy.spec.reward_weights
             for field in conditions or _TURNED:
                 low, high = getattr(ranges, field)
                 least: tuple[str, Population] | None = None

@@ -13,7 +13,8 @@ from torch import Tensor
 from countersteer.drivers.interface import Decision, Driver, Perturbation, Turn
 from countersteer.experts.interface import Expert, Label
 from countersteer.policies.interface import Policy, PolicyOutput
-from countersteer.rewards.rewards import Reward, RewardWeights
+from countersteer.rewards.interface import Reward, RewardInputs
+from countersteer.rewards.weights import RewardWeights
 from countersteer.rollouts.rollout import Rollout
 from countersteer.tensors import TensorTree
 from countersteer.worlds.interface import Events, Starts
@@ -177,7 +178,7 @@ class Rollouter:
             return None
         assert self.truth is not None
         before, self.truth = self.truth, self.world.truth()
-        reward = self.reward(events, before, self.truth, self.reward_weights)
+        reward = self.reward(RewardInputs(events, before, self.truth, self.world.dt, self.reward_weights))
         return torch.where(self.alive, reward, 0.0)
 
     def _perturb(self, moved: Perturbation) -> None:

@@ -1,6 +1,6 @@
 """Collectors: make rollouts from weights. The seam that lets actors live elsewhere (`ray_collector`).
 
-A request and a rollout are plain data; a collector is built from a recipe and a seed alone. So the same
+A request and a rollout are plain data; a collector is built from a stage and a seed alone. So the same
 request gives the same rollout inline, in another process or on another machine.
 """
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from countersteer.rollouts.rollout import Rollout
 from countersteer.rollouts.rollouter import Rollouter, roll_out
-from countersteer.training.recipe import Recipe
+from countersteer.training.stages import ClosedLoop
 
 __all__ = ["Collector", "InlineCollector", "RolloutRequest"]
 
 _DRIVES_APART = 1_000_000
-"""Rounds never share a drive: no drive slot begins more drives than this in one."""
+"""Iterations never share a drive: no drive slot begins more drives than this in one."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +40,25 @@ class RolloutRequest:
     weights: dict[str, Tensor] | None
 
     @classmethod
-    def of_round(
-        cls, recipe: Recipe, number: int, version: int, weights: dict[str, Tensor] | None
+    def of_iteration(
+        cls, stage: ClosedLoop, number: int, version: int, weights: dict[str, Tensor] | None
     ) -> RolloutRequest:
-        """What a recipe wants collected in one of its rounds, numbered from 0, with these weights."""
-        collection = recipe.collection
-        total = collection.frames // (collection.drives * recipe.world.agents)
-        first = round(total * collection.first_round_share) if collection.rounds > 1 else total
-        rest = (total - first) // max(collection.rounds - 1, 1)
+        """What a stage wants collected in one of its iterations, numbered from 0, with these weights."""
+        rollouts = stage.rollouts
+        total = rollouts.total_frames // (rollouts.num_worlds * stage.world.agents)
+        first = round(total * rollouts.first_iteration_share) if rollouts.iterations > 1 else total
+        rest = (total - first) // max(rollouts.iterations - 1, 1)
         return cls(
-            first_drive=number * _DRIVES_APART * collection.drives,
-            frames=max(first if number == 0 else rest, recipe.learning.length),
-            progress=number / max(collection.rounds - 1, 1),
+            first_drive=number * _DRIVES_APART * rollouts.num_worlds,
+            frames=max(first if number == 0 else rest, stage.optim.sequence_length),
+            progress=number / max(rollouts.iterations - 1, 1),
             version=version,
-            weights=weights if recipe.driver.uses_policy else None,
+            weights=weights if stage.driver.uses_policy else None,
         )
 
-    def round_in(self, recipe: Recipe) -> int:
-        """The round that it is of."""
-        return self.first_drive // (_DRIVES_APART * recipe.collection.drives)
+    def iteration_in(self, stage: ClosedLoop) -> int:
+        """The iteration that it is of."""
+        return self.first_drive // (_DRIVES_APART * stage.rollouts.num_worlds)
 
 
 class Collector(abc.ABC):
@@ -66,7 +66,7 @@ class Collector(abc.ABC):
 
     @abc.abstractmethod
     def collect(self, request: RolloutRequest) -> Rollout:
-        """A rollout `[request.frames, drives * agents]`, on the CPU; its `policy_version` says whose weights drove."""
+        """A rollout `[request.frames, worlds * agents]`; its `policy_version` says whose weights drove."""
 
     @abc.abstractmethod
     def fingerprints(self) -> dict[str, str]:
@@ -81,14 +81,18 @@ class InlineCollector(Collector):
     """Collects in this process.
 
     Args:
-        recipe: What to build.
+        stage: What to build.
         seed: Of worlds and drivers.
+        device: Where world and policy live. Rollouts stay there if they are learned from once, and else are on the CPU.
     """
 
-    def __init__(self, recipe: Recipe, seed: int):
-        self.recipe, self.seed = recipe, seed
-        self.world = recipe.world.build(recipe.scenarios.load(), recipe.collection.drives, seed)
-        self.policy = recipe.policy.build().eval()
+    def __init__(self, stage: ClosedLoop, seed: int, device: str = "cpu"):
+        self.stage, self.seed = stage, seed
+        self.world = stage.equipped_world.build(
+            stage.scenarios.load(), stage.rollouts.num_worlds, seed, device
+        )
+        self.policy = stage.policy.build().eval().to(device)
+        self.kept_on = device if stage.rollouts.buffer_iterations == 1 else "cpu"
 
     def fingerprints(self) -> dict[str, str]:
         """See `Collector.fingerprints`."""
@@ -97,21 +101,21 @@ class InlineCollector(Collector):
 
     def collect(self, request: RolloutRequest) -> Rollout:
         """See `Collector.collect`."""
-        recipe = self.recipe
+        stage = self.stage
         if request.weights is not None:
             self.policy.load_state_dict(request.weights)
         driving = Rollouter(
             self.world,
-            recipe.driver,
+            stage.driver,
             self.policy,
-            recipe.expert,
+            stage.expert,
             self.seed,
             request.progress,
-            recipe.objective.reward,
-            recipe.objective.coefficients,
-            recipe.sensors,
+            stage.objective.reward,
+            stage.policy.reward_weights if stage.objective.reward is not None else None,
+            stage.sensors,
         )
-        stride = recipe.policy.stride
+        stride = stage.policy.stride
         # Only every `stride`-th frame is kept: a policy's history steps over the others too.
         kept = roll_out(
             driving,
@@ -119,13 +123,15 @@ class InlineCollector(Collector):
             first_drive=request.first_drive,
             policy_version=request.version,
             every=stride,
-            min_active_fraction=recipe.collection.min_active_fraction,
+            min_active_fraction=stage.rollouts.min_active_fraction,
         )
         rollout: Rollout | None = None
         for number, tick in enumerate(kept):
             if rollout is None:
                 # In its place from the start: pictures joined afterwards would be in memory twice.
-                rollout = tick.map(lambda leaf: leaf.new_empty((request.frames, *leaf.shape[1:])))
+                rollout = tick.map(
+                    lambda leaf: leaf.new_empty((request.frames, *leaf.shape[1:]), device=self.kept_on)
+                )
             rollout.map(lambda whole, part, at=number: whole[at : at + 1].copy_(part), tick)
         if rollout is None:
             raise ValueError("a request for no frames")

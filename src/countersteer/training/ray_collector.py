@@ -12,7 +12,7 @@ from typing import Any
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.rollouts.rollout import Rollout
 from countersteer.training.collector import Collector, InlineCollector, RolloutRequest
-from countersteer.training.recipe import Recipe
+from countersteer.training.stages import ClosedLoop
 
 __all__ = ["RayCollector"]
 
@@ -27,8 +27,9 @@ class RayCollector(Collector):
     anew with the weights of now.
 
     Args:
-        recipe: What to build. Its parts must be importable where the actors run.
+        stage: What to build. Its parts must be importable where the actors run.
         seed: Of worlds and drivers.
+        device: Where worlds and policies of the actors live.
         actors: How many, at least 1; each builds the world and takes one core.
 
     Attributes:
@@ -38,7 +39,7 @@ class RayCollector(Collector):
         MissingExtraError: Ray is not installed.
     """
 
-    def __init__(self, recipe: Recipe, seed: int, actors: int = 2):
+    def __init__(self, stage: ClosedLoop, seed: int, device: str = "cpu", actors: int = 2):
         try:
             import ray  # pyright: ignore[reportMissingImports]
         except ModuleNotFoundError as error:
@@ -47,7 +48,7 @@ class RayCollector(Collector):
             raise MissingExtraError("ray", "ray") from error
         if actors < 1:
             raise UserError("nobody would drive", got=f"{actors} actors", expected="at least 1")
-        self.recipe, self.seed, self._ray = recipe, seed, ray
+        self.stage, self.seed, self.device, self._ray = stage, seed, device, ray
         self._started = not ray.is_initialized()
         if self._started:
             ray.init(num_cpus=actors, include_dashboard=False, log_to_driver=False)
@@ -56,7 +57,7 @@ class RayCollector(Collector):
         self.lost: list[int] = []
 
     def _actor(self) -> Any:
-        return self._ray.remote(num_cpus=1)(_Actor).remote(self.recipe, self.seed)
+        return self._ray.remote(num_cpus=1)(_Actor).remote(self.stage, self.seed, self.device)
 
     def _hand_out(self, number: int, request: RolloutRequest) -> None:
         free = set(range(len(self._actors))) - {actor for actor, _ in self._driving.values()}
@@ -65,14 +66,14 @@ class RayCollector(Collector):
 
     def collect(self, request: RolloutRequest) -> Rollout:
         """See `Collector.collect`; of a round that was handed out earlier, what those weights drove."""
-        wanted = request.round_in(self.recipe)
-        if RolloutRequest.of_round(self.recipe, wanted, 0, None).frames != request.frames:
+        wanted = request.iteration_in(self.stage)
+        if RolloutRequest.of_iteration(self.stage, wanted, 0, None).frames != request.frames:
             return self._ray.get(self._actors[0].collect.remote(request))  # of no round
-        last = min(wanted + len(self._actors), self.recipe.collection.rounds)
+        last = min(wanted + len(self._actors), self.stage.rollouts.iterations)
         for number in range(wanted, last):
             if number not in self._driving:
-                of_round = RolloutRequest.of_round(self.recipe, number, request.version, request.weights)
-                self._hand_out(number, of_round)
+                due = RolloutRequest.of_iteration(self.stage, number, request.version, request.weights)
+                self._hand_out(number, due)
         for _ in range(_TRIES):
             actor, promise = self._driving.pop(wanted)
             try:
@@ -82,7 +83,7 @@ class RayCollector(Collector):
                 self._actors[actor] = self._actor()
                 self._hand_out(wanted, request)
         raise UserError(
-            f"round {wanted} of recipe {self.recipe.name!r} cannot be driven",
+            f"round {wanted} of stage {self.stage.name!r} cannot be driven",
             got=f"actors that died {_TRIES} times",
             expected="an actor that lives through a rollout",
             fix="collect inline to see why; memory is the usual reason",
@@ -103,8 +104,9 @@ class RayCollector(Collector):
 class _Actor(InlineCollector):
     """In a process of its own, with one core."""
 
-    def __init__(self, recipe: Recipe, seed: int):
+    def __init__(self, stage: ClosedLoop, seed: int, device: str):
         import torch
 
         torch.set_num_threads(1)
-        super().__init__(recipe, seed)
+        super().__init__(stage, seed, device)
+        self.kept_on = "cpu"  # it travels

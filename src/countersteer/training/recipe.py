@@ -1,170 +1,118 @@
-"""A recipe: one value from each axis, and how much of it. A frozen tree that builds everything."""
+"""A recipe: the stages of an experiment, each of which may use what earlier ones made."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any
 
-from countersteer.data.sources import ScenarioSource
-from countersteer.drivers.interface import Driver
-from countersteer.errors import UserError
-from countersteer.experts.interface import Expert
-from countersteer.objectives.interface import Objective
+from countersteer.errors import UserError, did_you_mean
 from countersteer.policies.interface import PolicySpec
-from countersteer.worlds.interface import Capability
-from countersteer.worlds.observations import twin_of
-from countersteer.worlds.world import WorldSpec
+from countersteer.policies.weights import STAGE, Weights, mapped
+from countersteer.training.coupling import check_closed_loop
+from countersteer.training.stages import ClosedLoop, Stage
 
-__all__ = ["OptimSpec", "Recipe", "RolloutSpec"]
-
-
-@dataclass(frozen=True)
-class RolloutSpec:
-    """How much is driven.
-
-    Attributes:
-        rounds: Times that driving and learning alternate.
-        frames: Frames kept in all, over the rounds.
-        drives: Drives at once.
-        first_round_share: Share of the frames that the first round gets; the rest is even.
-        last_learning_share: Share of the gradient steps that are taken once everything is collected; the
-            rest is even. With one round it is all of them.
-        keep: Rounds that are learned from at a time, the latest ones; None keeps all (DAgger), 1 is on-policy.
-        min_active_fraction: See `roll_out`.
-    """
-
-    rounds: int = 5
-    frames: int = 42_000
-    drives: int = 192
-    first_round_share: float = 0.25
-    last_learning_share: float = 0.4
-    keep: int | None = None
-    min_active_fraction: float = 0.0
-
-    @classmethod
-    def even(cls, rounds: int, frames: int, drives: int, min_active_fraction: float = 0.0) -> RolloutSpec:
-        """Rounds of one size, each learned from and forgotten, as on-policy methods need them.
-
-        Args:
-            rounds, drives: As the attributes.
-            frames: StoredEvaluation in all.
-            min_active_fraction: As the attribute.
-        """
-        return cls(rounds, frames, drives, 1.0 / rounds, 1.0 / rounds, 1, min_active_fraction)
-
-
-@dataclass(frozen=True)
-class OptimSpec:
-    """How it is learned from.
-
-    Attributes:
-        steps: Gradient steps in all, over the rounds.
-        sequences: Sequences in a batch.
-        length: StoredEvaluation frames in a sequence.
-        learning_rate: Peak of AdamW's; linear warm-up over `warmup` steps, then cosine to 2 %.
-        warmup: Steps.
-        weight_decay: Of AdamW.
-        clip: Largest gradient norm.
-        checkpoint_every: Steps between checkpoints.
-    """
-
-    steps: int = 3_200
-    sequences: int = 9
-    length: int = 14
-    learning_rate: float = 2e-3
-    warmup: int = 50
-    weight_decay: float = 1e-2
-    clip: float = 1.0
-    checkpoint_every: int = 250
+__all__ = ["Recipe"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Who drives (`driver`) in which world (`world` in `scenarios`) for which signal (`objective`, `expert`).
+    """Stages that are trained in order.
 
     Attributes:
         name: Of the recipe; runs and tables carry it.
-        scenarios: What the worlds are built from.
-        world, policy, expert, driver, objective: The parts; an expert only where one is asked.
-        collection, learning: The budget.
-        begin: Run folder or policy file whose weights training begins with, of the same `policy`; None draws them.
+        stages: At least one, each with a name of its own. A later one names what an earlier one makes by
+            `Weights("stage:NAME")`.
     """
 
     name: str
-    scenarios: ScenarioSource
-    world: WorldSpec
-    policy: PolicySpec
-    expert: Expert | None
-    driver: Driver
-    objective: Objective
-    collection: RolloutSpec = RolloutSpec()
-    learning: OptimSpec = OptimSpec()
-    begin: str | None = field(default=None, metadata={"absent": None})
+    stages: tuple[Stage, ...]
+
+    @classmethod
+    def of(cls, stage: Stage) -> Recipe:
+        """The recipe of one stage, which has its name."""
+        return cls(stage.name, (stage,))
 
     @property
-    def sensors(self) -> tuple[str, ...]:
-        """Names of what is observed: what the policy reads, and its cameras' twins if they are compared."""
-        read = self.policy.sensors
-        if Capability.TWIN in self.objective.needs:
-            read += tuple(twin_of(camera.name) for camera in self.policy.cameras)
-        return read
+    def stage(self) -> ClosedLoop:
+        """The only stage, or the last one, that ends in a policy.
+
+        Raises:
+            UserError: It does not drive.
+        """
+        last = self.stages[-1]
+        if not isinstance(last, ClosedLoop):
+            raise UserError(
+                f"recipe {self.name!r} does not end with driving",
+                got=f"the stage {last.name!r}, a {type(last).__name__}",
+                expected="a ClosedLoop",
+                fix="use a recipe that ends with one",
+            )
+        return last
+
+    def replace(self, *, name: str | None = None, **changes: Any) -> Recipe:
+        """The recipe with fields of its last stage changed.
+
+        Args:
+            name: Of the new recipe, and of its stage if it has one only; None keeps it.
+            changes: New values of fields of the stage.
+        """
+        if name is not None and len(self.stages) == 1:
+            changes["name"] = name
+        last: Any = dataclasses.replace(self.stages[-1], **changes)
+        return Recipe(name or self.name, (*self.stages[:-1], last))
 
     def check(self) -> None:
-        """Refuse couplings of the axes that cannot work, naming both sides and what to do."""
+        """Refuse what cannot work, naming both sides and what to do; nothing is driven or learned.
 
-        def refuse(what: str, got: object, expected: object, fix: str) -> None:
-            raise UserError(f"recipe {self.name!r}: {what}", got=got, expected=expected, fix=fix)
+        Raises:
+            UserError: Parts of a stage do not go together, or stages do not.
+        """
+        if not self.stages:
+            raise UserError(
+                f"recipe {self.name!r} has no stage",
+                expected="at least one",
+                fix="give it a ClosedLoop or a Fit",
+            )
+        earlier: list[str] = []
+        for stage in self.stages:
+            self._check_names(stage, earlier)
+            if isinstance(stage, ClosedLoop):
+                check_closed_loop(stage, self.name, self._spec_of)
+            earlier.append(stage.name)
 
-        have = self.world.capabilities
-        for part in (self.driver, self.objective):
-            if part.uses_expert and self.expert is None:
-                refuse(
-                    f"{type(part).__name__} needs an expert",
-                    "no expert",
-                    "an expert",
-                    "give the recipe an expert",
+    def _spec_of(self, weights: Weights) -> PolicySpec | None:
+        """What describes a policy; None where that is not known before something runs."""
+        if weights.stage is not None:
+            made = next((stage for stage in self.stages if stage.name == weights.stage), None)
+            return made.policy if isinstance(made, ClosedLoop) else None
+        try:
+            return weights.policy().spec
+        except UserError:  # there is none, or not yet: `train` says so
+            return None
+
+    def _check_names(self, stage: Stage, earlier: list[str]) -> None:
+        """Its own name is free, and the stages that it names come before it."""
+        odd = len(self.stages) > 1 and not re.fullmatch(r"[A-Za-z][\w-]*", stage.name)
+        if odd or stage.name in earlier:
+            raise UserError(
+                f"recipe {self.name!r}: a stage cannot be called {stage.name!r}",
+                got=stage.name + (", twice" if stage.name in earlier else ""),
+                expected="a letter, then letters, digits, - and _, different for every stage",
+                fix="rename the stage",
+            )
+
+        def known(weights: Weights, path: str) -> Weights:
+            if weights.stage is not None and weights.stage not in earlier:
+                raise UserError(
+                    f"recipe {self.name!r}: {stage.name}.{path} names a stage that does not come before it",
+                    got=weights.path,
+                    expected=did_you_mean(weights.path, [STAGE + name for name in earlier])
+                    if earlier
+                    else "a policy file or run folder, for this is the first stage",
+                    fix="name an earlier stage, or a file",
                 )
-        for part in filter(None, (self.expert, self.driver, self.objective)):
-            lacking = sorted(c.value for c in part.needs - have)
-            if lacking:
-                refuse(
-                    f"{type(part).__name__} needs what {type(self.world).__name__} does not offer",
-                    ", ".join(sorted(c.value for c in have)) or "no capability",
-                    ", ".join(lacking),
-                    "choose another world, or another expert, driver or objective",
-                )
-        if self.policy.cameras != self.world.cameras:
-            refuse(
-                "policy.cameras and world.cameras differ",
-                self.world.cameras,
-                self.policy.cameras,
-                "give both the same cameras",
-            )
-        if self.policy.vector is not None and self.policy.vector not in self.world.sensors:
-            refuse(
-                "policy.vector and world.vector differ",
-                self.world.sensors,
-                self.policy.vector,
-                "give both the same vector sensor",
-            )
-        if abs(self.policy.dt - self.world.dt) > 1e-9:
-            refuse("policy.dt and world.dt differ", self.world.dt, self.policy.dt, "give both the same tick")
-        if self.expert is not None and self.policy.plan != self.expert.plan:
-            refuse(
-                "policy.plan and expert.plan differ",
-                self.expert.plan,
-                self.policy.plan,
-                "give both the same plan times",
-            )
-        for name in ("rounds", "frames", "drives"):
-            if getattr(self.collection, name) < 1:
-                refuse(f"collection.{name} is too small", getattr(self.collection, name), ">= 1", "raise it")
-        for name in ("steps", "sequences", "length", "checkpoint_every"):
-            if getattr(self.learning, name) < 1:
-                refuse(f"learning.{name} is too small", getattr(self.learning, name), ">= 1", "raise it")
-        if self.collection.frames // self.collection.rounds // self.collection.drives < self.learning.length:
-            refuse(
-                "a round keeps fewer frames of a drive than one sequence holds",
-                f"{self.collection.frames // self.collection.rounds // self.collection.drives} frames",
-                f"at least learning.length = {self.learning.length}",
-                "raise collection.frames, or lower collection.drives, collection.rounds or learning.length",
-            )
+            return weights
+
+        mapped(stage, known)
