@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from countersteer.data.readers import wire
+from countersteer.data.readers.tfrecord import masked_crc
 
 COUNT, DT = 30, 0.1
 YAW_RATE = 0.2  # of the ego, to the left [rad/s]
@@ -129,8 +129,8 @@ def tfrecord(*messages: bytes) -> bytes:
     data = b""
     for message in messages:
         length = struct.pack("<Q", len(message))
-        data += length + struct.pack("<I", wire.masked_crc(length))
-        data += message + struct.pack("<I", wire.masked_crc(message))
+        data += length + struct.pack("<I", masked_crc(length))
+        data += message + struct.pack("<I", masked_crc(message))
     return data
 
 
