@@ -10,6 +10,7 @@ import pytest
 
 from countersteer.commands import cli
 from countersteer.errors import UserError
+from countersteer.evaluation.benchmarks import BENCHMARKS
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.evaluation.replay import load_replay, save_replay
 from countersteer.evaluation.results import (
@@ -20,7 +21,6 @@ from countersteer.evaluation.results import (
     write_scores,
 )
 from countersteer.evaluation.scoring import (
-    BENCHMARKS,
     DriveScore,
     SuiteScore,
     paired_difference,
