@@ -152,7 +152,7 @@ def _navsim() -> Iterator[Vector]:
         "acceleration slopes .6 apart": (0.0, motion(3 + 0.1 * (t - 1.75)), motion(3 + 0.7 * (t - 1.75))),
     }
     for name, (expected, one, other) in pairs.items():
-        ours, _ = navsim.extended_comfort(one, other, 0.1)
+        ours, _ = navsim_parts.extended_comfort(one, other, 0.1)
         yield Vector("EPDMS extended comfort", name, "run", expected, ours)
 
     state = navsim_vehicle.BicycleState(speed=10.0)

@@ -17,8 +17,10 @@ from countersteer.data.readers.source import Reader
 from countersteer.errors import UserError
 from countersteer.evaluation.benchmarks import BENCHMARKS, Benchmark, available_benchmarks
 from countersteer.evaluation.metrics.evidence import Score
+from countersteer.scenarios.procedural import RoadKind, procedural_road
 
-MINE = Reader("mine", "a file .mine", lambda path: path.suffix == ".mine", lambda path: generate("straight", 1))
+SCENARIO = procedural_road(1, RoadKind.CURVE, lanes=1)
+MINE = Reader("mine", "a file .mine", lambda path: path.suffix == ".mine", lambda path: SCENARIO)
 SCORE = Benchmark("kindness", "Kindness", "by definition", 1.0, lambda drive, record: Score(1.0, {}))
 
 
@@ -76,7 +78,7 @@ def test_readers_and_scores_of_other_packages(bring: Callable[..., None], tmp_pa
     )
     path = tmp_path / "a.mine"
     path.touch()
-    assert readers.read(path).fingerprint() == generate("straight", 1).fingerprint()
+    assert readers.read(path).fingerprint() == SCENARIO.fingerprint()
     assert readers.scan(tmp_path) == [path]
     assert cameras.available_readers() == (*cameras.READERS, MINE)
     assert available_benchmarks() == (*BENCHMARKS, SCORE)

@@ -18,8 +18,8 @@ from numpy import ndarray
 from countersteer.errors import UserError
 from countersteer.evaluation.records import CaseResult, DriveRecord
 from countersteer.geometry.boxes import rear_axle_to_center
+from countersteer.reporting.birds_eye import ACTOR_COLORS, EGO_COLOR, ROUTE_COLOR, SIGNAL_COLORS, BirdsEye
 from countersteer.reporting.canvas import FAINT, INK, PAGE, Color, encode, shorten, text_mask, write
-from countersteer.reporting.drawing import ACTOR_COLORS, EGO_COLOR, ROUTE_COLOR, SIGNAL_COLORS, BirdsEye
 from countersteer.reporting.pages import require_ending
 from countersteer.scenarios.scenario import ActorKind, RoadMap
 from countersteer.worlds.interface import Command, TerminationReason
