@@ -22,6 +22,7 @@ from countersteer.evaluation.metrics import (
     comfort,
     hugsim,
     navsim,
+    navsim_parts,
     navsim_vehicle,
     nuplan,
     rad,

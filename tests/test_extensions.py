@@ -19,7 +19,7 @@ from countersteer.evaluation.benchmarks import BENCHMARKS, Benchmark, available_
 from countersteer.evaluation.metrics.evidence import Score
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 
-SCENARIO = procedural_road(1, RoadKind.CURVE, lanes=1)
+SCENARIO = procedural_road(1, RoadKind.GENTLE, lanes=1)
 MINE = Reader("mine", "a file .mine", lambda path: path.suffix == ".mine", lambda path: SCENARIO)
 SCORE = Benchmark("kindness", "Kindness", "by definition", 1.0, lambda drive, record: Score(1.0, {}))
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 
 from countersteer.errors import UserError
-from countersteer.evaluation.metrics import navsim
+from countersteer.evaluation.metrics import navsim, navsim_parts
 from countersteer.evaluation.metrics.drive import Drive, RedLight, Road
 from countersteer.evaluation.metrics.navsim import EpdmsParts, FollowUps, PdmsParts, Progress
 from countersteer.scenarios.scenario import ActorKind

@@ -100,7 +100,7 @@ def test_a_drive_that_fails_early_is_not_better_than_one_that_goes_on():
     assert drive.value <= 1 / 3
     (driven,) = [f for f in drive.findings if f.part == "driven"]
     assert driven.value == pytest.approx(1 / 3)
-    assert "lost" in driven.note
+    assert "off route" in driven.note
     at_once = dataclasses.replace(
         half,
         alive=np.arange(121) < 1,

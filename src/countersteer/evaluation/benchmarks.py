@@ -32,7 +32,6 @@ from countersteer.evaluation.metrics.evidence import Finding, Score
 from countersteer.evaluation.records import DriveRecord
 from countersteer.geometry import polylines
 from countersteer.scenarios.scenario import Tracks
-from countersteer.worlds.interface import TerminationReason
 
 __all__ = ["BENCHMARKS", "Benchmark", "Parts", "available_benchmarks"]
 
@@ -91,13 +90,6 @@ def _between(tracks: Tracks, start: int, stop: int) -> Tracks | None:
     return dataclasses.replace(tracks, **{name: getattr(tracks, name)[:, start:stop] for name in series})
 
 
-def _ended_badly(record: DriveRecord) -> TerminationReason | None:
-    cause = TerminationReason(int(record.cause[-1]))
-    return (
-        None if cause in (TerminationReason.NONE, TerminationReason.TIME, TerminationReason.GOAL) else cause
-    )
-
-
 def _scenes(
     drive: Drive, record: DriveRecord, judge: Callable[[Drive, Drive, Tracks | None], tuple[float, Parts, tuple[Finding, ...]]]
 ) -> Score[Parts]:  # fmt: skip
@@ -106,7 +98,7 @@ def _scenes(
     drive.needs(recorded_driver=drive.expert)
     assert drive.expert is not None
     planned, driven = (len(record.times) - 1) // _WINDOW, (len(drive.times) - 1) // _WINDOW
-    if not planned or not (driven or _ended_badly(record)):
+    if not planned or not (driven or record.failure):
         raise UserError("it is shorter than a scene of 4 s", got=f"{len(drive.times)} ticks")
     values, rows, found = [0.0] * planned, [], []
     for k in range(driven):
@@ -122,7 +114,7 @@ def _scenes(
         found += [
             f if f.tick is None else dataclasses.replace(f, tick=max(f.tick + start, 0)) for f in findings
         ]
-    bad = _ended_badly(record)
+    bad = record.failure
     if bad is None:
         values = values[:driven]
     elif driven < planned:

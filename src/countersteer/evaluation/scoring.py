@@ -161,7 +161,7 @@ def score_suite(result: SuiteResult, benchmarks: Iterable[Benchmark]) -> tuple[S
             refusal = _reason(error)
         for benchmark, scores in zip(benchmarks, drives, strict=True):
             value, parts, findings, why = None, {}, (), refusal
-            bad = _ended_badly(record)
+            bad = record.failure
             if drive is None and bad is not None and benchmark.best > 0:
                 note = f"the drive ended at once: {bad.name.lower().replace('_', ' ')}"
                 value, findings, why = 0.0, (Finding("driven", record.last, value=0.0, note=note),), ""

@@ -17,7 +17,7 @@ from numpy import ndarray
 
 from countersteer.errors import UserError
 from countersteer.geometry.polylines import arc_length
-from countersteer.reporting.canvas import Color
+from countersteer.reporting.canvas import SHIFT, Color, disc, fill, fixed, line
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, RoadMap
 
 __all__ = [
@@ -69,7 +69,6 @@ DEFAULT_LANE_WIDTH = 3.6  # for lanes that state none [m]
 _BOX = np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
 _NOSE = np.array([[0.25, 0.75], [0.8, 0.0], [0.25, -0.75]])
 
-_SHIFT = 4  # fractional bits of the positions given to OpenCV
 _OVERSAMPLING = 2
 
 
@@ -82,24 +81,14 @@ class Canvas:
     def __init__(self, image: ndarray):
         self.image = image
 
-    @staticmethod
-    def _fixed(points: ndarray) -> ndarray:
-        # Points far outside would overflow OpenCV's fixed-point arithmetic; they are invisible anyway.
-        return np.round((np.clip(points, -3e4, 3e4) - 0.5) * (1 << _SHIFT)).astype(np.int32)
-
     def stroke(self, points: ndarray, color: Color, width: float | int, *, closed: bool = False) -> None:
-        if len(points) > 1:
-            width = max(round(width), 1)
-            cv2.polylines(self.image, [self._fixed(points)], closed, color, width, cv2.LINE_AA, _SHIFT)
+        line(self.image, points - 0.5, color, max(round(width), 1), closed=closed)
 
     def fill(self, points: ndarray, color: Color) -> None:
-        if len(points) > 2:
-            cv2.fillPoly(self.image, [self._fixed(points)], color, cv2.LINE_AA, _SHIFT)
+        fill(self.image, points - 0.5, color)
 
     def disc(self, point: ndarray, radius: float | int, color: Color, *, width: int = -1) -> None:
-        x, y = self._fixed(np.asarray(point))
-        size = round(radius * (1 << _SHIFT))
-        cv2.circle(self.image, (int(x), int(y)), size, color, width, cv2.LINE_AA, _SHIFT)
+        disc(self.image, np.asarray(point) - 0.5, radius, color, width=width)
 
 
 @dataclass(frozen=True)
@@ -213,7 +202,7 @@ class BirdsEye:
         axis = np.array([np.cos(along), np.sin(along)])
         across = np.array([-axis[1], axis[0]])
         mask = np.zeros(canvas.image.shape[:2], np.uint8)
-        cv2.fillPoly(mask, [Canvas._fixed(outline)], 255, cv2.LINE_8, _SHIFT)
+        cv2.fillPoly(mask, [fixed(outline - 0.5)], 255, cv2.LINE_8, SHIFT)
         bars = canvas.image.copy()
         for at in np.arange(-length / 2 + 0.5, length / 2, 1.0):
             bar = np.asarray(middle) + axis * at + across * np.array([[-1.0], [1.0]]) * depth / 2

@@ -6,7 +6,7 @@ Positions are in the units of each drawing's view box; the template adds style a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,9 +124,13 @@ def scatter(rows: Sequence[CompareRow], suites: list[str]) -> dict | None:
     return {"x": x, "y": y, "panels": panels}
 
 
-def losses(runs: Sequence[RunInfo]) -> dict | None:
-    """Training curves of all runs in one drawing, on a logarithmic scale where that is possible."""
-    curves = {run.driver: np.array(run.loss, float).reshape(-1, 2) for run in runs if len(run.loss) > 1}
+def losses(runs: Mapping[str, Sequence[tuple[float, float]]]) -> dict | None:
+    """Training curves of all drivers in one drawing, on a logarithmic scale where that is possible.
+
+    Args:
+        runs: Pairs of optimiser step and loss, by driver.
+    """
+    curves = {driver: np.array(run, float).reshape(-1, 2) for driver, run in runs.items()}
     curves = {driver: curve[np.isfinite(curve).all(1)] for driver, curve in curves.items()}
     curves = {driver: curve for driver, curve in curves.items() if len(curve) > 1}
     if not curves:

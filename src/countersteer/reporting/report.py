@@ -110,7 +110,7 @@ def write_report(
         pairs=comparison.pairs(results, drivers, suites),
         curves=[grid for suite in suites if (grid := charts.curve_grid(suite, results, drivers))],
         scatter=charts.scatter(rows, suites),
-        losses=charts.losses(runs),
+        losses=charts.losses({run.driver: run.loss for run in runs if len(run.loss) > 1}),
         cases=_cases(results, films),
         groups=_film_groups(films, results, drivers),
         failures=_failures(results, drivers, suites),
