@@ -44,7 +44,7 @@ class Reward(Protocol):
 class ProgressReward:
     """A point for each second's way along the path at the set speed, less what went wrong.
 
-    Rollouter faster than the set speed earns nothing more, and the way back costs what the way forth earned.
+    Driving faster than the set speed earns nothing more, and the way back costs what the way forth earned.
 
     Attributes:
         dt: Length of a tick [s].

@@ -197,7 +197,7 @@ class Egodriver(protocol.EgodriverServiceServicer):
                     f"camera {image.logical_id!r} was not declared; declared are {sorted(session.declared)}",
                 )
             if image.logical_id in session.used:
-                session.agent.see(session.used[image.logical_id], decoded(image))
+                session.agent.add_image(session.used[image.logical_id], decoded(image))
         return protocol.Empty()
 
     def submit_egomotion_observation(self, request: Any, context: Any) -> Any:
@@ -225,7 +225,7 @@ class Egodriver(protocol.EgodriverServiceServicer):
                 if not (math.isfinite(speed) and math.isfinite(yaw_rate)):
                     raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "a velocity is not a finite number")
                 session.pose = pose
-                session.agent.move(1e-6 * pose[0], speed, yaw_rate)
+                session.agent.add_odometry(1e-6 * pose[0], speed, yaw_rate)
         return protocol.Empty()
 
     def submit_route(self, request: Any, context: Any) -> Any:

@@ -216,7 +216,7 @@ class Lights(TensorTree):
 
     Attributes:
         point: Stop point [m, world].
-        heading: Rollouter direction there [rad].
+        heading: Driving direction there [rad].
         state: `SignalState`.
     """
 
