@@ -321,16 +321,14 @@ def _correlation(
     b: UInt8[ndarray, "height width 3"],
     where: Bool[ndarray, "height width"],
 ) -> float:
-    """Of luminance."""
     return _pearson(grey(a), grey(b), where)
 
 
 def _pearson(a: ndarray, b: ndarray, where: Bool[ndarray, "height width"]) -> float:
     """0 where either does not vary."""
     a, b = a[where], b[where]
-    if len(a) < 2 or not (a.std() > 0 and b.std() > 0):
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
+    varied = len(a) > 1 and a.std() > 0 and b.std() > 0
+    return float(np.corrcoef(a, b)[0, 1]) if varied else 0.0
 
 
 def _right_camera(
