@@ -21,7 +21,7 @@ from countersteer.reporting.canvas import (
     write,
 )
 from countersteer.scenarios.scenario import ActorKind, RoadMap
-from countersteer.worlds.interface import Command
+from countersteer.worlds.observations import Command
 
 __all__ = ["Above", "CAR_AT", "FAIL", "PANEL", "PLAN", "TRAIL", "view_from_world"]
 
