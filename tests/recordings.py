@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from countersteer.data.readers import wire
+from countersteer.data.readers.tfrecord import masked_crc
 
 COUNT, DT = 30, 0.1
 YAW_RATE = 0.2  # of the ego, to the left [rad/s]
@@ -129,8 +128,8 @@ def tfrecord(*messages: bytes) -> bytes:
     data = b""
     for message in messages:
         length = struct.pack("<Q", len(message))
-        data += length + struct.pack("<I", wire.masked_crc(length))
-        data += message + struct.pack("<I", wire.masked_crc(message))
+        data += length + struct.pack("<I", masked_crc(length))
+        data += message + struct.pack("<I", masked_crc(message))
     return data
 
 
@@ -260,35 +259,8 @@ def write_feather(path: Path, columns: dict) -> None:
 # Lyft Level 5 -----------------------------------------------------------------------------------------
 
 
-def blosc(
-    data: bytes, width: int, codec: str = "lz4_raw", *, block: int = 1 << 14, split: bool = False
-) -> bytes:
-    """`data` packed as Blosc (version 1) does it, shuffled in blocks; an empty codec stores it as it is."""
-    if not codec:
-        return struct.pack("<4BIII", 2, 1, 2, width, len(data), len(data), len(data) + 16) + data
-    blocks = []
-    for at in range(0, len(data), block):
-        piece = data[at : at + block]
-        count = len(piece) // width
-        shuffled = np.frombuffer(piece, np.uint8, count * width).reshape(count, width).T.tobytes()
-        shuffled += piece[count * width :]
-        parts = [shuffled]
-        if split and len(piece) == block:
-            parts = [shuffled[k * count : (k + 1) * count] for k in range(width)]
-        packed = b""
-        for part in parts:
-            small = zlib.compress(part) if codec == "zlib" else pa.compress(part, codec, asbytes=True)
-            small = part if len(small) >= len(part) else small
-            packed += struct.pack("<I", len(small)) + small
-        blocks.append(packed)
-    flags = 1 | (0 if split else 16) | {"lz4_raw": 1, "zlib": 3, "zstd": 4}[codec] << 5
-    starts = 16 + 4 * len(blocks) + np.cumsum([0, *(len(part) for part in blocks[:-1])])
-    body = struct.pack(f"<{len(blocks)}I", *starts) + b"".join(blocks)
-    return struct.pack("<4BIII", 2, 1, flags, width, len(data), block, len(body) + 16) + body
-
-
-def write_zarr(folder: Path, values: np.ndarray, chunk: int, codec: str | None = "lz4_raw") -> None:
-    """A zarr v2 array of records; a codec of None means no compressor."""
+def write_zarr(folder: Path, values: np.ndarray, chunk: int, codec: str | None = None) -> None:
+    """A zarr v2 array of records, packed by a codec of Blosc or not."""
     folder.mkdir(parents=True, exist_ok=True)
     names = values.dtype.names or ()
     header = {
@@ -296,7 +268,7 @@ def write_zarr(folder: Path, values: np.ndarray, chunk: int, codec: str | None =
         "shape": [len(values)],
         "chunks": [chunk],
         "dtype": [[n, values.dtype[n].base.str, list(values.dtype[n].shape)] for n in names],
-        "compressor": None if codec is None else {"id": "blosc", "cname": "lz4", "shuffle": 1},
+        "compressor": None if codec is None else {"id": "blosc", "cname": codec, "shuffle": 1},
         "order": "C",
         "filters": None,
         "fill_value": None,
@@ -307,11 +279,14 @@ def write_zarr(folder: Path, values: np.ndarray, chunk: int, codec: str | None =
         part = values[number * chunk : (number + 1) * chunk]
         piece[: len(part)] = part
         data = piece.tobytes()
-        packed = data if codec is None else blosc(data, min(values.itemsize, 255), codec)
-        (folder / str(number)).write_bytes(packed)
+        if codec is not None:
+            from numcodecs import blosc
+
+            data = blosc.compress(data, codec.encode(), 5, blosc.SHUFFLE)
+        (folder / str(number)).write_bytes(data)
 
 
-def lyft(folder: Path, *, scenes: int = 1, codec: str | None = "lz4_raw") -> Path:
+def lyft(folder: Path, *, scenes: int = 1, codec: str | None = None) -> Path:
     """The story as a zarr group, once a scene; what nobody knows stands beside it."""
     labels = ["PERCEPTION_LABEL_NOT_SET", "PERCEPTION_LABEL_UNKNOWN", "PERCEPTION_LABEL_CAR"]
     labels.append("PERCEPTION_LABEL_PEDESTRIAN")

@@ -22,6 +22,7 @@ from countersteer.evaluation.metrics import (
     comfort,
     hugsim,
     navsim,
+    navsim_parts,
     navsim_vehicle,
     nuplan,
     rad,
@@ -152,7 +153,7 @@ def _navsim() -> Iterator[Vector]:
         "acceleration slopes .6 apart": (0.0, motion(3 + 0.1 * (t - 1.75)), motion(3 + 0.7 * (t - 1.75))),
     }
     for name, (expected, one, other) in pairs.items():
-        ours, _ = navsim.extended_comfort(one, other, 0.1)
+        ours, _ = navsim_parts.extended_comfort(one, other, 0.1)
         yield Vector("EPDMS extended comfort", name, "run", expected, ours)
 
     state = navsim_vehicle.BicycleState(speed=10.0)
@@ -354,7 +355,7 @@ ROWS = {
         "realism.score_realism",
     ),
     "RAD ratios": ("shares of clips that end in each way; ADD; jerk", "arXiv 2502.13144", "rad.ratios"),
-    "Perturbation": (
+    "Displacement": (
         "ADE, FDE, minADE, miss rate; L2 at and up to a horizon",
         "by definition",
         "displacement",

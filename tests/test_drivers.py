@@ -40,7 +40,7 @@ from countersteer.worlds.world import World
 
 SHAPE = (4, 2)  # worlds, cars
 JERK = JerkSpec()
-SPEC = BoxWorldSpec(cameras=(), agents=2, jerk=JERK, terminate=())
+SPEC = boxworld(cameras=(), agents=2, jerk=JERK, terminate=())
 ALL = torch.ones(4, dtype=torch.bool)
 
 
@@ -266,7 +266,7 @@ def test_a_driver_relies_on_what_its_drivers_rely_on():
     assert perturbed.uses_policy
     assert perturbed.uses_expert
     assert not PerturbedDriver(ConstantVelocityDriver()).uses_policy
-    assert perturbed.needs <= BoxWorldSpec.capabilities
+    assert perturbed.needs <= WorldSpec.capabilities
     assert not perturbed.needs <= MetaDriveSpec.capabilities
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import itertools
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jaxtyping
@@ -22,7 +25,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "countersteer"
 
 # From the bottom up: a module may import its own part and those before it.
 ORDER = (
-    *("errors", "tensors", "noise", "storage"),
+    *("errors", "extensions", "tensors", "noise", "storage"),
     *("geometry", "vehicles", "models", "traffic"),
     *("scenarios", "data", "reconstruction"),
     *("worlds", "rewards"),
@@ -91,6 +94,41 @@ def package_modules() -> list[tuple[str, Path]]:
         parts = ["countersteer", *file.relative_to(SOURCE).with_suffix("").parts]
         modules.append((".".join(parts[:-1] if parts[-1] == "__init__" else parts), file))
     return modules
+
+
+def test_every_package_that_is_imported_is_declared():
+    """Each import of another package is a dependency or in an extra; what is not names its distribution here."""
+    distributions = {
+        "PIL": "pillow",
+        "carla_driver_interface": "carla-driver-interface",
+        "cv2": "opencv-python-headless",
+        "google": "protobuf",
+        "metadrive": "metadrive-simulator",
+        "rerun": "rerun-sdk",
+        # What the package in the middle cannot be without.
+        "grpc": "carla-driver-interface",
+        "llvmlite": "numba",
+        "markupsafe": "jinja2",
+        "panda3d": "metadrive-simulator",
+    }
+    hosts = {"navsim"}  # programs that call us and are no package on an index
+    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["project"]
+    stated = list(itertools.chain(project["dependencies"], *project["optional-dependencies"].values()))
+    declared = {re.split(r"[^A-Za-z0-9_.-]", line, maxsplit=1)[0].lower() for line in stated}
+    missing = {}
+    for name, file in package_modules():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                modules = [node.module]
+            else:
+                continue
+            for module in {module.partition(".")[0] for module in modules}:
+                known = module in sys.stdlib_module_names or module in hosts or module == "countersteer"
+                if not known and distributions.get(module, module) not in declared:
+                    missing[module] = name
+    assert not missing, "say in pyproject.toml which packages these are from"
 
 
 def test_imports_run_one_way():

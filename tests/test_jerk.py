@@ -1,4 +1,4 @@
-"""Rollouter by jerk: steps by hand, limits, standstill, and the kernel against its reference."""
+"""Driving by jerk: steps by hand, limits, standstill, and the kernel against its reference."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from countersteer.data.samples import recorded_drive
 from countersteer.errors import UserError
 from countersteer.geometry.polylines import arc_length, curvatures, headings, project, resample
 from countersteer.geometry.poses import local_from_world, wrap_angle
-from countersteer.reporting.drawing import BirdsEye, draw_scenario, save_picture
+from countersteer.reporting.birds_eye import BirdsEye
+from countersteer.reporting.drawing import draw_scenario, save_picture
 from countersteer.scenarios import storage
 from countersteer.scenarios.routes import drop_standing, prolong, rear_axle_of, smooth
 from countersteer.scenarios.scenario import (

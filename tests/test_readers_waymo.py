@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from countersteer.data.readers import read, scan, wire
+from countersteer.data.readers import read, scan
+from countersteer.data.readers.tfrecord import crc32c, is_tfrecord
 from countersteer.errors import UserError
 from countersteer.geometry.polylines import curvatures
 from countersteer.scenarios.scenario import ActorKind, MapKind, SignalState
@@ -25,10 +26,27 @@ def write(path: Path, data: bytes) -> Path:
 
 def test_crc32c_is_the_published_one():
     """Vectors of RFC 3720, appendix B.4."""
-    assert wire.crc32c(b"123456789") == 0xE3069283
-    assert wire.crc32c(bytes(32)) == 0x8A9136AA
-    assert wire.crc32c(b"\xff" * 32) == 0x62A8AB43
-    assert wire.crc32c(bytes(range(32))) == 0x46DD794E
+    assert crc32c(b"123456789") == 0xE3069283
+    assert crc32c(bytes(32)) == 0x8A9136AA
+    assert crc32c(b"\xff" * 32) == 0x62A8AB43
+    assert crc32c(bytes(range(32))) == 0x46DD794E
+
+
+@pytest.mark.parametrize("length", [65_535, 65_536, 70_001, 300_000])
+def test_crc32c_of_lanes_is_that_of_the_whole(length: int):
+    """Long data are taken in lanes; the CRC of their pieces, none long enough for lanes, tells the same."""
+    data = np.random.default_rng(length).integers(0, 256, length, np.uint8).tobytes()
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    assert crc32c(data) == crc ^ 0xFFFFFFFF
+
+
+def test_an_identifier_that_is_no_text_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="scenario_id is not readable text"):
+        read(write(tmp_path / "a.tfrecord", tfrecord(waymo_message() + field(5, b"\xff\xfe"))))
 
 
 def test_a_record_is_read(tmp_path: Path):
@@ -141,7 +159,7 @@ def test_damaged_files_are_refused_or_read(tmp_path: Path):
     for _ in range(60):
         data = damaged(whole, rng)
         path.write_bytes(data)
-        if data != whole and wire.is_tfrecord(path):
+        if data != whole and is_tfrecord(path):
             assert answer(read, path) == "refused"
 
 

@@ -256,15 +256,15 @@ def test_film_takes_any_camera_size(frames):
 
 def test_view_from_above_turns_with_the_road():
     """The same drive on a world turned by an angle gives the same view: heading is up, left is left."""
-    from countersteer.reporting.film import _CAR_AT, _view_from_world
+    from countersteer.reporting.above import CAR_AT, view_from_world
 
     for facing in (0.0, 1.0, -2.5):
         at = np.array([10.0, -4.0])
-        view = _view_from_world(at, facing)
+        view = view_from_world(at, facing)
         ahead = at + np.array([np.cos(facing), np.sin(facing)])
         left = at + np.array([-np.sin(facing), np.cos(facing)])
         for point, (right, down) in ((at, (0, 0)), (ahead, (0, -1)), (left, (-1, 0))):
-            pixel = view[:, :2] @ point + view[:, 2] - np.array(_CAR_AT)
+            pixel = view[:, :2] @ point + view[:, 2] - np.array(CAR_AT)
             assert np.sign(np.round(pixel, 6)).tolist() == [right, down]
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 
 from countersteer.errors import UserError
-from countersteer.evaluation.metrics import navsim
+from countersteer.evaluation.metrics import navsim, navsim_parts
 from countersteer.evaluation.metrics.drive import Drive, RedLight, Road
 from countersteer.evaluation.metrics.navsim import EpdmsParts, FollowUps, PdmsParts, Progress
 from countersteer.scenarios.scenario import ActorKind
@@ -210,7 +210,7 @@ def test_extended_comfort_enters_the_score():
     assert (score.value, score.parts.extended_comfort) == (pytest.approx(14 / 16), 0.0)
     assert navsim.score_epdms(straight(), before=steady(36, 0.1)).value == 1.0
     with pytest.raises(UserError, match="equal lengths"):
-        navsim.extended_comfort(steady(35, 0.1), steady(36, 0.1), 0.1)
+        navsim_parts.extended_comfort(steady(35, 0.1), steady(36, 0.1), 0.1)
 
 
 def test_two_stages():

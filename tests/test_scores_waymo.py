@@ -67,7 +67,7 @@ def test_the_best_trajectory_counts():
 
 
 def test_directions_follow_the_trajectory():
-    # Rollouter along +y: 3 m along is within 4 m, 3 m aside (along x) is not within 1 m.
+    # Driving along +y: 3 m along is within 4 m, 3 m aside (along x) is not within 1 m.
     north = AHEAD[:, ::-1].copy()
     assert rate(north + np.array([0.0, 3.0]), [8.0], [north]).parts.trusted.all()
     assert not rate(north + np.array([3.0, 0.0]), [8.0], [north]).parts.trusted.any()

@@ -10,6 +10,7 @@ import pytest
 
 from countersteer.commands import cli
 from countersteer.errors import UserError
+from countersteer.evaluation.benchmarks import BENCHMARKS
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.evaluation.replay import load_replay, save_replay
 from countersteer.evaluation.results import (
@@ -19,7 +20,7 @@ from countersteer.evaluation.results import (
     write_result,
     write_scores,
 )
-from countersteer.evaluation.scoring import BENCHMARKS, DriveScore, SuiteScore, paired_difference, score_suite
+from countersteer.evaluation.scoring import DriveScore, SuiteScore, paired_difference, score_suite
 from countersteer.evaluation.statistics import wilson_interval
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import ActorKind, RoadMap
@@ -94,7 +95,7 @@ def test_a_drive_that_fails_early_is_not_better_than_one_that_goes_on():
     assert drive.value <= 1 / 3
     (driven,) = [f for f in drive.findings if f.part == "driven"]
     assert driven.value == pytest.approx(1 / 3)
-    assert "lost" in driven.note
+    assert "off route" in driven.note
     at_once = dataclasses.replace(
         half,
         alive=np.arange(121) < 1,

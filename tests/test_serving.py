@@ -59,8 +59,8 @@ def test_the_agent_drives_as_the_training_loop_does():
     commands = set()
     for time, pictures, moved, wish, turn in ticks(policy):
         for name, picture in pictures.items():
-            agent.see(name, picture)
-        agent.move(time, *moved)
+            agent.add_image(name, picture)
+        agent.add_odometry(time, *moved)
         action = agent.act(time, wish)
         commands.add(wish.command)
         plan = agent.plan(time, wish)
@@ -88,8 +88,8 @@ def test_a_faster_host_is_held_and_a_slower_one_caught_up_with():
     fast, plain = (Agent(policy, own(policy)) for _ in range(2))
     for time, pictures, moved, wish, _ in ticks(policy):
         for agent in (fast, plain):
-            agent.see("front", pictures["front"])
-            agent.move(time, *moved)
+            agent.add_image("front", pictures["front"])
+            agent.add_odometry(time, *moved)
         torch.testing.assert_close(fast.plan(time, wish).position, plain.plan(time, wish).position)
         held = fast.plan(time + 0.05, wish)
         torch.testing.assert_close(held.position, plain.plan(time, wish).position, rtol=0, atol=0)
@@ -98,18 +98,18 @@ def test_a_faster_host_is_held_and_a_slower_one_caught_up_with():
     wish = NavigationRequest(10.0)
     picture = pictures["front"]
     for agent in (slow, steady):
-        agent.see("front", picture)
-        agent.move(0.0, 8.0, 0.1)
+        agent.add_image("front", picture)
+        agent.add_odometry(0.0, 8.0, 0.1)
         agent.plan(0.0, wish)
-        agent.move(0.5, 8.0, 0.1)
+        agent.add_odometry(0.5, 8.0, 0.1)
     for time in (0.1, 0.2, 0.3, 0.4):
         steady.plan(time, wish)
     torch.testing.assert_close(slow.plan(0.5, wish).position, steady.plan(0.5, wish).position)
     # A gap that long is another drive.
     late = Agent(policy, own(policy))
     for agent in (late, slow):
-        agent.see("front", picture)
-        agent.move(9.0, 8.0, 0.1)
+        agent.add_image("front", picture)
+        agent.add_odometry(9.0, 8.0, 0.1)
     assert not slow.plan(9.0, wish).position.equal(steady.plan(0.5, wish).position)
 
 
@@ -180,6 +180,6 @@ def test_what_cannot_be_served_is_said():
         Agent(policy, {"front": RigCamera.of(dataclasses.replace(OTHER, yaw=2.0))})
     agent = Agent(policy, own(policy))
     with pytest.raises(UserError, match="not one of its camera"):
-        agent.see("front", np.zeros((10, 10, 3), np.uint8))
+        agent.add_image("front", np.zeros((10, 10, 3), np.uint8))
     with pytest.raises(UserError, match="not seen enough"):
         agent.plan(0.0, NavigationRequest(10.0))

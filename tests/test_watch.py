@@ -16,9 +16,10 @@ import pytest
 
 from countersteer.commands import cli
 from countersteer.errors import MissingExtraError, UserError
+from countersteer.evaluation.benchmarks import BENCHMARKS
 from countersteer.evaluation.records import CaseResult, SuiteResult
 from countersteer.evaluation.replay import save_replay
-from countersteer.evaluation.scoring import BENCHMARKS, score_suite
+from countersteer.evaluation.scoring import score_suite
 from countersteer.reporting.watch import events_of, write_viewer
 from test_report import Page, a_drive, a_verdict
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["uniform", "normal"]
+__all__ = ["uniform"]
 
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -52,12 +52,3 @@ def uniform(
     lanes = torch.arange(count, device=drive.device, dtype=torch.int64)
     bits = _mix(state[..., None] ^ _mix(lanes))
     return _shift(bits, 40).to(torch.float32) * (1.0 / (1 << 24))
-
-
-def normal(
-    seed: int, drive: Int[Tensor, "*batch"], tick: Int[Tensor, "*batch"], consumer: str, count: int
-) -> Float[Tensor, "*batch count"]:
-    """`count` standard normal numbers for each drive (Box-Muller); arguments as in `uniform`."""
-    numbers = uniform(seed, drive, tick, consumer, 2 * count)
-    radius = torch.sqrt(-2.0 * torch.log1p(-numbers[..., :count]))
-    return radius * torch.cos(2 * torch.pi * numbers[..., count:])

@@ -16,8 +16,8 @@ from countersteer import __version__
 from countersteer.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
+    from countersteer.evaluation.benchmarks import Benchmark
     from countersteer.evaluation.records import SuiteResult
-    from countersteer.evaluation.scoring import Benchmark
     from countersteer.evaluation.suites import Suite
     from countersteer.training.recipe import Recipe
 
@@ -533,9 +533,9 @@ def _benchmarks(names: list[str] | None) -> list[Benchmark]:
     """The scores that were asked for; none for None, all for no names."""
     if names is None:
         return []
-    from countersteer.evaluation.scoring import BENCHMARKS
+    from countersteer.evaluation.benchmarks import available_benchmarks
 
-    known = {benchmark.name: benchmark for benchmark in BENCHMARKS}
+    known = {benchmark.name: benchmark for benchmark in available_benchmarks()}
     wanted = [name for name in ",".join(names).split(",") if name] or list(known)
     for name in wanted:
         if name not in known:
@@ -910,8 +910,8 @@ def _data_inspect(known: argparse.Namespace) -> int:
     from countersteer.data import cameras, readers
     from countersteer.reporting.drawing import draw_scenario, save_picture
 
-    drive = any(reader.matches(known.path) for reader in readers.READERS)
-    if not drive and any(reader.matches(known.path) for reader in cameras.READERS):
+    drive = any(reader.matches(known.path) for reader in readers.available_readers())
+    if not drive and any(reader.matches(known.path) for reader in cameras.available_readers()):
         scenario = cameras.drive_of_log(cameras.read(known.path))
     else:
         scenario = readers.read(known.path)  # a number of many, or nothing that is known, which it says

@@ -60,7 +60,7 @@ class Population:
 
     @property
     def score(self) -> Float[ndarray, "car"]:
-        """Rollouter score of each car, in [0, 1].
+        """Driving score of each car, in [0, 1].
 
         The share of its way that it made, times `RED_LIGHT` for each red light; 0 for a car that ended by a failure.
         """

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 
 from countersteer.data.cameras.log import CameraLog, RecordedCamera
@@ -155,19 +155,7 @@ def measure_realism(
     source = depth or sources_of(log, camera)[0]
     poses = log.world_from_camera(camera)
     count = len(recorded.frames)
-    moved = (
-        np.linalg.norm(poses[ahead:, :3, 3] - poses[:-ahead, :3, 3], axis=1) if count > ahead else np.zeros(0)
-    )
-    starts = np.flatnonzero(moved > MOVED)
-    if not len(starts):
-        raise UserError(
-            f"{log.provenance.path}: the camera does not move enough to measure anything",
-            got=f"{count} frames from {recorded.times[0]:.3f} to {recorded.times[-1]:.3f} s, at most "
-            f"{moved.max(initial=0.0):.2f} m in {ahead} frames",
-            expected=f"more than {ahead} frames and {MOVED:g} m",
-            fix="choose another part, or a larger --ahead",
-        )
-    starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(pairs, len(starts))).round().astype(int))]
+    starts = _starts(log, recorded, poses, ahead, pairs)
     depths = _kept(lambda number: depth_of_frame(log, camera, number, source))
     # Depth for the right camera must not have seen it.
     alone = source if source is DepthSource.LEARNED else DepthSource.SWEEP
@@ -246,6 +234,26 @@ def measure_realism(
     )
 
 
+def _starts(
+    log: CameraLog, recorded: RecordedCamera, poses: Float[ndarray, "frame 4 4"], ahead: int, pairs: int
+) -> Int[ndarray, "pair"]:
+    """First frames of the pairs to measure, evenly spread over those between which the camera moves."""
+    count = len(recorded.frames)
+    moved = (
+        np.linalg.norm(poses[ahead:, :3, 3] - poses[:-ahead, :3, 3], axis=1) if count > ahead else np.zeros(0)
+    )
+    starts = np.flatnonzero(moved > MOVED)
+    if not len(starts):
+        raise UserError(
+            f"{log.provenance.path}: the camera does not move enough to measure anything",
+            got=f"{count} frames from {recorded.times[0]:.3f} to {recorded.times[-1]:.3f} s, at most "
+            f"{moved.max(initial=0.0):.2f} m in {ahead} frames",
+            expected=f"more than {ahead} frames and {MOVED:g} m",
+            fix="choose another part, or a larger --ahead",
+        )
+    return starts[np.unique(np.linspace(0, len(starts) - 1, min(pairs, len(starts))).round().astype(int))]
+
+
 def _drawn(
     bank: FrameBank,
     through: Intrinsics,
@@ -313,16 +321,14 @@ def _correlation(
     b: UInt8[ndarray, "height width 3"],
     where: Bool[ndarray, "height width"],
 ) -> float:
-    """Of luminance."""
     return _pearson(grey(a), grey(b), where)
 
 
 def _pearson(a: ndarray, b: ndarray, where: Bool[ndarray, "height width"]) -> float:
     """0 where either does not vary."""
     a, b = a[where], b[where]
-    if len(a) < 2 or not (a.std() > 0 and b.std() > 0):
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
+    varied = len(a) > 1 and a.std() > 0 and b.std() > 0
+    return float(np.corrcoef(a, b)[0, 1]) if varied else 0.0
 
 
 def _right_camera(

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 
 from countersteer.scenarios.scenario import Scenario
+from countersteer.worlds.interface import TerminationReason
 
 __all__ = ["CaseResult", "DriveRecord", "SuiteResult"]
 
@@ -83,6 +84,13 @@ class DriveRecord:
     def last(self) -> int:
         """The last tick of the drive; what follows repeats it."""
         return int(np.flatnonzero(self.alive)[-1]) if self.alive.any() else 0
+
+    @property
+    def failure(self) -> TerminationReason | None:
+        """Why the drive ended before its time and its goal; None where it did not."""
+        cause = TerminationReason(int(self.cause[-1]))
+        fine = (TerminationReason.NONE, TerminationReason.TIME, TerminationReason.GOAL)
+        return None if cause in fine else cause
 
 
 @dataclass(frozen=True)

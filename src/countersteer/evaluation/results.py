@@ -10,15 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from countersteer.errors import UserError
+from countersteer.evaluation.benchmarks import Benchmark
 from countersteer.evaluation.records import CaseResult, SuiteResult
 from countersteer.evaluation.replay import is_replay, load_replay
-from countersteer.evaluation.scoring import (
-    Benchmark,
-    PairedDifference,
-    SuiteScore,
-    paired_difference,
-    score_suite,
-)
+from countersteer.evaluation.scoring import PairedDifference, SuiteScore, paired_difference, score_suite
 
 __all__ = [
     "ComparedScore",

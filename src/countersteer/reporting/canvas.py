@@ -16,13 +16,30 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-__all__ = ["FAINT", "INK", "PAGE", "Color", "encode", "shorten", "text_mask", "write"]
+__all__ = [
+    "FAINT",
+    "SHIFT",
+    "fixed",
+    "INK",
+    "PAGE",
+    "Color",
+    "disc",
+    "encode",
+    "fill",
+    "line",
+    "pill",
+    "shorten",
+    "text_mask",
+    "write",
+]
 
 Color = tuple[int, int, int]
 
 PAGE: Color = (11, 13, 17)
 INK: Color = (236, 239, 244)
 FAINT: Color = (150, 158, 170)
+
+SHIFT = 4  # fractional bits of the positions given to OpenCV
 
 
 def encode(
@@ -96,3 +113,41 @@ def shorten(text: str, size: int, width: int, *, bold: bool = False) -> str:
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"
+
+
+def fixed(points: ndarray) -> ndarray:
+    """Positions as OpenCV takes them: whole sixteenths of a pixel, pixel centres at whole pixels."""
+    # Far outside the picture they would overflow.
+    return np.round(np.clip(points, -3e4, 3e4) * (1 << SHIFT)).astype(np.int32)
+
+
+def line(image: ndarray, points: ndarray, color: Color, width: int, *, closed: bool = False) -> None:
+    """Draw a line through points [n 2], in pixels."""
+    if len(points) > 1:
+        cv2.polylines(image, [fixed(points)], closed, color, width, cv2.LINE_AA, SHIFT)
+
+
+def fill(image: ndarray, points: ndarray, color: Color) -> None:
+    """Fill a polygon of corners [n 2], in pixels."""
+    if len(points) > 2:
+        cv2.fillPoly(image, [fixed(points)], color, cv2.LINE_AA, SHIFT)
+
+
+def disc(image: ndarray, point: ndarray, radius: float | int, color: Color, *, width: int = -1) -> None:
+    """Draw a disc, or a ring of some width."""
+    x, y = fixed(point)
+    cv2.circle(image, (int(x), int(y)), round(radius * (1 << SHIFT)), color, width, cv2.LINE_AA, SHIFT)
+
+
+def pill(image: ndarray, place: tuple[int, int, int, int], color: Color, *, filled: bool) -> None:
+    """Draw a bar with round ends in a place: x, y, width, height [pixels]."""
+    x, y, width, height = place
+    radius = height / 2
+    turn = np.linspace(np.pi / 2, 3 * np.pi / 2, 16)
+    arc = np.stack([np.cos(turn), np.sin(turn)], -1) * radius
+    left, right = np.array([x + radius, y + radius]), np.array([x + width - radius, y + radius])
+    outline = np.concatenate([arc + left, right - arc])
+    if filled:
+        fill(image, outline, color)
+    else:
+        line(image, np.concatenate([outline, outline[:1]]), color, 2)

@@ -14,8 +14,8 @@ from countersteer.drivers.interface import Driver
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import Policy
+from countersteer.reporting.birds_eye import SIGNAL_COLORS, BirdsEye
 from countersteer.reporting.canvas import FAINT, INK, PAGE, encode, shorten, write
-from countersteer.reporting.drawing import SIGNAL_COLORS, BirdsEye
 from countersteer.reporting.pages import require_ending
 from countersteer.rollouts.rollouter import Rollouter
 from countersteer.scenarios.scenario import ActorKind, Scenario

@@ -7,20 +7,17 @@ forbids loading anything else. Numbers are prepared here; the template in `templ
 from __future__ import annotations
 
 import base64
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
-import numpy as np
-from jaxtyping import Float
-from numpy import ndarray
 
 from countersteer.errors import UserError
 from countersteer.evaluation.failures import FailureKind, count_failures, explain_suite
-from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
-from countersteer.evaluation.statistics import CompareRow, paired_permutation_test
+from countersteer.evaluation.records import CaseResult, SuiteResult
+from countersteer.evaluation.statistics import CompareRow
+from countersteer.reporting import charts, comparison
 from countersteer.reporting.film import still
 from countersteer.reporting.pages import require_ending, write_page
 
@@ -107,13 +104,13 @@ def write_report(
         drivers=drivers,
         suites=suites,
         colors=colors,
-        headline=_headline(rows, suites),
-        table=_table(rows, drivers, suites),
-        warnings=_warnings(results),
-        pairs=_pairs(results, drivers, suites),
-        curves=[grid for suite in suites if (grid := _curve_grid(suite, results, drivers))],
-        scatter=_scatter(rows, suites),
-        losses=_losses(runs),
+        headline=comparison.headline(rows, suites),
+        table=comparison.table(rows, drivers, suites),
+        warnings=comparison.protocol_warnings(results),
+        pairs=comparison.pairs(results, drivers, suites),
+        curves=[grid for suite in suites if (grid := charts.curve_grid(suite, results, drivers))],
+        scatter=charts.scatter(rows, suites),
+        losses=charts.losses({run.driver: run.loss for run in runs if len(run.loss) > 1}),
         cases=_cases(results, films),
         groups=_film_groups(films, results, drivers),
         failures=_failures(results, drivers, suites),
@@ -148,276 +145,7 @@ def _check(
             )
 
 
-def _headline(rows: Sequence[CompareRow], suites: list[str]) -> list[str]:
-    """Sentences that the table bears out: who passes most, who least, whom open loop would choose.
-
-    Drivers without an open-loop error were not trained: they are named apart.
-    """
-    sentences = []
-    for suite in suites:
-        here = [row for row in rows if row.suite == suite and row.total]
-        if not here:
-            continue
-        trained = [row for row in here if row.open_loop_error is not None]
-        apart = [row for row in here if row not in trained] if trained else []
-        rate = {row.recipe: row.passed / row.total for row in trained or here}
-        best, worst = max(rate.values()), min(rate.values())
-        count = {row.recipe: f"{row.passed} of {row.total}" for row in here}
-        top = [name for name in rate if rate[name] == best]
-        said = f"{suite}: {_listed(top)} {'passes' if len(top) == 1 else 'pass'} {count[top[0]]}"
-        if worst < best:
-            low = [name for name in rate if rate[name] == worst]
-            said += f", {_listed(low)} {count[low[0]]}"
-        if apart:
-            said += f" ({', '.join(f'{row.recipe} {row.passed}' for row in apart)})"
-        errors = {row.recipe: row.open_loop_error for row in trained if row.open_loop_error is not None}
-        if len(errors) > 1:
-            favourite = min(errors, key=lambda name: errors[name])
-            better = [name for name in errors if rate[name] > rate[favourite]]
-            if better:
-                said += (
-                    f". Open loop would have chosen {favourite} ({errors[favourite]:.2f} m), "
-                    f"which passes {count[favourite]}"
-                )
-        sentences.append(said + ".")
-    return sentences
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
-
-
-def _table(rows: Sequence[CompareRow], drivers: list[str], suites: list[str]) -> list[dict]:
-    """One line a driver: a cell for each suite, open-loop error, training time."""
-    best = {
-        suite: max((row.passed / row.total for row in rows if row.suite == suite and row.total), default=None)
-        for suite in suites
-    }
-    finite = [row.open_loop_error for row in rows if row.open_loop_error is not None]
-    lines = []
-    for driver in drivers:
-        mine = {row.suite: row for row in rows if row.recipe == driver}
-        if not mine:
-            continue
-        errors = list(
-            dict.fromkeys(row.open_loop_error for row in mine.values() if row.open_loop_error is not None)
-        )
-        seconds = list(dict.fromkeys(row.seconds for row in mine.values() if row.seconds is not None))
-        cells = []
-        for suite in suites:
-            row = mine.get(suite)
-            if row is None:
-                cells.append(None)
-                continue
-            rate = row.passed / row.total if row.total else math.nan
-            cells.append({"row": row, "rate": rate, "best": row.total > 0 and rate == best[suite]})
-        lines.append(
-            {
-                "driver": driver,
-                "cells": cells,
-                "error": " / ".join(f"{error:.2f} m" for error in errors),
-                "lowest": bool(errors) and len(finite) > 1 and min(errors) == min(finite),
-                "seconds": " / ".join(_duration(value) for value in seconds),
-            }
-        )
-    return lines
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
-
-
-def _warnings(results: Sequence[SuiteResult]) -> list[str]:
-    protocols: dict[str, dict[str, str]] = {}
-    for result in results:
-        protocols.setdefault(result.suite, {}).setdefault(result.protocol, result.driver)
-    return [
-        f"Results on {suite} follow different protocols and must not be compared: "
-        + "; ".join(f"{driver}: {protocol}" for protocol, driver in found.items())
-        for suite, found in protocols.items()
-        if len(found) > 1
-    ]
-
-
-def _pairs(results: Sequence[SuiteResult], drivers: list[str], suites: list[str]) -> list[dict]:
-    """Every two drivers of a suite under the paired test, where their scenarios and protocols agree."""
-    lines = []
-    for suite in suites:
-        rates: dict[str, dict[str, float]] = {}
-        protocols: dict[str, set[str]] = {}
-        for driver in drivers:
-            verdicts: dict[str, list[bool]] = {}
-            for result in results:
-                if (result.driver, result.suite) == (driver, suite):
-                    protocols.setdefault(driver, set()).add(result.protocol)
-                    for case in result.cases:
-                        if case.passed is not None:
-                            verdicts.setdefault(case.case, []).append(case.passed)
-            if verdicts:
-                rates[driver] = {case: float(np.mean(passed)) for case, passed in verdicts.items()}
-        names = list(rates)
-        for index, first in enumerate(names):
-            for second in names[index + 1 :]:
-                if (
-                    rates[first].keys() != rates[second].keys()
-                    or len(protocols[first] | protocols[second]) > 1
-                ):
-                    continue
-                a = np.array(list(rates[second].values()))
-                b = np.array([rates[first][case] for case in rates[second]])
-                lines.append(
-                    {
-                        "suite": suite,
-                        "first": second,
-                        "second": first,
-                        "difference": float((a - b).mean()),
-                        "scenarios": len(a),
-                        "differing": int(np.count_nonzero(a - b)),
-                        "p": paired_permutation_test(a, b, seed=0),
-                    }
-                )
-    return lines
-
-
 # Drawings. Positions are in the units of each drawing's view box; the template adds style and text.
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """Maps values to one side of a drawing and chooses where its ticks go."""
-
-    low: float
-    high: float
-    start: float  # position of `low` in the drawing
-    end: float
-    logarithmic: bool = False
-
-    def at(self, value: float) -> float:
-        """Position of a value, clamped to the drawing."""
-        low, high, value = (math.log10(v) if self.logarithmic else v for v in (self.low, self.high, value))
-        share = (value - low) / (high - low)
-        return round(self.start + min(max(share, 0.0), 1.0) * (self.end - self.start), 1)
-
-    @property
-    def ticks(self) -> list[tuple[float, str]]:
-        """Positions and labels."""
-        if self.logarithmic:
-            powers = range(math.ceil(math.log10(self.low)), math.floor(math.log10(self.high)) + 1)
-            values = [
-                10.0**power * by for power in powers for by in ((1.0,) if len(powers) > 2 else (1.0, 3.0))
-            ]
-            values = [value for value in values if self.low <= value <= self.high] or [self.low, self.high]
-        else:
-            step = _round_step((self.high - self.low) / 4)
-            first = math.ceil(self.low / step - 1e-9)
-            values = [n * step for n in range(first, math.floor(self.high / step + 1e-9) + 1)]
-        return [(self.at(value), f"{value:.4g}".replace("-", "−")) for value in values]
-
-
-def _round_step(step: float) -> float:
-    power = 10.0 ** math.floor(math.log10(step))
-    return min((by * power for by in (1.0, 2.0, 5.0, 10.0)), key=lambda value: abs(value - step))
-
-
-def _polyline(x: Iterable[float], y: Iterable[float]) -> str:
-    return " ".join(f"{one:g},{other:g}" for one, other in zip(x, y, strict=True))
-
-
-def _curve_grid(suite: str, results: Sequence[SuiteResult], drivers: list[str]) -> dict | None:
-    """Lateral error over time: one drawing a driver, all cases in it, the same axes in all."""
-    drives: dict[str, list[tuple[CaseResult, DriveRecord]]] = {}
-    for driver in drivers:
-        for result in results:
-            if (result.driver, result.suite) == (driver, suite) and result.records:
-                drives.setdefault(driver, []).extend(zip(result.cases, result.records, strict=True))
-    if not drives:
-        return None
-    everything = [record for pairs in drives.values() for _, record in pairs]
-    reach = max(float(np.nanmax(np.abs(_alive(record, record.lateral)))) for record in everything)
-    limit = min(max(reach * 1.05, 0.5), 5.0)
-    x = _Axis(0.0, max(float(record.times[-1]) for record in everything) or 1.0, 34.0, 292.0)
-    y = _Axis(-limit, limit, 148.0, 8.0)
-    panels = []
-    for driver, pairs in drives.items():
-        lines = []
-        for case, record in pairs:
-            times, lateral = _alive(record, record.times), np.nan_to_num(_alive(record, record.lateral))
-            keep = np.unique(np.linspace(0, len(times) - 1, min(len(times), 100)).round().astype(int))
-            points = _polyline((x.at(v) for v in times[keep]), (y.at(v) for v in lateral[keep]))
-            mark = None
-            if case.fail_time is not None:
-                mark = (x.at(case.fail_time), y.at(float(np.interp(case.fail_time, times, lateral))))
-            lines.append({"case": case, "points": points, "mark": mark})
-        # Failures are drawn last, on top.
-        lines.sort(key=lambda line: line["case"].passed is False)
-        counted = [case for case, _ in pairs if case.passed is not None]
-        passed = sum(case.passed is True for case in counted)
-        panels.append({"driver": driver, "lines": lines, "passed": passed, "total": len(counted)})
-    return {"suite": suite, "x": x, "y": y, "panels": panels, "clipped": reach > limit}
-
-
-def _alive(record: DriveRecord, values: Float[ndarray, "time"]) -> Float[ndarray, "n"]:
-    """Values until the drive ended; its last tick included."""
-    return values[: record.last + 1].astype(float)
-
-
-def _scatter(rows: Sequence[CompareRow], suites: list[str]) -> dict | None:
-    """Open-loop error against pass rate: one drawing a suite, the same axes in all."""
-    known = [row for row in rows if row.open_loop_error is not None and row.total]
-    if len({row.recipe for row in known}) < 2:
-        return None
-    high = max(row.open_loop_error or 0.0 for row in known) * 1.2 or 1.0
-    x, y = _Axis(0.0, high, 44.0, 456.0), _Axis(0.0, 1.0, 208.0, 12.0)
-    panels = []
-    for suite in suites:
-        here = [row for row in known if row.suite == suite]
-        if not here:
-            continue
-        points = []
-        for row in sorted(here, key=lambda row: -row.passed / row.total):
-            px, py = x.at(row.open_loop_error or 0.0), y.at(row.passed / row.total)
-            bar = (y.at(row.interval[0]), y.at(row.interval[1]))
-            before = px > 340  # no room on the right
-            label = py + 4
-            for other in points:
-                if abs(other["x"] - px) < 110 and abs(other["label"] - label) < 14:
-                    label = other["label"] + 14
-            points.append({"row": row, "x": px, "y": py, "bar": bar, "label": label, "before": before})
-        panels.append({"suite": suite, "points": points})
-    return {"x": x, "y": y, "panels": panels}
-
-
-def _losses(runs: Sequence[RunInfo]) -> dict | None:
-    """Training curves of all runs in one drawing, on a logarithmic scale where that is possible."""
-    curves = {run.driver: np.array(run.loss, float).reshape(-1, 2) for run in runs if len(run.loss) > 1}
-    curves = {driver: curve[np.isfinite(curve).all(1)] for driver, curve in curves.items()}
-    curves = {driver: curve for driver, curve in curves.items() if len(curve) > 1}
-    if not curves:
-        return None
-    every = np.concatenate(list(curves.values()))
-    low, high = float(every[:, 1].min()), float(every[:, 1].max())
-    logarithmic = low > 0 and high > 3 * low
-    if not logarithmic:
-        pad = 0.05 * (high - low) or 1.0
-        low, high = low - pad, high + pad
-    start, end = float(every[:, 0].min()), float(every[:, 0].max())
-    x, y = (
-        _Axis(start, end if end > start else start + 1.0, 52.0, 600.0),
-        _Axis(low, high, 208.0, 12.0, logarithmic),
-    )
-    lines = []
-    for driver, curve in sorted(curves.items(), key=lambda item: -item[1][-1, 1]):
-        keep = np.unique(np.linspace(0, len(curve) - 1, min(len(curve), 300)).round().astype(int))
-        points = _polyline((x.at(v) for v in curve[keep, 0]), (y.at(v) for v in curve[keep, 1]))
-        label = y.at(float(curve[-1, 1])) + 4
-        if lines:
-            label = max(label, lines[-1]["label"] + 14)
-        lines.append({"driver": driver, "points": points, "label": label, "end": x.at(float(curve[-1, 0]))})
-    return {"x": x, "y": y, "lines": lines, "logarithmic": logarithmic}
 
 
 def _cases(results: Sequence[SuiteResult], films: Sequence[CaseFilm]) -> list[dict]:

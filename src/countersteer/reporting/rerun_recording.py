@@ -19,7 +19,7 @@ from countersteer.evaluation.failures import explain
 from countersteer.evaluation.records import SuiteResult
 from countersteer.evaluation.scoring import SuiteScore
 from countersteer.geometry.boxes import rear_axle_to_center
-from countersteer.reporting.drawing import ACTOR_COLORS, EGO_COLOR, ROUTE_COLOR
+from countersteer.reporting.birds_eye import ACTOR_COLORS, EGO_COLOR, ROUTE_COLOR
 from countersteer.reporting.watch import events_of
 from countersteer.scenarios.scenario import ActorKind
 

@@ -127,7 +127,7 @@ class Signals:
     Attributes:
         lane: Id of the lane each light governs.
         stop_point: Where to stop [m, world].
-        heading: Rollouter direction at the stop point [rad].
+        heading: Driving direction at the stop point [rad].
         state: `SignalState` at each time.
     """
 

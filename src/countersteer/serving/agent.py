@@ -93,7 +93,7 @@ class Agent:
         self._pictures: dict[str, UInt8[ndarray, "h w 3"]] = {}
         self._plan: Plan | None = None
 
-    def see(self, name: str, picture: UInt8[ndarray, "height width 3"]) -> None:
+    def add_image(self, name: str, picture: UInt8[ndarray, "height width 3"]) -> None:
         """Take a picture of the host's camera for the policy's camera `name`; the newest counts.
 
         Raises:
@@ -101,7 +101,7 @@ class Agent:
         """
         self._pictures[name] = self.views[name](picture)
 
-    def move(self, time: float, speed: float, yaw_rate: float) -> None:
+    def add_odometry(self, time: float, speed: float, yaw_rate: float) -> None:
         """Take an odometry reading: when [s], [m/s], [rad/s, left positive]. Readings come in order of time."""
         if self._odometry and time <= self._odometry[-1][0]:
             return
@@ -129,7 +129,7 @@ class Agent:
                 "the agent has not seen enough to plan",
                 got=f"pictures of {sorted(self._pictures)}, {len(self._odometry)} odometry readings",
                 expected=f"a picture of each of {sorted(self.views)}, and odometry",
-                fix="give pictures (`see`) and odometry (`move`) before asking for a plan",
+                fix="give pictures (`add_image`) and odometry (`add_odometry`) before asking for a plan",
             )
         tick = self.policy.spec.dt
         gap = time - self._time

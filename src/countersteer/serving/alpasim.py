@@ -24,16 +24,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer import __version__
-from countersteer.data.cameras.log import Distortion
 from countersteer.errors import MissingExtraError, UserError
-from countersteer.geometry.cameras import Intrinsics
-from countersteer.geometry.rigid import matrix_from_quaternion
 from countersteer.policies.interface import Policy
 from countersteer.serving.agent import Agent, NavigationRequest
+from countersteer.serving.alpasim_messages import decoded, pose_of, rig_camera, to_local, to_rig
 from countersteer.serving.views import RigCamera, View
 from countersteer.vehicles.plans import Plan
 
@@ -165,7 +163,7 @@ class Egodriver(protocol.EgodriverServiceServicer):
         reasons: list[str] = []
         for camera in cameras:
             try:
-                rigs[camera.logical_id] = _rig_camera(camera)
+                rigs[camera.logical_id] = rig_camera(camera)
             except UserError as error:
                 reasons.append(_line(error))
         rig, used = {}, {}
@@ -199,7 +197,7 @@ class Egodriver(protocol.EgodriverServiceServicer):
                     f"camera {image.logical_id!r} was not declared; declared are {sorted(session.declared)}",
                 )
             if image.logical_id in session.used:
-                session.agent.see(session.used[image.logical_id], _decoded(image))
+                session.agent.add_image(session.used[image.logical_id], decoded(image))
         return protocol.Empty()
 
     def submit_egomotion_observation(self, request: Any, context: Any) -> Any:
@@ -211,7 +209,7 @@ class Egodriver(protocol.EgodriverServiceServicer):
                     grpc.StatusCode.INVALID_ARGUMENT,
                     f"{len(states)} dynamic states for {len(poses)} poses; give one each, or none",
                 )
-            read = [_pose(pose) for pose in poses]  # all of them, before any counts
+            read = [pose_of(pose) for pose in poses]  # all of them, before any counts
             for k, pose in enumerate(read):
                 before = session.pose
                 if before is not None and pose[0] <= before[0]:
@@ -227,7 +225,7 @@ class Egodriver(protocol.EgodriverServiceServicer):
                 if not (math.isfinite(speed) and math.isfinite(yaw_rate)):
                     raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "a velocity is not a finite number")
                 session.pose = pose
-                session.agent.move(1e-6 * pose[0], speed, yaw_rate)
+                session.agent.add_odometry(1e-6 * pose[0], speed, yaw_rate)
         return protocol.Empty()
 
     def submit_route(self, request: Any, context: Any) -> Any:
@@ -238,7 +236,7 @@ class Egodriver(protocol.EgodriverServiceServicer):
                 raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "a way point is not finite")
             session.route = None
             if session.pose is not None and len(points) > 1:
-                session.route = _to_local(points, session.pose)
+                session.route = to_local(points, session.pose)
         return protocol.Empty()
 
     def submit_recording_ground_truth(self, request: Any, context: Any) -> Any:
@@ -256,7 +254,7 @@ class Egodriver(protocol.EgodriverServiceServicer):
             if session.agent.ready and session.pose is not None:
                 route = None
                 if session.route is not None:
-                    route = _to_rig(session.route, session.pose)
+                    route = to_rig(session.route, session.pose)
                 wish = NavigationRequest(self.set_speed, route=route)
                 plan = session.agent.plan(1e-6 * request.time_now_us, wish)
                 trajectory = self._trajectory(plan, session.pose, request.time_now_us)
@@ -270,7 +268,7 @@ class Egodriver(protocol.EgodriverServiceServicer):
         times = np.concatenate([[0.0], self.policy.spec.plan.times().numpy()])
         position = np.concatenate([np.zeros((1, 2)), plan.position.numpy().astype(float)])
         heading = np.concatenate([[0.0], plan.heading.numpy().astype(float)]) + pose[4]
-        local = _to_local(position, pose)
+        local = to_local(position, pose)
         trajectory = protocol.Trajectory()
         for k in range(len(times)):
             half = heading[k] / 2
@@ -336,93 +334,3 @@ def _line(error: UserError) -> str:
 
 def _unknown(uuid: str) -> _Refused:
     return _Refused(grpc.StatusCode.NOT_FOUND, f"no session {uuid!r} is open; start one first")
-
-
-def _decoded(image: Any) -> UInt8[ndarray, "height width 3"]:
-    import cv2
-
-    content = np.frombuffer(image.image_bytes, np.uint8)
-    picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
-    if picture is None:
-        raise _Refused(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            f"the picture of camera {image.logical_id!r} cannot be decoded ({len(content)} bytes); send JPEG or PNG",
-        )
-    return np.ascontiguousarray(picture[..., ::-1])
-
-
-def _pose(stamped: Any) -> tuple[int, float, float, float, float]:
-    """When [us], x, y, z [m], yaw [rad]."""
-    vec, quat = stamped.pose.vec, stamped.pose.quat
-    numbers = np.array([vec.x, vec.y, vec.z, quat.w, quat.x, quat.y, quat.z])
-    if not np.isfinite(numbers).all() or np.linalg.norm(numbers[3:]) < 1e-6:
-        raise _Refused(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            f"the pose at {stamped.timestamp_us} us is none: finite numbers and a rotation are expected",
-        )
-    rotation = matrix_from_quaternion(numbers[3:])
-    return stamped.timestamp_us, vec.x, vec.y, vec.z, math.atan2(rotation[1, 0], rotation[0, 0])
-
-
-def _turned(yaw: float) -> ndarray:
-    return np.array([[math.cos(yaw), -math.sin(yaw)], [math.sin(yaw), math.cos(yaw)]])
-
-
-def _to_local(points: ndarray, pose: tuple[int, float, float, float, float]) -> ndarray:
-    return points @ _turned(pose[4]).T + np.array(pose[1:3])
-
-
-def _to_rig(points: ndarray, pose: tuple[int, float, float, float, float]) -> ndarray:
-    return (points - np.array(pose[1:3])) @ _turned(pose[4])
-
-
-def _rig_camera(camera: Any) -> RigCamera:
-    """From a declared camera; its pose is that of the optical axes (right, down, forward) in the rig."""
-    spec, name = camera.intrinsics, camera.logical_id
-    vec, quat = camera.rig_to_camera.vec, camera.rig_to_camera.quat
-    rotation = np.array([quat.w, quat.x, quat.y, quat.z])
-    if not np.isfinite(rotation).all() or np.linalg.norm(rotation) < 1e-6:
-        raise UserError(f"the mounting of camera {name!r} is no rotation", got=rotation.tolist())
-    mounting = np.eye(4)
-    mounting[:3, :3] = matrix_from_quaternion(rotation)
-    mounting[:3, 3] = vec.x, vec.y, vec.z
-    width, height = spec.resolution_w, spec.resolution_h
-    kind = spec.WhichOneof("camera_param")
-    if kind == "ftheta_param":
-        lens = spec.ftheta_param
-        shear = (lens.linear_cde.linear_c, lens.linear_cde.linear_d, lens.linear_cde.linear_e)
-        if not lens.angle_to_pixeldist_poly or width < 1 or height < 1:
-            raise UserError(
-                f"camera {name!r} has no polynomial or no size", expected="angle_to_pixeldist_poly"
-            )
-        return RigCamera.f_theta(
-            width,
-            height,
-            (lens.principal_point_x, lens.principal_point_y),
-            tuple(lens.angle_to_pixeldist_poly),
-            lens.max_angle or math.pi / 2,
-            mounting,
-            shear if any(shear) else (1.0, 0.0, 0.0),
-        )
-    if kind not in ("opencv_pinhole_param", "opencv_fisheye_param"):
-        raise UserError(f"camera {name!r} has no lens that we know", got=kind)
-    lens = getattr(spec, kind)
-    inside = Intrinsics(
-        width,
-        height,
-        lens.focal_length_x,
-        lens.focal_length_y,
-        lens.principal_point_x,
-        lens.principal_point_y,
-    )
-    radial = list(lens.radial_coeffs)
-    if kind == "opencv_fisheye_param":
-        bend = Distortion(tuple(radial + [0.0] * (4 - len(radial))), fisheye=True)
-        return RigCamera.pinhole(inside, mounting, bend)
-    if any(lens.thin_prism_coeffs):
-        raise UserError(f"camera {name!r} has a thin prism, which we do not know")
-    radial += [0.0] * (6 - len(radial))
-    tangential = [*lens.tangential_coeffs, 0.0, 0.0][:2]
-    bent = any(radial) or any(tangential)
-    bend = Distortion((*radial[:2], *tangential, *radial[2:6])) if bent else None
-    return RigCamera.pinhole(inside, mounting, bend)

@@ -112,12 +112,12 @@ class CarlaAgent:
         control = importlib.import_module("carla").VehicleControl  # CARLA's own package, not this module
         for camera in self.policy.spec.cameras:
             picture = np.asarray(input_data[camera.name][1])  # blue, green, red, alpha
-            self.agent.see(camera.name, np.ascontiguousarray(picture[..., 2::-1], np.uint8))
+            self.agent.add_image(camera.name, np.ascontiguousarray(picture[..., 2::-1], np.uint8))
         speed = float(input_data["speed"][1]["speed"])
         inertial = np.asarray(input_data["imu"][1], float)  # acceleration, gyroscope, compass
         # The compass is 0 to the north and grows clockwise; north is -y of CARLA's world, so +y of ours.
         heading = math.pi / 2 - inertial[6]
-        self.agent.move(timestamp, max(speed, 0.0), -inertial[5])
+        self.agent.add_odometry(timestamp, max(speed, 0.0), -inertial[5])
         command, route = self._asked(np.asarray(input_data["gps"][1], float), heading)
         action = self.agent.act(timestamp, NavigationRequest(self.set_speed, command, route))
         throttle, steer, brake = self.pedals(float(action.curvature), float(action.acceleration), speed)

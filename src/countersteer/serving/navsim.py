@@ -107,12 +107,12 @@ class NavsimAgent:
             speed = float(status.ego_velocity[0])
             heading = float(status.ego_pose[2])
             turn = 0.0 if before is None else (heading - before + math.pi) % (2 * math.pi) - math.pi
-            agent.move(time, speed, turn / _INTERVAL)
+            agent.add_odometry(time, speed, turn / _INTERVAL)
             before = heading
             picture = getattr(cameras, self.camera).image
             if picture is None:
                 continue  # a moment whose picture was not asked for
-            agent.see(policy.spec.cameras[0].name, np.ascontiguousarray(picture, np.uint8))
+            agent.add_image(policy.spec.cameras[0].name, np.ascontiguousarray(picture, np.uint8))
             plan = agent.plan(time, NavigationRequest(max(speed, _SLOWEST)))
         if plan is None or moments[-1] is None:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Rollouter by jerk: the car is told how its acceleration changes, as in PufferDrive and Gigapixel.
+"""Driving by jerk: the car is told how its acceleration changes, as in PufferDrive and Gigapixel.
 
 A longitudinal and a lateral jerk integrate to accelerations, within limits; these are the command, a curvature and an
 acceleration, that the car carries out with the delay, gains and limits of `bicycle`. What is integrated is the

@@ -8,7 +8,7 @@ from countersteer.data.cameras.drive import drive_of_log
 from countersteer.data.cameras.frames import Frames, PictureFiles, PicturesInMemory, VideoFile
 from countersteer.data.cameras.log import CameraLog, Distortion, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
-from countersteer.data.cameras.readers import READERS, read
+from countersteer.data.cameras.readers import READERS, available_readers, read
 from countersteer.data.cameras.road_users import AnnotatedBox, RoadUsers
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "RecordedCamera",
     "RoadUsers",
     "VideoFile",
+    "available_readers",
     "check",
     "drive_of_log",
     "read",

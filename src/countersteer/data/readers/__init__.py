@@ -1,12 +1,14 @@
 """Readers of recorded drives: one file a format, found by content.
 
-To add a format, write a module with a `READER` (see `source.Reader`) and add it to `READERS`.
+To add a format, write a module with a `READER` (see `source.Reader`) and add it to `READERS`; another package brings
+one as an entry point of the group `countersteer.readers` (see `extensions`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from countersteer import extensions
 from countersteer.data.readers import (
     argoverse2_motion,
     argoverse2_sensor,
@@ -18,12 +20,12 @@ from countersteer.data.readers import (
     waymo_json,
     waymo_tfrecord,
 )
-from countersteer.data.readers.source import Reader, exists, split_number
+from countersteer.data.readers.source import Reader, exists, split_number, unknown_format
 from countersteer.errors import UserError
 from countersteer.scenarios import storage
 from countersteer.scenarios.scenario import Scenario
 
-__all__ = ["READERS", "Reader", "read", "scan"]
+__all__ = ["READERS", "Reader", "available_readers", "read", "scan"]
 
 READERS: tuple[Reader[Scenario], ...] = (
     Reader(
@@ -41,6 +43,11 @@ READERS: tuple[Reader[Scenario], ...] = (
 )
 
 
+def available_readers() -> tuple[Reader[Scenario], ...]:
+    """The readers above, then those of other packages."""
+    return (*READERS, *extensions.load("countersteer.readers", (reader.name for reader in READERS)).values())
+
+
 def read(path: str | Path) -> Scenario:
     """The scenario in a file or folder of any known format; `file#3` is drive 3 (from 0) of a file with many.
 
@@ -51,17 +58,16 @@ def read(path: str | Path) -> Scenario:
     file = path if exists(path) else split_number(path)[0]
     if not exists(file):
         raise UserError(f"{path} does not exist", fix="check the path")
-    for reader in READERS:
+    for reader in available_readers():
         if reader.matches(file):
             if file != path and reader.drives is Reader.drives:
                 raise UserError(f"{path}: {file.name} is one drive", expected=f"the path {file}")
             return reader.read(path)
     kind = "folder" if path.is_dir() else "file"
-    raise UserError(
+    raise unknown_format(
         f"{path} is a {kind} of no known format",
-        got="\n            ".join(f"not {reader.name}: that is {reader.looks_like}" for reader in READERS),
-        expected=f"one of: {', '.join(reader.name for reader in READERS)}",
-        fix="docs/formats.md says what each format looks like; a folder of many drives is read one by one",
+        available_readers(),
+        "docs/formats.md says what each format looks like; a folder of many drives is read one by one",
     )
 
 
@@ -73,7 +79,7 @@ def scan(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not exists(folder):
         raise UserError(f"{folder} does not exist", fix="check the path")
-    for reader in READERS:
+    for reader in available_readers():
         if reader.matches(folder):
             try:
                 return reader.drives(folder)

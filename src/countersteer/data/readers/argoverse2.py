@@ -4,7 +4,7 @@ A map is a JSON file of lane segments (two boundaries with the marks on them), d
 crossings, in the frame of the city: metres, z up, already ours. Its lanes' centre lines are taken halfway between
 the boundaries, as the data set's own library does.
 
-Reference: Wilson et al., "Argoverse 2: Next Generation Datasets for Self-Rollouter Perception and Forecasting",
+Reference: Wilson et al., "Argoverse 2: Next Generation Datasets for Self-Driving Perception and Forecasting",
 NeurIPS Datasets and Benchmarks 2021.
 """
 

@@ -5,7 +5,7 @@ recording car, track `AV`), heading and velocity in the city's frame, which is o
 states no heights and no sizes: heights are those of the map nearby, sizes the usual ones of a kind. The first
 50 steps are what a forecaster may see, which is of no concern here.
 
-Reference: Wilson et al., "Argoverse 2: Next Generation Datasets for Self-Rollouter Perception and Forecasting",
+Reference: Wilson et al., "Argoverse 2: Next Generation Datasets for Self-Driving Perception and Forecasting",
 NeurIPS Datasets and Benchmarks 2021.
 """
 

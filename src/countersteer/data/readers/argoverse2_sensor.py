@@ -4,7 +4,7 @@ Boxes are cuboids in the ego frame of their lidar sweep (x forward, y left, z up
 them to the city, which is our world but for its origin. The ego frame has its origin in the middle of the
 rear axle, 0.33 m above the ground. Quaternions are (w, x, y, z). Pictures and lidar are not read.
 
-Reference: Wilson et al., "Argoverse 2: Next Generation Datasets for Self-Rollouter Perception and Forecasting",
+Reference: Wilson et al., "Argoverse 2: Next Generation Datasets for Self-Driving Perception and Forecasting",
 NeurIPS Datasets and Benchmarks 2021.
 """
 

@@ -153,7 +153,7 @@ def signal_state(text: str) -> SignalState:
 
 
 def course_at(features: list[MapFeature], lane: str, point: ndarray) -> float:
-    """Rollouter direction [rad] of a lane at its vertex closest to `point` [m]; 0 if there is no such lane."""
+    """Driving direction [rad] of a lane at its vertex closest to `point` [m]; 0 if there is no such lane."""
     for feature in features:
         if feature.id == lane and feature.kind == MapKind.LANE and len(feature.points) > 1:
             plane = feature.points[:, :2]
@@ -161,6 +161,17 @@ def course_at(features: list[MapFeature], lane: str, point: ndarray) -> float:
             along = plane[min(nearest + 1, len(plane) - 1)] - plane[max(nearest - 1, 0)]
             return float(np.arctan2(along[1], along[0]))
     return 0.0
+
+
+def _origin(tracks: Tracks, ego: int | None) -> tuple[ndarray, float]:
+    """Whole metres close to where the ego (or the mean of the tracks) starts, and the height of its ground [m]."""
+    if ego is None:
+        home = tracks.position[tracks.valid].mean(0)
+        ground = float((tracks.position[..., 2] - tracks.size[:, None, 2] / 2)[tracks.valid].mean())
+    else:
+        home = tracks.position[ego, int(tracks.valid[ego].argmax())]
+        ground = float(home[2] - tracks.size[ego, 2] / 2)
+    return np.round([home[0], home[1], ground]) + 0.0, ground  # no negative zeros in the notes
 
 
 def assemble(
@@ -207,15 +218,8 @@ def assemble(
             fix="check that the file is whole",
         )
     if ego is None:
-        home = tracks.position[tracks.valid].mean(0)
-        ground = float((tracks.position[..., 2] - tracks.size[:, None, 2] / 2)[tracks.valid].mean())
         notes.append("the source names no ego, so there is no route either")
-    else:
-        first = int(tracks.valid[ego].argmax())
-        home = tracks.position[ego, first]
-        ground = float(home[2] - tracks.size[ego, 2] / 2)
-    shift = np.round([home[0], home[1], ground]) + 0.0  # no negative zeros in the note
-
+    shift, ground = _origin(tracks, ego)
     valid = tracks.valid[..., None]
     tracks = dataclasses.replace(
         tracks,
@@ -223,27 +227,24 @@ def assemble(
         heading=wrap_angle(np.where(tracks.valid, tracks.heading, 0.0)),
         velocity=np.where(valid, tracks.velocity, 0.0),
     )
-    moved = []
-    for feature in features:
-        points = feature.points - shift
+
+    def moved(points: ndarray, whose: str) -> ndarray:
+        points = points - shift
         points[:, 2] = np.where(np.isnan(points[:, 2]), ground - shift[2], points[:, 2])
         if not np.isfinite(points).all():
             raise UserError(
-                f"{path}: map feature {feature.id!r} has points that are not finite",
+                f"{path}: {whose} not finite",
                 got="NaN or infinity",
                 expected="finite coordinates",
                 fix="check that the file is whole",
             )
-        moved.append(dataclasses.replace(feature, points=points))
-    stops = signals.stop_point - shift
-    stops[:, 2] = np.where(np.isnan(stops[:, 2]), ground - shift[2], stops[:, 2])
-    if not np.isfinite(stops).all():
-        raise UserError(
-            f"{path}: a traffic light has a stop point that is not finite",
-            got="NaN or infinity",
-            expected="finite coordinates",
-            fix="check that the file is whole",
-        )
+        return points
+
+    features = [
+        dataclasses.replace(one, points=moved(one.points, f"map feature {one.id!r} has points that are"))
+        for one in features
+    ]
+    stops = moved(signals.stop_point, "a traffic light has a stop point that is")
     signals = dataclasses.replace(signals, stop_point=stops)
     if shift.any():
         x, y, z = (f"{value:g}" for value in shift)
@@ -253,7 +254,7 @@ def assemble(
 
     route, lane_width = None, 3.6
     if ego is not None:
-        lanes = [feature for feature in moved if feature.kind == MapKind.LANE]
+        lanes = [feature for feature in features if feature.kind == MapKind.LANE]
         route, said = route_of_track(
             tracks.position[ego, :, :2],
             tracks.heading[ego],
@@ -268,7 +269,7 @@ def assemble(
     return Scenario(
         id=scenario_id,
         times=times - times[0],
-        road=RoadMap(tuple(moved)),
+        road=RoadMap(tuple(features)),
         tracks=tracks,
         ego=ego,
         route=route,

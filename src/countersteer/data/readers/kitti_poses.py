@@ -7,7 +7,7 @@ trajectories and for camera worlds; there is no map and nobody else.
 
 Times are read from a `times.txt` beside the poses or in `../sequences/NN/`, else they are 0.1 s apart.
 
-Reference: Geiger, Lenz and Urtasun, "Are we ready for Autonomous Rollouter? The KITTI Vision Benchmark Suite", CVPR 2012.
+Reference: Geiger, Lenz and Urtasun, "Are we ready for Autonomous Driving? The KITTI Vision Benchmark Suite", CVPR 2012.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A log is a folder of Arrow files, written by the converters of the `py123d` pack
 `data`). Its world is z up and its poses have x forward, y left: our frame. Boxes are given by their
 centre. Maps come with the log or from the `maps` folder beside `logs`; of a city, what lies around the drive is read.
 
-Reference: Dauner et al., "123D: Unifying Multi-Modal Autonomous Rollouter Data at Scale", github.com/kesai-labs/py123d.
+Reference: Dauner et al., "123D: Unifying Multi-Modal Autonomous Driving Data at Scale", github.com/kesai-labs/py123d.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
@@ -29,6 +29,7 @@ __all__ = [
     "numbered",
     "read_bytes",
     "split_number",
+    "unknown_format",
 ]
 
 MAX_BYTES = 1 << 30
@@ -61,6 +62,16 @@ class Reader(Generic[T]):
     matches: Callable[[Path], bool]
     read: Callable[[Path], T]
     drives: Callable[[Path], list[Path]] = lambda path: [path]
+
+
+def unknown_format(what: str, readers: Sequence[Reader], fix: str) -> UserError:
+    """The error for a path that no reader matches, which tells what each one looks for."""
+    return UserError(
+        what,
+        got="\n            ".join(f"not {reader.name}: that is {reader.looks_like}" for reader in readers),
+        expected=f"one of: {', '.join(reader.name for reader in readers)}",
+        fix=fix,
+    )
 
 
 def exists(path: Path) -> bool:

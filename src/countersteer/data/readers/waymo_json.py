@@ -5,7 +5,7 @@ GPUDrive flavour, `metadata.sdc_track_index`, the ego. Positions are box centres
 -10000. Nocturne files give headings in degrees, have no heights and name no ego. The numbers of
 `map_element_id` are the feature types of Waymo's motion data set.
 
-Reference: Ettinger et al., "Large Scale Interactive Motion Forecasting for Autonomous Rollouter: The Waymo
+Reference: Ettinger et al., "Large Scale Interactive Motion Forecasting for Autonomous Driving: The Waymo
 Open Motion Dataset", ICCV 2021.
 """
 

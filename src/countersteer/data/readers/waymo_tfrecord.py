@@ -2,24 +2,26 @@
 
 A record is a drive: times, tracks, the lights of every step, and the map; a published file holds hundreds,
 which are read one at a time as `file#0`, `file#1` ... Positions are box centres, headings radians
-counter-clockwise from +x, z up: already our frame. Field numbers are those of `scenario.proto` and
-`map.proto`. The same data written as `tf.Example` has no whole map and is refused.
+counter-clockwise from +x, z up: already our frame. The same data written as `tf.Example` has no whole map and is refused.
 
-Reference: Ettinger et al., "Large Scale Interactive Motion Forecasting for Autonomous Rollouter: The Waymo
+Reference: Ettinger et al., "Large Scale Interactive Motion Forecasting for Autonomous Driving: The Waymo
 Open Motion Dataset", ICCV 2021.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
 from countersteer.data.readers.assembly import USUAL_SIZE, assemble, course_at, signal_state
 from countersteer.data.readers.source import Field, Reader, choose, fingerprint, numbered, split_number
+from countersteer.data.readers.tfrecord import is_tfrecord, read_record, record_offsets
 from countersteer.data.readers.waymo_json import LICENCE, ROAD_LINES
-from countersteer.data.readers.wire import Message, WireError, is_tfrecord, record_offsets, tfrecord
+from countersteer.data.readers.waymo_proto import parse_scenario
 from countersteer.geometry.polylines import project
 from countersteer.scenarios.scenario import (
     ActorKind,
@@ -38,8 +40,7 @@ _STATES = (
     "unknown", "arrow_stop", "arrow_caution", "arrow_go", "stop", "caution", "go", "flashing_stop",
     "flashing_caution",
 )  # fmt: skip
-_LANE, _ROAD_LINE, _ROAD_EDGE, _STOP_SIGN = 3, 4, 5, 7
-_AREAS = {8: MapKind.CROSSWALK, 9: MapKind.SPEED_BUMP, 10: MapKind.DRIVEWAY}
+_AREAS = {"crosswalk": MapKind.CROSSWALK, "speed_bump": MapKind.SPEED_BUMP, "driveway": MapKind.DRIVEWAY}
 _BIKE_LANE = 3
 _FIRST_LINE = 5  # `ROAD_LINES` counts feature types: line type 1 of the map is number 6 there
 _MPH = 1609.344 / 3600  # [m/s]
@@ -49,35 +50,36 @@ def _read(path: Path) -> Scenario:
     file, number = split_number(path)
     records = record_offsets(file)
     number = choose(path, number, len(records), "records")
-    data = tfrecord(file, number, *records[number])
+    data = read_record(file, number, *records[number])
     name = "" if len(records) == 1 else f"#{number}"
     place = Field(file.with_name(file.name + name), f"record {number} at byte {records[number][0]}", None)
     try:
-        return _scenario(place, Message(data), fingerprint(data))
-    except WireError as error:
+        message = parse_scenario(data)
+    except ValueError as error:
         place.fail(
             "is no Scenario message",
             got=error,
             expected="a waymo.open_dataset.Scenario",
             fix="take the Scenario files of the motion data set; its tf.Example files are not read",
         )
+    return _scenario(place, message, fingerprint(data))
 
 
-def _scenario(place: Field, message: Message, source_fingerprint: str) -> Scenario:
-    times = place.child("timestamps_seconds", message.reals(1)).numbers(None)
+def _scenario(place: Field, message: Any, source_fingerprint: str) -> Scenario:
+    times = place.child("timestamps_seconds", list(message.timestamps_seconds)).numbers(None)
     notes: list[str] = []
-    tracks = _tracks(place, message.messages(2), len(times), notes)
-    features = _features(place, message.messages(8), notes)
-    ego = message.integer(6, -1)
+    tracks = _tracks(place, message.tracks, len(times), notes)
+    features = _features(place, message.map_features, notes)
+    ego = message.sdc_track_index if message.HasField("sdc_track_index") else -1
     if not 0 <= ego < len(tracks.ids):
         place.child("sdc_track_index", ego).fail("names no track", expected=f"0 to {len(tracks.ids) - 1}")
     return assemble(
         place.path,
-        place.child("scenario_id", message.text(5)).text() or place.path.name,
+        _text(place, "scenario_id", message.scenario_id) or place.path.name,
         times,
         tracks,
         features,
-        _signals(place, message.messages(7), len(times), features),
+        _signals(place, message.dynamic_map_states, len(times), features),
         ego,
         source="Waymo Open Motion Dataset",
         licence=LICENCE,
@@ -86,17 +88,30 @@ def _scenario(place: Field, message: Message, source_fingerprint: str) -> Scenar
     )
 
 
-def _tracks(place: Field, entries: list[Message], count: int, notes: list[str]) -> Tracks:
+def _text(place: Field, name: str, data: bytes) -> str:
+    """A text of the message, which the format leaves unchecked."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        place.child(name, data).fail("is not readable text", expected="text in UTF-8")
+
+
+def _state(state: Any) -> tuple[float, ...]:
+    return (
+        state.center_x, state.center_y, state.center_z, state.length, state.width, state.height,
+        state.heading, state.velocity_x, state.velocity_y, float(state.valid),
+    )  # fmt: skip
+
+
+def _tracks(place: Field, entries: Sequence[Any], count: int, notes: list[str]) -> Tracks:
     if not entries:
         place.child("tracks", []).fail("is empty", got="no tracks", expected="at least one track")
     rows, kinds, ids, sizes = [], [], [], []
     unsized = others = 0
     for index, track in enumerate(entries):
-        kind = _ACTORS.get(track.integer(2), ActorKind.STATIC)
+        kind = _ACTORS.get(track.object_type, ActorKind.STATIC)
         others += kind is ActorKind.STATIC
-        states = track.messages(3)
-        # Centre x, y, z; length, width, height; heading; velocity x, y; valid.
-        values = [[*(s.real(k) for k in range(2, 11)), float(s.integer(11) != 0)] for s in states]
+        values = [_state(state) for state in track.states]
         states = place.child("tracks", None).child(index, values).child("states", values)
         row = states.numbers(count, 10)
         seen = row[:, 9] != 0
@@ -105,7 +120,7 @@ def _tracks(place: Field, entries: list[Message], count: int, notes: list[str]) 
             stated = row[seen & (row[:, column] > 0), column]
             unsized += len(stated) == 0
             size.append(float(np.median(stated)) if len(stated) else usual)
-        ids.append(str(track.integer(1)))
+        ids.append(str(track.id))
         kinds.append(int(kind))
         rows.append(row)
         sizes.append(size)
@@ -125,51 +140,48 @@ def _tracks(place: Field, entries: list[Message], count: int, notes: list[str]) 
     )
 
 
-def _points(place: Field, points: list[Message]) -> ndarray:
+def _points(place: Field, points: Sequence[Any]) -> ndarray:
     """Map points as [n, 3]."""
-    return place.child("points", [[p.real(1), p.real(2), p.real(3)] for p in points]).numbers(None, 3)
+    return place.child("points", [(p.x, p.y, p.z) for p in points]).numbers(None, 3)
 
 
-def _features(place: Field, entries: list[Message], notes: list[str]) -> list[MapFeature]:
+def _features(place: Field, entries: Sequence[Any], notes: list[str]) -> list[MapFeature]:
     features: list[MapFeature] = []
-    lanes: dict[int, Message] = {}  # by their place in `features`
+    lanes: dict[int, Any] = {}  # by their place in `features`
     bikes = short = others = plain = 0
     for index, entry in enumerate(entries):
-        name, here = str(entry.integer(1)), place.child("map_features", None).child(index, None)
-        min_agents = 2
-        if _LANE in entry:
-            body = entry.message(_LANE)
-            if body.integer(2) == _BIKE_LANE:
+        name, here = str(entry.id), place.child("map_features", None).child(index, None)
+        min_points = 2
+        if entry.HasField("lane"):
+            body = entry.lane
+            if body.type == _BIKE_LANE:
                 bikes += 1
                 continue
-            limit = body.real(1) * _MPH
-            points = _points(here, body.messages(8))
+            limit = body.speed_limit_mph * _MPH
+            points = _points(here, body.polyline)
             lanes[len(features)] = body
             feature = MapFeature(name, MapKind.LANE, points, None, limit if 0 < limit < 100 else None)
-        elif _ROAD_LINE in entry:
-            body = entry.message(_ROAD_LINE)
-            style = body.integer(1)
+        elif entry.HasField("road_line"):
+            style = entry.road_line.type
             plain += style == 0
             kind = ROAD_LINES.get(style + _FIRST_LINE, MapKind.LINE_SOLID_WHITE)
-            feature = MapFeature(name, kind, _points(here, body.messages(2)))
-        elif _ROAD_EDGE in entry:
-            feature = MapFeature(
-                name, MapKind.ROAD_EDGE, _points(here, entry.message(_ROAD_EDGE).messages(2))
-            )
-        elif _STOP_SIGN in entry:
-            min_agents = 1
-            feature = MapFeature(
-                name, MapKind.STOP_SIGN, _points(here, entry.message(_STOP_SIGN).messages(2)[-1:])
-            )
-        elif area := next((number for number in _AREAS if number in entry), None):
-            min_agents = 3
-            points = _points(here, entry.message(area).messages(1))
+            feature = MapFeature(name, kind, _points(here, entry.road_line.polyline))
+        elif entry.HasField("road_edge"):
+            feature = MapFeature(name, MapKind.ROAD_EDGE, _points(here, entry.road_edge.polyline))
+        elif entry.HasField("stop_sign"):
+            min_points = 1
+            sign = entry.stop_sign
+            place_of_sign = [sign.position] if sign.HasField("position") else []
+            feature = MapFeature(name, MapKind.STOP_SIGN, _points(here, place_of_sign))
+        elif area := next((area for area in _AREAS if entry.HasField(area)), None):
+            min_points = 3
+            points = _points(here, getattr(entry, area).polygon)
             closed = len(points) > 1 and np.array_equal(points[0], points[-1])
             feature = MapFeature(name, _AREAS[area], points[:-1] if closed else points)
         else:
             others += 1
             continue
-        if len(feature.points) < min_agents:
+        if len(feature.points) < min_points:
             short += 1
             lanes.pop(len(features), None)
             continue
@@ -190,13 +202,13 @@ def _features(place: Field, entries: list[Message], notes: list[str]) -> list[Ma
     return features
 
 
-def _width(points: ndarray, lane: Message, lines: dict[str, ndarray]) -> float | None:
+def _width(points: ndarray, lane: Any, lines: dict[str, ndarray]) -> float | None:
     """Width of a lane [m] from its boundaries: the median where it has one on either side, else None."""
     sides = np.full((2, len(points)), np.nan)
-    for side, number in enumerate((13, 14)):
-        for segment in lane.messages(number):
-            line = lines.get(str(segment.integer(3)))
-            first, last = segment.integer(1), segment.integer(2)
+    for side, boundaries in enumerate((lane.left_boundaries, lane.right_boundaries)):
+        for segment in boundaries:
+            line = lines.get(str(segment.boundary_feature_id))
+            first, last = segment.lane_start_index, segment.lane_end_index
             if line is None or len(line) < 2 or not 0 <= first <= last < len(points):
                 continue
             part = points[first : last + 1, :2]
@@ -208,7 +220,7 @@ def _width(points: ndarray, lane: Message, lines: dict[str, ndarray]) -> float |
     return width if 1.5 <= width <= 8.0 else None
 
 
-def _signals(place: Field, steps: list[Message], count: int, features: list[MapFeature]) -> Signals:
+def _signals(place: Field, steps: Sequence[Any], count: int, features: list[MapFeature]) -> Signals:
     """Lights by lane. A light that a step does not mention is unknown there."""
     if len(steps) > count:
         place.child("dynamic_map_states", steps).fail(
@@ -217,12 +229,12 @@ def _signals(place: Field, steps: list[Message], count: int, features: list[MapF
     states: dict[str, ndarray] = {}
     stops: dict[str, list[float]] = {}
     for tick, step in enumerate(steps):
-        for light in step.messages(1):
-            lane, code = str(light.integer(1)), light.integer(2)
+        for light in step.lane_states:
+            lane, code = str(light.lane), light.state
             if lane not in states:
-                point = light.message(3)
+                point = light.stop_point
                 states[lane] = np.full(count, int(SignalState.UNKNOWN), np.int64)
-                stops[lane] = [point.real(1), point.real(2), point.real(3)]
+                stops[lane] = [point.x, point.y, point.z]
             states[lane][tick] = signal_state(_STATES[code]) if 0 <= code < len(_STATES) else 0
     points = (
         place.child("dynamic_map_states", None).child("stop_point", list(stops.values())).numbers(None, 3)

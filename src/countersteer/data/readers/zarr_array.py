@@ -1,10 +1,10 @@
-"""Arrays of a zarr v2 group, read without the zarr library: one dimension, records, Blosc chunks.
+"""Arrays of a zarr v2 group: one dimension, records, chunks that Blosc packed or nothing did.
 
-Only what driving data uses is read: C order, no filters, chunks along one axis, compressed by Blosc with LZ4, zlib or
-Zstandard (whose blocks pyarrow decodes) or not at all. So no package is needed that everyone would have
-to install, and a damaged file ends in an error that names the chunk.
+The zarr library itself does not read them: version 3 refuses records with columns of several numbers, which this
+data has, version 2 is no longer kept and unpickles what a damaged header asks it to. The package `numcodecs` of the
+same project unpacks the chunks.
 
-References: zarr.readthedocs.io (format v2), github.com/Blosc/c-blosc (README_CHUNK_FORMAT).
+Reference: zarr.readthedocs.io (format v2).
 """
 
 from __future__ import annotations
@@ -12,20 +12,17 @@ from __future__ import annotations
 import json
 import re
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy import ndarray
 
 from countersteer.data.readers.source import Field, read_bytes
-from countersteer.errors import UserError
+from countersteer.errors import MissingExtraError, UserError
 
-__all__ = ["ZarrArray", "blosc_decode"]
+__all__ = ["ZarrArray"]
 
 _LARGEST_CHUNK = 1 << 30  # [bytes, after decompression]
-_MAX_SPLITS, _MIN_SPLIT = 16, 128  # of Blosc: when it compresses each byte of a type on its own
-_CODECS = {1: "lz4_raw", 3: "zlib", 4: "zstd"}
 _PLAIN_TYPE = re.compile(r"[<|][biufU][0-9]{1,4}")
 
 
@@ -83,8 +80,8 @@ class ZarrArray:
             data, size = read_bytes(path), self.chunk * self.type.itemsize
             if self._packed:
                 try:
-                    data = blosc_decode(data, size)
-                except (ValueError, OSError, struct.error, zlib.error) as error:
+                    data = _unpack(data, size)
+                except (ValueError, RuntimeError, struct.error) as error:
                     raise UserError(
                         f"{path} cannot be decompressed",
                         got=str(error)[:120],
@@ -124,59 +121,13 @@ def _type(field: Field) -> np.dtype:
         field.fail("is no record type", got=str(error)[:120], expected="named columns of plain types")
 
 
-def blosc_decode(data: bytes, size: int) -> bytes:
-    """What Blosc (version 1) packed into `data`, which has to be `size` bytes.
-
-    Raises:
-        ValueError, OSError, struct.error, zlib.error: The data is damaged, or of a form that is not read.
-    """
-    flags, width = data[2:4] if len(data) >= 16 else (0, 0)
-    stated, block, packed = struct.unpack_from("<III", data, 4)
-    if stated != size or packed != len(data) or not width:
+def _unpack(data: bytes, size: int) -> bytes:
+    """What Blosc packed into `data`; sizes are checked first, because the decoder trusts those in the data."""
+    try:
+        from numcodecs import blosc
+    except ImportError:
+        raise MissingExtraError("numcodecs", "lyft") from None
+    stated, _, packed = struct.unpack_from("<III", data, 4)
+    if stated != size or packed != len(data):
         raise ValueError(f"{packed} bytes that unpack to {stated}; the file has {len(data)}")
-    if flags & 2:  # stored as it was
-        return data[16:]
-    if flags & 4:
-        raise ValueError("its bits are shuffled, which is not read")
-    codec = _CODECS.get(flags >> 5)
-    if codec is None or not block > 0:
-        raise ValueError(f"compressor {flags >> 5} is not read")
-    blocks = -(-size // block)
-    starts = struct.unpack_from(f"<{blocks}I", data, 16) if 4 * blocks <= len(data) else (0,) * 0
-    if len(starts) != blocks:
-        raise ValueError(f"{blocks} blocks in {len(data)} bytes")
-    whole = bytearray()
-    for number, at in enumerate(starts):
-        extent = min(block, size - number * block)
-        split = not flags & 16 and width <= _MAX_SPLITS and block // width >= _MIN_SPLIT and extent == block
-        streams = width if split else 1
-        piece = bytearray()
-        for _ in range(streams):
-            (length,) = struct.unpack_from("<I", data, at)
-            piece += _inflate(codec, data[at + 4 : at + 4 + length], length, extent // streams)
-            at += 4 + length
-        whole += _unshuffle(bytes(piece), width) if flags & 1 and width > 1 else piece
-    return bytes(whole)
-
-
-def _inflate(codec: str, data: bytes, length: int, size: int) -> bytes:
-    import pyarrow as pa
-
-    if len(data) != length:
-        raise ValueError(f"a block ends {length - len(data)} bytes behind the file")
-    if length == size:  # stored as it was
-        return data
-    if codec == "zlib":
-        unpacked = zlib.decompressobj().decompress(data, size)
-    else:
-        unpacked = pa.Codec(codec).decompress(data, decompressed_size=size, asbytes=True)
-    if len(unpacked) != size:
-        raise ValueError(f"a block of {len(unpacked)} bytes instead of {size}")
-    return unpacked
-
-
-def _unshuffle(data: bytes, width: int) -> bytes:
-    """Bytes in order again: shuffled, the first bytes of all numbers stand first, then the second ones ..."""
-    count = len(data) // width
-    sorted_by_byte = np.frombuffer(data, np.uint8, count * width).reshape(width, count)
-    return sorted_by_byte.T.tobytes() + data[count * width :]
+    return blosc.decompress(data)

@@ -58,7 +58,7 @@ def success(route: Route) -> bool:
 
 
 def mean_over_routes(scores: list[float], routes: int = ROUTES) -> float:
-    """Rollouter score of the benchmark: the sum over all `routes`, whether they were driven or not."""
+    """Driving score of the benchmark: the sum over all `routes`, whether they were driven or not."""
     return sum(scores) / routes
 
 

@@ -135,7 +135,7 @@ class CarlaParts:
 
 
 def driving_score(completion: float, infractions: Infractions, edition: Leaderboard) -> float:
-    """Rollouter score of a route, 0 to 100.
+    """Driving score of a route, 0 to 100.
 
     Args:
         completion: Share of the route that was driven, in [0, 1].
@@ -195,7 +195,7 @@ def _observed(drive: Drive) -> tuple[float, Infractions, list[Finding]]:
 
 
 def score_driving(drive: Drive, edition: Leaderboard) -> Score[CarlaParts]:
-    """Rollouter score of a drive, 0 to 100, from what its record shows.
+    """Driving score of a drive, 0 to 100, from what its record shows.
 
     The record shows collisions (one an actor), red lights (one a light), completion (the farthest point along
     the route, from its first point to its last) and the share outside the route's lanes. What only the simulator knows (stop signs,

@@ -20,16 +20,15 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.errors import UserError
-from countersteer.evaluation.metrics import comfort, contacts
-from countersteer.evaluation.metrics.areas import EgoAreas, ego_areas, intrusion
+from countersteer.evaluation.metrics import comfort, navsim_parts
+from countersteer.evaluation.metrics.areas import ego_areas
 from countersteer.evaluation.metrics.drive import Drive, Motion
 from countersteer.evaluation.metrics.evidence import Finding, Score
-from countersteer.geometry import polygons, polylines
-from countersteer.scenarios.scenario import ActorKind, Tracks
+from countersteer.scenarios.scenario import Tracks
 
 __all__ = [
     "EpdmsParts",
@@ -37,7 +36,6 @@ __all__ = [
     "PdmsParts",
     "Progress",
     "epdms",
-    "extended_comfort",
     "follow_up_weights",
     "human_filter",
     "pdms",
@@ -47,10 +45,6 @@ __all__ = [
     "score_epdms",
     "score_pdms",
 ]
-
-_STEP = 0.1  # [s]; every window below counts in ticks of this length
-_TTC_LOOK = (0, 3, 6, 9)  # ticks ahead: a window of 1 s, every third tick
-_CREEPING = 5e-3  # [m/s]; slower, and time to collision means nothing
 
 
 @dataclass(frozen=True)
@@ -168,158 +162,23 @@ def progress_share(agent: Progress, reference: Progress | None = None) -> float:
     return min(max(agent.meters / largest, 0.0), 1.0) if largest > 5.0 else 1.0
 
 
-def _no_collision(drive: Drive, areas: EgoAreas) -> tuple[float, list[Finding]]:
-    appears = drive.actors.valid.argmax(1)
-    exposed = areas.exposed
-    value, found = 1.0, []
-    for contact in contacts.first_contacts(
-        drive, lambda tick, actor: contacts.classify(drive, tick, actor, actor_tick=int(appears[actor]))
-    ):
-        # Once an actor was touched without fault, it is out of the scene; with fault, it stays a fault.
-        if not contacts.at_fault(contact.kind, bool(exposed[contact.tick])):
-            continue
-        cost = 0.5 if drive.actors.kind[contact.actor] == ActorKind.STATIC else 0.0
-        value = min(value, cost)
-        found.append(Finding("no_collision", contact.tick, (contact.actor,), cost, contact.kind.value))
-    return value, found
-
-
-def _drivable_area(areas: EgoAreas) -> tuple[float, list[Finding]]:
-    off = areas.off_drivable
-    if not off.any():
-        return 1.0, []
-    tick = int(off.argmax())
-    return 0.0, [
-        Finding("drivable_area", tick, value=float(areas.outside[tick].sum()), note="corners outside")
-    ]
-
-
-def _driving_direction(drive: Drive, counts: Bool[ndarray, "time"]) -> tuple[float, list[Finding]]:
-    """Distance driven where it counts within 1 s: < 2 m is 1, < 6 m is 0.5."""
-    moved = np.concatenate([[0.0], np.linalg.norm(np.diff(drive.center, axis=0), axis=1)])
-    moved[~counts] = 0.0
-    window = round(1.0 / drive.dt)
-    within = np.array([moved[max(0, tick - window) : tick + 1].sum() for tick in range(len(moved))])
-    tick = int(within.argmax())
-    value = 1.0 if within[tick] < 2.0 else 0.5 if within[tick] < 6.0 else 0.0
-    note = "metres off the route's lanes in 1 s"
-    return value, [] if value == 1.0 else [
-        Finding("driving_direction", tick, value=float(within[tick]), note=note)
-    ]
-
-
-def _time_to_collision(
-    drive: Drive, areas: EgoAreas, later: Tracks | None = None
-) -> tuple[float, list[Finding]]:
-    """Would the ego, going straight on for up to 0.9 s, hit where others really will be?"""
-    tracks = drive.actors if later is None else _joined(drive.actors, later)
-    known = tracks.valid.shape[1]
-    valid = tracks.valid.T
-    course = np.stack([np.cos(drive.ego.heading), np.sin(drive.ego.heading)], -1)
-    speed = drive.ego.speed
-    lateral_counts = areas.exposed | areas.axle_in_intersection
-    actors = np.arange(len(tracks.ids))
-    size, heading = np.array([drive.size]), drive.ego.heading
-    gone: set[int] = set()
-    for tick in range(min(len(drive.times), known - _TTC_LOOK[-1])) if len(actors) else ():
-        if speed[tick] < _CREEPING:
-            continue
-        for look in _TTC_LOOK:
-            then = tick + look
-            ahead = drive.center[tick] + course[tick] * speed[tick] * look * drive.dt
-            shape = (len(actors), 2)
-            hits = valid[then] & contacts.boxes_touch(
-                np.broadcast_to(ahead, shape),
-                np.full(len(actors), heading[tick]),
-                np.broadcast_to(size, shape),
-                np.nan_to_num(tracks.position[:, then, :2]),
-                np.nan_to_num(tracks.heading[:, then]),
-                tracks.size[:, :2],
-            )
-            for actor in actors[hits]:
-                if int(actor) in gone:
-                    continue
-                bearing = contacts.bearing(drive, tick, tracks.position[actor, then, :2])
-                if bearing < contacts.AHEAD or (lateral_counts[tick] and bearing <= contacts.BEHIND):
-                    seconds = look * drive.dt
-                    return 0.0, [Finding("time_to_collision", tick, (int(actor),), seconds, "seconds left")]
-                gone.add(int(actor))
-    return 1.0, []
-
-
-def _joined(tracks: Tracks, later: Tracks) -> Tracks:
-    if later.ids != tracks.ids:
-        raise UserError(
-            "what follows a drive must be about the same actors",
-            got=f"{len(later.ids)} actors",
-            expected=f"the {len(tracks.ids)} of the drive, in its order",
-        )
-    series = ("position", "heading", "velocity", "valid")
-    whole = {name: np.concatenate([getattr(tracks, name), getattr(later, name)], 1) for name in series}
-    return dataclasses.replace(tracks, **whole)
-
-
-def _lane_keeping(drive: Drive, areas: EgoAreas) -> tuple[float, list[Finding]]:
-    """More than 0.5 m from the centre line for 20 counted ticks on end; ticks in intersections do not count."""
-    drive.needs(route=drive.route)
-    assert drive.route is not None
-    aside = polygons.distance_to_segments(drive.route[:-1], drive.route[1:], drive.center).min(-1)
-    row = 0
-    for tick in np.flatnonzero(~areas.center_in_intersection):
-        row = row + 1 if aside[tick] > 0.5 else 0
-        if row >= 20:
-            return 0.0, [
-                Finding("lane_keeping", int(tick), value=float(aside[tick]), note="metres aside for 2 s")
-            ]
-    return 1.0, []
-
-
-def _traffic_light(drive: Drive) -> tuple[float, list[Finding]]:
-    inside = intrusion(drive).any(1)
-    if not inside.any():
-        return 1.0, []
-    return 0.0, [Finding("traffic_light", int(inside.argmax()), note="on ground behind a red light")]
-
-
-def _history_comfort(drive: Drive) -> tuple[float, list[Finding]]:
-    """Comfort of what was driven before and the plan together; 1 without a history. A tick below 0 lies before."""
-    if drive.history is None:
-        return 1.0, []
-    signals = comfort.filtered_signals(drive.history.then(drive.ego), drive.dt, drive.ahead)
-    before = len(drive.history.heading)
-    found = comfort.violations(signals, part="history_comfort")
-    return float(not found), [
-        dataclasses.replace(f, tick=f.tick - before) for f in found if f.tick is not None
-    ]
-
-
-def _meters(drive: Drive) -> float:
-    drive.needs(route=drive.route)
-    assert drive.route is not None
-    s, _ = polylines.project(drive.route, drive.center[[0, -1]])
-    return max(float(s[1] - s[0]), 0.0)
-
-
-def _check(drive: Drive) -> None:
-    if abs(drive.dt - _STEP) > 1e-3 or len(drive.times) <= _TTC_LOOK[-1]:
-        raise UserError(
-            "NAVSIM scores drives at 10 Hz of more than 0.9 s",
-            got=f"{len(drive.times)} times, {drive.dt:g} s apart",
-            expected="41 times, 0.1 s apart",
-            fix="resample the drive",
-        )
-
-
 def _progress_v1(drive: Drive) -> Progress:
     areas = ego_areas(drive)
-    return Progress(_meters(drive), _no_collision(drive, areas)[0] * _drivable_area(areas)[0])
+    return Progress(
+        navsim_parts.meters_made(drive),
+        navsim_parts.no_collision(drive, areas)[0] * navsim_parts.drivable_area(areas)[0],
+    )
 
 
 def _progress(drive: Drive) -> Progress:
     areas = ego_areas(drive)
-    multiplier = _no_collision(drive, areas)[0] * _drivable_area(areas)[0] * _traffic_light(drive)[0]
-    direction, _ = _driving_direction(drive, areas.off_route & ~areas.center_in_intersection)
-    return Progress(_meters(drive), multiplier * direction)
+    multiplier = (
+        navsim_parts.no_collision(drive, areas)[0]
+        * navsim_parts.drivable_area(areas)[0]
+        * navsim_parts.traffic_light(drive)[0]
+    )
+    direction, _ = navsim_parts.driving_direction(drive, areas.off_route & ~areas.center_in_intersection)
+    return Progress(navsim_parts.meters_made(drive), multiplier * direction)
 
 
 def score_pdms(
@@ -338,17 +197,17 @@ def score_pdms(
     Raises:
         UserError: If the drive has no route or another rate, or `later` is about others.
     """
-    _check(drive)
+    navsim_parts.check_rate(drive)
     areas = ego_areas(drive)
-    no_collision, a = _no_collision(drive, areas)
-    drivable_area, b = _drivable_area(areas)
-    time_to_collision, c = _time_to_collision(drive, areas, later)
+    no_collision, a = navsim_parts.no_collision(drive, areas)
+    drivable_area, b = navsim_parts.drivable_area(areas)
+    time_to_collision, c = navsim_parts.time_to_collision(drive, areas, later)
     # v1 looks at the rear axle, and fits one parabola to the whole plan.
     signals = comfort.filtered_signals(drive.ego, drive.dt, ahead=0.0, whole=True)
     d = comfort.violations(signals)
     # v1 counts intersections too; its weight is 0, so nobody noticed.
-    direction, e = _driving_direction(drive, areas.off_route)
-    agent = Progress(_meters(drive), no_collision * drivable_area)
+    direction, e = navsim_parts.driving_direction(drive, areas.off_route)
+    agent = Progress(navsim_parts.meters_made(drive), no_collision * drivable_area)
     parts = PdmsParts(
         no_collision=no_collision,
         drivable_area=drivable_area,
@@ -388,22 +247,22 @@ def score_epdms(
         findings = tuple(f for f in findings if getattr(parts, f.part) != 1.0)
     if before is not None:
         together = len(before.heading)
-        value, found = extended_comfort(drive.ego.part(slice(0, together)), before, drive.dt)
+        value, found = navsim_parts.extended_comfort(drive.ego.part(slice(0, together)), before, drive.dt)
         parts, findings = dataclasses.replace(parts, extended_comfort=value), (*findings, *found)
     return Score(epdms(parts), parts, findings)
 
 
 def _epdms_parts(drive: Drive, reference: Drive | None) -> tuple[EpdmsParts, tuple[Finding, ...]]:
-    _check(drive)
+    navsim_parts.check_rate(drive)
     areas = ego_areas(drive)
-    no_collision, a = _no_collision(drive, areas)
-    drivable_area, b = _drivable_area(areas)
-    direction, c = _driving_direction(drive, areas.off_route & ~areas.center_in_intersection)
-    light, d = _traffic_light(drive)
-    time_to_collision, e = _time_to_collision(drive, areas)
-    keeping, f = _lane_keeping(drive, areas)
-    comfortable, g = _history_comfort(drive)
-    agent = Progress(_meters(drive), no_collision * drivable_area * direction * light)
+    no_collision, a = navsim_parts.no_collision(drive, areas)
+    drivable_area, b = navsim_parts.drivable_area(areas)
+    direction, c = navsim_parts.driving_direction(drive, areas.off_route & ~areas.center_in_intersection)
+    light, d = navsim_parts.traffic_light(drive)
+    time_to_collision, e = navsim_parts.time_to_collision(drive, areas)
+    keeping, f = navsim_parts.lane_keeping(drive, areas)
+    comfortable, g = navsim_parts.history_comfort(drive)
+    agent = Progress(navsim_parts.meters_made(drive), no_collision * drivable_area * direction * light)
     parts = EpdmsParts(
         no_collision=no_collision,
         drivable_area=drivable_area,
@@ -416,49 +275,6 @@ def _epdms_parts(drive: Drive, reference: Drive | None) -> tuple[EpdmsParts, tup
     )
     h = [] if parts.progress == 1.0 else [Finding("progress", None, value=agent.meters, note="metres made")]
     return parts, (*a, *b, *c, *d, *h, *e, *f, *g)
-
-
-_EXTENDED = {"acceleration": 0.7, "jerk": 0.5, "yaw rate": 0.1, "yaw acceleration": 0.1}
-
-
-def extended_comfort(now: Motion, before: Motion, dt: float) -> tuple[float, tuple[Finding, ...]]:
-    """EC: whether two plans made 0.5 s apart agree where they overlap (NAVSIM v2).
-
-    The root mean square of their difference must not exceed 0.7 m/s^2 in acceleration, 0.5 m/s^3 in its
-    slope, 0.1 rad/s in yaw rate and 0.1 rad/s^2 in yaw acceleration.
-
-    Args:
-        now, before: The overlapping 3.5 s of the later and the earlier plan, as simulated.
-        dt: Interval [s].
-
-    Raises:
-        UserError: If they differ in length.
-    """
-    if len(now.heading) != len(before.heading):
-        raise UserError(
-            "extended comfort compares two plans over the same times",
-            got=f"{len(now.heading)} and {len(before.heading)} samples",
-            expected="equal lengths",
-            fix="cut both to where they overlap",
-        )
-
-    def features(motion: Motion) -> list[ndarray]:
-        magnitude = comfort.acceleration_magnitude(motion)
-        heading = comfort.unwrap(motion.heading)
-        return [
-            magnitude,
-            np.round(comfort.savitzky_golay(magnitude, 15, 2, derivative=1, dt=dt), 8),
-            np.round(comfort.savitzky_golay(heading, 5, 2, derivative=1, dt=dt), 8),
-            np.round(comfort.savitzky_golay(heading, 5, 2, derivative=2, dt=dt), 8),
-        ]
-
-    found = []
-    for (name, limit), one, other in zip(_EXTENDED.items(), features(now), features(before), strict=True):
-        spread = float(np.sqrt(((one - other) ** 2).mean()))
-        if not spread <= limit:
-            tick = int(np.abs(one - other).argmax())
-            found.append(Finding("extended_comfort", tick, value=spread, note=f"rms difference of {name}"))
-    return (0.0 if found else 1.0), tuple(found)
 
 
 def follow_up_weights(

@@ -1,12 +1,14 @@
 """Readers of camera logs: one file a format, found by content.
 
-To add a format, write a module with a `READER` and add it to `READERS`.
+To add a format, write a module with a `READER` and add it to `READERS`; another package brings one as an entry
+point of the group `countersteer.camera_readers` (see `extensions`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from countersteer import extensions
 from countersteer.data.cameras.log import CameraLog
 from countersteer.data.cameras.readers import (
     comma2k19,
@@ -17,10 +19,10 @@ from countersteer.data.cameras.readers import (
     plain,
     radiate,
 )
-from countersteer.data.readers.source import Reader, exists
+from countersteer.data.readers.source import Reader, exists, unknown_format
 from countersteer.errors import UserError
 
-__all__ = ["READERS", "read"]
+__all__ = ["READERS", "available_readers", "read"]
 
 READERS: tuple[Reader[CameraLog], ...] = (
     plain.READER,
@@ -34,6 +36,12 @@ READERS: tuple[Reader[CameraLog], ...] = (
 )
 
 
+def available_readers() -> tuple[Reader[CameraLog], ...]:
+    """The readers above, then those of other packages."""
+    own = (reader.name for reader in READERS)
+    return (*READERS, *extensions.load("countersteer.camera_readers", own).values())
+
+
 def read(path: str | Path) -> CameraLog:
     """The camera log in a file or folder of any known format. No picture but the first is decoded.
 
@@ -43,12 +51,11 @@ def read(path: str | Path) -> CameraLog:
     path = Path(path)
     if not exists(path):
         raise UserError(f"{path} does not exist", fix="check the path")
-    for reader in READERS:
+    for reader in available_readers():
         if reader.matches(path):
             return reader.read(path)
-    raise UserError(
+    raise unknown_format(
         f"{path} holds no camera log of a known format",
-        got="\n            ".join(f"not {reader.name}: that is {reader.looks_like}" for reader in READERS),
-        expected=f"one of: {', '.join(reader.name for reader in READERS)}",
-        fix="docs/formats.md says what each format looks like",
+        available_readers(),
+        "docs/formats.md says what each format looks like",
     )
