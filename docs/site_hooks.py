@@ -25,7 +25,9 @@ def in_repository(uri: str) -> str:
 
 def in_site(path: str) -> str:
     """Path in the site of a file of the repository."""
-    return PAGES.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else f"repository/{path}.txt")
+    return PAGES.get(path) or (
+        path.removeprefix("docs/") if path.startswith("docs/") else f"repository/{path}.txt"
+    )
 
 
 def linked(page: str, target: str) -> str:
@@ -42,7 +44,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for _, target, _ in LINK.findall((ROOT / path).read_text()):
             other = linked(path, target)
             uri = in_site(other)
-            if uri.startswith("repository/") and (ROOT / other).is_file() and files.get_file_from_path(uri) is None:
+            if (
+                uri.startswith("repository/")
+                and (ROOT / other).is_file()
+                and files.get_file_from_path(uri) is None
+            ):
                 files.append(File.generated(config, uri, content=(ROOT / other).read_text()))
     return files
 

@@ -53,7 +53,9 @@ def test_links_and_anchors_resolve(page: Path):
 
 def test_a_broken_link_is_found(tmp_path: Path):
     page = tmp_path / "page.md"
-    page.write_text("# A: b (c)\n\n[right](#a-b-c) [file](gone.md) [heading](page.md#gone)\n```\n[code](gone)\n```\n")
+    page.write_text(
+        "# A: b (c)\n\n[right](#a-b-c) [file](gone.md) [heading](page.md#gone)\n```\n[code](gone)\n```\n"
+    )
     assert broken_links(page, page.read_text()) == [
         "page.md: gone.md leads to no file",
         "page.md: page.md#gone leads to no heading of page.md",
@@ -86,9 +88,23 @@ def test_the_reference_shows_modules_that_exist():
 def test_the_site_builds_without_a_warning(tmp_path: Path):
     if find_spec("mkdocs") is None or find_spec("mkdocstrings") is None:
         pytest.skip("the extra `docs` is not installed")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        str(tmp_path / "site"),
+    ]
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "site" / "index.html").is_file()
