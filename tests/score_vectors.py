@@ -354,7 +354,7 @@ ROWS = {
         "realism.score_realism",
     ),
     "RAD ratios": ("shares of clips that end in each way; ADD; jerk", "arXiv 2502.13144", "rad.ratios"),
-    "Perturbation": (
+    "Displacement": (
         "ADE, FDE, minADE, miss rate; L2 at and up to a horizon",
         "by definition",
         "displacement",
