@@ -9,6 +9,7 @@ import posixpath
 import re
 from pathlib import Path
 
+import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -62,3 +63,18 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return link[1] + posixpath.relpath(in_site(linked(path, link[2])), here) + link[3]
 
     return LINK.sub(turned, markdown)
+
+
+class Enumerations(griffe.Extension):
+    """Lists the members of an enumeration in its docstring, each with the comment behind it."""
+
+    def on_class_members(self, *, cls: griffe.Class, **_: object) -> None:
+        """Called for every class that is read from a source, once its members are known."""
+        if cls.docstring is None or not any(str(base).endswith(("Enum", "Flag")) for base in cls.bases):
+            return
+        lines = []
+        for name, member in cls.members.items():
+            if member.is_attribute and isinstance(member, griffe.Attribute) and not name.startswith("_"):
+                comment = member.source.strip().splitlines()[-1].partition("  # ")[2]
+                lines.append(f"- `{name}`: {comment}" if comment else f"- `{name}`")
+        cls.docstring.value += "\n\n" + "\n".join(lines)
