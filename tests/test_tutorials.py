@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "tutorials" / "your_logs.md"
 
 READY = False  # set to True once `train` and `evaluate` take --scenarios
-BUDGET = "--rollouts.num-worlds 8 --rollouts.total-frames 400 --rollouts.iterations 2 --optim.steps 4 --optim.batch-size 2"
+BUDGET = "--rollouts.num_worlds 8 --rollouts.total_frames 400 --rollouts.iterations 2 --optim.steps 4 --optim.batch_size 2"
 EXTRA = {"train": BUDGET}  # flags that are added to a command, by its name
 
 
