@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow check format clean
+.PHONY: help demo test test-slow docs check format clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,10 +23,13 @@ test: $(VENV)/.dev  ## Run the fast tests
 
 # Sums are rounded in another order on each processor. What holds on this one with its best instructions and with the
 # lowest of torch and numba holds on those between. Numba keeps kernels by processor, so neither finds the other's.
-test-slow: $(VENV)/.dev  ## Run the tests that take minutes, and the fast ones as on the oldest processor
+test-slow: $(VENV)/.dev $(VENV)/.docs  ## Run the tests that take minutes, build the site, and the fast tests as on the oldest processor
 	$(BIN)/python -m pytest -n 2 -m slow $(PYTEST_ARGS)
 	ATEN_CPU_CAPABILITY=default NUMBA_CPU_NAME=generic NUMBA_CPU_FEATURES= \
 	  $(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
+
+docs: $(VENV)/.docs  ## Build the site into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
 
 check: $(VENV)/.dev  ## Lint, formatting and types
 	$(BIN)/ruff check
@@ -38,7 +41,7 @@ format: $(VENV)/.dev  ## Rewrite the sources in the house format
 	$(BIN)/ruff format
 
 clean:  ## Remove the environment, caches and build outputs; runs/ stays
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than what it was installed from. The dev environment contains the runtime one, so
@@ -51,6 +54,11 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/pip
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "installing countersteer and its development tools into $(VENV) (a few minutes the first time)"
 	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $(VENV)/.runtime $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing countersteer and what builds its site into $(VENV)"
+	$(PIP_INSTALL) --editable '.[docs]'
 	@touch $(VENV)/.runtime $@
 
 $(BIN)/pip:

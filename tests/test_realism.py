@@ -54,7 +54,7 @@ def test_a_stereo_recording_reaches_what_it_should(two_cameras: Path, tmp_path: 
     found = json.loads(out.read_text())
     assert {"ahead_correlation", "ahead_correlation_p10", "static_correlation", "valid_share"} <= set(found)
     assert found["depth"] == "stereo"
-    assert found["ahead_correlation"] > 0.75  # few pairs; docs/experiments.md has all of them
+    assert found["ahead_correlation"] > 0.75  # few pairs; docs/log/2026-11-22-reprojection.md has all of them
     assert found["ahead_correlation"] > found["static_correlation"] + 0.2
     assert found["valid_share"] > 0.75
     assert found["around_valid_share"] > found["valid_share"]

@@ -5,7 +5,7 @@ lateral offset d(s) over the driven distance s is the quintic with
 
     d(0) = e,  d'(0) = tan(psi),  d''(0) = m (kappa - kappa_r),  d(S) = d'(S) = d''(S) = 0,
 
-closed over S = v t_c with t_c = clip(|e| / rate, shortest, longest) (docs/experiments.md has the values
+closed over S = v t_c with t_c = clip(|e| / rate, shortest, longest) (docs/log/2026-11-22-closed-loop.md has the values
 tried). It is in the driven distance rather than in time, so that it stays drivable down to standstill.
 Of a few stretched closing times the shortest within the bounds on lateral acceleration, curvature and
 jerk is taken.

@@ -35,7 +35,7 @@ class RolloutExpert(Expert):
         teacher: The teacher, a `SetActorCritic`.
         plan: Times of the plans, multiples of the world's tick.
         hold: Ticks that each choice is kept in the fork, >= 1. Asking the teacher is most of what a label costs; at 2 it
-            costs 45 % less, and plans end 0.4 m elsewhere after four seconds (docs/experiments.md).
+            costs 45 % less, and plans end 0.4 m elsewhere after four seconds (docs/log/2026-11-22-self-play.md).
     """
 
     teacher: Weights

@@ -3,7 +3,7 @@
     countersteer train on_policy --out runs/on_policy      about 5 minutes and 3 GB on two 2.5 GHz cores
     countersteer evaluate runs/on_policy --suite lane_keeping
 
-Expected (docs/experiments.md has the seeds measured so far): the clone has the smaller open-loop error and
+Expected (docs/results.md has the seeds measured so far): the clone has the smaller open-loop error and
 fails cases of the closed loop; the policy trained in its own states passes.
 """
 

@@ -1,6 +1,6 @@
 """The main job: train recipes that differ in who drives, drive them all where they never were, compare.
 
-`make demo` is this with one seed; the study in docs/experiments.md is this with five.
+`make demo` is this with one seed; the study in docs/results.md is this with five.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def _type(field: Field) -> np.dtype:
 def _unpack(data: bytes, size: int) -> bytes:
     """What Blosc packed into `data`; sizes are checked first, because the decoder trusts those in the data."""
     try:
-        from numcodecs import blosc
+        from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue]
     except ImportError:
         raise MissingExtraError("numcodecs", "lyft") from None
     stated, _, packed = struct.unpack_from("<III", data, 4)

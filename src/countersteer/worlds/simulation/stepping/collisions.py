@@ -1,6 +1,6 @@
 """Who runs into whom, in numba: circles first, then separating axes. Imported lazily.
 
-Every car is held against every actor. A hashed grid was tried; it pays above 115 actors only, see docs/experiments.md. The
+Every car is held against every actor. A hashed grid was tried; it pays above 115 actors only, see docs/log/2026-11-21-speed.md. The
 specification is `boxes.overlap` of every car with every actor, in `reference.collisions`.
 """
 
