@@ -1,0 +1,219 @@
+"""Every field of a frozen tree as a flag: `--optim.steps 500`, `--scenarios.sources.0.count 30`, `--world.traffic IDM`.
+
+The tree's present values say what there is, because its fields are often typed by an abstract base: the concrete
+class that stands there offers its fields, and a flag of the field's own name takes another class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+
+from countersteer.errors import UserError, did_you_mean
+
+__all__ = ["field_docs", "flags", "registry", "take_classes"]
+
+_Choice = tuple[type | None, ...]
+
+
+def registry() -> ConstructorRegistry:
+    """Rules by which tyro reads a frozen tree that is given as the default."""
+    rules = ConstructorRegistry()
+
+    @rules.struct_rule
+    def tree(info: StructTypeInfo) -> StructConstructorSpec | None:
+        value = info.default
+        if not _is_node(value):
+            return None
+        if isinstance(value, tuple):
+            items = (StructFieldSpec(str(k), type(item), item) for k, item in enumerate(value))
+            return StructConstructorSpec(lambda **given: tuple(given.values()), tuple(items))
+        fields = [spec for name in _names(value) for spec in _specs(value, name)]
+        own = set(_names(value))
+
+        def build(**given: Any) -> Any:
+            return dataclasses.replace(value, **{name: new for name, new in given.items() if name in own})
+
+        return StructConstructorSpec(build, tuple(fields))
+
+    return rules
+
+
+def flags(tree: Any, prefix: str = "") -> Iterator[str]:
+    """The names of all flags of a tree, without dashes."""
+    if isinstance(tree, tuple):
+        children = [(str(k), item) for k, item in enumerate(tree)]
+    else:
+        children = [(name, getattr(tree, name)) for name in _names(tree)]
+    for name, value in children:
+        if not _is_node(value) or (not isinstance(tree, tuple) and len(_choices(tree, name)) > 1):
+            yield prefix + name
+        if _is_node(value):
+            yield from flags(value, f"{prefix}{name}.")
+
+
+def take_classes(tree: Any, words: list[str], prefix: str = "") -> tuple[Any, list[str]]:
+    """Carry out the flags that put another class into a field (`--world.traffic IDM`).
+
+    Returns:
+        The tree, and the words that remain.
+
+    Raises:
+        UserError: There is no such class.
+    """
+    if isinstance(tree, tuple):
+        items = []
+        for k, item in enumerate(tree):
+            new, words = take_classes(item, words, f"{prefix}{k}.") if _is_node(item) else (item, words)
+            items.append(new)
+        return tuple(items), words
+    for name in _names(tree):
+        flag, choices = f"--{prefix}{name}", _choices(tree, name)
+        if len(choices) > 1:
+            text, words = _take(flag, words)
+            if text is not None:
+                tree = dataclasses.replace(tree, **{name: _chosen(flag, text, choices)})
+        if _is_node(getattr(tree, name)):
+            new, words = take_classes(getattr(tree, name), words, f"{prefix}{name}.")
+            # What did not change stays the same object.
+            tree = tree if new is getattr(tree, name) else dataclasses.replace(tree, **{name: new})
+    return tree, words
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """What the "Attributes:" sections of a class and its bases say, by field; one line may name several fields."""
+    docs: dict[str, str] = {}
+    for base in kind.__mro__:
+        text = inspect.cleandoc(base.__doc__ or "") if base is not object else ""
+        section = re.search(r"^Attributes:\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
+        for entry in re.split(r"\n(?=    \S)", "\n" + (section[1] if section else ""))[1:]:
+            names, _, said = entry.partition(":")
+            for name in names.split(","):
+                docs.setdefault(name.strip(), " ".join(said.split()))
+    return docs
+
+
+def _is_node(value: Any) -> bool:
+    """Whether a value has fields of its own: a dataclass, or a tuple with one in it."""
+    if isinstance(value, tuple):
+        return any(_is_node(item) for item in value)
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _names(node: Any) -> list[str]:
+    """Fields that can be given: those with a value or a type that a word can say."""
+    fields = [field.name for field in dataclasses.fields(node) if field.init]
+    return [
+        name
+        for name in fields
+        if _is_node(getattr(node, name)) or _choices(node, name) or _plain(_hint(node, name))
+    ]
+
+
+def _hint(node: Any, name: str) -> Any:
+    """A field's declared type, read in the module of the class that declares it."""
+    for base in type(node).__mro__:
+        declared = inspect.get_annotations(base).get(name)
+        if declared is not None and not isinstance(declared, str):
+            return declared
+        if declared is not None:
+            try:
+                return eval(declared, vars(sys.modules[base.__module__]))
+            except NameError:  # imported for type checkers only
+                break
+    return type(getattr(node, name))
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type."""
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    return typing.get_args(hint) if union else (hint,)
+
+
+def _plain(hint: Any) -> bool:
+    """Whether words can say a value of this type: numbers, text, enums, paths, None, tuples and unions of them."""
+    if isinstance(hint, type) and typing.get_origin(hint) is None:
+        return issubclass(hint, int | float | str | Path | Enum | types.NoneType)
+    parts = [part for part in typing.get_args(hint) if part is not ...]
+    return bool(parts) and (typing.get_origin(hint) is Literal or all(map(_plain, parts)))
+
+
+def _choices(node: Any, name: str) -> _Choice:
+    """Classes that a field may hold an instance of, among them its own; none for a field of plain values."""
+    found: list[type | None] = []
+    for member in _members(_hint(node, name)):
+        if member is type(None):
+            found.append(None)
+        elif isinstance(member, type):
+            found += [kind for kind in _family(member) if dataclasses.is_dataclass(kind)]
+    value = getattr(node, name)
+    if _is_node(value) and not isinstance(value, tuple) and type(value) not in found:
+        found.insert(0, type(value))
+    return tuple(dict.fromkeys(found)) if any(found) else ()
+
+
+def _family(kind: type) -> Iterator[type]:
+    """The class and its loaded subclasses, without abstract and private ones."""
+    if not inspect.isabstract(kind) and not kind.__name__.startswith("_"):
+        yield kind
+    for child in kind.__subclasses__():
+        yield from _family(child)
+
+
+def _specs(node: Any, name: str) -> Iterator[StructFieldSpec]:
+    """How tyro sees a field: its values below it, the choice of its class, or a plain value."""
+    value, help = getattr(node, name), field_docs(type(node)).get(name)
+    if not _is_node(value) and not _choices(node, name):
+        yield StructFieldSpec(name, _hint(node, name), value, helptext=help or "")
+        return
+    choices = _choices(node, name)
+    if len(choices) > 1:
+        kinds = Literal[tuple("None" if kind is None else kind.__name__ for kind in choices)]  # type: ignore[valid-type]
+        own = "None" if value is None else type(value).__name__
+        yield StructFieldSpec(
+            f"{name} of", Annotated[kinds, tyro.conf.arg(name=name)], own, helptext=help or ""
+        )
+    if _is_node(value):
+        yield StructFieldSpec(name, type(value), value, helptext=help if len(choices) < 2 else None)
+
+
+def _take(flag: str, words: list[str]) -> tuple[str | None, list[str]]:
+    """The value of a flag, if it is there, and the words without both."""
+    for k, word in enumerate(words):
+        name, equals, text = word.partition("=")
+        if name.replace("-", "_") != flag.replace("-", "_"):
+            continue
+        if equals:
+            return text, words[:k] + words[k + 1 :]
+        if k + 1 == len(words) or words[k + 1].startswith("--"):
+            raise UserError(f"{flag} has no value", expected=f"{flag} CLASS")
+        return words[k + 1], words[:k] + words[k + 2 :]
+    return None, words
+
+
+def _chosen(flag: str, text: str, choices: _Choice) -> Any:
+    """An instance of the class of that name, with its defaults."""
+    named = {"None" if kind is None else kind.__name__: kind for kind in choices}
+    given = text.lower().replace("_", "").replace("-", "")
+    for name, kind in named.items():
+        if name.lower() == given:
+            try:
+                return None if kind is None else kind()
+            except TypeError as error:
+                raise UserError(
+                    f"{flag} {text}: this class has fields without a default",
+                    got=error,
+                    fix="say it in a recipe of your own: countersteer train my_recipe.py:function",
+                ) from None
+    raise UserError(f"{flag} has no class {text!r}", got=text, expected=did_you_mean(text, named))

@@ -1,0 +1,252 @@
+"""`countersteer train` and `countersteer demo`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from countersteer.commands.cli import check_writable, read
+from countersteer.commands.flags import (
+    Device,
+    Json,
+    Resume,
+    Scenarios,
+    Seed,
+    find_recipe,
+    keep_numbers,
+    recipes,
+)
+from countersteer.errors import UserError
+
+if TYPE_CHECKING:
+    from countersteer.training.recipe import Recipe
+
+__all__ = ["Training", "demo", "train"]
+
+_DEMO = ("clone", "perturb", "on_policy", "blind")
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How a recipe is trained.
+
+    Attributes:
+        out: New folder of the run, or an interrupted one's with --resume; default runs/NAME.
+        seed, device, resume, scenarios: As everywhere.
+        actors: Processes of Ray that drive while others learn; 0 for none.
+    """
+
+    out: Path | None = None
+    seed: Seed = 0
+    device: Device = "cpu"
+    resume: Resume = False
+    scenarios: Scenarios = None
+    actors: int = 0
+
+
+def train(words: list[str]) -> int:
+    """Train a recipe: a name, or file.py:function. More flags override its fields.
+
+    Args:
+        words: The recipe, and flags: those of `Training`, the parameters of the recipe's function, and every field.
+    """
+    if not words or words[0] in ("-h", "--help"):
+        print(f"usage: countersteer train NAME [--out FOLDER] ...\n\n{str(train.__doc__).splitlines()[0]}\n")
+        print(f"NAME is one of {', '.join(recipes())}, or file.py:function.")
+        print("countersteer train NAME --help lists every field of that recipe, with its default.")
+        return 0 if words else 2
+    name, *rest = words
+    if name.startswith("-"):
+        raise UserError(
+            "countersteer train needs a recipe first", got=name, expected="countersteer train NAME ..."
+        )
+    recipe, how, source = _read(name, rest)
+    out = how.out or Path("runs") / recipe.name
+    check_writable(out)
+    from countersteer.commands.console import TrainingConsole
+    from countersteer.training import run
+    from countersteer.training.collector import InlineCollector
+
+    collector: Any = InlineCollector
+    if how.actors:
+        from countersteer.training.ray_collector import RayCollector
+
+        collector = functools.partial(RayCollector, actors=how.actors)
+    with _fast(), TrainingConsole() as console:
+        finished = run.train(
+            recipe,
+            out,
+            seed=how.seed,
+            device=how.device,
+            resume=how.resume,
+            source=source,
+            progress=console.progress(recipe.name),
+            collector=collector,
+        )
+    print(f"wrote {finished}")
+    # A policy that learned to drive every car of a world is judged so.
+    suite = "self_play" if getattr(recipe.world, "agents", 1) > 1 else "lane_keeping"
+    print(f"next: countersteer evaluate {out} --suite {suite}")
+    return 0
+
+
+def _read(name: str, words: list[str]) -> tuple[Recipe, Training, str | None]:
+    """The recipe with everything that the words say, how to train it, and the user's file it is from."""
+    from countersteer.commands.overrides import flags, registry, take_classes
+
+    build, source, module = find_recipe(name)
+    prog, asked = f"countersteer train {name}", _parameters(build)
+    # First what the recipe is built from, then its fields, whose defaults depend on that.
+    first = dataclasses.make_dataclass(
+        "_First", [("how", Annotated[Training, tyro.conf.arg(name="")], Training()), *asked]
+    )
+    help = [word for word in words if word in ("-h", "--help")]
+    parsed, rest = read(
+        first,
+        [word for word in words if word not in help],
+        prog=prog,
+        known=(),
+        add_help=False,
+        return_unknown_args=True,
+    )
+    given = {field: getattr(parsed, field) for field, *_ in asked}
+    recipe = _build(name, build, given)
+    if parsed.how.scenarios is not None:
+        recipe = _on_scenarios(module, recipe, parsed.how.scenarios)
+    recipe, rest = take_classes(recipe, rest)
+    trees = _trees(recipe)
+    tree_fields = [
+        (key, Annotated[type(tree), tyro.conf.arg(name=stage)], tree) for key, (stage, tree) in trees.items()
+    ]
+    # Said already, and here for the help.
+    fields = [("how", Annotated[Training, tyro.conf.arg(name="")], parsed.how)] + [
+        (key, kind, given[key]) for key, kind, _ in asked
+    ]
+    whole = dataclasses.make_dataclass("_Whole", [*fields, *tree_fields])
+    names = [flag for stage, tree in trees.values() for flag in flags(tree, f"{stage}." if stage else "")]
+    known = [*names, *(field.name for field in dataclasses.fields(Training)), *given]
+    said = read(
+        whole,
+        [*rest, *help[:1]],
+        prog=prog,
+        known=known,
+        hint=f"{prog} --help lists every field",
+        registry=registry(),
+        use_underscores=True,
+        config=(),
+        description=inspect.getdoc(build) or "",
+    )
+    return _with(recipe, {key: getattr(said, key) for key in trees}), parsed.how, source
+
+
+def _parameters(build: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
+    """Parameters of a recipe's function as fields: name, type, default; what is no plain value is said in words."""
+    plain = (bool, int, float)
+    return [
+        (
+            name,
+            type(parameter.default) if isinstance(parameter.default, plain) else str | None,
+            parameter.default,
+        )
+        for name, parameter in inspect.signature(build).parameters.items()
+        if parameter.default is not parameter.empty
+    ]
+
+
+def _build(name: str, build: Callable[..., Any], given: dict[str, Any]) -> Recipe:
+    from countersteer.training.recipe import Recipe
+
+    try:
+        built = build(**given)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{name} failed",
+            got=f"{type(error).__name__}: {error}",
+            expected="a function that returns a Recipe",
+            fix="run the file with python to see where",
+        ) from None
+    if not isinstance(built, Recipe):
+        raise UserError(
+            f"{name} did not return a recipe",
+            got=type(built).__name__,
+            expected="countersteer.training.recipe.Recipe",
+            fix="return a Recipe",
+        )
+    return built
+
+
+def _on_scenarios(module: Any, recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe in the user's recordings: how, its module says; one that says nothing drives in them as `closed_loop`."""
+    from countersteer.commands.console import say
+    from countersteer.recipes import closed_loop
+
+    return getattr(module, "on_scenarios", closed_loop.on_scenarios)(recipe, folder, say)
+
+
+def _trees(recipe: Recipe) -> dict[str, tuple[str, Any]]:
+    """What flags enter, by key: the prefix of its flags, and the tree. One stage needs no prefix."""
+    stages = getattr(recipe, "stages", None)
+    if stages is None:
+        return {"recipe": ("", recipe)}
+    return {f"stage{k}": (stage.name if len(stages) > 1 else "", stage) for k, stage in enumerate(stages)}
+
+
+def _with(recipe: Recipe, trees: dict[str, Any]) -> Recipe:
+    """The recipe with these trees in the places of `_trees`."""
+    if "recipe" in trees:
+        return trees["recipe"]
+    return dataclasses.replace(recipe, stages=tuple(trees.values()))
+
+
+def demo(
+    *,
+    out: Path = Path("runs/demo"),
+    seeds: int = 1,
+    jobs: int = min(2, os.cpu_count() or 1),
+    json: Json = None,
+) -> int:
+    """The study: train four recipes, drive them, compare, report.
+
+    Args:
+        out: Folder of runs and report; the table is in compare.json there.
+        seeds: How many seeds each recipe is trained with, from seed 0 on.
+        jobs: Runs to train at once, about 2 GB and their share of the cores each.
+        json: As everywhere.
+    """
+    from countersteer.commands import console
+    from countersteer.recipes import closed_loop
+    from countersteer.reporting import study
+
+    if seeds < 1:
+        raise UserError("there is nothing to compare without a seed", got=seeds, expected="at least 1")
+    trained = [getattr(closed_loop, name)() for name in _DEMO]
+    with _fast(), console.TrainingConsole() as bars:
+        found = study.demo(
+            trained, out, range(seeds), at_once=jobs, progress=bars.progress, message=console.say
+        )
+    console.print_rows(found.rows, found.tests)
+    keep_numbers(json, [row.to_json() for row in found.rows])
+    print(f"wrote {out / 'report.html'} and {out / 'compare.json'}")
+    return 0
+
+
+@contextmanager
+def _fast() -> Iterator[None]:
+    """Moments of weights that no longer learn decay into denormal numbers, which are slow."""
+    import torch
+
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
