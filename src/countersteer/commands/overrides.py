@@ -12,7 +12,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,8 +27,12 @@ __all__ = ["field_docs", "flags", "registry", "take_classes"]
 _Choice = tuple[type | None, ...]
 
 
-def registry() -> ConstructorRegistry:
-    """Rules by which tyro reads a frozen tree that is given as the default."""
+def registry(taken: Collection[str] = ()) -> ConstructorRegistry:
+    """Rules by which tyro reads a frozen tree that is given as the default.
+
+    Args:
+        taken: Fields of which no class can be chosen, because a flag of their name means something else.
+    """
     rules = ConstructorRegistry()
 
     @rules.struct_rule
@@ -39,7 +43,7 @@ def registry() -> ConstructorRegistry:
         if isinstance(value, tuple):
             items = (StructFieldSpec(str(k), type(item), item) for k, item in enumerate(value))
             return StructConstructorSpec(lambda **given: tuple(given.values()), tuple(items))
-        fields = [spec for name in _names(value) for spec in _specs(value, name)]
+        fields = [spec for name in _names(value) for spec in _specs(value, name, name not in taken)]
         own = set(_names(value))
 
         def build(**given: Any) -> Any:
@@ -145,6 +149,8 @@ def _plain(hint: Any) -> bool:
     """Whether words can say a value of this type: numbers, text, enums, paths, None, tuples and unions of them."""
     if isinstance(hint, type) and typing.get_origin(hint) is None:
         return issubclass(hint, int | float | str | Path | Enum | types.NoneType)
+    if typing.get_origin(hint) is Annotated:
+        return _plain(typing.get_args(hint)[0])
     parts = [part for part in typing.get_args(hint) if part is not ...]
     return bool(parts) and (typing.get_origin(hint) is Literal or all(map(_plain, parts)))
 
@@ -171,13 +177,13 @@ def _family(kind: type) -> Iterator[type]:
         yield from _family(child)
 
 
-def _specs(node: Any, name: str) -> Iterator[StructFieldSpec]:
+def _specs(node: Any, name: str, choose: bool) -> Iterator[StructFieldSpec]:
     """How tyro sees a field: its values below it, the choice of its class, or a plain value."""
     value, help = getattr(node, name), field_docs(type(node)).get(name)
     if not _is_node(value) and not _choices(node, name):
         yield StructFieldSpec(name, _hint(node, name), value, helptext=help or "")
         return
-    choices = _choices(node, name)
+    choices = _choices(node, name) if choose else ()
     if len(choices) > 1:
         kinds = Literal[tuple("None" if kind is None else kind.__name__ for kind in choices)]  # type: ignore[valid-type]
         own = "None" if value is None else type(value).__name__

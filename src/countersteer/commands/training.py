@@ -40,7 +40,6 @@ class Training:
 
     Attributes:
         out: New folder of the run, or an interrupted one's with --resume; default runs/NAME.
-        seed, device, resume, scenarios: As everywhere.
         actors: Processes of Ray that drive while others learn; 0 for none.
     """
 
@@ -139,7 +138,7 @@ def _read(name: str, words: list[str]) -> tuple[Recipe, Training, str | None]:
         prog=prog,
         known=known,
         hint=f"{prog} --help lists every field",
-        registry=registry(),
+        registry=registry(taken=("scenarios",)),
         use_underscores=True,
         config=(),
         description=inspect.getdoc(build) or "",

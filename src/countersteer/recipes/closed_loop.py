@@ -10,6 +10,8 @@ fails cases of the closed loop; the policy trained in its own states passes.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 from countersteer.data.sources import Combined, ProceduralRoads, RecordedDrive
 from countersteer.drivers.expert import ExpertDriver
@@ -18,12 +20,13 @@ from countersteer.drivers.perturbed import PerturbedDriver
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.objectives.imitation import Imitation
 from countersteer.policies.planner import CNNPlannerSpec
+from countersteer.recipes.recordings import drivable_scenarios
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.traffic.idm import IDM
 from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
 from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 
-__all__ = ["blind", "clone", "on_policy", "perturb"]
+__all__ = ["blind", "clone", "on_policy", "on_scenarios", "perturb"]
 
 
 def clone() -> Recipe:
@@ -74,3 +77,17 @@ def blind() -> Recipe:
         name="blind",
         policy=dataclasses.replace(recipe.policy, blind=True),  # type: ignore[type-var]
     )
+
+
+def on_scenarios(recipe: Recipe, folder: Path, message: Callable[[str], None] = print) -> Recipe:
+    """A recipe in recorded scenarios instead of its own roads: `countersteer train on_policy --scenarios FOLDER`.
+
+    Args:
+        recipe: Who drives, and how much.
+        folder: Scenarios in any format that is read.
+        message: Told which of them nobody can drive in.
+
+    Raises:
+        UserError: Nothing there can be driven.
+    """
+    return dataclasses.replace(recipe, scenarios=drivable_scenarios(folder, recipe.world, message))

@@ -11,6 +11,8 @@ drives more and more of the cars itself, and learns at every state from where th
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 from countersteer.data.sources import ProceduralRoads
 from countersteer.drivers.choice import CategoricalDriver
@@ -26,6 +28,7 @@ from countersteer.objectives.ppo import PPO
 from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.policies.teacher import SetActorCriticSpec
 from countersteer.policies.vit import ViTPlannerSpec
+from countersteer.recipes.recordings import drivable_scenarios
 from countersteer.rewards.rewards import RewardWeights, WeightedReward
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.traffic.idm import IDM
@@ -40,6 +43,7 @@ from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 
 __all__ = [
+    "on_scenarios",
     "roads",
     "self_play",
     "self_play_adapted",
@@ -230,3 +234,19 @@ def self_play_adapted(student: str = "runs/student", teacher: str = "runs/teache
         learning=OptimSpec(steps=1_000, learning_rate=1e-3, weight_decay=0.0),
         begin=student,
     )
+
+
+def on_scenarios(recipe: Recipe, folder: Path, message: Callable[[str], None] = print) -> Recipe:
+    """A recipe in recorded scenarios: every recorded vehicle that moves is a car to drive, as many as there are.
+
+    Args:
+        recipe: Who drives, and how much.
+        folder: Scenarios in any format that is read.
+        message: Told which of them nobody can drive in.
+
+    Raises:
+        UserError: Nothing there can be driven.
+    """
+    assert isinstance(recipe.world, BoxWorldSpec)
+    world = dataclasses.replace(recipe.world, min_agents=1)
+    return dataclasses.replace(recipe, world=world, scenarios=drivable_scenarios(folder, world, message))
