@@ -144,7 +144,7 @@ def _run(words: list[str]) -> int:
     name = " ".join(words[:2]) if group else words[0]
     if name in MOVED:
         raise UserError(
-            f"there is no command {name!r}", fix=f"did you mean {MOVED[name]}? countersteer {MOVED[name]}"
+            f"there is no command {name!r}", expected=f"countersteer {MOVED[name]}", fix="say it so"
         )
     if name not in COMMANDS:
         known = group or [known.split()[0] for known in COMMANDS]
@@ -183,23 +183,28 @@ def _checked(run: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(run)
     def checked(*given: Any, **named: Any) -> int:
         for name in ("out", "json", "keep"):
-            check_writable(named.get(name))
+            check_writable(named.get(name), folder=name == "out")
         return run(*given, **named)
 
     return checked
 
 
-def check_writable(path: Path | None) -> None:
-    """Refuse a place that cannot be written, without making anything there."""
+def check_writable(path: Path | None, *, folder: bool) -> None:
+    """Refuse a place that cannot be written, without making anything there.
+
+    Args:
+        path: Place; None is always good.
+        folder: Whether it may be a folder that exists.
+    """
     if path is None:
         return
-    there = next(each for each in (path, *path.absolute().parents) if each.exists())
-    if (there != path and not there.is_dir()) or not os.access(there, os.W_OK):
-        raise UserError(
-            f"{path} cannot be written",
-            got=f"{there} is no folder that may be written",
-            fix="name another place",
-        )
+    whole = Path(os.path.abspath(path))
+    there = next(each for each in (whole, *whole.parents) if each.exists())
+    if there == whole and not folder and there.is_dir():
+        raise UserError(f"{path} cannot be written", got="a folder", fix="name a file")
+    if (there != whole and not there.is_dir()) or not os.access(there, os.W_OK):
+        got = f"{there} is no folder that may be written into"
+        raise UserError(f"{path} cannot be written", got=got, fix="name another place")
 
 
 def _shown(argument: Any) -> str:

@@ -188,7 +188,7 @@ def _evaluate_self_play(
             raise UserError(f"{flag} does not go with the suite 'self_play' yet", fix=f"leave {flag} out")
     if how.worlds < 1:
         raise UserError("there is nothing to drive in", got=f"--worlds {how.worlds}", expected="at least 1")
-    check_writable(how.out)
+    check_writable(how.out, folder=False)
     rows = self_play_report(
         runs or [pretrained_policy("self_play"), pretrained_policy("self_play_teacher")],
         how.out,
@@ -207,7 +207,7 @@ def _evaluate_self_play(
 
 
 def compare(
-    runs: Annotated[Positional[tuple[Path, ...]], arg(name="RUN", metavar="RUN [RUN ...]")],
+    runs: Annotated[Positional[tuple[Path, ...]], arg(name="RUN", metavar="RUN [RUN ...]")] = (),
     *,
     suite: str | None = None,
     scores: Scores = None,
@@ -224,6 +224,8 @@ def compare(
     from countersteer.evaluation.results import compare_scores, kept_evaluations
     from countersteer.reporting.study import compare_runs
 
+    if not runs:
+        raise UserError("compare needs RUN", fix="countersteer compare runs/a runs/b")
     kept = kept_evaluations(runs, wanted_scores(scores), suite)
     found = compare_runs(kept, modules(recipe))
     console.print_rows(found.rows, found.tests)

@@ -96,10 +96,14 @@ def recipes() -> dict[str, str]:
     found: dict[str, str] = {}
     for file in sorted(Path(package.__path__[0]).glob("[!_]*.py")):
         for node in ast.parse(file.read_text("utf-8")).body:
-            # One whose arguments all have defaults; those with others change a recipe.
-            if isinstance(node, ast.FunctionDef) and node.returns and ast.unparse(node.returns) == "Recipe":
-                if len(node.args.args) == len(node.args.defaults) and not node.name.startswith("_"):
-                    found |= {node.name: file.stem}
+            if (
+                not isinstance(node, ast.FunctionDef)
+                or node.returns is None
+                or ast.unparse(node.returns) != "Recipe"
+            ):
+                continue
+            if len(node.args.args) == len(node.args.defaults):  # those with other arguments change a recipe
+                found[node.name] = file.stem
     return found
 
 

@@ -69,7 +69,7 @@ def train(words: list[str]) -> int:
         )
     recipe, how, source = _read(name, rest)
     out = how.out or Path("runs") / recipe.name
-    check_writable(out)
+    check_writable(out, folder=True)
     from countersteer.commands.console import TrainingConsole
     from countersteer.training import run
     from countersteer.training.collector import InlineCollector
