@@ -23,8 +23,10 @@ from countersteer.commands.training import Training
 from countersteer.data.samples import recorded_drive
 from countersteer.drivers.mixed import MixedDriver
 from countersteer.drivers.policy import PolicyDriver
+from countersteer.errors import UserError
 from countersteer.evaluation import suites
 from countersteer.recipes import closed_loop, self_play
+from countersteer.recipes.find import find_recipe, known_recipes
 from countersteer.reporting.study import pretrained_policy, report_run
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.training.run import train
@@ -314,9 +316,9 @@ def test_commands_that_texts_name_are_there():
 # Fields of a recipe.
 
 
-@pytest.mark.parametrize("name", flags.recipes())
+@pytest.mark.parametrize("name", known_recipes())
 def test_every_field_of_every_recipe_is_a_flag(name, capsys):
-    recipe = flags.find_recipe(name)[0]()
+    recipe = find_recipe(name)[0]()
     assert cli.main(["train", name, "--help"]) == 0
     told = capsys.readouterr().out
     wanted = list(overrides.flags(recipe))
@@ -356,6 +358,28 @@ def test_flags_enter_tuples_unions_and_classes():
 def test_a_class_takes_its_own_fields_with_it():
     recipe, _, _ = training._read("clone", ["--world.traffic.headway", "2", "--world.traffic", "IDM"])
     assert recipe.world.traffic.headway == 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Staged:
+    """A recipe of stages, as far as flags see it."""
+
+    name: str
+    stages: tuple[closed_loop.Recipe, ...]
+
+
+def test_fields_of_several_stages_are_named_by_the_stage():
+    clone = closed_loop.clone()
+    one = training.override(Staged("x", (clone,)), ["--learning.steps", "7"], "x")
+    assert one.stages[0].learning.steps == 7
+    two = Staged("x", (clone, closed_loop.on_policy()))
+    words = ["--clone.learning.steps", "7", "--on_policy.world.traffic", "none", "--on_policy.policy.hidden", "32"]
+    changed = training.override(two, words, "x")
+    assert [stage.learning.steps for stage in changed.stages] == [7, two.stages[1].learning.steps]
+    assert [stage.world.traffic for stage in changed.stages] == [clone.world.traffic, None]
+    assert [stage.policy.hidden for stage in changed.stages] == [clone.policy.hidden, 32]
+    with pytest.raises(UserError, match=r"unknown argument '--learning.steps'\n.*learning.steps"):
+        training.override(two, ["--learning.steps", "7"], "x")
 
 
 def test_help_is_fast():

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Collection, Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
@@ -185,11 +185,12 @@ def _specs(node: Any, name: str, choose: bool) -> Iterator[StructFieldSpec]:
         return
     choices = _choices(node, name) if choose else ()
     if len(choices) > 1:
-        kinds = Literal[tuple("None" if kind is None else kind.__name__ for kind in choices)]  # type: ignore[valid-type]
-        own = "None" if value is None else type(value).__name__
-        yield StructFieldSpec(
-            f"{name} of", Annotated[kinds, tyro.conf.arg(name=name)], own, helptext=help or ""
+        kinds: Any = Literal[tuple("None" if kind is None else kind.__name__ for kind in choices)]  # type: ignore[valid-type]
+        own, chosen = (
+            "None" if value is None else type(value).__name__,
+            Annotated[kinds, tyro.conf.arg(name=name)],
         )
+        yield StructFieldSpec(f"{name} of", cast(Any, chosen), own, helptext=help or "")
     if _is_node(value):
         yield StructFieldSpec(name, type(value), value, helptext=help if len(choices) < 2 else None)
 

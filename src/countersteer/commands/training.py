@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,16 +20,15 @@ from countersteer.commands.flags import (
     Resume,
     Scenarios,
     Seed,
-    find_recipe,
     keep_numbers,
-    recipes,
 )
 from countersteer.errors import UserError
+from countersteer.recipes.find import find_recipe, known_recipes
 
 if TYPE_CHECKING:
     from countersteer.training.recipe import Recipe
 
-__all__ = ["Training", "demo", "train"]
+__all__ = ["Training", "demo", "override", "train"]
 
 _DEMO = ("clone", "perturb", "on_policy", "blind")
 
@@ -59,7 +58,7 @@ def train(words: list[str]) -> int:
     """
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: countersteer train NAME [--out FOLDER] ...\n\n{str(train.__doc__).splitlines()[0]}\n")
-        print(f"NAME is one of {', '.join(recipes())}, or file.py:function.")
+        print(f"NAME is one of {', '.join(known_recipes())}, or file.py:function.")
         print("countersteer train NAME --help lists every field of that recipe, with its default.")
         return 0 if words else 2
     name, *rest = words
@@ -92,58 +91,78 @@ def train(words: list[str]) -> int:
         )
     print(f"wrote {finished}")
     # A policy that learned to drive every car of a world is judged so.
-    suite = "self_play" if getattr(recipe.world, "agents", 1) > 1 else "lane_keeping"
+    world = getattr(getattr(recipe, "stages", (recipe,))[-1], "world", None)
+    suite = "self_play" if getattr(world, "agents", 1) > 1 else "lane_keeping"
     print(f"next: countersteer evaluate {out} --suite {suite}")
     return 0
 
 
 def _read(name: str, words: list[str]) -> tuple[Recipe, Training, str | None]:
     """The recipe with everything that the words say, how to train it, and the user's file it is from."""
-    from countersteer.commands.overrides import flags, registry, take_classes
-
     build, source, module = find_recipe(name)
-    prog, asked = f"countersteer train {name}", _parameters(build)
+    asked, prog = _parameters(build), f"countersteer train {name}"
+    how = ("how", Annotated[Training, tyro.conf.arg(name="")], Training())
     # First what the recipe is built from, then its fields, whose defaults depend on that.
-    first = dataclasses.make_dataclass(
-        "_First", [("how", Annotated[Training, tyro.conf.arg(name="")], Training()), *asked]
-    )
+    first = dataclasses.make_dataclass("_First", [how, *asked])
     help = [word for word in words if word in ("-h", "--help")]
-    parsed, rest = read(
-        first,
-        [word for word in words if word not in help],
-        prog=prog,
-        known=(),
-        add_help=False,
-        return_unknown_args=True,
-    )
-    given = {field: getattr(parsed, field) for field, *_ in asked}
-    recipe = _build(name, build, given)
+    own = [word for word in words if word not in help]
+    parsed, rest = read(first, own, prog=prog, known=(), add_help=False, return_unknown_args=True)
+    recipe = _build(name, build, {field: getattr(parsed, field) for field, *_ in asked})
     if parsed.how.scenarios is not None:
         recipe = _on_scenarios(module, recipe, parsed.how.scenarios)
-    recipe, rest = take_classes(recipe, rest)
-    trees = _trees(recipe)
-    tree_fields = [
-        (key, Annotated[type(tree), tyro.conf.arg(name=stage)], tree) for key, (stage, tree) in trees.items()
+    # What was said already is shown by the help too.
+    shown = [(field, kind, getattr(parsed, field)) for field, kind, _ in [how, *asked]]
+    description = inspect.getdoc(build) or ""
+    return override(recipe, rest + help[:1], prog, shown, description=description), parsed.how, source
+
+
+def override(
+    recipe: Any,
+    words: list[str],
+    prog: str,
+    shown: Sequence[tuple[str, Any, Any]] = (),
+    description: str = "",
+) -> Any:
+    """A recipe with the fields that words give: `--optim.steps 500`; of several stages, `--NAME.optim.steps 500`.
+
+    Args:
+        recipe: A frozen tree, or one with a tuple `stages` of them, each with a `name`.
+        words: Flags and values.
+        prog: Command to name in errors.
+        shown: Other flags that the help shows: field, type and default.
+        description: What the help begins with.
+    """
+    from countersteer.commands.overrides import flags, registry, take_classes
+
+    stages = getattr(recipe, "stages", None)
+    trees = {"recipe": recipe} if stages is None else {f"stage{k}": stage for k, stage in enumerate(stages)}
+    # One stage needs no prefix.
+    names = {key: tree.name if len(trees) > 1 else "" for key, tree in trees.items()}
+    prefixes = {key: f"{name}." if name else "" for key, name in names.items()}
+    for key in trees:
+        trees[key], words = take_classes(trees[key], words, prefixes[key])
+    fields = [
+        (key, Annotated[type(tree), tyro.conf.arg(name=names[key])], tree) for key, tree in trees.items()
     ]
-    # Said already, and here for the help.
-    fields = [("how", Annotated[Training, tyro.conf.arg(name="")], parsed.how)] + [
-        (key, kind, given[key]) for key, kind, _ in asked
-    ]
-    whole = dataclasses.make_dataclass("_Whole", [*fields, *tree_fields])
-    names = [flag for stage, tree in trees.values() for flag in flags(tree, f"{stage}." if stage else "")]
-    known = [*names, *(field.name for field in dataclasses.fields(Training)), *given]
+    known = [flag for key, tree in trees.items() for flag in flags(tree, prefixes[key])]
     said = read(
-        whole,
-        [*rest, *help[:1]],
+        dataclasses.make_dataclass("_Whole", [*shown, *fields]),
+        words,
         prog=prog,
-        known=known,
+        known=[
+            *known,
+            *(field.name for field in dataclasses.fields(Training)),
+            *(name for name, *_ in shown),
+        ],
         hint=f"{prog} --help lists every field",
         registry=registry(taken=("scenarios",)),
         use_underscores=True,
         config=(),
-        description=inspect.getdoc(build) or "",
+        description=description,
     )
-    return _with(recipe, {key: getattr(said, key) for key in trees}), parsed.how, source
+    if stages is None:
+        return said.recipe
+    return dataclasses.replace(recipe, stages=tuple(getattr(said, key) for key in trees))
 
 
 def _parameters(build: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
@@ -190,21 +209,6 @@ def _on_scenarios(module: Any, recipe: Recipe, folder: Path) -> Recipe:
     from countersteer.recipes import closed_loop
 
     return getattr(module, "on_scenarios", closed_loop.on_scenarios)(recipe, folder, say)
-
-
-def _trees(recipe: Recipe) -> dict[str, tuple[str, Any]]:
-    """What flags enter, by key: the prefix of its flags, and the tree. One stage needs no prefix."""
-    stages = getattr(recipe, "stages", None)
-    if stages is None:
-        return {"recipe": ("", recipe)}
-    return {f"stage{k}": (stage.name if len(stages) > 1 else "", stage) for k, stage in enumerate(stages)}
-
-
-def _with(recipe: Recipe, trees: dict[str, Any]) -> Recipe:
-    """The recipe with these trees in the places of `_trees`."""
-    if "recipe" in trees:
-        return trees["recipe"]
-    return dataclasses.replace(recipe, stages=tuple(trees.values()))
 
 
 def demo(
