@@ -373,13 +373,53 @@ def test_fields_of_several_stages_are_named_by_the_stage():
     one = training.override(Staged("x", (clone,)), ["--learning.steps", "7"], "x")
     assert one.stages[0].learning.steps == 7
     two = Staged("x", (clone, closed_loop.on_policy()))
-    words = ["--clone.learning.steps", "7", "--on_policy.world.traffic", "none", "--on_policy.policy.hidden", "32"]
+    words = [
+        "--clone.learning.steps",
+        "7",
+        "--on_policy.world.traffic",
+        "none",
+        "--on_policy.policy.hidden",
+        "32",
+    ]
     changed = training.override(two, words, "x")
     assert [stage.learning.steps for stage in changed.stages] == [7, two.stages[1].learning.steps]
     assert [stage.world.traffic for stage in changed.stages] == [clone.world.traffic, None]
     assert [stage.policy.hidden for stage in changed.stages] == [clone.policy.hidden, 32]
     with pytest.raises(UserError, match=r"unknown argument '--learning.steps'\n.*learning.steps"):
         training.override(two, ["--learning.steps", "7"], "x")
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """As `Weights`: a path makes it, and it carries what was found there."""
+
+    path: str
+    digest: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class WithFiles:
+    """Has files.
+
+    Attributes:
+        teacher, student: Where they lie.
+        numbers: Plain.
+    """
+
+    teacher: File = File("runs/teacher", "abc")
+    student: File | None = None
+    numbers: tuple[int, ...] = (1, 2)
+
+
+def test_what_a_path_makes_is_said_in_one_word(capsys):
+    assert list(overrides.flags(WithFiles())) == ["teacher", "student", "numbers"]
+    assert training.override(WithFiles(), [], "x") == WithFiles(), "the digest stays"
+    changed = training.override(WithFiles(), ["--student", "runs/b", "--numbers", "3", "4", "5"], "x")
+    assert changed == WithFiles(student=File("runs/b"), numbers=(3, 4, 5))
+    assert training.override(changed, ["--student", "None", "--teacher", "c"], "x").student is None
+    with pytest.raises(SystemExit):
+        training.override(WithFiles(), ["--help"], "x")
+    assert capsys.readouterr().out.count("Where they lie.") == 2
 
 
 def test_help_is_fast():

@@ -22,7 +22,7 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from countersteer.errors import UserError, did_you_mean
 
-__all__ = ["field_docs", "flags", "registry", "take_classes"]
+__all__ = ["field_docs", "flags", "path_class", "registry", "take_classes"]
 
 _Choice = tuple[type | None, ...]
 
@@ -47,7 +47,9 @@ def registry(taken: Collection[str] = ()) -> ConstructorRegistry:
         own = set(_names(value))
 
         def build(**given: Any) -> Any:
-            return dataclasses.replace(value, **{name: new for name, new in given.items() if name in own})
+            return dataclasses.replace(
+                value, **{name: _said(value, name, new) for name, new in given.items() if name in own}
+            )
 
         return StructConstructorSpec(build, tuple(fields))
 
@@ -56,14 +58,11 @@ def registry(taken: Collection[str] = ()) -> ConstructorRegistry:
 
 def flags(tree: Any, prefix: str = "") -> Iterator[str]:
     """The names of all flags of a tree, without dashes."""
-    if isinstance(tree, tuple):
-        children = [(str(k), item) for k, item in enumerate(tree)]
-    else:
-        children = [(name, getattr(tree, name)) for name in _names(tree)]
-    for name, value in children:
-        if not _is_node(value) or (not isinstance(tree, tuple) and len(_choices(tree, name)) > 1):
+    for name, value in _children(tree):
+        below = _is_below(tree, name, value)
+        if not below or (not isinstance(tree, tuple) and len(_choices(tree, name)) > 1):
             yield prefix + name
-        if _is_node(value):
+        if below:
             yield from flags(value, f"{prefix}{name}.")
 
 
@@ -76,23 +75,34 @@ def take_classes(tree: Any, words: list[str], prefix: str = "") -> tuple[Any, li
     Raises:
         UserError: There is no such class.
     """
-    if isinstance(tree, tuple):
-        items = []
-        for k, item in enumerate(tree):
-            new, words = take_classes(item, words, f"{prefix}{k}.") if _is_node(item) else (item, words)
-            items.append(new)
-        return tuple(items), words
-    for name in _names(tree):
-        flag, choices = f"--{prefix}{name}", _choices(tree, name)
+    changed: dict[str, Any] = {}
+    for name, value in _children(tree):
+        flag, choices = f"--{prefix}{name}", () if isinstance(tree, tuple) else _choices(tree, name)
+        text = None
         if len(choices) > 1:
             text, words = _take(flag, words)
-            if text is not None:
-                tree = dataclasses.replace(tree, **{name: _chosen(flag, text, choices)})
-        if _is_node(getattr(tree, name)):
-            new, words = take_classes(getattr(tree, name), words, f"{prefix}{name}.")
-            # What did not change stays the same object.
-            tree = tree if new is getattr(tree, name) else dataclasses.replace(tree, **{name: new})
-    return tree, words
+        new = value if text is None else _chosen(flag, text, choices)
+        if _is_below(tree, name, new):
+            new, words = take_classes(new, words, f"{prefix}{name}.")
+        if new is not value:  # what did not change stays the same object
+            changed[name] = new
+    if isinstance(tree, tuple):
+        return tuple(changed.get(name, value) for name, value in _children(tree)), words
+    return dataclasses.replace(tree, **changed) if changed else tree, words
+
+
+def path_class(hint: Any) -> Any:
+    """The class that a path alone makes a value of, `Weights("runs/teacher")`, if that is what a type asks for."""
+    for member in _members(hint):
+        if isinstance(member, type) and dataclasses.is_dataclass(member):
+            needed = [
+                f.name
+                for f in dataclasses.fields(member)
+                if f.init and f.default is f.default_factory is dataclasses.MISSING
+            ]
+            if needed == ["path"]:
+                return member
+    return None
 
 
 def field_docs(kind: type) -> dict[str, str]:
@@ -115,13 +125,36 @@ def _is_node(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
+def _children(node: Any) -> list[tuple[str, Any]]:
+    """Names and values of what lies in a node."""
+    if isinstance(node, tuple):
+        return [(str(k), item) for k, item in enumerate(node)]
+    return [(name, getattr(node, name)) for name in _names(node)]
+
+
+def _is_below(node: Any, name: str, value: Any) -> bool:
+    """Whether a child has flags of its own; one that a path makes is said in one word."""
+    return _is_node(value) and (isinstance(node, tuple) or path_class(_hint(node, name)) is None)
+
+
+def _said(node: Any, name: str, value: Any) -> Any:
+    """The value of a field from what tyro read."""
+    kind, old = path_class(_hint(node, name)), getattr(node, name)
+    if kind is None or not isinstance(value, str):
+        return value
+    return old if old is not None and value == str(old.path) else kind(value)
+
+
 def _names(node: Any) -> list[str]:
     """Fields that can be given: those with a value or a type that a word can say."""
     fields = [field.name for field in dataclasses.fields(node) if field.init]
     return [
         name
         for name in fields
-        if _is_node(getattr(node, name)) or _choices(node, name) or _plain(_hint(node, name))
+        if _is_node(getattr(node, name))
+        or path_class(_hint(node, name))
+        or _choices(node, name)
+        or _plain(_hint(node, name))
     ]
 
 
@@ -164,6 +197,8 @@ def _choices(node: Any, name: str) -> _Choice:
         elif isinstance(member, type):
             found += [kind for kind in _family(member) if dataclasses.is_dataclass(kind)]
     value = getattr(node, name)
+    if path_class(_hint(node, name)) is not None:
+        return ()
     if _is_node(value) and not isinstance(value, tuple) and type(value) not in found:
         found.insert(0, type(value))
     return tuple(dict.fromkeys(found)) if any(found) else ()
@@ -180,17 +215,19 @@ def _family(kind: type) -> Iterator[type]:
 def _specs(node: Any, name: str, choose: bool) -> Iterator[StructFieldSpec]:
     """How tyro sees a field: its values below it, the choice of its class, or a plain value."""
     value, help = getattr(node, name), field_docs(type(node)).get(name)
+    if path_class(_hint(node, name)) is not None:
+        kind = str if type(None) not in _members(_hint(node, name)) else cast(Any, str | None)
+        yield StructFieldSpec(name, kind, None if value is None else str(value.path), helptext=help or "")
+        return
     if not _is_node(value) and not _choices(node, name):
         yield StructFieldSpec(name, _hint(node, name), value, helptext=help or "")
         return
     choices = _choices(node, name) if choose else ()
     if len(choices) > 1:
         kinds: Any = Literal[tuple("None" if kind is None else kind.__name__ for kind in choices)]  # type: ignore[valid-type]
-        own, chosen = (
-            "None" if value is None else type(value).__name__,
-            Annotated[kinds, tyro.conf.arg(name=name)],
-        )
-        yield StructFieldSpec(f"{name} of", cast(Any, chosen), own, helptext=help or "")
+        own = "None" if value is None else type(value).__name__
+        chosen = cast(Any, Annotated[kinds, tyro.conf.arg(name=name)])
+        yield StructFieldSpec(f"{name} of", chosen, own, helptext=help or "")
     if _is_node(value):
         yield StructFieldSpec(name, type(value), value, helptext=help if len(choices) < 2 else None)
 

@@ -107,7 +107,7 @@ def _read(name: str, words: list[str]) -> tuple[Recipe, Training, str | None]:
     help = [word for word in words if word in ("-h", "--help")]
     own = [word for word in words if word not in help]
     parsed, rest = read(first, own, prog=prog, known=(), add_help=False, return_unknown_args=True)
-    recipe = _build(name, build, {field: getattr(parsed, field) for field, *_ in asked})
+    recipe = _build(name, build, _values(build, {field: getattr(parsed, field) for field, *_ in asked}))
     if parsed.how.scenarios is not None:
         recipe = _on_scenarios(module, recipe, parsed.how.scenarios)
     # What was said already is shown by the help too.
@@ -166,7 +166,7 @@ def override(
 
 
 def _parameters(build: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
-    """Parameters of a recipe's function as fields: name, type, default; what is no plain value is said in words."""
+    """Parameters of a recipe's function as fields: name, type, default; what is no plain value is said as text."""
     plain = (bool, int, float)
     return [
         (
@@ -177,6 +177,17 @@ def _parameters(build: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
         for name, parameter in inspect.signature(build).parameters.items()
         if parameter.default is not parameter.empty
     ]
+
+
+def _values(build: Callable[..., Any], said: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a recipe's function from what was said: text where a class is asked that a path makes."""
+    from countersteer.commands.overrides import path_class
+
+    kinds = {
+        name: path_class(p.annotation)
+        for name, p in inspect.signature(build, eval_str=True).parameters.items()
+    }
+    return {name: kinds[name](v) if kinds[name] and isinstance(v, str) else v for name, v in said.items()}
 
 
 def _build(name: str, build: Callable[..., Any], given: dict[str, Any]) -> Recipe:
