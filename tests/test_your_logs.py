@@ -18,7 +18,31 @@ from countersteer.recipes import closed_loop, reprojection, self_play
 from countersteer.scenarios import storage
 from countersteer.training.run import load_recipe
 
-TINY = ["--policy.channels", "4", "8", "--policy.features", "8", "--policy.hidden", "16", "--policy.history", "1", "--collection.rounds", "2", "--collection.frames", "24", "--collection.drives", "2", "--learning.length", "4", "--learning.sequences", "2", "--learning.steps", "6", "--learning.warmup", "2"]
+TINY = [
+    "--policy.channels",
+    "4",
+    "8",
+    "--policy.features",
+    "8",
+    "--policy.hidden",
+    "16",
+    "--policy.history",
+    "1",
+    "--collection.rounds",
+    "2",
+    "--collection.frames",
+    "24",
+    "--collection.drives",
+    "2",
+    "--learning.length",
+    "4",
+    "--learning.sequences",
+    "2",
+    "--learning.steps",
+    "6",
+    "--learning.warmup",
+    "2",
+]
 """A recipe in seconds."""
 
 

@@ -143,9 +143,7 @@ def _run(words: list[str]) -> int:
         return 0 if words[1:] else 2
     name = " ".join(words[:2]) if group else words[0]
     if name in MOVED:
-        raise UserError(
-            f"there is no command {name!r}", expected=f"countersteer {MOVED[name]}", fix="say it so"
-        )
+        raise UserError(f"there is no command {name!r}", fix=f"countersteer {MOVED[name]}")
     if name not in COMMANDS:
         known = group or [known.split()[0] for known in COMMANDS]
         meant = did_you_mean(name, dict.fromkeys(known))

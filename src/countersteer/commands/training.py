@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from countersteer.commands.cli import check_writable, read
-from countersteer.commands.flags import (
-    Device,
-    Json,
-    Resume,
-    Scenarios,
-    Seed,
-    keep_numbers,
-)
+from countersteer.commands.flags import Device, Json, Resume, Scenarios, Seed, keep_numbers
 from countersteer.errors import UserError
 from countersteer.recipes.find import find_recipe, known_recipes
 
