@@ -18,15 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from countersteer.worlds.world import World
 from torch import Tensor
 
 from countersteer.data.readers import read
 from countersteer.data.sources import ProceduralRoads
 from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.procedural import RoadKind
-from countersteer.worlds.renderers.boxes import Outputs, render
+from countersteer.worlds.interface import Outputs
+from countersteer.worlds.renderers.boxes import render
 from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec
-from countersteer.worlds.simulation.world import BoxWorld
 
 RIG = tuple(
     Camera(name, 320, 180, math.radians(90.0), position, pitch=0.1, yaw=math.radians(yaw))
@@ -58,7 +59,7 @@ def distinct(instance: np.ndarray) -> np.ndarray:
     return (255 * table[instance + 1]).astype(np.uint8)
 
 
-def begin(world: BoxWorld) -> None:
+def begin(world: World) -> None:
     """Begin each drive at the moment of its recording at which most is to be seen."""
     rows = torch.arange(world.batch)
     every = torch.ones_like(rows, dtype=torch.bool)
@@ -72,7 +73,7 @@ def begin(world: BoxWorld) -> None:
     world.reset(every, world.starts_at(rows, torch.stack(ticks)[best, rows], rows, jitter=False))
 
 
-def sheet(world: BoxWorld) -> np.ndarray:
+def sheet(world: World) -> np.ndarray:
     """Three rows for each drive: colour, depth, instances; a column for each camera."""
     columns = []
     for camera in world.cameras:
@@ -88,7 +89,7 @@ def sheet(world: BoxWorld) -> np.ndarray:
     return np.concatenate(columns, 1)
 
 
-def creep(world: BoxWorld, camera: Camera, step: float, frames: int) -> Tensor:
+def creep(world: World, camera: Camera, step: float, frames: int) -> Tensor:
     """Frames `[frame drive height width 3]` of cars moved on by `step` [m] each."""
     state, seen = world.state, []
     ahead = torch.stack([state.cars.heading.cos(), state.cars.heading.sin()], -1)
@@ -104,7 +105,7 @@ def creep(world: BoxWorld, camera: Camera, step: float, frames: int) -> Tensor:
     return torch.stack(seen)
 
 
-def steadiness(world: BoxWorld, camera: Camera, times: int = 8) -> tuple[float, float, float]:
+def steadiness(world: World, camera: Camera, times: int = 8) -> tuple[float, float, float]:
     """Mean difference from a perfect camera [levels], and changes a frame of it and of ours [levels]."""
     fine = replace(camera, width=camera.width * times, height=camera.height * times)
     ours, large = creep(world, camera, 0.03, 24), creep(world, fine, 0.03, 24)

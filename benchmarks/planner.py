@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable
 
 import torch
+from countersteer.worlds.observations import EgoMotion, Intent, Observation, SensorReading
 from torch import Tensor, nn
 
 from countersteer.objectives.imitation import Batch, Imitation
 from countersteer.policies.planner import CNNPlanner, CNNPlannerSpec
 from countersteer.training.recipe import OptimSpec
 from countersteer.vehicles.plans import Plan
-from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
 
 SPEC = CNNPlannerSpec()
 

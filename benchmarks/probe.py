@@ -15,13 +15,13 @@ import json
 from pathlib import Path
 
 import torch
+from countersteer.worlds.observations import Observation
 from torch import Tensor
 
 from countersteer.data.sources import ProceduralRoads
 from countersteer.policies.planner import CNNPlanner
 from countersteer.policies.storage import load_policy
 from countersteer.recipes.reprojection import reprojection
-from countersteer.worlds.interface import Observation
 from countersteer.worlds.renderers.reprojection.spec import RenderedLogs, ReprojectionSpec
 from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec
 

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from countersteer.data.sources import ProceduralRoads
 from countersteer.geometry.cameras import Camera
-from countersteer.worlds.renderers.boxes import Images, reference, render
+from countersteer.worlds.interface import Images
+from countersteer.worlds.renderers.boxes import reference, render
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 

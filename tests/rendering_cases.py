@@ -9,7 +9,8 @@ import torch
 
 from countersteer.geometry.cameras import ego_from_camera
 from countersteer.scenarios.scenario import MapFeature, MapKind, Scenario
-from countersteer.worlds.renderers.boxes import Boxes, Colour, Images, Outputs, PixelClass, Views
+from countersteer.worlds.interface import Images, Outputs
+from countersteer.worlds.renderers.boxes import Boxes, Colour, PixelClass, Views
 from countersteer.worlds.simulation.ground import GroundBank, bake
 from hand_made import scenario
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from countersteer.worlds.observations import Command, twin_of
+from countersteer.worlds.world import World
 
 from countersteer.data.sources import ProceduralRoads
 from countersteer.drivers.expert import ExpertDriver
@@ -24,11 +26,9 @@ from countersteer.training.collector import InlineCollector, RolloutRequest
 from countersteer.training.learner import Learner
 from countersteer.training.recipe import OptimSpec, Recipe, RolloutSpec
 from countersteer.training.run import train
-from countersteer.worlds.interface import Command, twin_of
 from countersteer.worlds.renderers.boxes import Views
 from countersteer.worlds.renderers.boxes.gap import CameraDomainShift
 from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec, StartSpec
-from countersteer.worlds.simulation.world import BoxWorld
 
 CAMERA = Camera(width=32, height=16)
 SMALL = CNNPlannerSpec(cameras=(CAMERA,), channels=(8, 16), features=16, hidden=32, history=(1,), choices=5)
@@ -133,7 +133,7 @@ def test_a_gap_out_of_range_says_which_number(name: str, value: float):
 # --- twins --------------------------------------------------------------------------------------
 
 
-def world(**settings: object) -> BoxWorld:
+def world(**settings: object) -> World:
     """Two drives with cars, begun."""
     spec = BoxWorldSpec(
         cameras=(CAMERA,), agents=2, duration=5.0, looks=AppearanceRandomization(), **settings

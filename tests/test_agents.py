@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from countersteer.worlds.observations import Command
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
@@ -15,7 +16,6 @@ from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.serving.carla import CarlaAgent, camera_sensor
 from countersteer.serving.navsim import NavsimAgent, poses_of
 from countersteer.vehicles.plans import Plan, PlanSpec
-from countersteer.worlds.interface import Command
 from test_planner import planner
 
 CAMERA = Camera(width=32, height=16, position=(1.5, 0.2, 1.4), roll=0.02, pitch=0.1, yaw=0.05)

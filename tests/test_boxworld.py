@@ -8,6 +8,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from countersteer.worlds.observations import Command
+from countersteer.worlds.world import World
 
 from countersteer.errors import UserError
 from countersteer.experts.log import LogExpert
@@ -19,11 +21,10 @@ from countersteer.traffic.idm import IDM
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.plans import Action, PlanSpec
 from countersteer.vehicles.trackers import PurePursuit
-from countersteer.worlds.interface import Command, Starts, TerminationReason
+from countersteer.worlds.interface import Starts, TerminationReason
 from countersteer.worlds.renderers.boxes.views import Painter
 from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.simulation.stepping.reference import find_events
-from countersteer.worlds.simulation.world import BoxWorld
 
 SMALL = Camera(width=32, height=16)
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
@@ -38,13 +39,13 @@ def roads() -> list[Scenario]:
     return [procedural_road(40 + k, kind, lanes=2, traffic=4) for k, kind in enumerate(kinds)]
 
 
-def begun(spec: BoxWorldSpec, roads: list[Scenario], batch: int, first: int = 0) -> BoxWorld:
+def begun(spec: BoxWorldSpec, roads: list[Scenario], batch: int, first: int = 0) -> World:
     world = spec.build(roads, batch, seed=5)
     world.reset(torch.ones(batch, dtype=torch.bool), world.draw_starts(torch.arange(first, first + batch)))
     return world
 
 
-def expert_action(world: BoxWorld) -> Action:
+def expert_action(world: World) -> Action:
     motion = world.motion()
     label = RecoveryExpert().label(world)
     return PurePursuit().track(label.plan, PlanSpec(), motion.speed, motion.curvature)
@@ -54,7 +55,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def wobble(world: BoxWorld, tick: int) -> Action:
+def wobble(world: World, tick: int) -> Action:
     action = expert_action(world)
     return action.replace(curvature=action.curvature + 0.004 * math.sin(0.7 * tick))
 

@@ -16,6 +16,8 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from countersteer.worlds.truth import Motion, Truth
+from countersteer.worlds.world import World
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import (
@@ -38,10 +40,9 @@ from countersteer.geometry.cameras import Camera
 from countersteer.rewards.rewards import ProgressReward
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.bicycle import Limits
-from countersteer.worlds.interface import Capability, Events, Motion, TerminationReason, Truth
+from countersteer.worlds.interface import Capability, Events, TerminationReason
 from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.simulation.spec import BoxWorldSpec
-from countersteer.worlds.simulation.world import BoxWorld
 
 VECTOR = VectorSpec(cars=2, lanes=4, edges=4, lights=1)
 CAMERA = Camera(name="front", width=32, height=16)
@@ -57,7 +58,7 @@ def junction() -> list[Scenario]:
     return crossroads(1, 4)
 
 
-def world(scenarios: list[Scenario], drives: int = 1, seed: int = 0, **settings: Any) -> BoxWorld:
+def world(scenarios: list[Scenario], drives: int = 1, seed: int = 0, **settings: Any) -> World:
     """A boxworld with short drives, a narrow path and the vector alone, but for `settings`."""
     spec: dict[str, Any] = {"cameras": (), "vector": VECTOR, "duration": 1.5, "max_route_deviation": 1.0}
     return BoxWorldSpec(**(spec | settings)).build(scenarios, drives, seed)

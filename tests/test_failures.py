@@ -11,11 +11,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from countersteer.worlds.observations import Command
 
 from countersteer.evaluation.failures import FailureKind, count_failures, explain, explain_suite
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, Tracks
-from countersteer.worlds.interface import Command, TerminationReason
+from countersteer.worlds.interface import TerminationReason
 from hand_made import scenario
 
 TICKS = 60

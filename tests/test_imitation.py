@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from countersteer.worlds.observations import EgoMotion, Intent, Observation, SensorReading
 
 from countersteer.errors import UserError
 from countersteer.experts.interface import Label
@@ -13,7 +14,6 @@ from countersteer.policies.interface import Hypotheses, PolicyOutput
 from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.rollouts.driving import Rollout
 from countersteer.vehicles.plans import Action, Plan
-from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
 
 EQUAL = torch.ones(4)
 

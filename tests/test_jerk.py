@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from countersteer.worlds.world import World
 
 from countersteer.errors import UserError
 from countersteer.scenarios.procedural import RoadKind, procedural_road
@@ -16,7 +17,6 @@ from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 from countersteer.worlds.simulation.stepping import advance, reference
-from countersteer.worlds.simulation.world import BoxWorld
 
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
 WIDE = Limits(curvature=10.0, curvature_rate=1e3, lateral_acceleration=1e6, braking=1e3, acceleration=1e3)
@@ -129,7 +129,7 @@ def roads():
     ]
 
 
-def begun(spec: BoxWorldSpec, roads, batch: int) -> BoxWorld:
+def begun(spec: BoxWorldSpec, roads, batch: int) -> World:
     world = spec.build(roads, batch, seed=2)
     world.reset(torch.ones(batch, dtype=torch.bool), world.draw_starts(torch.arange(batch)))
     return world

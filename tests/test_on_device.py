@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from countersteer.worlds.world import World
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -22,7 +23,6 @@ from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.simulation.spec import BoxWorldSpec
-from countersteer.worlds.simulation.world import BoxWorld
 
 META = torch.device("meta")
 SYNCHRONISING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
@@ -69,7 +69,7 @@ def roads():
     return [procedural_road(70 + k, RoadKind.INTERSECTION, lanes=2, traffic=6) for k in range(2)]
 
 
-def world_on_meta(roads, **settings: Any) -> BoxWorld:
+def world_on_meta(roads, **settings: Any) -> World:
     spec = BoxWorldSpec(cameras=(), agents=2, vector=VectorSpec(), jerk=JerkSpec(), **settings)
     return spec.build(roads, 4, seed=0, device="meta")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from countersteer.worlds.observations import EgoMotion, Intent, Observation, SensorReading
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
@@ -14,7 +15,6 @@ from countersteer.policies.storage import load_policy
 from countersteer.reporting.study import pretrained_policy
 from countersteer.storage import serialise
 from countersteer.vehicles.plans import PlanSpec
-from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
 
 SMALL = (Camera(width=32, height=16),)
 SPEC = CNNPlannerSpec(

@@ -10,11 +10,10 @@ import torch
 
 from countersteer.data.sources import ProceduralRoads
 from countersteer.errors import UserError
+from countersteer.worlds.interface import Images, Outputs
 from countersteer.worlds.renderers.boxes import (
     APPEARANCE_NUMBERS,
     Boxes,
-    Images,
-    Outputs,
     PixelClass,
     Views,
     default_appearance,

@@ -21,20 +21,8 @@ if DEVICE == "cpu":
 pytest.importorskip("triton", reason="Triton, which the GPU path is written in, is not installed")
 
 from countersteer.geometry.cameras import ego_from_camera  # noqa: E402
-from countersteer.worlds.renderers.boxes import (  # noqa: E402
-    APPEARANCE_NUMBERS,
-    Appearance,
-    Boxes,
-    Images,
-    Outputs,
-    PixelClass,
-    Views,
-    default_appearance,
-    random_appearance,
-    reference,
-    render,
-    triton_kernels,
-)
+from countersteer.worlds.interface import Images, Outputs
+from countersteer.worlds.renderers.boxes import # noqa: E402     APPEARANCE_NUMBERS, Appearance, Boxes, PixelClass, Views, default_appearance, random_appearance, reference, render, triton_kernels
 from countersteer.worlds.simulation.ground import GroundBank  # noqa: E402
 from rendering_cases import (  # noqa: E402
     EVERYTHING,
@@ -227,7 +215,8 @@ COMPILE = """
 import sys, torch, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from countersteer.worlds.renderers.boxes import Outputs, default_appearance, triton_kernels
+from countersteer.worlds.interface import Outputs
+from countersteer.worlds.renderers.boxes import default_appearance, triton_kernels
 from rendering_cases import look_along, some_boxes, three_roads
 
 TYPES = {"float32": "fp32", "float64": "fp64", "int32": "i32", "int64": "i64", "uint8": "u8"}

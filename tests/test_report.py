@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import av
 import numpy as np
 import pytest
+from countersteer.worlds.observations import Command
 
 from countersteer.errors import UserError
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
@@ -25,7 +26,7 @@ from countersteer.scenarios.scenario import (
     Signals,
     Tracks,
 )
-from countersteer.worlds.interface import Command, TerminationReason
+from countersteer.worlds.interface import TerminationReason
 
 LANE = 3.6
 

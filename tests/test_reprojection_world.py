@@ -26,8 +26,7 @@ from countersteer.storage import serialise
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.plans import Action, PlanSpec
 from countersteer.vehicles.trackers import PurePursuit
-from countersteer.worlds.interface import TerminationReason
-from countersteer.worlds.renderers.boxes import Outputs
+from countersteer.worlds.interface import Outputs, TerminationReason
 from countersteer.worlds.renderers.reprojection.bank import frame_bank
 from countersteer.worlds.renderers.reprojection.spec import (
     RecordedLogs,
@@ -36,7 +35,7 @@ from countersteer.worlds.renderers.reprojection.spec import (
     ValidityCorridor,
     pad_fov,
 )
-from countersteer.worlds.renderers.reprojection.world import ReprojectionWorld, camera_of_log
+from countersteer.worlds.renderers.reprojection.world import World, camera_of_log
 
 CAMERA = Camera(width=32, height=16)
 EXACT = VehicleSpec((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
@@ -52,11 +51,11 @@ def roads() -> list[Scenario]:
 
 
 @pytest.fixture(scope="module")
-def world(roads: list[Scenario]) -> ReprojectionWorld:
+def world(roads: list[Scenario]) -> World:
     return SPEC.build(roads, 3, seed=4)
 
 
-def at(world: ReprojectionWorld, tick: int) -> ReprojectionWorld:
+def at(world: World, tick: int) -> World:
     """A fork with one drive on each recording, on its recorded pose."""
     rows = torch.arange(3)
     twin = world.fork(rows)
@@ -65,18 +64,18 @@ def at(world: ReprojectionWorld, tick: int) -> ReprojectionWorld:
     return twin
 
 
-def moved(world: ReprojectionWorld, lateral: float = 0.0, heading: float = 0.0) -> ReprojectionWorld:
+def moved(world: World, lateral: float = 0.0, heading: float = 0.0) -> World:
     twin, one = world.fork(torch.arange(world.batch)), torch.ones(world.batch, 1)
     twin.perturb(lateral * one, heading * one, one)
     return twin
 
 
-def recorded(world: ReprojectionWorld, scene: int, frame: int) -> torch.Tensor:
+def recorded(world: World, scene: int, frame: int) -> torch.Tensor:
     """What the policy's part of a film shows."""
     return torch.from_numpy(world.logs[scene].cameras[0].frames[frame][2:-2, 8:-8].copy())
 
 
-def expert_action(world: ReprojectionWorld) -> Action:
+def expert_action(world: World) -> Action:
     motion = world.motion()
     return PurePursuit().track(RecoveryExpert().label(world).plan, PlanSpec(), motion.speed, motion.curvature)
 
@@ -107,7 +106,7 @@ def test_a_drive_is_the_same_alone_and_after_its_neighbours_began_anew(roads: li
     assert same({k: v[1:2] for k, v in together.save().items()}, alone.save())
 
 
-def test_a_fork_drives_on_alone_and_a_picture_stays_what_it_was(world: ReprojectionWorld):
+def test_a_fork_drives_on_alone_and_a_picture_stays_what_it_was(world: World):
     here = at(world, 10)
     seen = here.observe()
     kept, before = seen.clone(), here.save()
@@ -129,13 +128,13 @@ def test_a_fork_drives_on_alone_and_a_picture_stays_what_it_was(world: Reproject
 
 
 @pytest.mark.parametrize("tick", [0, 17, 60])
-def test_at_a_recorded_pose_the_picture_is_the_recorded_one(world: ReprojectionWorld, tick: int):
+def test_at_a_recorded_pose_the_picture_is_the_recorded_one(world: World, tick: int):
     data = at(world, tick).observe().sensors["front"].data[:, 0]
     for scene in range(3):
         assert torch.equal(data[scene], recorded(world, scene, tick))
 
 
-def test_the_logs_own_actions_show_the_recorded_frames(world: ReprojectionWorld):
+def test_the_logs_own_actions_show_the_recorded_frames(world: World):
     """Curvatures and speeds of the recording, driven by a car without delay: its film again, bit by bit on a straight."""
     here, bank = at(world, 0), world.bank
     bends = here.path_at(here.recordings.tick_arc[:, None]).curvature
@@ -151,7 +150,7 @@ def test_the_logs_own_actions_show_the_recorded_frames(world: ReprojectionWorld)
     assert bool((here.confidence() == 1).all())
 
 
-def test_a_slower_car_sees_the_frames_of_where_it_is(world: ReprojectionWorld):
+def test_a_slower_car_sees_the_frames_of_where_it_is(world: World):
     here = at(world, 0)
     here.perturb(torch.zeros(3, 1), torch.zeros(3, 1), torch.full((3, 1), 0.5))
     for _ in range(20):
@@ -165,9 +164,7 @@ def test_a_slower_car_sees_the_frames_of_where_it_is(world: ReprojectionWorld):
 
 
 @pytest.mark.parametrize("lateral", [-1.5, 0.7])
-def test_from_beside_the_picture_is_nearly_the_true_one(
-    world: ReprojectionWorld, roads: list[Scenario], lateral: float
-):
+def test_from_beside_the_picture_is_nearly_the_true_one(world: World, roads: list[Scenario], lateral: float):
     from countersteer.worlds.renderers.reprojection.films import Studio
 
     there = moved(at(world, 30), lateral, 0.03)
@@ -183,7 +180,7 @@ def test_from_beside_the_picture_is_nearly_the_true_one(
         assert error < 0.5 * np.abs(wrong.astype(float) - true.rgb[0].double().numpy()).mean()
 
 
-def test_what_was_recorded_is_driven_home_by_both_experts(world: ReprojectionWorld):
+def test_what_was_recorded_is_driven_home_by_both_experts(world: World):
     here = moved(at(world, 5), 1.0, 0.05)
     label = LogExpert().label(here)
     assert bool(label.valid.all())
@@ -193,7 +190,7 @@ def test_what_was_recorded_is_driven_home_by_both_experts(world: ReprojectionWor
     assert float(here.truth().lateral.abs().max()) < 0.15
 
 
-def test_a_drive_ends_while_the_recording_still_has_a_future(world: ReprojectionWorld):
+def test_a_drive_ends_while_the_recording_still_has_a_future(world: World):
     here = at(world, 60)
     for _ in range(20):
         events = here.step(expert_action(here))
@@ -206,7 +203,7 @@ def test_a_drive_ends_while_the_recording_still_has_a_future(world: Reprojection
 # Trust.
 
 
-def test_trust_falls_with_the_distance_and_the_drive_ends(world: ReprojectionWorld):
+def test_trust_falls_with_the_distance_and_the_drive_ends(world: World):
     here = at(world, 30)
     trust = [float(moved(here, metres).confidence()[1]) for metres in (0.0, 0.9, 1.5, 2.0, 3.0, 3.9)]
     assert trust[0] == trust[1] == 1.0
@@ -242,7 +239,7 @@ def test_painted_pictures_are_trusted_less(roads: list[Scenario]):
 # What cannot be.
 
 
-def test_what_no_recording_says_is_refused(world: ReprojectionWorld, roads: list[Scenario]):
+def test_what_no_recording_says_is_refused(world: World, roads: list[Scenario]):
     with pytest.raises(UserError, match="what its pixels show"):
         world.images(CAMERA, Outputs(kind=True))
     with pytest.raises(UserError, match="what one recorded car"):
@@ -311,7 +308,7 @@ def test_a_recipe_is_made_for_parts_of_a_recording(shared_data: Path):
     ] * 2
 
 
-def test_depth_of_another_size_is_refused_by_file_and_time(world: ReprojectionWorld):
+def test_depth_of_another_size_is_refused_by_file_and_time(world: World):
     """The kernel reads depth and colours of a pixel at one place."""
     log = world.logs[0]
     height, width = log.cameras[0].frames.height, log.cameras[0].frames.width
@@ -329,7 +326,7 @@ def test_depth_of_another_size_is_refused_by_file_and_time(world: ReprojectionWo
 
 
 @pytest.fixture
-def film(world: ReprojectionWorld):
+def film(world: World):
     """A film whose depth was not recorded."""
     log = world.logs[1]
     return dataclasses.replace(log, cameras=(dataclasses.replace(log.cameras[0], depth=None),))

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from countersteer.worlds.world import World
 
 from countersteer.commands import cli
 from countersteer.data.cameras import AnnotatedBox, CameraLog, RoadUsers, drive_of_log, read
@@ -19,10 +20,10 @@ from countersteer.errors import UserError
 from countersteer.geometry.cameras import ego_from_camera
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import ActorKind
-from countersteer.worlds.renderers.boxes import Outputs, PixelClass
+from countersteer.worlds.interface import Outputs
+from countersteer.worlds.renderers.boxes import PixelClass
 from countersteer.worlds.renderers.reprojection.world import camera_of_log
 from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec
-from countersteer.worlds.simulation.world import BoxWorld
 from test_cameras import EVEN, circle, log_of
 
 
@@ -199,7 +200,7 @@ def rectangles_of_nuscenes(folder: Path, camera: str, frame: int) -> list[list[f
     return [item["bbox"] for item in sample["cam_instances"][camera] if item["bbox_label_3d"] in range(5)]
 
 
-def drawn_rectangles(log: CameraLog, world: BoxWorld, name: str, frame: int) -> list[list[float]]:
+def drawn_rectangles(log: CameraLog, world: World, name: str, frame: int) -> list[list[float]]:
     """The same of the vehicles that boxworld draws at the recorded camera, in the recorded camera's pixels."""
     recorded = log.camera(name).calibrated()
     fov = 2 * math.atan(

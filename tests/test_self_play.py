@@ -8,6 +8,9 @@ import math
 
 import pytest
 import torch
+from countersteer.worlds.observations import EgoMotion, Intent, Observation, SensorReading
+from countersteer.worlds.truth import Truth
+from countersteer.worlds.world import World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -33,17 +36,8 @@ from countersteer.training.run import Progress, train
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, Plan, PlanSpec
 from countersteer.vehicles.trackers import LQR
-from countersteer.worlds.interface import (
-    EgoMotion,
-    Events,
-    Intent,
-    Observation,
-    SensorReading,
-    TerminationReason,
-    Truth,
-)
+from countersteer.worlds.interface import Events, TerminationReason
 from countersteer.worlds.sensors.vector import VectorSpec
-from countersteer.worlds.simulation.world import BoxWorld
 
 SMALL = VectorSpec(cars=4, lanes=6, edges=5, lights=2)
 
@@ -327,7 +321,7 @@ def test_a_teacher_without_its_sensor_is_refused():
 
 
 @pytest.fixture(scope="module")
-def world() -> BoxWorld:
+def world() -> World:
     return self_play_world(6).build(roads(4, seed=5).load(), 8, 0)
 
 
@@ -349,7 +343,7 @@ class FixedOdds(Policy):
         return PolicyOutput(None, memory, logits=self.logits.expand(*batch, -1), value=torch.zeros(batch))
 
 
-def test_choices_follow_the_odds(world: BoxWorld):
+def test_choices_follow_the_odds(world: World):
     odds = torch.linspace(0.01, 1.0, 12)
     odds = odds / odds.sum()
     output = PolicyOutput(None, NoMemory(), logits=odds.log().expand(8, 6, -1))
@@ -367,7 +361,7 @@ def test_choices_follow_the_odds(world: BoxWorld):
     assert (greedy.choice == 11).all()
 
 
-def test_a_policy_of_other_choices_is_refused(world: BoxWorld):
+def test_a_policy_of_other_choices_is_refused(world: World):
     output = PolicyOutput(None, NoMemory(), logits=torch.zeros(8, 6, 5))
     with pytest.raises(UserError, match="choose among"):
         CategoricalDriver().act(output, None, world, None, torch.zeros(8).long(), 0.0, 0)
@@ -406,7 +400,7 @@ def test_empty_slots_are_not_driven_nor_learned_from():
     assert all(not (tick.alive & ~ticks[0].alive).any() for tick in ticks)
 
 
-def test_goals_lie_ahead_and_cars_that_end_leave_the_road(world: BoxWorld):
+def test_goals_lie_ahead_and_cars_that_end_leave_the_road(world: World):
     starts = world.draw_starts(torch.arange(8))
     world.reset(torch.ones(8, dtype=torch.bool), starts)
     ahead = (world.state.goal_arc - world.state.arc)[world.state.alive]
@@ -454,7 +448,7 @@ def test_cars_that_stand_in_one_another_or_beside_the_road_never_begin():
     assert not world.state.actor_there[1, :12].any()
 
 
-def test_hidden_points_are_hidden_whole_and_about_as_often_as_said(world: BoxWorld):
+def test_hidden_points_are_hidden_whole_and_about_as_often_as_said(world: World):
     world.reset(torch.ones(8, dtype=torch.bool), world.draw_starts(torch.arange(8)))
     spec = world.spec.vector
     assert spec is not None
@@ -470,7 +464,7 @@ def test_hidden_points_are_hidden_whole_and_about_as_often_as_said(world: BoxWor
         assert 0.2 < float(hidden.float().sum() / (parts[1][..., -1, :] == 1.0).sum()) < 0.4
 
 
-def test_worlds_begin_anew_when_few_are_left_and_their_last_tick_is_truncated(world: BoxWorld):
+def test_worlds_begin_anew_when_few_are_left_and_their_last_tick_is_truncated(world: World):
     driving = Rollouter(
         world, CategoricalDriver(), FixedOdds(torch.zeros(12)), None, 0, 1.0,
         WeightedReward(dt=0.1), RewardWeights(),
@@ -492,7 +486,7 @@ def test_worlds_begin_anew_when_few_are_left_and_their_last_tick_is_truncated(wo
 # --- the fork and the student -------------------------------------------------------------------
 
 
-def steady(world: BoxWorld, choice: int) -> SetActorCritic:
+def steady(world: World, choice: int) -> SetActorCritic:
     """A teacher that always takes one choice."""
     torch.manual_seed(0)
     assert world.spec.vector is not None
@@ -504,7 +498,7 @@ def steady(world: BoxWorld, choice: int) -> SetActorCritic:
     return teacher.eval()
 
 
-def test_a_fork_driven_straight_on_is_a_straight_label_and_leaves_the_world_alone(world: BoxWorld):
+def test_a_fork_driven_straight_on_is_a_straight_label_and_leaves_the_world_alone(world: World):
     world.reset(torch.ones(8, dtype=torch.bool), world.draw_starts(torch.arange(8)))
     before, truth = world.save(), world.truth()
     jerk = JerkSpec()
@@ -526,7 +520,7 @@ def test_a_fork_driven_straight_on_is_a_straight_label_and_leaves_the_world_alon
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_labels_that_fail_or_are_of_cars_that_have_ended_do_not_count(world: BoxWorld):
+def test_labels_that_fail_or_are_of_cars_that_have_ended_do_not_count(world: World):
     world.reset(torch.ones(8, dtype=torch.bool), world.draw_starts(torch.arange(8)))
     hard_left = 2 * len(JerkSpec().lateral) + JerkSpec().lateral.index(4.0)
     label = rollout_plans(steady(world, hard_left), world, PlanSpec(points=8, interval=0.5))
@@ -536,7 +530,7 @@ def test_labels_that_fail_or_are_of_cars_that_have_ended_do_not_count(world: Box
     assert not label.valid[~world.alive()].any()
 
 
-def test_the_ego_tracks_its_plan_and_the_others_take_their_choice(world: BoxWorld):
+def test_the_ego_tracks_its_plan_and_the_others_take_their_choice(world: World):
     world.reset(torch.ones(8, dtype=torch.bool), world.draw_starts(torch.arange(8)))
     spec, jerk = PlanSpec(points=8, interval=0.5), JerkSpec()
     ahead = 5.0 * spec.times().expand(8, 6, -1)
@@ -561,7 +555,7 @@ def test_the_ego_tracks_its_plan_and_the_others_take_their_choice(world: BoxWorl
 # --- learning -----------------------------------------------------------------------------------
 
 
-def test_ppo_makes_what_paid_more_likely_and_ignores_drives_that_had_ended(world: BoxWorld):
+def test_ppo_makes_what_paid_more_likely_and_ignores_drives_that_had_ended(world: World):
     objective = self_play_teacher().objective
     assert isinstance(objective, PPO)
     assert world.spec.vector is not None
@@ -715,7 +709,7 @@ def test_settings_that_come_apart_are_stopped_with_a_reason(tmp_path):
         train(dataclasses.replace(recipe, learning=wild), tmp_path / "wild", seed=0)
 
 
-def test_a_car_that_is_not_a_number_ends_alone_is_counted_and_not_learned_from(world: BoxWorld):
+def test_a_car_that_is_not_a_number_ends_alone_is_counted_and_not_learned_from(world: World):
     objective = self_play_teacher().objective
     assert isinstance(objective, PPO)
     outcomes = []

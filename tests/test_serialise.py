@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from countersteer.worlds.observations import Command
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.rewards.rewards import RewardWeights, WeightedReward
 from countersteer.storage.serialise import differences, fingerprint, from_json, to_json
 from countersteer.vehicles.plans import PlanSpec
-from countersteer.worlds.interface import Capability, Command
+from countersteer.worlds.interface import Capability
 
 HERE = sys.modules[__name__]
 

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from countersteer.worlds.observations import Command
 
 from countersteer.data.cameras.log import Distortion
 from countersteer.drivers.policy import PolicyDriver
@@ -16,7 +17,6 @@ from countersteer.rollouts.driving import Rollouter
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.serving.agent import Agent, NavigationRequest
 from countersteer.serving.views import RigCamera, View
-from countersteer.worlds.interface import Command
 from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec, StartSpec
 from test_planner import SPEC, planner
 

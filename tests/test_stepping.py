@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from countersteer.worlds.world import World
 
 from countersteer.errors import UserError
 from countersteer.scenarios.procedural import RoadKind, procedural_road
@@ -17,7 +18,6 @@ from countersteer.worlds.interface import Events, TerminationReason
 from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 from countersteer.worlds.simulation.state import BoxWorldState
 from countersteer.worlds.simulation.stepping import advance, reference
-from countersteer.worlds.simulation.world import BoxWorld
 
 WILD = StartSpec(lateral=3.0, heading=0.6, command_share=0.8, command_time=(0.2, 2.0))
 
@@ -28,7 +28,7 @@ def roads() -> list[Scenario]:
     return [procedural_road(40 + k, kind, lanes=2, traffic=6) for k, kind in enumerate(kinds)]
 
 
-def begun(spec: BoxWorldSpec, roads: list[Scenario], batch: int) -> BoxWorld:
+def begun(spec: BoxWorldSpec, roads: list[Scenario], batch: int) -> World:
     world = spec.build(roads, batch, seed=5)
     world.reset(torch.ones(batch, dtype=torch.bool), world.draw_starts(torch.arange(batch)))
     return world

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from countersteer.worlds.observations import Command
 
 from countersteer.errors import UserError
 from countersteer.evaluation.metrics.drive import no_actors
@@ -24,7 +25,6 @@ from countersteer.scenarios.scenario import MapFeature, MapKind, Scenario, Signa
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.worlds.bridges.metadrive.world import MetaDriveSpec
-from countersteer.worlds.interface import Command
 from countersteer.worlds.renderers.boxes.gap import CameraDomainShift
 from countersteer.worlds.renderers.reprojection.spec import ReprojectionSpec
 from countersteer.worlds.sensors.vector import VectorSpec

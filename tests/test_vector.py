@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from countersteer.worlds.world import World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -31,7 +32,6 @@ from countersteer.worlds.sensors.vector import Actors, Ego, Lights, VectorSpec, 
 from countersteer.worlds.sensors.vector.roads import PointBank, RoadBank, edge_points
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 from countersteer.worlds.simulation.state import lights_now
-from countersteer.worlds.simulation.world import BoxWorld
 
 SPEC = VectorSpec(cars=4, lanes=8, edges=6, lights=2, route=(5.0, 10.0))
 SCENES = Path(__file__).parents[2] / "shared" / "data" / "scenarios"
@@ -410,13 +410,13 @@ def roads() -> list[Scenario]:
 WORLD = BoxWorldSpec(cameras=(), vector=VectorSpec(), agents=3)
 
 
-def begun(roads: list[Scenario], batch: int, first: int = 0, spec: BoxWorldSpec = WORLD) -> BoxWorld:
+def begun(roads: list[Scenario], batch: int, first: int = 0, spec: BoxWorldSpec = WORLD) -> World:
     world = spec.build(roads, batch, seed=5)
     world.reset(torch.ones(batch, dtype=torch.bool), world.draw_starts(torch.arange(first, first + batch)))
     return world
 
 
-def parts(world: BoxWorld, monkeypatch: pytest.MonkeyPatch) -> tuple:
+def parts(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple:
     """What the world hands to the observation, but the engine."""
     from countersteer.worlds.sensors import vector
 

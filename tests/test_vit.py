@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from countersteer.worlds.observations import EgoMotion, Intent, Observation, SensorReading
 from safetensors.torch import save_file
 
 from countersteer.errors import UserError
@@ -13,7 +14,6 @@ from countersteer.geometry.cameras import Camera
 from countersteer.objectives.imitation import Batch, Imitation
 from countersteer.policies.vit import ViTPlanner, ViTPlannerSpec
 from countersteer.vehicles.plans import Plan
-from countersteer.worlds.interface import EgoMotion, Intent, Observation, SensorReading
 
 FRONT, REAR = Camera(name="front", width=32, height=16), Camera(name="rear", width=16, height=16)
 SPEC = ViTPlannerSpec(

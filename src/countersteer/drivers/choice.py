@@ -14,7 +14,7 @@ from countersteer.errors import UserError
 from countersteer.experts.interface import Label
 from countersteer.policies.interface import PolicyOutput
 from countersteer.vehicles.jerk import JerkSpec
-from countersteer.worlds.interface import World
+from countersteer.worlds.world import World
 
 __all__ = ["CategoricalDriver"]
 

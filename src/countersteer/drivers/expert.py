@@ -13,7 +13,8 @@ from countersteer.experts.interface import Label
 from countersteer.policies.interface import PolicyOutput
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.vehicles.trackers import PurePursuit, Tracker
-from countersteer.worlds.interface import Capability, World
+from countersteer.worlds.interface import Capability
+from countersteer.worlds.world import World
 
 __all__ = ["ExpertDriver"]
 

@@ -15,7 +15,8 @@ from countersteer.drivers.policy import PolicyDriver
 from countersteer.experts.interface import Label
 from countersteer.policies.interface import PolicyOutput
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.interface import Capability, World
+from countersteer.worlds.interface import Capability
+from countersteer.worlds.world import World
 
 __all__ = ["LinearSchedule", "MixedDriver"]
 

@@ -13,7 +13,7 @@ from countersteer import noise
 from countersteer.drivers.interface import Decision, Driver, Perturbation
 from countersteer.experts.interface import Label
 from countersteer.policies.interface import PolicyOutput
-from countersteer.worlds.interface import World
+from countersteer.worlds.world import World
 
 __all__ = ["PerturbedDriver"]
 

@@ -14,7 +14,7 @@ from countersteer.experts.interface import Label
 from countersteer.policies.interface import PolicyOutput
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.vehicles.trackers import PurePursuit, Tracker
-from countersteer.worlds.interface import World
+from countersteer.worlds.world import World
 
 __all__ = ["PolicyDriver"]
 

@@ -12,7 +12,8 @@ from countersteer.drivers.interface import Decision, Driver
 from countersteer.experts.interface import Label
 from countersteer.policies.interface import PolicyOutput
 from countersteer.vehicles.plans import Action, JerkAction
-from countersteer.worlds.interface import Capability, World
+from countersteer.worlds.interface import Capability
+from countersteer.worlds.world import World
 
 __all__ = ["EgoAndOthersDriver"]
 

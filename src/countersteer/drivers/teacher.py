@@ -12,7 +12,8 @@ from countersteer.drivers.interface import Decision, Driver
 from countersteer.experts.interface import Label
 from countersteer.experts.teacher import load_teacher
 from countersteer.policies.interface import PolicyOutput
-from countersteer.worlds.interface import Capability, World
+from countersteer.worlds.interface import Capability
+from countersteer.worlds.world import World
 
 __all__ = ["TeacherDriver"]
 

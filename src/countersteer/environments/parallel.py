@@ -17,7 +17,7 @@ from countersteer.environments.vector import DrivingVectorEnv
 from countersteer.errors import MissingExtraError, UserError, did_you_mean
 from countersteer.rewards.rewards import Reward
 from countersteer.vehicles.bicycle import Limits
-from countersteer.worlds.interface import World
+from countersteer.worlds.world import World
 
 try:
     from pettingzoo import ParallelEnv

@@ -15,7 +15,7 @@ from countersteer.environments.vector import DrivingVectorEnv
 from countersteer.errors import UserError
 from countersteer.rewards.rewards import Reward
 from countersteer.vehicles.bicycle import Limits
-from countersteer.worlds.interface import World
+from countersteer.worlds.world import World
 
 __all__ = ["DrivingEnv"]
 

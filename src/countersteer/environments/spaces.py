@@ -15,7 +15,8 @@ from torch import Tensor
 from countersteer.errors import UserError, did_you_mean
 from countersteer.vehicles.bicycle import Limits
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.interface import Command, Motion, Observation
+from countersteer.worlds.observations import Command, Observation
+from countersteer.worlds.truth import Motion
 
 __all__ = ["ACTION_SPACE", "Arrays", "ObservationFormat", "to_action"]
 

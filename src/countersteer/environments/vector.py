@@ -31,7 +31,10 @@ from countersteer.errors import UserError
 from countersteer.rewards.rewards import ProgressReward, Reward
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.bicycle import Limits
-from countersteer.worlds.interface import Capability, Events, Observation, Truth, World
+from countersteer.worlds.interface import Capability, Events
+from countersteer.worlds.observations import Observation
+from countersteer.worlds.truth import Truth
+from countersteer.worlds.world import World
 
 __all__ = ["DrivingVectorEnv"]
 

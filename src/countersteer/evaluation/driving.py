@@ -20,8 +20,9 @@ from countersteer.policies.interface import Policy
 from countersteer.rollouts.driving import Rollouter
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Plan
-from countersteer.worlds.interface import Starts, Truth
+from countersteer.worlds.interface import Starts
 from countersteer.worlds.simulation.spec import BoxWorldSpec
+from countersteer.worlds.truth import Truth
 
 __all__ = ["drive", "open_loop_error"]
 

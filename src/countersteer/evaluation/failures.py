@@ -33,7 +33,8 @@ from countersteer.evaluation.metrics.from_record import drive_of_record
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.geometry import polygons, polylines
 from countersteer.geometry.poses import wrap_angle
-from countersteer.worlds.interface import Command, TerminationReason
+from countersteer.worlds.interface import TerminationReason
+from countersteer.worlds.observations import Command
 
 __all__ = ["Failure", "FailureKind", "count_failures", "explain", "explain_suite"]
 

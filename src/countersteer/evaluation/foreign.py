@@ -16,7 +16,7 @@ from countersteer.evaluation.suites import Case, Suite, lane_change, lane_keepin
 from countersteer.scenarios.scenario import Scenario
 from countersteer.worlds.bridges.metadrive.roads import Bend, Lane, Road, Straight, scenarios_on
 from countersteer.worlds.bridges.metadrive.world import MetaDriveSpec
-from countersteer.worlds.interface import Command
+from countersteer.worlds.observations import Command
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 __all__ = ["metadrive_lane_change", "metadrive_lane_keeping", "simulated_by"]

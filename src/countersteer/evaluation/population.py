@@ -17,7 +17,7 @@ from countersteer.policies.interface import Policy
 from countersteer.rewards.rewards import RewardWeights
 from countersteer.rollouts.driving import Rollouter
 from countersteer.worlds.interface import Starts, TerminationReason
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.world import World
 
 __all__ = ["FAILURES", "RED_LIGHT", "Population", "drive_population"]
 
@@ -87,7 +87,7 @@ class Population:
 
 
 def drive_population(
-    world: BoxWorld,
+    world: World,
     driver: Driver,
     policy: Policy | None = None,
     expert: Expert | None = None,

@@ -18,7 +18,7 @@ from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Action
 from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.simulation.spec import BoxWorldSpec
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.world import World
 
 __all__ = ["STAGES", "SpeedRow", "crossroads", "measure", "measure_all", "with_cars"]
 
@@ -158,7 +158,7 @@ def measure(
     )
 
 
-def _turns(world: BoxWorld, stage: str) -> Callable[[], None]:
+def _turns(world: World, stage: str) -> Callable[[], None]:
     """What one turn of a stage does."""
     shape, ticks = (world.batch, world.agents), iter(range(10**12))
     generator = torch.Generator().manual_seed(0)

@@ -21,7 +21,8 @@ from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Scenario
 from countersteer.storage.serialise import fingerprint
 from countersteer.traffic.idm import IDM
-from countersteer.worlds.interface import Command, Starts, TerminationReason
+from countersteer.worlds.interface import Starts, TerminationReason
+from countersteer.worlds.observations import Command
 from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 
 __all__ = [

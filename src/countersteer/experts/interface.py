@@ -10,7 +10,8 @@ from torch import Tensor
 
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Plan, PlanSpec
-from countersteer.worlds.interface import Capability, World
+from countersteer.worlds.interface import Capability
+from countersteer.worlds.world import World
 
 __all__ = ["Expert", "Label"]
 

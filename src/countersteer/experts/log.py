@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from countersteer.experts.interface import Expert, Label
 from countersteer.geometry.poses import local_from_world, wrap_angle
 from countersteer.vehicles.plans import Plan, PlanSpec
-from countersteer.worlds.interface import Capability, World
+from countersteer.worlds.interface import Capability
+from countersteer.worlds.world import World
 
 __all__ = ["LogExpert"]
 

@@ -22,7 +22,9 @@ from countersteer.experts.interface import Expert, Label
 from countersteer.geometry.poses import local_from_world, wrap_angle
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.plans import Plan, PlanSpec
-from countersteer.worlds.interface import Capability, Truth, World
+from countersteer.worlds.interface import Capability
+from countersteer.worlds.truth import Truth
+from countersteer.worlds.world import World
 
 __all__ = ["RecoveryExpert"]
 

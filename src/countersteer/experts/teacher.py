@@ -18,7 +18,8 @@ from countersteer.geometry.poses import local_from_world, wrap_angle
 from countersteer.policies.storage import frozen_policy
 from countersteer.policies.teacher import SetActorCritic
 from countersteer.vehicles.plans import Plan, PlanSpec
-from countersteer.worlds.interface import Capability, TerminationReason, World
+from countersteer.worlds.interface import Capability, TerminationReason
+from countersteer.worlds.world import World
 
 __all__ = ["RolloutExpert", "rollout_plans", "load_teacher"]
 

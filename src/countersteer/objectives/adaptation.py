@@ -22,7 +22,8 @@ from countersteer.policies.interface import PolicyOutput, PolicySpec
 from countersteer.policies.storage import frozen_policy
 from countersteer.rollouts.driving import Rollout
 from countersteer.tensors import TensorTree
-from countersteer.worlds.interface import Capability, Observation, twin_of
+from countersteer.worlds.interface import Capability
+from countersteer.worlds.observations import Observation, twin_of
 
 __all__ = ["Adaptation", "Pairs", "TwoPartPolicy"]
 

@@ -19,7 +19,7 @@ from countersteer.policies.interface import Hypotheses, PolicyOutput, PolicySpec
 from countersteer.rollouts.driving import Rollout
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Plan
-from countersteer.worlds.interface import Command, Observation
+from countersteer.worlds.observations import Command, Observation
 
 __all__ = ["Batch", "Imitation", "MixtureLoss", "SequencePolicy", "laplace_mixture_loss", "mirror_half"]
 

@@ -17,7 +17,8 @@ from countersteer.objectives.interface import Losses, Objective
 from countersteer.rewards.rewards import Reward, RewardWeights
 from countersteer.rollouts.driving import Rollout
 from countersteer.tensors import TensorTree
-from countersteer.worlds.interface import Capability, Observation, TerminationReason
+from countersteer.worlds.interface import Capability, TerminationReason
+from countersteer.worlds.observations import Observation
 
 __all__ = ["PPO", "Advantages", "ChoicePolicy", "Choices", "generalised_advantages"]
 

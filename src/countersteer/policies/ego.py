@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
-from countersteer.worlds.interface import Command, Observation
+from countersteer.worlds.observations import Command, Observation
 
 __all__ = ["EgoInputs", "constant_velocity_anchor", "pictures"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from countersteer.geometry.cameras import Camera
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Plan, PlanSpec
-from countersteer.worlds.interface import Observation
+from countersteer.worlds.observations import Observation
 from countersteer.worlds.sensors.vector import VectorSpec
 
 __all__ = ["Hypotheses", "NoMemory", "Policy", "PolicyOutput", "PolicySpec"]

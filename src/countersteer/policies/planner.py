@@ -34,7 +34,7 @@ from countersteer.policies.ego import EgoInputs, constant_velocity_anchor, pictu
 from countersteer.policies.interface import Hypotheses, Policy, PolicyOutput, PolicySpec
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import PlanSpec
-from countersteer.worlds.interface import Observation
+from countersteer.worlds.observations import Observation
 
 __all__ = ["CNNPlanner", "PlannerMemory", "CNNPlannerSpec"]
 

@@ -21,7 +21,7 @@ from countersteer.rewards.rewards import RewardWeights
 from countersteer.scenarios.scenario import ActorKind
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
-from countersteer.worlds.interface import Observation
+from countersteer.worlds.observations import Observation
 from countersteer.worlds.sensors.vector import VectorSpec
 
 __all__ = ["SetActorCritic", "SetActorCriticSpec"]

@@ -25,7 +25,7 @@ from countersteer.geometry.cameras import Camera
 from countersteer.policies.ego import EgoInputs, constant_velocity_anchor, pictures
 from countersteer.policies.interface import Hypotheses, NoMemory, Policy, PolicyOutput, PolicySpec
 from countersteer.vehicles.plans import PlanSpec
-from countersteer.worlds.interface import Observation
+from countersteer.worlds.observations import Observation
 
 __all__ = ["ViTPlanner", "ViTPlannerSpec"]
 

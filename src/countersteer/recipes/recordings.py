@@ -11,7 +11,7 @@ from countersteer.data import cameras
 from countersteer.data.sources import CameraDrive, ScenarioFolder
 from countersteer.errors import UserError
 from countersteer.scenarios.scenario import Scenario
-from countersteer.worlds.interface import WorldSpec
+from countersteer.worlds.world import WorldSpec
 
 __all__ = ["camera_drives", "drivable_scenarios"]
 

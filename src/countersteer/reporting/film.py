@@ -22,7 +22,8 @@ from countersteer.reporting.canvas import FAINT, INK, PAGE, Color, encode, short
 from countersteer.reporting.drawing import ACTOR_COLORS, EGO_COLOR, ROUTE_COLOR, SIGNAL_COLORS, BirdsEye
 from countersteer.reporting.pages import require_ending
 from countersteer.scenarios.scenario import ActorKind, RoadMap
-from countersteer.worlds.interface import Command, TerminationReason
+from countersteer.worlds.interface import TerminationReason
+from countersteer.worlds.observations import Command
 
 __all__ = ["FILM_SIZE", "film", "still"]
 

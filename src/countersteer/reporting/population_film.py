@@ -21,7 +21,7 @@ from countersteer.rollouts.driving import Rollouter
 from countersteer.scenarios.scenario import ActorKind, Scenario
 from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.simulation.spec import BoxWorldSpec
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.world import World
 
 __all__ = ["film_population"]
 
@@ -86,9 +86,7 @@ def film_population(
     return path
 
 
-def _frames(
-    world: BoxWorld, driving: Rollouter, scenario: Scenario, begun: list[int], title: str, span: float
-):
+def _frames(world: World, driving: Rollouter, scenario: Scenario, begun: list[int], title: str, span: float):
     middle, ego = _middle(world, begun)
     above = BirdsEye(scenario.road, (float(middle[0]), float(middle[1])), span, _ABOVE)
     cameras = [
@@ -113,7 +111,7 @@ def _frames(
         driving.tick()
 
 
-def _middle(world: BoxWorld, begun: list[int]) -> tuple[ndarray, int]:
+def _middle(world: World, begun: list[int]) -> tuple[ndarray, int]:
     """Where most ways meet, and the car that drives there from some way off."""
     state, paths = world.state, world.bank.path[0].double().numpy()
     ways = {}
@@ -135,7 +133,7 @@ def _middle(world: BoxWorld, begun: list[int]) -> tuple[ndarray, int]:
 
 
 def _frame(
-    world: BoxWorld, scenario: Scenario, above: BirdsEye, cameras, boxes: ndarray, trails: list[ndarray],
+    world: World, scenario: Scenario, above: BirdsEye, cameras, boxes: ndarray, trails: list[ndarray],
     begun: list[int], ego: int, causes: dict[int, TerminationReason], ended: dict, tick: int, title: str,
 ) -> UInt8[ndarray, "720 1280 3"]:  # fmt: skip
     image = np.full((_SIZE[1], _SIZE[0], 3), PAGE, np.uint8)

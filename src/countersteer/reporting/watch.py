@@ -25,7 +25,8 @@ from countersteer.evaluation.scoring import DriveScore, SuiteScore
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.reporting.pages import require_ending, write_page
 from countersteer.scenarios.scenario import ActorKind, MapKind
-from countersteer.worlds.interface import Command, TerminationReason
+from countersteer.worlds.interface import TerminationReason
+from countersteer.worlds.observations import Command
 
 __all__ = ["events_of", "write_viewer"]
 

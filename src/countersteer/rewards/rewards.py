@@ -12,7 +12,8 @@ from torch import Tensor
 
 from countersteer import noise
 from countersteer.errors import UserError
-from countersteer.worlds.interface import Events, TerminationReason, Truth
+from countersteer.worlds.interface import Events, TerminationReason
+from countersteer.worlds.truth import Truth
 
 __all__ = ["RewardWeights", "MultiplicativeReward", "ProgressReward", "Reward", "WeightedReward"]
 

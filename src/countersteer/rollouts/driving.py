@@ -16,7 +16,10 @@ from countersteer.policies.interface import Policy, PolicyOutput
 from countersteer.rewards.rewards import Reward, RewardWeights
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action, JerkAction
-from countersteer.worlds.interface import Events, Observation, Starts, TerminationReason, Truth, World
+from countersteer.worlds.interface import Events, Starts, TerminationReason
+from countersteer.worlds.observations import Observation
+from countersteer.worlds.truth import Truth
+from countersteer.worlds.world import World
 
 __all__ = ["Rollouter", "Rollout", "Transition", "roll_out"]
 

@@ -22,7 +22,7 @@ from countersteer.policies.interface import Policy, PolicySpec
 from countersteer.serving.views import RigCamera, View
 from countersteer.vehicles.plans import Action, Plan
 from countersteer.vehicles.trackers import PurePursuit, Tracker
-from countersteer.worlds.interface import Command, EgoMotion, Intent, Observation, SensorReading
+from countersteer.worlds.observations import Command, EgoMotion, Intent, Observation, SensorReading
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 from countersteer.worlds.simulation.world import HISTORY, TARGET_DISTANCES
 

@@ -30,7 +30,7 @@ from countersteer.policies.interface import Policy
 from countersteer.policies.storage import load_policy
 from countersteer.serving.agent import Agent, NavigationRequest
 from countersteer.serving.views import RigCamera
-from countersteer.worlds.interface import Command
+from countersteer.worlds.observations import Command
 
 __all__ = ["CarlaAgent", "CarlaVehicle", "camera_sensor"]
 

@@ -36,7 +36,7 @@ from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.serving.agent import refuse_privileged
 from countersteer.storage import serialise
 from countersteer.tensors import TensorTree
-from countersteer.worlds.interface import Observation
+from countersteer.worlds.observations import Observation
 from countersteer.worlds.simulation.spec import BoxWorldSpec, StartSpec
 
 __all__ = ["KEY", "TOLERANCE", "Exported", "export_policy"]

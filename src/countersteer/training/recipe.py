@@ -10,7 +10,9 @@ from countersteer.errors import UserError
 from countersteer.experts.interface import Expert
 from countersteer.objectives.interface import Objective
 from countersteer.policies.interface import PolicySpec
-from countersteer.worlds.interface import Capability, WorldSpec, twin_of
+from countersteer.worlds.interface import Capability
+from countersteer.worlds.observations import twin_of
+from countersteer.worlds.world import WorldSpec
 
 __all__ = ["OptimSpec", "Recipe", "RolloutSpec"]
 

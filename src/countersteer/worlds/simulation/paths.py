@@ -7,8 +7,8 @@ from torch import Tensor
 
 from countersteer.geometry.poses import local_from_world, wrap_angle
 from countersteer.tensors import as_array
-from countersteer.worlds.interface import PathPoints
 from countersteer.worlds.simulation.scenes import PATH_SPACING, SceneBank
+from countersteer.worlds.truth import PathPoints
 
 __all__ = ["LEAD_RANGE", "WINDOW", "project_to_route", "route_at", "route_reference"]
 

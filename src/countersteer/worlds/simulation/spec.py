@@ -13,13 +13,14 @@ from countersteer.scenarios.scenario import Scenario
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.bicycle import VehicleSpec
 from countersteer.vehicles.jerk import JerkSpec
-from countersteer.worlds.interface import Capability, TerminationReason, WorldSpec
+from countersteer.worlds.interface import Capability, TerminationReason
 from countersteer.worlds.renderers.boxes.gap import CameraDomainShift
 from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.simulation.engine import Backend
+from countersteer.worlds.world import WorldSpec
 
 if TYPE_CHECKING:
-    from countersteer.worlds.simulation.world import BoxWorld
+    from countersteer.worlds.world import World
 
 __all__ = ["BoxWorldSpec", "AppearanceRandomization", "StartSpec"]
 
@@ -128,8 +129,8 @@ class BoxWorldSpec(WorldSpec):
 
     def build(
         self, scenarios: Sequence[Scenario], batch: int, seed: int, device: torch.device | str = "cpu"
-    ) -> BoxWorld:
+    ) -> World:
         """A world of `batch` drives in these scenarios; nothing has begun before the first `reset`."""
-        from countersteer.worlds.simulation.world import BoxWorld
+        from countersteer.worlds.world import World
 
-        return BoxWorld(self, scenarios, batch, seed, device)
+        return World(self, scenarios, batch, seed, device)

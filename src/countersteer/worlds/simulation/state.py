@@ -13,7 +13,7 @@ from countersteer.geometry import boxes
 from countersteer.geometry.poses import world_from_local
 from countersteer.tensors import TensorTree
 from countersteer.vehicles import bicycle
-from countersteer.worlds.interface import Command
+from countersteer.worlds.observations import Command
 from countersteer.worlds.simulation.scenes import SceneBank
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 

@@ -22,24 +22,9 @@ from countersteer.scenarios.routes import EXTENSION
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles import bicycle, jerk
 from countersteer.vehicles.plans import Action, JerkAction
-from countersteer.worlds.interface import (
-    Capability,
-    CapabilityError,
-    Command,
-    EgoMotion,
-    Events,
-    Intent,
-    LoggedPoses,
-    Motion,
-    Observation,
-    PathPoints,
-    SensorReading,
-    Starts,
-    Truth,
-    World,
-    twin_of,
-)
-from countersteer.worlds.renderers.boxes import Images, Outputs, Views, render
+from countersteer.worlds.interface import Capability, CapabilityError, Events, Images, Outputs, Starts
+from countersteer.worlds.observations import Command, EgoMotion, Intent, Observation, SensorReading, twin_of
+from countersteer.worlds.renderers.boxes import Views, render
 from countersteer.worlds.renderers.boxes.views import Painter
 from countersteer.worlds.sensors import vector
 from countersteer.worlds.simulation.lead_vehicle import find_leader
@@ -56,8 +41,10 @@ from countersteer.worlds.simulation.state import (
 )
 from countersteer.worlds.simulation.stepping import advance
 from countersteer.worlds.simulation.stepping.reference import collisions
+from countersteer.worlds.truth import LoggedPoses, Motion, PathPoints, Truth
+from countersteer.worlds.world import World
 
-__all__ = ["BoxWorld"]
+__all__ = ["World"]
 
 HISTORY = 6  # ticks of odometry a car remembers
 SHORTEST_WAY = 15.0  # to a goal [m]; it counts as reached from 5 m before it
@@ -69,7 +56,7 @@ TURN = (
 )  # how far ahead and how much off a path turns that a car is told of [m, rad]
 
 
-class BoxWorld(World):
+class World(World):
     """See `World`. Built by `BoxWorldSpec.build`.
 
     Args:

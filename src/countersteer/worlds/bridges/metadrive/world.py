@@ -24,18 +24,12 @@ from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.bridges.metadrive.host import TICK, Answer, Hosts
 from countersteer.worlds.bridges.metadrive.roads import road_of
-from countersteer.worlds.interface import (
-    Capability,
-    CapabilityError,
-    Events,
-    LoggedPoses,
-    Observation,
-    SensorReading,
-    Starts,
-)
+from countersteer.worlds.interface import Capability, CapabilityError, Events, Starts
+from countersteer.worlds.observations import Observation, SensorReading
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 from countersteer.worlds.simulation.stepping.reference import finish_step
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.truth import LoggedPoses
+from countersteer.worlds.world import World
 
 __all__ = ["MetaDriveSpec", "MetaDriveWorld"]
 
@@ -59,7 +53,7 @@ class MetaDriveSpec(BoxWorldSpec):
         return MetaDriveWorld(self, scenarios, batch, seed, device)
 
 
-class MetaDriveWorld(BoxWorld):
+class MetaDriveWorld(World):
     """See the module's docstring. Drive k is in scenario k.
 
     Raises:

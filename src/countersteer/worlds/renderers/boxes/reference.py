@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy import ndarray
 
-from countersteer.worlds.renderers.boxes import Appearance, Boxes, Images, PixelClass, Views
+from countersteer.worlds.interface import Images
+from countersteer.worlds.renderers.boxes import Appearance, Boxes, PixelClass, Views
 from countersteer.worlds.renderers.boxes.constants import (
     COARSE_NOISE,
     FAR_GROUND,

@@ -23,7 +23,8 @@ import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from countersteer.worlds.renderers.boxes import Appearance, Boxes, Images, Outputs, Views, constants
+from countersteer.worlds.interface import Images, Outputs
+from countersteer.worlds.renderers.boxes import Appearance, Boxes, Views, constants
 from countersteer.worlds.renderers.boxes.appearance import looks_of
 from countersteer.worlds.renderers.boxes.decals import COLUMNS, decal_table
 from countersteer.worlds.renderers.boxes.decals import DECALS as MOST_DECALS

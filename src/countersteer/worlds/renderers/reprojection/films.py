@@ -13,7 +13,7 @@ from torch import Tensor
 from countersteer.data.cameras import CameraLog, PicturesInMemory, Poses, RecordedCamera
 from countersteer.geometry.rigid import transform
 from countersteer.scenarios.scenario import Scenario
-from countersteer.worlds.renderers.boxes import Images, Outputs
+from countersteer.worlds.interface import Images, Outputs
 from countersteer.worlds.renderers.reprojection.spec import RenderedLogs
 from countersteer.worlds.simulation.spec import AppearanceRandomization, BoxWorldSpec
 

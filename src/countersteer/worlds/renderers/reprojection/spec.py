@@ -19,7 +19,7 @@ from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.simulation.spec import BoxWorldSpec
 
 if TYPE_CHECKING:
-    from countersteer.worlds.renderers.reprojection.world import ReprojectionWorld
+    from countersteer.worlds.renderers.reprojection.world import World
 
 __all__ = ["RenderedLogs", "ValidityCorridor", "LogSource", "RecordedLogs", "ReprojectionSpec", "pad_fov"]
 
@@ -173,8 +173,8 @@ class ReprojectionSpec(BoxWorldSpec):
 
     def build(
         self, scenarios: Sequence[Scenario], batch: int, seed: int, device: torch.device | str = "cpu"
-    ) -> ReprojectionWorld:
+    ) -> World:
         """A world of `batch` drives in these recordings; nothing has begun before the first `reset`."""
-        from countersteer.worlds.renderers.reprojection.world import ReprojectionWorld
+        from countersteer.worlds.renderers.reprojection.world import World
 
-        return ReprojectionWorld(self, scenarios, batch, seed, device)
+        return World(self, scenarios, batch, seed, device)

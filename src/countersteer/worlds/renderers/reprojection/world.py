@@ -26,17 +26,17 @@ from countersteer.reconstruction.depth import stored_depths
 from countersteer.scenarios.scenario import Scenario
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action, JerkAction
-from countersteer.worlds.interface import Events, LoggedPoses, TerminationReason
-from countersteer.worlds.renderers.boxes import Images, Outputs
+from countersteer.worlds.interface import Events, Images, Outputs, TerminationReason
 from countersteer.worlds.renderers.reprojection.bank import frame_bank
 from countersteer.worlds.renderers.reprojection.drawing import DepartedViews, FrameBank, Views, render
 from countersteer.worlds.renderers.reprojection.spec import ReprojectionSpec
 from countersteer.worlds.simulation.paths import project_to_route
 from countersteer.worlds.simulation.scenes import SceneBank
 from countersteer.worlds.simulation.state import BoxWorldState
-from countersteer.worlds.simulation.world import BoxWorld
+from countersteer.worlds.truth import LoggedPoses
+from countersteer.worlds.world import World
 
-__all__ = ["ReprojectionWorld", "camera_of_log"]
+__all__ = ["World", "camera_of_log"]
 
 OFF_THE_LOG = 1.0
 """Scenario and camera log disagree if the ego is further than this from the log's pose [m]."""
@@ -86,7 +86,7 @@ class _Recordings(TensorTree):
     last_tick: Int[Tensor, "scene"]
 
 
-class ReprojectionWorld(BoxWorld):
+class World(World):
     """See `World` and `ReprojectionSpec`, which builds it.
 
     Attributes:

@@ -16,7 +16,8 @@ from numpy import ndarray
 from countersteer.geometry.boxes import REAR_AXLE_SHARE
 from countersteer.scenarios.scenario import SignalState
 from countersteer.vehicles.jerk import SLOW
-from countersteer.worlds.interface import Command, TerminationReason
+from countersteer.worlds.interface import TerminationReason
+from countersteer.worlds.observations import Command
 from countersteer.worlds.simulation.compiled import inner
 from countersteer.worlds.simulation.ground import DIRECTION_RESOLUTION, EDGE_STEP, TILE, TILE_SIDE
 from countersteer.worlds.simulation.paths import LEAD_RANGE, WINDOW
