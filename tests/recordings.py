@@ -8,6 +8,7 @@ flipped sign anywhere shows.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -338,3 +339,35 @@ def kitti_poses(*, ahead: float, height: float) -> str:
         first = np.linalg.inv(pose) if first is None else first
         lines.append(" ".join(f"{value:.9e}" for value in (first @ pose)[:3].ravel()))
     return "\n".join(lines) + "\n"
+
+
+def camera_log(folder: Path, *, seconds: float = 6.0, speed: float = 10.0, radius: float = 80.0) -> Path:
+    """A recording of one's own: a rig of one camera, 10 pictures a second of a pattern, and poses on a circle."""
+    import av
+
+    folder.mkdir(parents=True)
+    count, width, height = round(10 * seconds), 96, 64
+    with av.open(str(folder / "drive.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for number in range(count):
+            rows, columns = np.mgrid[:height, :width]
+            picture = np.stack([2 * columns, 3 * rows, np.full_like(rows, 2 * number)], -1).astype(np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    camera = {
+        "name": "front", "video": "drive.mp4", "fx_px": 70, "fy_px": 70, "cx_px": 48, "cy_px": 32,
+        "position_m": [1.5, 0, 1.4], "pitch_rad": 0.1,
+    }  # fmt: skip
+    (folder / "rig.json").write_text(json.dumps({"cameras": [camera], "licence": "mine"}))
+    lines = ["time_s,x_m,y_m,z_m,qw,qx,qy,qz"]
+    for number in range(count):
+        yaw = speed * number / 10 / radius
+        x, y = radius * math.sin(yaw), radius * (1 - math.cos(yaw))
+        lines.append(
+            f"{number / 10:.9f},{x:.9f},{y:.9f},0,{math.cos(yaw / 2):.9f},0,0,{math.sin(yaw / 2):.9f}"
+        )
+    (folder / "poses.csv").write_text("\n".join(lines) + "\n")
+    return folder

@@ -326,14 +326,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-@pytest.mark.parametrize("command", ["realism", "depart"])
+@pytest.mark.parametrize("command", ["view-metrics", "novel-view"])
 def test_a_broken_recording_is_refused_by_file_and_time_and_leaves_nothing(
     tmp_path: Path, capsys, how: str, command: str
 ):
     made, out = broken(tmp_path / "mine", how), tmp_path / "out"
     rest = {
-        "realism": ["--json", str(out / "found.json")],
-        "depart": ["--out", str(out / "film.mp4"), "--cache", str(out / "cache"), "--seconds", "4"],
+        "view-metrics": ["--json", str(out / "found.json")],
+        "novel-view": ["--out", str(out / "film.mp4"), "--cache", str(out / "cache"), "--seconds", "4"],
     }[command]
     out.mkdir()
     assert main([command, str(made), *rest]) == 2

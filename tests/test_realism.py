@@ -50,7 +50,7 @@ def one_camera(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_a_stereo_recording_reaches_what_it_should(two_cameras: Path, tmp_path: Path, capsys):
     out = tmp_path / "realism.json"
-    assert main(["realism", str(two_cameras), "--pairs", "4", "--json", str(out)]) == 0
+    assert main(["view-metrics", str(two_cameras), "--pairs", "4", "--json", str(out)]) == 0
     found = json.loads(out.read_text())
     assert {"ahead_correlation", "ahead_correlation_p10", "static_correlation", "valid_share"} <= set(found)
     assert found["depth"] == "stereo"
@@ -110,10 +110,10 @@ def test_a_log_that_cannot_be_measured_is_refused(two_cameras: Path):
 )
 def test_mistakes_on_the_command_line_are_answered(tmp_path: Path, capsys, arguments, says):
     filled = [argument.format(folder=tmp_path) for argument in arguments]
-    assert main(["realism", *filled]) == 2
+    assert main(["view-metrics", *filled]) == 2
     assert says in capsys.readouterr().err
 
 
 def test_a_bare_video_cannot_be_measured(shared_data: Path, capsys):
-    assert main(["realism", str(shared_data / "udacity_highway" / "solidWhiteRight.mp4")]) == 2
+    assert main(["view-metrics", str(shared_data / "udacity_highway" / "solidWhiteRight.mp4")]) == 2
     assert "cannot be rendered from yet" in capsys.readouterr().err

@@ -81,9 +81,9 @@ def test_the_page_shows_rows_and_film_and_loads_nothing(tmp_path: Path):
 
 
 def test_mistakes_are_answered_before_anything_is_driven(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["self-play", str(tmp_path / "nothing")]) == 2
+    assert main(["evaluate", str(tmp_path / "nothing"), "--suite", "self_play"]) == 2
     assert "no finished policy" in capsys.readouterr().err
-    assert main(["self-play", "x", "--worlds", "0"]) == 2
+    assert main(["evaluate", "x", "--suite", "self_play", "--worlds", "0"]) == 2
 
 
 def test_the_shipped_teacher_and_student_are_small_and_from_generated_roads_alone():
@@ -112,8 +112,10 @@ def test_the_command_drives_everybody_and_writes_page_table_and_film(tmp_path: P
     assert (
         main(
             [
-                "self-play",
+                "evaluate",
                 str(tmp_path / "teacher.safetensors"),
+                "--suite",
+                "self_play",
                 "--worlds",
                 "2",
                 "--conditions",

@@ -44,8 +44,7 @@ def track_logs(folder: Path) -> Path:
 
 def camera_log(folder: Path) -> Path:
     """A rig with one camera on a generated road: pictures, calibration, poses."""
-    from countersteer.worlds.renderers.reprojection.films import Studio
-    from countersteer.worlds.renderers.reprojection.spec import RenderedLogs, pad_fov
+    from countersteer.worlds.renderers.films import RenderedLogs, Studio, pad_fov
 
     camera = pad_fov(Camera())
     source = ProceduralRoads(1, seed=92, kinds=(RoadKind.GENTLE,), traffic=(0, 0), duration=12.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -150,13 +150,15 @@ class CameraDrive(ScenarioSource):
 
 @dataclass(frozen=True)
 class ScenarioFolder(ScenarioSource):
-    """Every readable scenario under a folder.
+    """Every readable scenario under a folder. Those without a map get a road drawn along their route.
 
     Attributes:
         path: The folder.
+        left_out: Ids of scenarios there that are not used.
     """
 
     path: str
+    left_out: tuple[str, ...] = field(default=(), metadata={"absent": ()})
 
     def load(self) -> list[Scenario]:
         """Read all of them.
@@ -174,15 +176,26 @@ class ScenarioFolder(ScenarioSource):
                 expected="an existing folder with recorded scenarios",
                 fix="check the path",
             )
-        scenarios = [read(found) for found in scan(folder)]
+        read_all = (read(found) for found in scan(folder))
+        scenarios = [_with_road(each) for each in read_all if each.id not in self.left_out]
         if not scenarios:
             raise UserError(
                 f"no scenario that we can read lies under {self.path!r}",
                 got="0 scenarios",
-                expected="files of a format that `countersteer import` reads",
-                fix="check the path, or convert the drives with `countersteer import`",
+                expected="files of a format that `countersteer data import` reads",
+                fix="check the path; docs/formats.md lists the formats",
             )
         return scenarios
+
+
+def _with_road(scenario: Scenario) -> Scenario:
+    """The scenario, with a road where its source has none; one that gives no path to draw it along stays without."""
+    if scenario.road.features:
+        return scenario
+    try:
+        return road_along(scenario)
+    except UserError:
+        return scenario
 
 
 @dataclass(frozen=True)

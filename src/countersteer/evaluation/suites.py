@@ -149,7 +149,7 @@ def suite_for(spec: PolicySpec, suite: Suite) -> Suite:
             f"{suite.name} is driven by pictures, and this policy is privileged",
             got="one that reads the vector observation",
             expected="one with cameras",
-            fix="countersteer self-play RUN drives it in worlds that have the vector",
+            fix="countersteer evaluate RUN --suite self_play drives it in worlds that have the vector",
         )
     suite = with_target_points(suite) if spec.target_points else suite
     return with_navigation(suite) if spec.navigation else suite

@@ -10,12 +10,15 @@ fails cases of the closed loop; the policy trained in its own states passes.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 from countersteer.data.sources import Combined, ProceduralRoads, RecordedDrive
 from countersteer.drivers.drivers import ExpertDriver, LinearSchedule, MixedDriver, PerturbedDriver
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.objectives.imitation import Imitation
 from countersteer.policies.planner import CNNPlannerSpec
+from countersteer.recipes.recordings import drivable_scenarios
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.traffic.idm import IDM
 from countersteer.training.recipe import Recipe
@@ -25,7 +28,7 @@ from countersteer.worlds.simulation.road import RoadSimulationSpec
 from countersteer.worlds.simulation.spec import StartSpec
 from countersteer.worlds.world import WorldSpec
 
-__all__ = ["blind", "clone", "on_policy", "perturb"]
+__all__ = ["blind", "clone", "on_policy", "on_scenarios", "perturb"]
 
 
 def clone() -> Recipe:
@@ -76,3 +79,23 @@ def blind() -> Recipe:
     recipe = on_policy()
     policy = dataclasses.replace(recipe.stage.policy, blind=True)  # type: ignore[type-var]
     return recipe.replace(name="blind", policy=policy)
+
+
+def on_scenarios(recipe: Recipe, folder: Path, message: Callable[[str], None] = print) -> Recipe:
+    """A recipe in recorded scenarios instead of its own roads: `countersteer train on_policy --scenarios FOLDER`.
+
+    Args:
+        recipe: Who drives, and how much.
+        folder: Scenarios in any format that is read.
+        message: Told which of them nobody can drive in.
+
+    Raises:
+        UserError: Nothing there can be driven.
+    """
+
+    def driven(stage: ClosedLoop) -> ClosedLoop:
+        return dataclasses.replace(stage, scenarios=drivable_scenarios(folder, stage.world, message))
+
+    return dataclasses.replace(
+        recipe, stages=tuple(driven(s) if isinstance(s, ClosedLoop) else s for s in recipe.stages)
+    )

@@ -5,18 +5,16 @@
 
 The recordings are films of generated roads, so that there is a true closed loop to test in: boxworld itself, which
 no recording offers. Their depth is not the true one but the ground's, from mounting and course; the roads are empty. The three
-recipes see the same films with the same budget; who drives differs. `on_recordings` is the same on a recording of yours:
+recipes see the same films with the same budget; who drives differs. The same on recordings of yours:
 
-    countersteer train my_recipes.py:mine --out runs/mine
-
-    def mine():
-        return on_recordings(reprojection(), [CameraDrive("kitti/06")], camera_of_log(read("kitti/06"), 128, 48, 1.08))
+    countersteer train reprojection --scenarios kitti/06 --out runs/mine
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from countersteer.data.cameras import read
 from countersteer.data.sources import CameraDrive, Combined, ProceduralRoads
@@ -25,17 +23,18 @@ from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.objectives.imitation import Imitation
 from countersteer.policies.planner import CNNPlannerSpec
+from countersteer.recipes.recordings import camera_drives
 from countersteer.reconstruction.depth import DepthSource
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.training.recipe import Recipe
 from countersteer.training.stages import ClosedLoop, OptimSpec, RolloutSpec
 from countersteer.worlds.renderers.films import RenderedLogs, pad_fov
 from countersteer.worlds.renderers.reprojection.renderer import ReprojectionRendererSpec
-from countersteer.worlds.simulation.logs import RecordedLogs
+from countersteer.worlds.simulation.logs import RecordedLogs, camera_of_log
 from countersteer.worlds.simulation.recorded import RecordedSimulationSpec
 from countersteer.worlds.world import WorldSpec
 
-__all__ = ["on_recordings", "reprojection", "reprojection_clone", "reprojection_perturb"]
+__all__ = ["on_recordings", "on_scenarios", "reprojection", "reprojection_clone", "reprojection_perturb"]
 
 _CAMERA = Camera()
 
@@ -106,3 +105,22 @@ def on_recordings(recipe: Recipe, drives: Sequence[CameraDrive], camera: Camera)
         world=world,
         policy=dataclasses.replace(recipe.stage.policy, cameras=(camera,)),
     )
+
+
+def on_scenarios(recipe: Recipe, folder: Path, message: Callable[[str], None] = print) -> Recipe:
+    """One of the recipes above on camera logs: `countersteer train reprojection --scenarios LOG`.
+
+    The policy's camera keeps its size and is mounted as the first recorded one.
+
+    Args:
+        recipe: Who drives, and how much.
+        folder: A camera log, or a folder of them.
+        message: Told which of them nobody can drive in.
+
+    Raises:
+        UserError: Nothing there can be driven.
+    """
+    drives = camera_drives(folder, message)
+    seen = recipe.stage.policy.cameras[0]
+    camera = camera_of_log(read(drives[0].path), seen.width, seen.height, seen.fov)
+    return on_recordings(recipe, drives, camera)

@@ -13,6 +13,8 @@ drives more and more of the cars itself, and learns at every state from where th
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 from countersteer.data.sources import ProceduralRoads
 from countersteer.drivers.drivers import (
@@ -32,6 +34,7 @@ from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.policies.teacher import SetActorCriticSpec
 from countersteer.policies.vit import ViTPlannerSpec
 from countersteer.policies.weights import Weights
+from countersteer.recipes.recordings import drivable_scenarios
 from countersteer.rewards.weighted import WeightedReward
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.traffic.idm import IDM
@@ -50,6 +53,7 @@ from countersteer.worlds.simulation.spec import StartSpec
 from countersteer.worlds.world import WorldSpec
 
 __all__ = [
+    "on_scenarios",
     "roads",
     "self_play",
     "self_play_adapted",
@@ -264,3 +268,24 @@ def self_play_adapted(student: Weights | None = None, teacher: Weights | None = 
     if not before:
         adaptation = dataclasses.replace(adaptation, name="self_play_adapted")
     return Recipe("self_play_adapted", (*before, adaptation))
+
+
+def on_scenarios(recipe: Recipe, folder: Path, message: Callable[[str], None] = print) -> Recipe:
+    """A recipe in recorded scenarios: every recorded vehicle that moves is a car to drive, as many as there are.
+
+    Args:
+        recipe: Who drives, and how much.
+        folder: Scenarios in any format that is read.
+        message: Told which of them nobody can drive in.
+
+    Raises:
+        UserError: Nothing there can be driven.
+    """
+    stages = []
+    for stage in recipe.stages:
+        if isinstance(stage, ClosedLoop):
+            world = stage.world.simulate(min_agents=1)
+            source = drivable_scenarios(folder, world, message)
+            stage = dataclasses.replace(stage, world=world, scenarios=source)
+        stages.append(stage)
+    return dataclasses.replace(recipe, stages=tuple(stages))

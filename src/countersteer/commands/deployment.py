@@ -1,0 +1,70 @@
+"""`countersteer export` and `countersteer serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from countersteer.commands.flags import Json, Run, UserRecipe, keep_numbers, modules
+from countersteer.errors import UserError
+
+__all__ = ["export", "serve"]
+
+
+def export(run: Run, *, out: Path, json: Json = None, recipe: UserRecipe = None) -> int:
+    """Write a run's policy as an ONNX file, checked against PyTorch.
+
+    Args:
+        out: File to write, for example policy.onnx.
+    """
+    from countersteer.policies.storage import load_policy
+    from countersteer.serving.export import export_policy
+
+    policy, written = load_policy(run, modules(recipe))
+    exported = export_policy(policy, out, {name: written[name] for name in ("recipe", "seed", "environment")})
+    for title, values in (("inputs", exported.inputs), ("outputs", exported.outputs)):
+        print(title)
+        for name, kind in values.items():
+            print(f"  {name:24} {kind}")
+    print(
+        f"differs from PyTorch by {exported.largest_difference:.1e} at most, over {exported.compared} observations; "
+        f"one takes {exported.onnx_ms:.2f} ms, {exported.torch_ms:.2f} ms in PyTorch (one thread)"
+    )
+    print(f"wrote {out}")
+    keep_numbers(json, exported.to_json())
+    return 0
+
+
+def serve(
+    run: Run,
+    *,
+    port: int = 50051,
+    host: str = "127.0.0.1",
+    set_speed: float = 10.0,
+    recipe: UserRecipe = None,
+) -> int:
+    """Drive AlpaSim's car with a run's policy, over gRPC.
+
+    Args:
+        port: Where to listen; 0 for a free one.
+        host: 0.0.0.0 for everybody.
+        set_speed: Asked for by the passenger [m/s].
+    """
+    import signal
+    import threading
+
+    import torch
+
+    from countersteer.policies.storage import load_policy
+    from countersteer.serving.alpasim import serving
+
+    if not 0.0 < set_speed < 100.0:
+        raise UserError("nobody drives at this speed", got=set_speed, expected="m/s, above 0, below 100")
+    policy, written = load_policy(run, modules(recipe))
+    torch.set_num_threads(1)  # sessions share the cores
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    name = f"{written['recipe']} seed {written['seed']}"
+    with serving(policy, name, set_speed=set_speed, host=host, port=port) as (bound, _):
+        print(f"{name} drives at {host}:{bound}; ctrl-c ends it", flush=True)
+        stop.wait()
+    return 0

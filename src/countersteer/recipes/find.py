@@ -1,0 +1,81 @@
+"""Recipes by name, or from a file of the user's."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from countersteer.errors import UserError, did_you_mean
+
+__all__ = ["find_recipe", "known_recipes"]
+
+
+def known_recipes() -> dict[str, str]:
+    """Modules of `countersteer.recipes` by recipe: every function there that returns one, without importing them."""
+    found: dict[str, str] = {}
+    for file in sorted(Path(__file__).parent.glob("[!_]*.py")):
+        for node in ast.parse(file.read_text("utf-8")).body:
+            if (
+                not isinstance(node, ast.FunctionDef)
+                or node.returns is None
+                or ast.unparse(node.returns) != "Recipe"
+            ):
+                continue
+            if len(node.args.args) == len(node.args.defaults):  # those with other arguments change a recipe
+                found[node.name] = file.stem
+    return found
+
+
+def find_recipe(name: str) -> tuple[Callable[..., Any], str | None, Any]:
+    """The function of a recipe's name or of file.py:function, its source if it is the user's, and its module.
+
+    Raises:
+        UserError: There is no such recipe, or the file cannot be run.
+    """
+    if ":" not in name and not name.endswith(".py"):
+        known = known_recipes()
+        if name not in known:
+            raise UserError(
+                f"there is no recipe {name!r}",
+                got=name,
+                expected=did_you_mean(name, known),
+                fix="name a recipe, or a function of your own as my_recipe.py:function",
+            )
+        module = importlib.import_module(f"countersteer.recipes.{known[name]}")
+        return getattr(module, name), None, module
+    path, _, function = name.rpartition(":") if ":" in name else (name, "", "")
+    file = Path(path)
+    if not function or not file.is_file():
+        raise UserError(
+            f"no recipe at {name!r}",
+            got="no such file" if function else "no function",
+            expected="file.py:function",
+            fix="check the path and name the function that returns the recipe",
+        )
+    specification = importlib.util.spec_from_file_location(file.stem, file)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[file.stem] = module
+    try:
+        specification.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{file} cannot be run",
+            got=f"{type(error).__name__}: {error}",
+            fix="run the file with python to see where",
+        ) from None
+    found = getattr(module, function, None)
+    if not callable(found):
+        names = [key for key, value in vars(module).items() if callable(value)]
+        raise UserError(
+            f"{file} has no function {function!r}", got=function, expected=did_you_mean(function, names)
+        )
+    return found, f"{file.resolve()}:{function}", module
