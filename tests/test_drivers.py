@@ -37,6 +37,7 @@ from countersteer.worlds.bridges.metadrive.simulation import MetaDriveSpec
 from countersteer.worlds.interface import Capability
 from countersteer.worlds.observations import Observation
 from countersteer.worlds.world import World
+from worlds import boxworld
 
 SHAPE = (4, 2)  # worlds, cars
 JERK = JerkSpec()
