@@ -204,7 +204,9 @@ def recipe(student: str, **settings: object) -> ClosedLoop:
     made = ClosedLoop(
         name="adapted",
         scenarios=ROADS,
-        world=boxworld(cameras=(CAMERA,), agents=2, duration=5.0, shift=CameraDomainShift()),
+        world=boxworld(
+            cameras=(CAMERA,), agents=2, duration=5.0, shift=CameraDomainShift(), twin=BoxRendererSpec()
+        ),
         policy=load_policy(student)[0].spec,
         expert=None,
         driver=ExpertDriver(),
@@ -225,7 +227,7 @@ def pairs(made: ClosedLoop):
 
 @pytest.mark.parametrize("student", [SMALL, VIT], indirect=True)
 def test_the_same_pictures_and_weights_lose_nothing(student: str):
-    made = recipe(student, world=boxworld(cameras=(CAMERA,), agents=2, duration=5.0))
+    made = recipe(student, world=boxworld(cameras=(CAMERA,), agents=2, duration=5.0, twin=BoxRendererSpec()))
     policy = load_policy(student)[0]
     assert isinstance(policy, CNNPlanner | ViTPlanner)
     losses = made.objective.losses({"policy": policy, "reference": Weights(student).policy()}, pairs(made))

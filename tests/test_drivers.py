@@ -27,6 +27,7 @@ from countersteer.drivers.interface import Decision, Driver, Perturbation, Turn,
 from countersteer.errors import UserError
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.policies.interface import Hypotheses, NoMemory, Policy, PolicyOutput, PolicySpec
+from countersteer.policies.weights import Weights
 from countersteer.rollouts.rollouter import Rollouter, roll_out
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.tensors import TensorTree
@@ -37,7 +38,7 @@ from countersteer.worlds.bridges.metadrive.simulation import MetaDriveSpec
 from countersteer.worlds.interface import Capability
 from countersteer.worlds.observations import Observation
 from countersteer.worlds.world import World
-from worlds import boxworld
+from worlds import boxworld, changed
 
 SHAPE = (4, 2)  # worlds, cars
 JERK = JerkSpec()
@@ -258,7 +259,9 @@ def test_memories_of_both_drivers_survive_and_are_reset_with_their_drives(world:
 
 
 def test_a_driver_relies_on_what_its_drivers_rely_on():
-    mixed = MixedDriver(TeacherDriver("nowhere"), EgoAndOthersDriver(PolicyDriver(), CategoricalDriver()))
+    mixed = MixedDriver(
+        TeacherDriver(Weights("nowhere")), EgoAndOthersDriver(PolicyDriver(), CategoricalDriver())
+    )
     assert mixed.needs == {Capability.TRUTH, Capability.JERK}
     assert mixed.uses_policy
     assert not mixed.uses_expert
@@ -299,7 +302,7 @@ def test_jerks_are_the_worlds(world: World, roads):
     assert torch.equal(index.action.lateral, JERK.action(index.action_index).lateral)
     other = dataclasses.replace(JERK, lateral=(-1.0, 0.5, 2.0))
     for jerk in (other, None):
-        elsewhere = dataclasses.replace(SPEC, jerk=jerk).build(roads, 4, 0)
+        elsewhere = changed(SPEC, jerk=jerk).build(roads, 4, 0)
         turn = turn_in(elsewhere)
         if jerk is None:
             with pytest.raises(UserError, match="jerk"):
@@ -358,7 +361,7 @@ class SearchDriver(Driver):
 def test_a_search_drives_better_than_the_policy_it_asks_and_leaves_the_world_alone(roads):
     """The policy's own first plan bends to the right; which of its hypotheses is right only a fork tells."""
     offsets, agreed = {}, {}
-    spec = dataclasses.replace(SPEC, agents=1)
+    spec = changed(SPEC, agents=1)
     for driver in (PolicyDriver(), SearchDriver()):
         torch.manual_seed(0)
         world = spec.build(roads, 4, 0)
@@ -381,7 +384,7 @@ def test_a_search_drives_better_than_the_policy_it_asks_and_leaves_the_world_alo
 
 def test_a_rollout_records_what_a_mixture_decided(roads):
     """A perturbed expert in a mixture begins the past of its own cars anew, and choices lie in the rollout."""
-    world = dataclasses.replace(SPEC, traffic=IDM()).build(roads, 4, 0)
+    world = changed(SPEC, traffic=IDM()).build(roads, 4, 0)
     expert = PerturbedDriver(ExpertDriver(), period=0.5)
     driver = MixedDriver(expert, CategoricalDriver(), LinearSchedule(0.5, 0.5), hold=1.0)
     rollouter = Rollouter(world, driver, StubSpec().build(), RecoveryExpert(), 0, 0.5)

@@ -39,7 +39,7 @@ from countersteer.rewards.interface import RewardInputs
 from countersteer.rewards.progress import ProgressReward
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.bicycle import Limits
-from countersteer.worlds.interface import Capability, Motion, TerminationReason
+from countersteer.worlds.interface import Capability, TerminationReason
 from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.truth import Motion
 from countersteer.worlds.world import World

@@ -37,6 +37,7 @@ from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import Policy, PolicyOutput
 from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.policies.teacher import SetActorCriticSpec
+from countersteer.policies.weights import Weights
 from countersteer.recipes.self_play import self_play_teacher
 from countersteer.rewards.progress import ProgressReward
 from countersteer.rollouts.rollout import Rollout
@@ -194,11 +195,12 @@ def test_rollouts_stay_on_the_device(roads, driver: Driver):
 
 def test_a_rollout_with_reward_weights_lies_on_the_device(roads):
     """The recipe of the teacher: its weights are drawn there, its policy conditioned on them."""
-    recipe = self_play_teacher()
+    stage = self_play_teacher().stage
     world = world_on_meta(roads)
-    policy = dataclasses.replace(recipe.policy, vector=VectorSpec()).build().to(META)
+    spec = dataclasses.replace(stage.policy, vector=VectorSpec())
+    policy = spec.build().to(META)
     rollouter = Rollouter(
-        world, recipe.driver, policy, None, 0, 0.5, recipe.objective.reward, recipe.objective.coefficients
+        world, stage.driver, policy, None, 0, 0.5, stage.objective.reward, spec.reward_weights
     )
     with Resident():
         ticks = list(roll_out(rollouter, 3, first_drive=0, policy_version=1, min_active_fraction=0.3))
@@ -209,12 +211,12 @@ def test_a_rollout_with_reward_weights_lies_on_the_device(roads):
 
 
 def test_a_teacher_drives_and_labels_on_the_device(roads, monkeypatch: pytest.MonkeyPatch):
-    teacher = SetActorCriticSpec(vector=VectorSpec(), item=8, hidden=8).build().to(META)
+    teacher = SetActorCriticSpec(vector=VectorSpec(), token_dim=8, hidden=8).build().to(META)
     for module in (drivers, teachers):
         monkeypatch.setattr(module, "load_teacher", lambda path: teacher)
     world = world_on_meta(roads)
-    expert = RolloutExpert("teacher", PlanSpec(points=2, interval=0.1))
-    rollouter = Rollouter(world, TeacherDriver("teacher"), None, expert, 0)
+    expert = RolloutExpert(Weights("teacher"), PlanSpec(points=2, interval=0.1))
+    rollouter = Rollouter(world, TeacherDriver(Weights("teacher")), None, expert, 0)
     with Resident():
         tick = next(roll_out(rollouter, 1, first_drive=0, policy_version=1))
     assert all(leaf.device == META for leaf in tick.flatten().values())

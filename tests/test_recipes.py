@@ -34,6 +34,9 @@ from countersteer.training.recipe import Recipe
 from countersteer.training.stages import RolloutSpec
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
+from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
+from countersteer.worlds.simulation.road import RoadSimulationSpec
+from countersteer.worlds.world import WorldSpec
 
 OLD = Path(__file__).parent / "old_recipes.json"
 TEACHER = Weights(str(pretrained_policy("self_play_teacher")))
@@ -98,7 +101,7 @@ def other_teacher() -> Recipe:
     """The student is to learn another choice by the numbers of the teacher's."""
     recipe = self_play.self_play(TEACHER)
     policy = dataclasses.replace(recipe.stage.policy, jerk=OTHER_JERK)  # type: ignore[type-var]
-    world = dataclasses.replace(recipe.stage.world, jerk=OTHER_JERK)  # type: ignore[type-var]
+    world = recipe.stage.world.simulate(jerk=OTHER_JERK)
     return recipe.replace(policy=policy, world=world, driver=TeacherDriver(TEACHER))
 
 
@@ -143,7 +146,9 @@ def unmovable() -> Recipe:
     from countersteer.worlds.bridges.metadrive.simulation import MetaDriveSpec
 
     recipe = closed_loop.perturb()
-    return recipe.replace(world=MetaDriveSpec(), driver=PerturbedDriver(ExpertDriver()))
+    return recipe.replace(
+        world=WorldSpec(MetaDriveSpec(), BoxRendererSpec()), driver=PerturbedDriver(ExpertDriver())
+    )
 
 
 def no_critic() -> Recipe:
@@ -167,8 +172,11 @@ CONTRADICTIONS: list[tuple[Callable[[], Recipe], list[str]]] = [
     (never_chooses, ["PPO", "PolicyDriver", "CategoricalDriver()"]),
     (chooses_in_a_mixture, ["PPO", "ExpertDriver in MixedDriver", "CategoricalDriver()"]),
     (chooses_greedily, ["PPO", "CategoricalDriver", "greedy=False"]),
-    (unseen_targets, ["policy.target_points 3", "world.target_points False", "set world.target_points"]),
-    (untold_turns, ["policy.navigation", "world.navigation", "set world.navigation"]),
+    (
+        unseen_targets,
+        ["policy.target_points 3", "world.simulation.target_points False", "set world.target_points"],
+    ),
+    (untold_turns, ["policy.navigation", "world.simulation.navigation", "set world.navigation"]),
     (unmovable, ["PerturbedDriver", "MetaDriveSpec", "choose another world"]),
     (no_critic, ["PPO", "reward_weights", "SetActorCriticSpec"]),
     (no_plans, ["Imitation", "SetActorCritic", "forward_sequence", "choose another policy"]),
@@ -196,11 +204,11 @@ def test_what_is_said_once_cannot_be_contradicted():
 
 def test_a_policy_that_reads_more_motion_than_is_remembered_is_refused():
     @dataclass(frozen=True)
-    class Forgetful(BoxWorldSpec):
-        motion_history = 4
+    class Forgetful(RoadSimulationSpec):
+        history = 4
 
     with pytest.raises(UserError, match=r"ego motion[\s\S]*motion_ticks 5[\s\S]*at most 4"):
-        closed_loop.clone().replace(world=Forgetful()).check()
+        closed_loop.clone().replace(world=WorldSpec(Forgetful(), BoxRendererSpec())).check()
 
 
 @pytest.mark.parametrize(

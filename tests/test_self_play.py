@@ -47,7 +47,8 @@ SMALL = VectorSpec(cars=4, lanes=6, edges=5, lights=2)
 
 def truth(**values: float) -> Truth:
     """Truth of one car, all zero but what is given; the set speed is 10 m/s."""
-    fields = {field.name: torch.zeros(1, 1) for field in dataclasses.fields(Truth)}
+    numbers = [field.name for field in dataclasses.fields(Truth) if field.default is not None]
+    fields = {name: torch.zeros(1, 1) for name in numbers} | {"cause": torch.zeros(1, 1, dtype=torch.long)}
     fields |= {"position": torch.zeros(1, 1, 2), "alive": torch.ones(1, 1, dtype=torch.bool)}
     fields["set_speed"] = torch.full((1, 1), 10.0)
     return Truth(**(fields | {name: torch.full((1, 1), float(value)) for name, value in values.items()}))
@@ -472,7 +473,7 @@ def test_cars_that_stand_in_one_another_or_beside_the_road_never_begin():
 
 def test_hidden_points_are_hidden_whole_and_about_as_often_as_said(world: World):
     world.reset(torch.ones(8, dtype=torch.bool), world.draw_starts(torch.arange(8)))
-    spec = world.spec.vector
+    spec = world.sensors[0]
     assert spec is not None
     plain = changed(world.spec, vector_dropout=(0.0, 0.0)).build(world.scenarios, 8, 0)
     plain.restore(world.save())
@@ -665,7 +666,7 @@ def small_run() -> Recipe:
     )
     return recipe.replace(
         scenarios=roads(2, seed=4),
-        world=dataclasses.replace(self_play_world(4), vector=SMALL),
+        world=changed(self_play_world(4), vector=SMALL),
         policy=SetActorCriticSpec(vector=SMALL, token_dim=8, hidden=16),
         rollouts=RolloutSpec.even(4, 4 * 3 * 4 * 15, 3, min_active_fraction=0.3),
         optim=optim,

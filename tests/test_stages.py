@@ -25,6 +25,7 @@ from countersteer.training.recipe import Recipe
 from countersteer.training.run import Progress, load_recipe, train
 from countersteer.training.stages import Fit, OptimSpec, RolloutSpec
 from countersteer.worlds.sensors.vector import VectorSpec
+from worlds import changed
 
 # --- weights ------------------------------------------------------------------------------------
 
@@ -136,12 +137,12 @@ def shrunk(recipe: Recipe) -> Recipe:
     stages = []
     for stage in recipe.stages:
         assert not isinstance(stage, Fit)
-        world = dataclasses.replace(self_play_world(2), vector=SMALL)
+        world = changed(self_play_world(2), vector=SMALL)
         changes: dict[str, object] = {
             "scenarios": roads(2, seed=4),
             "rollouts": RolloutSpec(num_worlds=2, total_frames=64, iterations=2),
             "optim": OptimSpec(steps=4, batch_size=2, sequence_length=4, warmup=1, checkpoint_every=2),
-            "world": dataclasses.replace(stage.world, vector=SMALL, agents=2, min_agents=1),  # type: ignore[type-var]
+            "world": changed(stage.world, vector=SMALL, agents=2, min_agents=1),
         }
         if stage.name == "teacher":
             changes |= {"world": world, "policy": SetActorCriticSpec(vector=SMALL, token_dim=4, hidden=8)}

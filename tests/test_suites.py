@@ -26,6 +26,7 @@ from countersteer.vehicles.jerk import JerkSpec
 from countersteer.worlds.bridges.metadrive.simulation import MetaDriveSpec
 from countersteer.worlds.observations import Command
 from countersteer.worlds.renderers.boxes.camera_shift import CameraDomainShift
+from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
 from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.simulation.spec import StartSpec
 from hand_made import scenario
@@ -70,6 +71,7 @@ def a_scenario() -> Scenario:
 
 # Everything that may be absent is there, so that what is in it can be changed.
 WORLD = boxworld(
+    twin=BoxRendererSpec(),
     cameras=(Camera(),),
     min_agents=1,
     traffic=IDM(),
@@ -127,18 +129,24 @@ def test_a_suite_that_differs_in_anything_has_another_protocol():
         seen.add(suite.protocol)
     for name in ("command_time", "counts", "reactive", "lateral"):
         assert f"cases.0.{name}." in places
-    assert {"world.vehicle.limits.braking.", "world.terminate.0.", "seed.", "rule."} <= set(places)
+    assert {
+        "world.simulation.vehicle.limits.braking.",
+        "world.simulation.terminate.0.",
+        "seed.",
+        "rule.",
+    } <= set(places)
     assert "cases.0.scenario.signals.state." in places
 
 
 def test_worlds_of_other_kinds_have_other_protocols_and_the_same_suite_the_same():
     assert lane_keeping().protocol == lane_keeping().protocol
     assert lane_keeping().protocol != lane_keeping(roads=1).protocol
-    fields = {f.name: getattr(WORLD, f.name) for f in dataclasses.fields(WORLD)}
+    settings = WORLD.simulation
+    fields = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
     worlds = (
         WORLD,
-        MetaDriveSpec(**fields),
-        MetaDriveSpec(**fields, own_camera=True),
+        dataclasses.replace(WORLD, simulation=MetaDriveSpec(**fields)),
+        dataclasses.replace(WORLD, simulation=MetaDriveSpec(**fields, own_camera=True)),
         reprojected(**fields),
     )
     assert len({dataclasses.replace(SUITE, world=world).protocol for world in worlds}) == 4
@@ -155,10 +163,10 @@ def test_a_policy_is_told_what_it_was_trained_to_be_told_and_that_is_another_sui
     plain, points, turns = CNNPlannerSpec(), CNNPlannerSpec(target_points=3), CNNPlannerSpec(navigation=True)
     suite = SUITE
     assert suite_for(plain, suite) is suite
-    assert suite_for(points, suite).world.target_points
-    assert not suite_for(points, suite).world.navigation
-    assert suite_for(turns, suite).world.navigation
-    assert not suite_for(turns, suite).world.target_points
+    assert suite_for(points, suite).world.simulation.target_points
+    assert not suite_for(points, suite).world.simulation.navigation
+    assert suite_for(turns, suite).world.simulation.navigation
+    assert not suite_for(turns, suite).world.simulation.target_points
     told = [suite_for(spec, suite) for spec in (plain, points, turns)]
     assert len({one.protocol for one in told}) == len({one.name for one in told}) == 3
     assert suite_for(turns, told[2]) is told[2], "told once is told"

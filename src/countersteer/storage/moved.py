@@ -15,6 +15,7 @@ __all__ = ["present"]
 _PACKAGES = (
     ("countersteer.worlds.boxworld.rendering", "countersteer.worlds.renderers.boxes"),
     ("countersteer.worlds.boxworld.vector", "countersteer.worlds.sensors.vector"),
+    ("countersteer.worlds.boxworld.engine", "countersteer.worlds.backend"),
     ("countersteer.worlds.boxworld.gap", "countersteer.worlds.renderers.boxes.camera_shift"),
     ("countersteer.worlds.boxworld", "countersteer.worlds.simulation"),
     ("countersteer.worlds.reprojection", "countersteer.worlds.renderers.reprojection"),
@@ -29,6 +30,10 @@ _PACKAGES = (
 
 # Where single types lie now, by module and name as they are called now.
 _MODULES = {
+    "AppearanceRandomization": "countersteer.worlds.renderers.boxes.appearance",
+    "RecordedLogs": "countersteer.worlds.simulation.logs",
+    "RenderedLogs": "countersteer.worlds.renderers.films",
+    "ValidityCorridor": "countersteer.worlds.simulation.recorded",
     "OptimSpec": "countersteer.training.stages",
     "RolloutSpec": "countersteer.training.stages",
     "ProgressReward": "countersteer.rewards.progress",
@@ -36,7 +41,13 @@ _MODULES = {
     "RewardWeights": "countersteer.rewards.weights",
     "WeightedReward": "countersteer.rewards.weighted",
 }
-_SPLIT = ("countersteer.training.recipe", "countersteer.rewards.rewards", "countersteer.environments.rewards")
+_SPLIT = (
+    "countersteer.training.recipe",
+    "countersteer.rewards.rewards",
+    "countersteer.environments.rewards",
+    "countersteer.worlds.simulation.spec",
+    "countersteer.worlds.renderers.reprojection.spec",
+)
 """Modules whose types lie in several now."""
 
 _CLASSES = {
