@@ -270,8 +270,8 @@ def test_a_driver_relies_on_what_its_drivers_rely_on():
     assert perturbed.uses_policy
     assert perturbed.uses_expert
     assert not PerturbedDriver(ConstantVelocityDriver()).uses_policy
-    assert perturbed.needs <= WorldSpec.capabilities
-    assert not perturbed.needs <= MetaDriveSpec.capabilities
+    assert perturbed.needs <= SPEC.capabilities
+    assert not perturbed.needs <= MetaDriveSpec().capabilities
 
 
 # --- single drivers -------------------------------------------------------------------------------

@@ -16,11 +16,11 @@ from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import MapKind
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.bridges.metadrive import roads
+from countersteer.worlds.bridges.metadrive import roads, simulation
 from countersteer.worlds.bridges.metadrive.host import Answer, Hosts
 from countersteer.worlds.bridges.metadrive.roads import Bend, Lane, Road, Straight, road_of, scenarios_on
-from countersteer.worlds.bridges.metadrive.simulation import MetaDriveSpec
 from countersteer.worlds.interface import CapabilityError
+from worlds import in_metadrive
 
 LANE = Lane(Road((Straight(200.0),), lanes=3, traffic=0.1, seed=3), number=1, speed=10.0)
 
@@ -69,7 +69,7 @@ class Fake:
 @pytest.fixture
 def fake(monkeypatch):
     monkeypatch.setattr(roads, "Hosts", Fake)
-    monkeypatch.setattr(world, "Hosts", Fake)
+    monkeypatch.setattr(simulation, "Hosts", Fake)
 
 
 CAMERA = Camera(width=32, height=16)
@@ -90,7 +90,7 @@ def test_a_road_becomes_a_scenario(fake):
 def test_the_car_is_where_the_other_simulator_says(fake):
     """The middle of its box there, the rear axle here; left is left."""
     (scenario,) = scenarios_on([LANE])
-    made = MetaDriveSpec(cameras=(CAMERA,), terminate=()).build([scenario], 1, seed=0)
+    made = in_metadrive(cameras=(CAMERA,), terminate=()).build([scenario], 1, seed=0)
     rows = torch.zeros(1, dtype=torch.long)
     start = made.starts_at(rows, rows, rows, jitter=False)
     made.reset(
@@ -106,7 +106,7 @@ def test_the_car_is_where_the_other_simulator_says(fake):
     assert float(truth.lateral) > 0.9
     assert float(truth.curvature) == pytest.approx(0.02, abs=1e-4)
     assert float(truth.position[0, 0, 0]) - before == pytest.approx(10.0, abs=0.2)
-    boxes = made.boxes()[0]
+    boxes = made.truth().actors.boxes()[0]
     assert boxes[1, -1] == -1  # the other has left by now
     seen = made.observe()
     assert seen.sensors["front"].data.shape == (1, 1, 16, 32, 3)
@@ -115,7 +115,7 @@ def test_the_car_is_where_the_other_simulator_says(fake):
 
 def test_traffic_is_drawn_and_run_into(fake):
     (scenario,) = scenarios_on([LANE])
-    spec = MetaDriveSpec(cameras=(CAMERA,), duration=1.0)
+    spec = in_metadrive(cameras=(CAMERA,), duration=1.0)
     made = spec.build([scenario], 1, seed=0)
     rows = torch.zeros(1, dtype=torch.long)
     start = made.starts_at(rows, rows, rows, jitter=False)
@@ -127,7 +127,7 @@ def test_traffic_is_drawn_and_run_into(fake):
 
 def test_the_expert_drives_it_through_the_evaluation_as_it_is(fake):
     (scenario,) = scenarios_on([LANE])
-    spec = MetaDriveSpec(cameras=(CAMERA,), duration=3.0, terminate=())
+    spec = in_metadrive(cameras=(CAMERA,), duration=3.0, terminate=())
     (record,) = drive(
         spec, [scenario], lambda s: s.replace(position=s.position + torch.tensor([0.0, -0.6])), None, seed=0
     )
@@ -137,16 +137,16 @@ def test_the_expert_drives_it_through_the_evaluation_as_it_is(fake):
 
 def test_what_it_cannot_do_is_said(fake, monkeypatch):
     (scenario,) = scenarios_on([LANE])
-    made = MetaDriveSpec(cameras=()).build([scenario], 1, seed=0)
+    made = in_metadrive(cameras=()).build([scenario], 1, seed=0)
     with pytest.raises(CapabilityError):
         made.fork(torch.tensor([0]))
     with pytest.raises(CapabilityError):
         made.save()
     with pytest.raises(UserError, match="cannot be driven like that"):
-        MetaDriveSpec(cameras=(), dt=0.05).build([scenario], 1, seed=0)
+        in_metadrive(cameras=(), dt=0.05).build([scenario], 1, seed=0)
     other = procedural_road(1, RoadKind.STRAIGHT, lanes=1)
     with pytest.raises(UserError, match="MetaDrive has no road"):
-        MetaDriveSpec(cameras=()).build([other], 1, seed=0)
+        in_metadrive(cameras=()).build([other], 1, seed=0)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"countersteer\[bridges\]"):
         Hosts([LANE.road.settings()])

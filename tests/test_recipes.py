@@ -174,9 +174,13 @@ CONTRADICTIONS: list[tuple[Callable[[], Recipe], list[str]]] = [
     (chooses_greedily, ["PPO", "CategoricalDriver", "greedy=False"]),
     (
         unseen_targets,
-        ["policy.target_points 3", "world.simulation.target_points False", "set world.target_points"],
+        [
+            "policy.target_points 3",
+            "world.simulation.target_points False",
+            "set world.simulation.target_points",
+        ],
     ),
-    (untold_turns, ["policy.navigation", "world.simulation.navigation", "set world.navigation"]),
+    (untold_turns, ["policy.navigation", "world.simulation.navigation", "set world.simulation.navigation"]),
     (unmovable, ["PerturbedDriver", "MetaDriveSpec", "choose another world"]),
     (no_critic, ["PPO", "reward_weights", "SetActorCriticSpec"]),
     (no_plans, ["Imitation", "SetActorCritic", "forward_sequence", "choose another policy"]),

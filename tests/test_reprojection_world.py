@@ -170,7 +170,7 @@ def test_from_beside_the_picture_is_nearly_the_true_one(world: World, roads: lis
     from countersteer.worlds.renderers.films import Studio
 
     there = moved(at(world, 30), lateral, 0.03)
-    studio = Studio(changed(SPEC.simulation.logs, camera=CAMERA), roads)
+    studio = Studio(dataclasses.replace(SPEC.simulation.logs, camera=CAMERA), roads)
     for scene in range(3):
         one = torch.ones(1)
         true, *_ = studio.look(scene, torch.tensor([30]), 0 * one, lateral * one, 0.03 * one)

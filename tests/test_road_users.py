@@ -23,7 +23,6 @@ from countersteer.worlds.interface import Outputs
 from countersteer.worlds.renderers.boxes import PixelClass
 from countersteer.worlds.renderers.boxes.appearance import AppearanceRandomization
 from countersteer.worlds.simulation.logs import camera_of_log
-from countersteer.worlds.world import World
 from test_cameras import EVEN, circle, log_of
 from worlds import boxworld
 
@@ -201,13 +200,17 @@ def rectangles_of_nuscenes(folder: Path, camera: str, frame: int) -> list[list[f
     return [item["bbox"] for item in sample["cam_instances"][camera] if item["bbox_label_3d"] in range(5)]
 
 
-def drawn_rectangles(log: CameraLog, world: World, name: str, frame: int) -> list[list[float]]:
+def drawn_rectangles(
+    log: CameraLog, scenario: Scenario, dt: float, name: str, frame: int
+) -> list[list[float]]:
     """The same of the vehicles that boxworld draws at the recorded camera, in the recorded camera's pixels."""
     recorded = log.camera(name).calibrated()
     fov = 2 * math.atan(
         0.6 * recorded.width / recorded.fx
     )  # a little wider: its optical axis is in the middle
     camera, zero = camera_of_log(log, 1200, 800, fov, name), torch.zeros(1, dtype=torch.long)
+    spec = boxworld(cameras=(camera,), dt=dt, looks=AppearanceRandomization(0.0, 0.0, 0.0))
+    world = spec.build([scenario], 1, seed=0)
     tick = (zero + round(float(log.camera(name).times[frame]) / world.dt)).clamp(
         max=int(world.simulation.bank.ticks[0]) - 1
     )
@@ -253,11 +256,8 @@ def test_boxworld_draws_vehicles_where_the_picture_shows_them(
     log, found = read(shared_data / folder), []
     scenario = drive_of_log(log)
     dt = scenario.duration / max(round(scenario.duration / 0.1), 6)
-    world = boxworld(cameras=(), dt=dt, looks=AppearanceRandomization(0.0, 0.0, 0.0)).build(
-        [scenario], 1, seed=0
-    )
     for name, frame in pictures:
-        drawn = drawn_rectangles(log, world, name, frame)
+        drawn = drawn_rectangles(log, scenario, dt, name, frame)
         for truth in rectangles(shared_data / folder, name, frame):
             if truth[2] - truth[0] > 40:
                 found.append(max(overlaps(truth, box) for box in drawn))

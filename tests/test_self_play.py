@@ -402,7 +402,7 @@ def test_scenes_with_fewer_cars_leave_slots_empty():
     empty = ~full.simulation.bank.present[full.state.simulation.scene, :30]
     assert not (full.state.simulation.actor_there[:, :30] & empty).any()
     with pytest.raises(UserError, match="too few cars"):
-        dataclasses.replace(self_play_world(30), min_agents=None).build(scenarios, 8, 0)
+        changed(self_play_world(30), min_agents=None).build(scenarios, 8, 0)
 
 
 def test_empty_slots_are_not_driven_nor_learned_from():
@@ -443,7 +443,7 @@ def test_goals_lie_ahead_and_cars_that_end_leave_the_road(world: World):
 
 
 def test_who_keeps_to_its_path_and_its_distance_reaches_its_goal():
-    spec = dataclasses.replace(self_play_world(), vector_dropout=(0.0, 0.0))
+    spec = changed(self_play_world(), vector_dropout=(0.0, 0.0))
     world = spec.build(roads(4, seed=3).load(), 5, 0)
     found = drive_population(world, ExpertDriver(), None, RecoveryExpert(), seed=0)
     assert len(found.cause) > 25
@@ -562,7 +562,7 @@ def test_the_ego_tracks_its_plan_and_the_others_take_their_choice(world: World):
     logits[..., 2] = 1.0
     output = PolicyOutput(plan, None, logits=logits)
     roles = EgoAndOthersDriver(PolicyDriver(LQR()), CategoricalDriver(greedy=True))
-    policy = SetActorCriticSpec(item=8, hidden=8, plan=spec).build()
+    policy = SetActorCriticSpec(token_dim=8, hidden=8, plan=spec).build()
     decision = decided(roles, world, output, policy=policy)
     tracked = decided(PolicyDriver(LQR()), world, output, policy=policy)
     chosen = world.command(jerk.action(torch.full((8, 6), 2)))
@@ -751,9 +751,9 @@ def test_a_car_that_is_not_a_number_ends_alone_is_counted_and_not_learned_from(w
                 slot = int(world.alive()[0].nonzero()[0, 0])
                 position = world.state.simulation.cars.position.clone()
                 position[0, slot] = math.nan
-                world.state = world.state.simulation.replace(
-                    cars=world.state.simulation.cars.replace(position=position)
-                )
+                state = world.state.simulation
+                state = state.replace(cars=state.cars.replace(position=position))
+                world.state = world.state.replace(simulation=state)
         outcomes.append(Rollout.cat(ticks))
     plain, one_gone = outcomes
     gone = one_gone.cause == TerminationReason.INVALID_STATE

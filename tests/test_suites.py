@@ -71,7 +71,7 @@ def a_scenario() -> Scenario:
 
 # Everything that may be absent is there, so that what is in it can be changed.
 WORLD = boxworld(
-    twin=BoxRendererSpec(),
+    twin=BoxRendererSpec(shift=CameraDomainShift(0.0, 0.0, 0.0, 0.0)),
     cameras=(Camera(),),
     min_agents=1,
     traffic=IDM(),

@@ -20,7 +20,7 @@ from countersteer.errors import UserError
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import world_from_local
-from countersteer.objectives.imitation import mirror_half
+from countersteer.objectives.imitation import ImitationBatch, mirror_half
 from countersteer.rollouts.rollout import Rollout
 from countersteer.rollouts.rollouter import Rollouter, roll_out
 from countersteer.rollouts.store import RolloutStore
@@ -504,4 +504,4 @@ def test_a_vector_is_not_mirrored_by_mistake(roads: list[Scenario]):
     plan = Plan(torch.zeros(2, 3, 4, 2), torch.zeros(2, 3, 4), torch.zeros(2, 3, 4))
     flags = torch.ones(2, 3, dtype=torch.bool)
     with pytest.raises(UserError, match="mirror"):
-        mirror_half(Batch(observation, flags, plan, flags))
+        mirror_half(ImitationBatch(observation, flags, plan, flags))

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from countersteer.geometry.cameras import Camera
+from countersteer.worlds.bridges.metadrive.simulation import MetaDriveSpec
 from countersteer.worlds.renderers.boxes.appearance import AppearanceRandomization
 from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
 from countersteer.worlds.renderers.reprojection.renderer import ReprojectionRendererSpec
@@ -22,6 +23,11 @@ def boxworld(**settings: Any) -> WorldSpec:
 def reprojected(**settings: Any) -> WorldSpec:
     """A recorded drive seen through reprojection."""
     return _world(RecordedSimulationSpec, ReprojectionRendererSpec, settings)
+
+
+def in_metadrive(**settings: Any) -> WorldSpec:
+    """MetaDrive drawn as boxes."""
+    return _world(MetaDriveSpec, BoxRendererSpec, settings)
 
 
 def changed(spec: WorldSpec, **settings: Any) -> WorldSpec:
@@ -46,4 +52,4 @@ def _world(simulation: Any, renderer: Any, settings: dict[str, Any]) -> WorldSpe
     return changed(WorldSpec(simulation(), renderer()), **settings)
 
 
-__all__ = ["AppearanceRandomization", "boxworld", "changed", "reprojected"]
+__all__ = ["AppearanceRandomization", "boxworld", "changed", "in_metadrive", "reprojected"]

@@ -165,6 +165,8 @@ def _stages(recipe: dict[str, Any]) -> dict[str, Any]:
             fix="train again; what it learned from was not what it was told",
         )
     stage = {key: value for key, value in recipe.items() if key != "type"}
+    if recipe["world"].get("cameras") == policy.get("cameras"):
+        stage["world"] = recipe["world"] | {"cameras": {"tuple": []}}  # the policy says what it reads
     stage["rollouts"] = stage.pop("collection")
     stage["optim"] = stage.pop("learning")
     stage["init_from"] = _weights(stage.pop("begin", None))

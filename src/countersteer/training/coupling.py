@@ -93,7 +93,7 @@ class _Check:
             lacking = sorted(capability.value for capability in needs - have)
             if lacking:
                 self.refuse(
-                    f"{type(part).__name__} needs what {type(stage.world).__name__} does not offer",
+                    f"{type(part).__name__} needs what {type(stage.world.simulation).__name__} does not offer",
                     ", ".join(sorted(c.value for c in have)) or "no capability",
                     ", ".join(lacking),
                     "choose another world, or another expert, driver or objective",
