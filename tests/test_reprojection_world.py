@@ -324,7 +324,7 @@ def test_depth_of_another_size_is_refused_by_file_and_time(world: World):
     )
 
 
-# StoredEvaluation depth.
+# Kept depth.
 
 
 @pytest.fixture

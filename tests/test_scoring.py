@@ -235,7 +235,7 @@ def crash(driven: DriveRecord, tick: int) -> DriveRecord:
 
 
 FREE = at_log_speed(actors=np.where(np.arange(3)[:, None] == 0, at_log_speed().actors, -1.0))
-# Perturbation and HD-Score judge plans, which a car on the way does not touch.
+# Displacement and HD-Score judge plans, which a car on the way does not touch.
 CRASHING = [b for b in BENCHMARKS if b.name not in ("displacement", "hugsim")]
 
 

@@ -216,7 +216,7 @@ def _wheels(record: DriveRecord) -> np.ndarray:
 
 
 def _ended(record: DriveRecord) -> tuple[TerminationReason, float] | None:
-    """TerminationReason and time of an early end, if there was one."""
+    """Reason and time of an early end, if there was one."""
     causes = np.flatnonzero(
         (record.cause != TerminationReason.NONE) & (record.cause != TerminationReason.TIME)
     )
