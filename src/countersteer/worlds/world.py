@@ -21,9 +21,9 @@ from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import (
     Capability,
     CapabilityError,
+    DriveState,
     Events,
     Images,
-    NoState,
     Outputs,
     Renderer,
     RendererSpec,
@@ -141,7 +141,7 @@ class WorldSpec:
 class WorldState(TensorTree):
     """Everything that changes in a world, `[world ...]`."""
 
-    simulation: TensorTree
+    simulation: DriveState
     renderer: TensorTree
     twin: TensorTree
 
@@ -242,7 +242,7 @@ class World:
     def _begin(self, starts: Starts) -> WorldState:
         state = self.simulation.begin(starts)
         scene = self.simulation.scene(state) if self.cameras else None
-        drawn = (NoState() if each is None else each.begin(scene) for each in (self.renderer, self.twin))
+        drawn = (TensorTree() if each is None else each.begin(scene) for each in (self.renderer, self.twin))
         return WorldState(state, *drawn)
 
     def step(self, action: Action | JerkAction) -> Events:
@@ -284,7 +284,9 @@ class World:
         twin.batch = len(rows)
         state = self.state[rows]
         if fresh_noise:
-            state = state.replace(simulation=self.simulation.renewed(state.simulation))
+            copies = torch.arange(len(rows), device=self.device)
+            fresh = state.simulation.replace(drive=state.simulation.drive * 1_000_003 + copies + 1)
+            state = state.replace(simulation=fresh)
         twin.state = state
         return twin
 
@@ -332,7 +334,7 @@ class World:
     def _reading(self, images: Images) -> SensorReading:
         assert images.rgb is not None
         alive = self.alive()
-        time = (self.simulation.age(self.state.simulation) * self.dt)[:, None].expand(-1, self.agents)
+        time = (self.state.simulation.age * self.dt)[:, None].expand(-1, self.agents)
         return SensorReading(images.rgb.unflatten(0, (self.batch, self.agents)), time, torch.ones_like(alive))
 
     def images(self, camera: Camera, outputs: Outputs = Outputs(), *, twin: bool = False) -> Images:
@@ -362,11 +364,11 @@ class World:
 
     def drives(self) -> Int[Tensor, "world"]:
         """Identity of each drive; randomness is counted by it."""
-        return self.simulation.drives(self.state.simulation)
+        return self.state.simulation.drive
 
     def alive(self) -> Bool[Tensor, "world agent"]:
         """Which cars' drives are going on; False before a drive begins, after it has ended, and in empty slots."""
-        return self.simulation.alive(self.state.simulation)
+        return self.state.simulation.alive
 
     def motion(self) -> Motion:
         """What each car's odometry reads now; trackers run on it."""
@@ -385,16 +387,9 @@ class World:
 
     def _visible(self, truth: Truth) -> Visible:
         assert truth.actors is not None, "a world without roads has no actors"
-        slots = truth.actors.present.shape[1]
-        pixels = torch.zeros(self.batch * self.agents, slots, dtype=torch.long, device=self.device)
-        for camera in self.cameras:
-            shown = self.images(camera, Outputs(rgb=False, instance=True)).instance
-            assert shown is not None
-            slot = shown.flatten(1).long()
-            actor = (slot >= 0) & (slot < slots)
-            pixels.scatter_add_(1, slot.clamp(0, slots - 1), actor.long())
-        counted = pixels.unflatten(0, (self.batch, self.agents))
-        return Visible(counted, torch.full_like(counted, bool(self.cameras), dtype=torch.bool))
+        cameras = self.cameras if self.renderer is not None and self.renderer.identifies else ()
+        shown = [self.images(camera, Outputs(rgb=False, instance=True)).instance for camera in cameras]
+        return Visible.count(shown, truth.actors, self.agents)  # pyright: ignore[reportArgumentType]
 
     def path_at(self, arc: Float[Tensor, "world agent point"]) -> PathPoints:
         """The cars' paths at arc lengths [m]; needs `Capability.TRUTH`."""
