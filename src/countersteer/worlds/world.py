@@ -251,12 +251,16 @@ class World:
         Raises:
             UserError: Jerks, of a world that takes none.
         """
+        running = self.alive().any(1)
         simulation, events = self.simulation.step(self.state.simulation, action)
-        state = self.state.replace(simulation=simulation)
-        if self.renderer is not None and self.renderer.advances:
-            scene = self.simulation.scene(simulation)
-            state = state.replace(renderer=self.renderer.advance(state.renderer, scene))
-        self.state = state
+        drawn: dict[str, TensorTree] = {}
+        for name, renderer in (("renderer", self.renderer), ("twin", self.twin)):
+            if renderer is not None and renderer.advances:
+                before = getattr(self.state, name)
+                drawn[name] = renderer.advance(before, self.simulation.scene(simulation)).where(
+                    running, before
+                )
+        self.state = self.state.replace(simulation=simulation, **drawn)
         return events
 
     def perturb(
