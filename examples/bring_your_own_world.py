@@ -119,7 +119,7 @@ def mean_push(output: PolicyOutput) -> Action:
 class PushDriver(Driver):
     """Pushes as the policy says."""
 
-    uses_policy: bool = True
+    uses_policy = True
 
     def act(self, turn: Turn, memory: NoMemory) -> Decision:
         assert turn.output is not None
