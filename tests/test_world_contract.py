@@ -459,6 +459,14 @@ def test_everything_lies_on_the_device_of_the_world(name: str, device: str):
     assert wrong == []
 
 
+@pytest.mark.parametrize("name", ["roads x boxes", "latent"])
+def test_a_sensor_that_nobody_answers_is_refused(name: str):
+    case = WORLDS[name]
+    strange = latent.Features("strange", 3) if name == "roads x boxes" else VECTOR
+    with pytest.raises(UserError, match=f"nobody answers the sensor '{strange.name}'"):
+        case.spec.carrying(strange).build(case.scenarios(), 2, seed=5)
+
+
 # --- a world without roads ------------------------------------------------------------------------
 
 
