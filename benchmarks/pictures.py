@@ -25,8 +25,8 @@ from countersteer.data.sources import ProceduralRoads
 from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.worlds.interface import Outputs
-from countersteer.worlds.renderers.boxes import render
 from countersteer.worlds.renderers.boxes.appearance import AppearanceRandomization
+from countersteer.worlds.renderers.boxes.drawing import render
 from countersteer.worlds.world import World
 
 RIG = tuple(

@@ -22,7 +22,8 @@ from torch import Tensor
 from countersteer.data.sources import ProceduralRoads
 from countersteer.geometry.cameras import Camera
 from countersteer.worlds.interface import Images
-from countersteer.worlds.renderers.boxes import reference, render
+from countersteer.worlds.renderers.boxes import reference
+from countersteer.worlds.renderers.boxes.drawing import render
 
 
 def best(draw: Callable[[], Images], rounds: int) -> tuple[float, Tensor]:

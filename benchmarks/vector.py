@@ -19,7 +19,10 @@ import torch
 from countersteer.data.readers import read
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Scenario
-from countersteer.worlds.sensors.vector import Actors, Ego, Lights, RoadBank, VectorSpec, observe, reference
+from countersteer.worlds.sensors.vector import Ego, VectorSpec, reference
+from countersteer.worlds.sensors.vector.observing import observe
+from countersteer.worlds.sensors.vector.roads import RoadBank
+from countersteer.worlds.truth import Actors, Lights
 
 
 def standing(

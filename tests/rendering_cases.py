@@ -11,7 +11,8 @@ from countersteer.geometry.cameras import ego_from_camera
 from countersteer.scenarios.scenario import MapFeature, MapKind, Scenario
 from countersteer.worlds.interface import Images, Outputs
 from countersteer.worlds.renderers.boxes import Boxes, Colour, PixelClass, Views
-from countersteer.worlds.simulation.ground import GroundBank, bake
+from countersteer.worlds.simulation.ground import GroundBank
+from countersteer.worlds.simulation.ground_baking import bake
 from hand_made import scenario
 
 EVERYTHING = Outputs(rgb=True, depth=True, kind=True, instance=True)

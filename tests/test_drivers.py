@@ -33,17 +33,19 @@ from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.tensors import TensorTree
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.jerk import JerkSpec
-from countersteer.vehicles.plans import Action, JerkAction, Plan, PlanSpec
+from countersteer.vehicles.plans import Action, JerkAction, PlanSpec
 from countersteer.worlds.bridges.metadrive.simulation import MetaDriveSpec
 from countersteer.worlds.interface import Capability
 from countersteer.worlds.observations import Observation
 from countersteer.worlds.world import World
+from examples_here import example
 from worlds import boxworld, changed
 
 SHAPE = (4, 2)  # worlds, cars
 JERK = JerkSpec()
 SPEC = boxworld(cameras=(), agents=2, jerk=JERK, terminate=())
 ALL = torch.ones(4, dtype=torch.bool)
+SearchDriver = example("bring_your_own_driver").SearchDriver
 
 
 @pytest.fixture(scope="module")
@@ -320,42 +322,6 @@ def test_a_policy_without_a_plan_is_not_tracked(world: World):
 
 
 # --- search ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SearchDriver(Driver):
-    """Drives each hypothesis of the policy for a moment in a fork, then the policy; takes the one that ends best."""
-
-    first: int = 3  # ticks of a hypothesis
-    then: int = 7  # ticks of the policy after it
-    needs = frozenset({Capability.TRUTH, Capability.FORK})
-    uses_policy = True
-
-    def act(self, turn: Turn, memory: NoMemory) -> Decision:
-        assert turn.output is not None
-        assert turn.policy is not None
-        policy, found = turn.policy, turn.output.hypotheses
-        count = found.logit.shape[-1]
-        # Every world as often as there are hypotheses; copy k of it drives the k-th.
-        rows = torch.arange(turn.world.batch).repeat_interleave(count)
-        fork, kept = turn.world.fork(rows), turn.output.memory[rows]
-        tried = found.location.movedim(-3, 1).flatten(0, 1)
-        plan = Plan(tried[..., :2], tried[..., 2], tried[..., 3])
-        for tick in range(self.first + self.then):
-            output = turn.output.replace(plan=plan, memory=kept, hypotheses=None, logits=None, value=None)
-            if tick >= self.first:
-                output = policy.act(policy.encode(fork.observe(policy.spec.sensors)), kept)
-                kept = output.memory
-            own = dataclasses.replace(turn, world=fork, output=output)
-            action = PolicyDriver().act(own, NoMemory()).action
-            begun = action if tick == 0 else begun
-            fork.step(action)
-        truth = fork.truth()
-        off = truth.lateral.abs() + 5 * truth.heading_error.abs()
-        best = off.unflatten(0, (-1, count)).argmin(1)  # [world agent]
-        rows, cars = torch.arange(turn.world.batch)[:, None], torch.arange(turn.world.agents)
-        chosen = begun.map(lambda each: each.unflatten(0, (-1, count))[rows, best, cars])
-        return Decision(chosen, torch.ones_like(best, dtype=torch.bool), action_index=best)
 
 
 def test_a_search_drives_better_than_the_policy_it_asks_and_leaves_the_world_alone(roads):

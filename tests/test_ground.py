@@ -25,8 +25,8 @@ from countersteer.worlds.simulation.ground import (
     YELLOW,
     Ground,
     GroundBank,
-    bake,
 )
+from countersteer.worlds.simulation.ground_baking import bake
 from hand_made import scenario
 
 

@@ -52,7 +52,12 @@ HEAVY = (
 
 def imported_parts(module: str, source: str, is_package: bool = False) -> list[tuple[int, str]]:
     """Line and first-level part of every countersteer import in a module, wherever in it it stands."""
-    parts: list[tuple[int, str]] = []
+    return [(line, name.split(".")[1]) for line, name in imported_names(module, source, is_package)]
+
+
+def imported_names(module: str, source: str, is_package: bool = False) -> list[tuple[int, str]]:
+    """Line and full name of everything of countersteer that a module imports, inside functions too."""
+    found: list[tuple[int, str]] = []
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Import | ast.ImportFrom):
             continue
@@ -64,13 +69,12 @@ def imported_parts(module: str, source: str, is_package: bool = False) -> list[t
                 anchor = module.split(".") if is_package else module.split(".")[:-1]
                 anchor = anchor[: len(anchor) - node.level + 1]
                 base = ".".join([*anchor, *([base] if base else [])])
-            # `from countersteer import worlds` names the part after `import`.
-            names = [f"{base}.{alias.name}" for alias in node.names] if base == "countersteer" else [base]
+            names = [f"{base}.{alias.name}" for alias in node.names]
         for name in names:
             root, _, rest = name.partition(".")
             if root == "countersteer" and rest and not rest.startswith("__version__"):
-                parts.append((node.lineno, rest.split(".")[0]))
-    return parts
+                found.append((node.lineno, name))
+    return found
 
 
 def violations(module: str, source: str, is_package: bool = False) -> list[str]:
@@ -129,6 +133,60 @@ def test_every_package_that_is_imported_is_declared():
                 if not known and distributions.get(module, module) not in declared:
                     missing[module] = name
     assert not missing, "say in pyproject.toml which packages these are from"
+
+
+def imports_of_modules(sources: dict[str, tuple[str, bool]]) -> dict[str, set[str]]:
+    """Which of these modules each of them imports; a package is imported where something that it defines is."""
+    graph: dict[str, set[str]] = {}
+    for module, (source, is_package) in sources.items():
+        names = [name for _, name in imported_names(module, source, is_package)]
+        modules = {name if name in sources else name.rpartition(".")[0] for name in names}
+        graph[module] = (modules & sources.keys()) - {module}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Sets of modules that import each other: the strongly connected components of more than one module."""
+
+    def reached(start: str, steps: dict[str, set[str]]) -> set[str]:
+        seen, ahead = {start}, [start]
+        while ahead:
+            more = steps[ahead.pop()] - seen
+            seen |= more
+            ahead += more
+        return seen
+
+    back: dict[str, set[str]] = {module: set() for module in graph}
+    for module, others in graph.items():
+        for other in others:
+            back[other].add(module)
+    found: list[set[str]] = []
+    for module in graph:
+        if not any(module in circle for circle in found):
+            circle = reached(module, graph) & reached(module, back)
+            found += [circle] if len(circle) > 1 else []
+    return found
+
+
+def test_no_modules_import_each_other():
+    sources = {
+        name: (file.read_text(), file.name == "__init__.py")
+        for name, file in package_modules()
+        if name != "countersteer"
+    }
+    assert circles(imports_of_modules(sources)) == []
+
+
+def test_a_circle_is_found_inside_functions_and_through_packages():
+    sources = {
+        "countersteer.a": ("from countersteer.b import thing", False),
+        "countersteer.b": ("from countersteer.b import low\ndef late():\n    from . import c", True),
+        "countersteer.b.c": ("from countersteer import a", False),
+        "countersteer.b.low": ("import math", False),
+    }
+    assert circles(imports_of_modules(sources)) == [{"countersteer.a", "countersteer.b", "countersteer.b.c"}]
+    sources["countersteer.b.c"] = ("from countersteer.b import low", False)
+    assert circles(imports_of_modules(sources)) == []
 
 
 def test_imports_run_one_way():

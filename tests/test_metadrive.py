@@ -17,7 +17,8 @@ from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import MapKind
 from countersteer.vehicles.plans import Action
 from countersteer.worlds.bridges.metadrive import roads, simulation
-from countersteer.worlds.bridges.metadrive.host import Answer, Hosts
+from countersteer.worlds.bridges.metadrive.host import Hosts
+from countersteer.worlds.bridges.metadrive.protocol import Answer
 from countersteer.worlds.bridges.metadrive.roads import Bend, Lane, Road, Straight, road_of, scenarios_on
 from countersteer.worlds.interface import CapabilityError
 from worlds import in_metadrive

@@ -19,8 +19,8 @@ from countersteer.worlds.renderers.boxes import (
     default_appearance,
     random_appearance,
     reference,
-    render,
 )
+from countersteer.worlds.renderers.boxes.drawing import render
 from countersteer.worlds.renderers.boxes.renderer import BoxRenderer
 from countersteer.worlds.simulation.ground import GroundBank
 from rendering_cases import (

@@ -31,9 +31,9 @@ from countersteer.worlds.renderers.boxes import (  # noqa: E402
     default_appearance,
     random_appearance,
     reference,
-    render,
     triton_kernels,
 )
+from countersteer.worlds.renderers.boxes.drawing import render  # noqa: E402
 from countersteer.worlds.simulation.ground import GroundBank  # noqa: E402
 from rendering_cases import (  # noqa: E402
     EVERYTHING,

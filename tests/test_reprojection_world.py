@@ -1,4 +1,4 @@
-"""The reprojection world: a boxworld's promises, the recorded picture at the recorded pose, trust, kept depth."""
+"""The reprojection world: the recorded picture at the recorded pose, trust, kept depth."""
 
 from __future__ import annotations
 
@@ -80,50 +80,6 @@ def departed(world: World, camera: Camera):
 def expert_action(world: World) -> Action:
     motion = world.motion()
     return PurePursuit().track(RecoveryExpert().label(world).plan, PlanSpec(), motion.speed, motion.curvature)
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-# What boxworld promises.
-
-
-def test_a_drive_is_the_same_alone_and_after_its_neighbours_began_anew(roads: list[Scenario]):
-    spec = changed(SPEC, vehicle=VehicleSpec())
-    together, alone = spec.build(roads, 3, seed=5), spec.build(roads, 1, seed=5)
-    together.reset(torch.ones(3, dtype=torch.bool), together.draw_starts(torch.arange(3)))
-    alone.reset(torch.ones(1, dtype=torch.bool), alone.draw_starts(torch.tensor([1])))
-    for tick in range(12):
-        assert torch.equal(
-            together.observe().sensors["front"].data[1], alone.observe().sensors["front"].data[0]
-        )
-        assert torch.equal(together.confidence()[1], alone.confidence()[0])
-        together.step(expert_action(together))
-        alone.step(expert_action(alone))
-        if tick == 6:
-            before, mask = together.save(), torch.tensor([True, False, True])
-            together.reset(mask, together.draw_starts(torch.arange(50, 53)))
-            assert all(torch.equal(before[name][1], leaf[1]) for name, leaf in together.save().items())
-    assert same({k: v[1:2] for k, v in together.save().items()}, alone.save())
-
-
-def test_a_fork_drives_on_alone_and_a_picture_stays_what_it_was(world: World):
-    here = at(world, 10)
-    seen = here.observe()
-    kept, before = seen.clone(), here.save()
-    twin = here.fork(torch.tensor([2, 0]))
-    for _ in range(4):
-        twin.step(expert_action(twin))
-        twin.observe()
-    assert same(before, here.save())
-    assert same(seen.flatten(), kept.flatten())
-    for _ in range(4):
-        here.step(expert_action(here))
-    assert torch.equal(here.observe().sensors["front"].data[[2, 0]], twin.observe().sensors["front"].data)
-    other = at(world, 30)
-    other.restore(twin.save())
-    assert torch.equal(other.observe().sensors["front"].data, twin.observe().sensors["front"].data)
 
 
 # The recording.

@@ -28,9 +28,11 @@ from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, SignalState
 from countersteer.storage.serialise import from_json, to_json
 from countersteer.vehicles.plans import Plan
-from countersteer.worlds.sensors.vector import Actors, Ego, Lights, VectorSpec, observe, reference
+from countersteer.worlds.sensors.vector import Ego, VectorSpec, reference
+from countersteer.worlds.sensors.vector.observing import observe
 from countersteer.worlds.sensors.vector.roads import PointBank, RoadBank, edge_points
 from countersteer.worlds.simulation.state import lights_now
+from countersteer.worlds.truth import Actors, Lights
 from countersteer.worlds.world import World, WorldSpec
 from worlds import boxworld, changed
 
@@ -419,11 +421,11 @@ def begun(roads: list[Scenario], batch: int, first: int = 0, spec: WorldSpec = W
 
 def parts(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple:
     """What the world hands to the observation, but the engine."""
-    from countersteer.worlds.sensors import vector
+    from countersteer.worlds.sensors.vector import observing
 
     caught = []
-    original = vector.observe
-    monkeypatch.setattr(vector, "observe", lambda *state: caught.append(state[:6]) or original(*state))
+    original = observing.observe
+    monkeypatch.setattr(observing, "observe", lambda *state: caught.append(state[:6]) or original(*state))
     world.observe()
     monkeypatch.undo()
     return caught[0]

@@ -18,7 +18,7 @@ from scenes import drawings, save
 
 from countersteer.evaluation.speed import crossroads, measure
 from countersteer.geometry.cameras import Camera
-from countersteer.worlds.renderers.boxes import render
+from countersteer.worlds.renderers.boxes.drawing import render
 
 CARS = 16
 VIEWS = 64

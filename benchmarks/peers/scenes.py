@@ -14,9 +14,10 @@ from numpy import ndarray
 from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Action
-from countersteer.worlds.renderers.boxes import Appearance, Boxes, Views, default_appearance, render
+from countersteer.worlds.renderers.boxes import Appearance, Boxes, Views, default_appearance
 from countersteer.worlds.renderers.boxes.appearance import looks_of
 from countersteer.worlds.renderers.boxes.constants import NOISE_SIZE, noise_table
+from countersteer.worlds.renderers.boxes.drawing import render
 from countersteer.worlds.simulation.ground import GroundBank
 
 TEXEL = 0.125

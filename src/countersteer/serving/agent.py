@@ -33,11 +33,12 @@ _LONGEST_GAP = 2.0  # after which the past no longer counts [s]
 
 
 def refuse_privileged(spec: PolicySpec) -> None:
-    """Refuse a policy that reads the truth of a simulated world, which no host can tell it."""
-    if spec.vector is not None:
+    """Refuse a policy that reads the truth of a simulated world (`SensorSpec.privileged`), which no host can tell it."""
+    told = [sensor.name for sensor in spec.sensor_specs if sensor.privileged]
+    if told:
         raise UserError(
             "this policy reads what no car can know, so it cannot drive one",
-            got='the privileged sensor "vector"',
+            got="the privileged sensor " + ", ".join(f'"{name}"' for name in told),
             expected="a policy whose sensors are all cameras",
             fix="train a camera policy from it (recipe `self_play`)",
         )

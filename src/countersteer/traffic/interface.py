@@ -11,12 +11,7 @@ from torch import Tensor
 
 from countersteer.tensors import TensorTree
 
-__all__ = ["Moved", "NoMemory", "Traffic", "TrafficModel"]
-
-
-@dataclass(frozen=True)
-class NoMemory(TensorTree):
-    """Memory of a model that has none."""
+__all__ = ["Moved", "Traffic", "TrafficModel"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +58,8 @@ class TrafficModel(abc.ABC):
     """
 
     def begin(self, traffic: Traffic) -> TensorTree:
-        """Memory of drives that begin, `[world ...]`."""
-        return NoMemory()
+        """Memory of drives that begin, `[world ...]`; none by default."""
+        return TensorTree()
 
     @abc.abstractmethod
     def step(self, traffic: Traffic, memory: Any, *, dt: float, seed: int) -> tuple[Moved, TensorTree]:

@@ -12,7 +12,7 @@ import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -29,9 +29,9 @@ from countersteer.worlds.truth import LoggedPoses, Motion, PathPoints, Routes, T
 __all__ = [
     "Capability",
     "CapabilityError",
+    "DriveState",
     "Events",
     "Images",
-    "NoState",
     "Outputs",
     "Renderer",
     "RendererSpec",
@@ -100,6 +100,13 @@ class Events(TensorTree):
     wrong_way: Bool[Tensor, "*batch"]
     uncomfortable: Bool[Tensor, "*batch"]
 
+    @classmethod
+    def of(cls, cause: Int[Tensor, "*batch"]) -> Self:
+        """Drives end by these causes (`TerminationReason`), and nothing else happens."""
+        nothing, over = torch.zeros_like(cause, dtype=torch.bool), cause == TerminationReason.TIME
+        ended = (cause != TerminationReason.NONE) & ~over
+        return cls(ended, over, cause, nothing, torch.full_like(cause, -1), *(nothing,) * 4)
+
 
 @dataclass(frozen=True)
 class Starts(TensorTree):
@@ -113,8 +120,18 @@ class Starts(TensorTree):
 
 
 @dataclass(frozen=True)
-class NoState(TensorTree):
-    """State of what has none."""
+class DriveState(TensorTree):
+    """What changes in every simulation; simulations add what theirs need.
+
+    Attributes:
+        drive: Identity of the drive; randomness is counted by it.
+        age: Ticks since it began.
+        alive: Which cars' drives are going on.
+    """
+
+    drive: Int[Tensor, "world"]
+    age: Int[Tensor, "world"]
+    alive: Bool[Tensor, "world agent"]
 
 
 @dataclass(frozen=True)
@@ -195,7 +212,7 @@ class SimulationSpec(abc.ABC):
 class Simulation(abc.ABC):
     """Who is where. Stateless but for its settings: every method takes the state, a tree of tensors on one device.
 
-    States have leading dimension `[world]`. Randomness is counted by seed, drive, tick and consumer, so that a drive does
+    States are `DriveState`s with leading dimension `[world]`. Randomness is counted by seed, drive, tick and consumer, so that a drive does
     not depend on its neighbours. What a capability names raises `CapabilityError` unless a simulation has it.
 
     Attributes:
@@ -208,9 +225,9 @@ class Simulation(abc.ABC):
     scenarios: tuple[Scenario, ...] = ()
     device: torch.device
 
-    @abc.abstractmethod
     def draw_starts(self, drive: Int[Tensor, "world"]) -> Starts:
-        """The starts that the settings give to drives of these identities."""
+        """The starts that the settings give to drives of these identities; by default nothing but those."""
+        return Starts(drive)
 
     def starts_at(
         self,
@@ -224,40 +241,32 @@ class Simulation(abc.ABC):
         raise CapabilityError(self, Capability.TRUTH)
 
     @abc.abstractmethod
-    def begin(self, starts: Any) -> TensorTree:
+    def begin(self, starts: Any) -> DriveState:
         """The state of drives that begin at `starts`, in their order."""
 
     @abc.abstractmethod
-    def step(self, state: Any, action: Action | JerkAction) -> tuple[TensorTree, Events]:
+    def step(self, state: Any, action: Action | JerkAction) -> tuple[DriveState, Events]:
         """The state one tick later and what happened. Ended drives stay as they are."""
 
-    @abc.abstractmethod
-    def drives(self, state: Any) -> Int[Tensor, "world"]:
-        """Identity of each drive."""
-
-    @abc.abstractmethod
-    def age(self, state: Any) -> Int[Tensor, "world"]:
-        """Ticks since each drive began."""
-
-    @abc.abstractmethod
-    def alive(self, state: Any) -> Bool[Tensor, "world agent"]:
-        """Which cars' drives are going on."""
-
-    @abc.abstractmethod
     def motion(self, state: Any) -> Motion:
-        """What each car's odometry reads now."""
+        """What each car's odometry reads now; by default it stands still."""
+        still = torch.zeros_like(state.alive, dtype=torch.float32)
+        return Motion(still, still)
 
-    @abc.abstractmethod
     def odometry(self, state: Any) -> EgoMotion:
-        """What it has read, over `spec.history` ticks."""
+        """What it has read, over `spec.history` ticks; by default what it reads now."""
+        speed, curvature = (leaf[..., None] for leaf in self.motion(state).flatten().values())
+        return EgoMotion(speed, speed * curvature, torch.ones_like(speed, dtype=torch.bool))
 
-    @abc.abstractmethod
     def intent(self, state: Any) -> Intent:
-        """What each car's passenger wants, as far as the car is told."""
+        """What each car's passenger wants, as far as the car is told; by default nothing."""
+        nothing = torch.zeros_like(state.alive, dtype=torch.float32)
+        points = nothing[..., None, None].expand(*nothing.shape, 0, 2)
+        return Intent(nothing.long(), nothing, nothing, points, nothing.bool())
 
-    @abc.abstractmethod
     def scene(self, state: Any) -> TensorTree:
-        """What a renderer may look at, `[world ...]`."""
+        """What a renderer may look at, `[world ...]`; by default everything."""
+        return state
 
     def senses(self, sensor: SensorSpec) -> bool:
         """Whether the simulation itself answers a sensor; a renderer answers the others."""
@@ -269,11 +278,7 @@ class Simulation(abc.ABC):
 
     def confidence(self, state: Any) -> Float[Tensor, "world agent"]:
         """How far the simulation can be trusted at each car's pose, in [0, 1]."""
-        return torch.ones_like(self.motion(state).speed)
-
-    def renewed(self, state: Any) -> Any:
-        """The state with drives of fresh identities, whose noise is new; needs `Capability.FORK`."""
-        raise CapabilityError(self, Capability.FORK)
+        return torch.ones_like(state.alive, dtype=torch.float32)
 
     def perturb(self, state: Any, lateral: Tensor, heading: Tensor, speed: Tensor) -> Any:
         """The state with cars moved, see `World.perturb`."""
@@ -317,10 +322,12 @@ class Renderer(abc.ABC):
 
     Attributes:
         trusted: Whether its pictures can be trusted wherever a car goes; else they say how far (`Images.confidence`).
+        identifies: Whether it knows which actor a pixel shows (`Images.instance`).
         advances: Whether its state changes from tick to tick (`advance`), as that of a video model.
     """
 
     trusted: ClassVar[bool] = True
+    identifies: ClassVar[bool] = True
     advances: ClassVar[bool] = False
 
     @abc.abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -83,11 +84,22 @@ class Visible(TensorTree):
 
     Attributes:
         pixels: Pixels of its cameras that show the actor.
-        valid: False where the renderer does not know what its pixels show.
+        valid: False where there are no cameras, or the renderer does not know whom its pixels show.
     """
 
     pixels: Int[Tensor, "world agent actor"]
     valid: Bool[Tensor, "world agent actor"]
+
+    @classmethod
+    def count(cls, shown: Sequence[Int[Tensor, "image height width"]], actors: Actors, agents: int) -> Self:
+        """From the instance image of every car, for each of its cameras; nobody knows without any."""
+        worlds, slots = actors.present.shape
+        pixels = torch.zeros(worlds * agents, slots, dtype=torch.long, device=actors.present.device)
+        for pictures in shown:
+            slot = pictures.flatten(1).long()
+            pixels.scatter_add_(1, slot.clamp(0, slots - 1), ((slot >= 0) & (slot < slots)).long())
+        counted = pixels.unflatten(0, (worlds, agents))
+        return cls(counted, torch.full_like(counted, len(shown) > 0, dtype=torch.bool))
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import (
     Capability,
     CapabilityError,
+    DriveState,
     Events,
     Images,
-    NoState,
     Outputs,
     Renderer,
     RendererSpec,
@@ -35,6 +35,9 @@ from countersteer.worlds.observations import Observation, SensorReading, SensorS
 from countersteer.worlds.truth import LoggedPoses, Motion, PathPoints, Routes, Truth, Visible
 
 __all__ = ["World", "WorldSpec", "WorldState"]
+
+PerDrive = Int[Tensor, "world"]
+PerCar = Float[Tensor, "world agent"]
 
 
 @final
@@ -130,6 +133,14 @@ class WorldSpec:
                 fix="set `batch` and `agents`",
             )
         simulation = self.simulation.build(scenarios, self.sensors, seed, device)
+        for sensor in self.sensors:
+            if not (isinstance(sensor, Camera) or simulation.senses(sensor)):
+                raise UserError(
+                    f"nobody answers the sensor {sensor.name!r} of a world",
+                    got=f"a {type(sensor).__name__} in a {type(simulation).__name__}",
+                    expected="a camera, or what the simulation senses",
+                    fix="leave it out of WorldSpec.sensors",
+                )
         renderers = (
             spec.build(simulation, self.cameras, seed) if spec is not None and self.cameras else None
             for spec in (self.renderer, self.twin)
@@ -141,7 +152,7 @@ class WorldSpec:
 class WorldState(TensorTree):
     """Everything that changes in a world, `[world ...]`."""
 
-    simulation: TensorTree
+    simulation: DriveState
     renderer: TensorTree
     twin: TensorTree
 
@@ -177,7 +188,7 @@ class World:
         batch: int,
     ):
         self.spec, self.simulation, self.renderer, self.twin = spec, simulation, renderer, twin
-        self.batch, self.agents, self.dt, self.jerk = batch, spec.agents, spec.dt, spec.jerk
+        self.agents, self.dt, self.jerk = spec.agents, spec.dt, spec.jerk
         self.device, self.scenarios = simulation.device, simulation.scenarios
         self.sensors, self.cameras, self.capabilities = spec.sensors, spec.cameras, spec.capabilities
         self._seen: dict[tuple[bool, Camera], Images] = {}
@@ -190,23 +201,14 @@ class World:
 
     @state.setter
     def state(self, state: WorldState) -> None:
-        self._state = state
+        self._state, self.batch = state, len(state.simulation.drive)
         self._seen = {}  # a picture is drawn once for a state
 
-    # --- drives ---------------------------------------------------------------------------------
-
-    def draw_starts(self, drive: Int[Tensor, "world"]) -> Any:
+    def draw_starts(self, drive: PerDrive) -> Any:
         """The `Starts` that this world's own settings give to drives of these identities."""
         return self.simulation.draw_starts(drive)
 
-    def starts_at(
-        self,
-        scene: Int[Tensor, "world"],
-        tick: Int[Tensor, "world"],
-        drive: Int[Tensor, "world"],
-        *,
-        jitter: bool,
-    ) -> Any:
+    def starts_at(self, scene: PerDrive, tick: PerDrive, drive: PerDrive, *, jitter: bool) -> Any:
         """Starts on the recorded poses of given scenarios and ticks, with or without the jitter of the settings."""
         return self.simulation.starts_at(scene, tick, drive, jitter=jitter)
 
@@ -242,7 +244,7 @@ class World:
     def _begin(self, starts: Starts) -> WorldState:
         state = self.simulation.begin(starts)
         scene = self.simulation.scene(state) if self.cameras else None
-        drawn = (NoState() if each is None else each.begin(scene) for each in (self.renderer, self.twin))
+        drawn = (TensorTree() if each is None else each.begin(scene) for each in (self.renderer, self.twin))
         return WorldState(state, *drawn)
 
     def step(self, action: Action | JerkAction) -> Events:
@@ -251,26 +253,22 @@ class World:
         Raises:
             UserError: Jerks, of a world that takes none.
         """
+        running = self.alive().any(1)
         simulation, events = self.simulation.step(self.state.simulation, action)
-        state = self.state.replace(simulation=simulation)
-        if self.renderer is not None and self.renderer.advances:
-            scene = self.simulation.scene(simulation)
-            state = state.replace(renderer=self.renderer.advance(state.renderer, scene))
-        self.state = state
+        drawn: dict[str, TensorTree] = {}
+        for name, renderer in (("renderer", self.renderer), ("twin", self.twin)):
+            if renderer is not None and renderer.advances:
+                before = getattr(self.state, name)
+                drawn[name] = renderer.advance(before, self.simulation.scene(simulation)).where(
+                    running, before
+                )
+        self.state = self.state.replace(simulation=simulation, **drawn)
         return events
 
-    def perturb(
-        self,
-        lateral: Float[Tensor, "world agent"],
-        heading: Float[Tensor, "world agent"],
-        speed: Float[Tensor, "world agent"],
-    ) -> None:
+    def perturb(self, lateral: PerCar, heading: PerCar, speed: PerCar) -> None:
         """Move the cars sideways [m, left positive], turn them [rad], multiply their speed; 0, 0, 1: none."""
-        self._require(Capability.PERTURB)
-        moved = self.simulation.perturb(self.state.simulation, lateral, heading, speed)
+        moved = self.simulation.perturb(self._offered(Capability.PERTURB), lateral, heading, speed)
         self.state = self.state.replace(simulation=moved)
-
-    # --- copying --------------------------------------------------------------------------------
 
     def fork(self, rows: Int[Tensor, "row"], *, fresh_noise: bool = False) -> Self:
         """Independent copies of drives at their present state; rows may repeat. Scenes are shared.
@@ -279,23 +277,24 @@ class World:
             rows: Drives to copy, in the order of the copy's batch.
             fresh_noise: Whether each copy draws noise of its own; else it repeats its original's future.
         """
-        self._require(Capability.FORK)
+        self._offered(Capability.FORK)
         twin = copy.copy(self)
-        twin.batch = len(rows)
         state = self.state[rows]
         if fresh_noise:
-            state = state.replace(simulation=self.simulation.renewed(state.simulation))
+            copies = torch.arange(len(rows), device=self.device)
+            fresh = state.simulation.replace(drive=state.simulation.drive * 1_000_003 + copies + 1)
+            state = state.replace(simulation=fresh)
         twin.state = state
         return twin
 
     def save(self) -> dict[str, Tensor]:
         """The whole state of the drives, for `restore`."""
-        self._require(Capability.FORK)
+        self._offered(Capability.FORK)
         return {name: leaf.clone() for name, leaf in self.state.flatten().items()}
 
     def restore(self, saved: dict[str, Tensor]) -> None:
         """Continue exactly from what `save` returned, on a world built from the same settings."""
-        self._require(Capability.FORK)
+        self._offered(Capability.FORK)
         known = self.state.flatten()
         if known.keys() != saved.keys() or any(known[k].shape[1:] != saved[k].shape[1:] for k in known):
             raise UserError(
@@ -305,9 +304,6 @@ class World:
                 fix="build the world from the settings it was saved with",
             )
         self.state = self.state.unflatten({name: leaf.clone() for name, leaf in saved.items()})
-        self.batch = len(self.drives())
-
-    # --- looking --------------------------------------------------------------------------------
 
     def observe(self, sensors: Collection[str] | None = None) -> Observation:
         """What each controlled car knows now, leading dimensions `[world agent]`.
@@ -322,7 +318,7 @@ class World:
                 if sensors is None or sensor.name in sensors:
                     readings[sensor.name] = simulation.sense(state, sensor)
                 continue
-            assert isinstance(sensor, Camera), f"nobody answers the sensor {sensor.name!r}"
+            assert isinstance(sensor, Camera)
             if sensors is None or sensor.name in sensors:
                 readings[sensor.name] = self._reading(self.images(sensor))
             if sensors is not None and twin_of(sensor.name) in sensors:
@@ -331,25 +327,25 @@ class World:
 
     def _reading(self, images: Images) -> SensorReading:
         assert images.rgb is not None
-        alive = self.alive()
-        time = (self.simulation.age(self.state.simulation) * self.dt)[:, None].expand(-1, self.agents)
-        return SensorReading(images.rgb.unflatten(0, (self.batch, self.agents)), time, torch.ones_like(alive))
+        time = (self.state.simulation.age * self.dt)[:, None].expand(-1, self.agents)
+        return SensorReading(
+            images.rgb.unflatten(0, (self.batch, self.agents)), time, torch.ones_like(self.alive())
+        )
 
     def images(self, camera: Camera, outputs: Outputs = Outputs(), *, twin: bool = False) -> Images:
         """Pictures of one of the cameras of every car, `world * agent` of them; `twin` for those of the twin."""
         if twin:
-            self._require(Capability.TWIN)
+            self._offered(Capability.TWIN)
         renderer, state = (self.twin, self.state.twin) if twin else (self.renderer, self.state.renderer)
         assert renderer is not None, "a world without cameras draws nothing"
-        if outputs != Outputs():
-            return renderer.draw(state, self.simulation.scene(self.state.simulation), camera, outputs)
-        kept = self._seen.get((twin, camera))
-        if kept is None:
-            kept = renderer.draw(state, self.simulation.scene(self.state.simulation), camera)
-            self._seen[twin, camera] = kept
-        return kept
+        if outputs == Outputs() and (twin, camera) in self._seen:
+            return self._seen[twin, camera]
+        images = renderer.draw(state, self.simulation.scene(self.state.simulation), camera, outputs)
+        if outputs == Outputs():
+            self._seen[twin, camera] = images
+        return images
 
-    def confidence(self) -> Float[Tensor, "world agent"]:
+    def confidence(self) -> PerCar:
         """How far the world can be trusted at each car's pose, in [0, 1]."""
         trust = self.simulation.confidence(self.state.simulation)
         if self.renderer is None or self.renderer.trusted:
@@ -358,15 +354,13 @@ class World:
         seen = [part.unflatten(0, (self.batch, self.agents)) for part in parts if part is not None]
         return torch.stack([trust, *seen]).amin(0)
 
-    # --- reading --------------------------------------------------------------------------------
-
-    def drives(self) -> Int[Tensor, "world"]:
+    def drives(self) -> PerDrive:
         """Identity of each drive; randomness is counted by it."""
-        return self.simulation.drives(self.state.simulation)
+        return self.state.simulation.drive
 
     def alive(self) -> Bool[Tensor, "world agent"]:
         """Which cars' drives are going on; False before a drive begins, after it has ended, and in empty slots."""
-        return self.simulation.alive(self.state.simulation)
+        return self.state.simulation.alive
 
     def motion(self) -> Motion:
         """What each car's odometry reads now; trackers run on it."""
@@ -374,43 +368,33 @@ class World:
 
     def command(self, action: JerkAction) -> Action:
         """What these jerks make of the commands given last; needs `Capability.JERK`."""
-        self._require(Capability.JERK)
-        return self.simulation.command(self.state.simulation, action)
+        return self.simulation.command(self._offered(Capability.JERK), action)
 
     def truth(self, *, visible: bool = False) -> Truth:
         """Ground truth; needs `Capability.TRUTH`. `visible` also counts the pixels that show each actor."""
-        self._require(Capability.TRUTH)
-        truth = self.simulation.truth(self.state.simulation)
-        return truth.replace(visible=self._visible(truth)) if visible else truth
-
-    def _visible(self, truth: Truth) -> Visible:
+        truth = self.simulation.truth(self._offered(Capability.TRUTH))
+        if not visible:
+            return truth
         assert truth.actors is not None, "a world without roads has no actors"
-        slots = truth.actors.present.shape[1]
-        pixels = torch.zeros(self.batch * self.agents, slots, dtype=torch.long, device=self.device)
-        for camera in self.cameras:
-            shown = self.images(camera, Outputs(rgb=False, instance=True)).instance
-            assert shown is not None
-            slot = shown.flatten(1).long()
-            actor = (slot >= 0) & (slot < slots)
-            pixels.scatter_add_(1, slot.clamp(0, slots - 1), actor.long())
-        counted = pixels.unflatten(0, (self.batch, self.agents))
-        return Visible(counted, torch.full_like(counted, bool(self.cameras), dtype=torch.bool))
+        cameras = self.cameras if self.renderer is not None and self.renderer.identifies else ()
+        shown = [self.images(camera, Outputs(rgb=False, instance=True)).instance for camera in cameras]
+        counted = Visible.count(shown, truth.actors, self.agents)  # pyright: ignore[reportArgumentType]
+        return truth.replace(visible=counted)
 
     def path_at(self, arc: Float[Tensor, "world agent point"]) -> PathPoints:
         """The cars' paths at arc lengths [m]; needs `Capability.TRUTH`."""
-        self._require(Capability.TRUTH)
-        return self.simulation.path_at(self.state.simulation, arc)
+        return self.simulation.path_at(self._offered(Capability.TRUTH), arc)
 
     def routes(self) -> Routes:
         """The cars' whole paths; needs `Capability.TRUTH`."""
-        self._require(Capability.TRUTH)
-        return self.simulation.routes(self.state.simulation)
+        return self.simulation.routes(self._offered(Capability.TRUTH))
 
     def log_at(self, ahead: Float[Tensor, "point"]) -> LoggedPoses:
         """What the recorded drivers did at times ahead of now [s]; needs `Capability.LOG`."""
-        self._require(Capability.LOG)
-        return self.simulation.log_at(self.state.simulation, ahead)
+        return self.simulation.log_at(self._offered(Capability.LOG), ahead)
 
-    def _require(self, capability: Capability) -> None:
+    def _offered(self, capability: Capability) -> Any:
+        """The state of the simulation, for what needs this capability."""
         if capability not in self.capabilities:
             raise CapabilityError(self.simulation, capability)
+        return self.state.simulation

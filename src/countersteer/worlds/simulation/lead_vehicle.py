@@ -12,20 +12,12 @@ from countersteer.geometry import boxes
 from countersteer.scenarios.scenario import SignalState
 from countersteer.tensors import as_array
 from countersteer.worlds.backend import Backend
-from countersteer.worlds.simulation.paths import LEAD_RANGE, route_reference
+from countersteer.worlds.simulation.constants import ALONG, BESIDE, LEAD_RANGE, LIGHT_REACH, STEP
+from countersteer.worlds.simulation.paths import route_reference
 from countersteer.worlds.simulation.scenes import SceneBank
 from countersteer.worlds.simulation.state import RoadState, lights_now
 
-__all__ = ["ALONG", "BESIDE", "LIGHT_REACH", "STEP", "find_leader", "find_leader_reference"]
-
-STEP = 2.0
-"""Path points are looked at so far apart [m]."""
-ALONG = 1.5
-"""How far before or behind a path point something counts as being at it [m]."""
-BESIDE = 0.3
-"""How far beside a car's own width something is still in its way [m]."""
-LIGHT_REACH = 2.0
-"""How far beside the path a stop point may be [m]."""
+__all__ = ["find_leader", "find_leader_reference"]
 
 Ahead = tuple[Float[Tensor, "world agent"], Float[Tensor, "world agent"], Float[Tensor, "world agent"]]
 

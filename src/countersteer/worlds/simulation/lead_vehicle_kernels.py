@@ -1,4 +1,4 @@
-"""Numba kernel of `leads`: cars share nothing, worlds are shared out over threads. Imported lazily."""
+"""Numba kernel of `lead_vehicle`: cars share nothing, worlds are shared out over threads. Imported lazily."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 from countersteer.geometry.boxes import REAR_AXLE_SHARE
 from countersteer.scenarios.scenario import SignalState
 from countersteer.worlds.simulation.compiled import inner
-from countersteer.worlds.simulation.lead_vehicle import ALONG, BESIDE, LIGHT_REACH, STEP
-from countersteer.worlds.simulation.paths import LEAD_RANGE
+from countersteer.worlds.simulation.constants import ALONG, BESIDE, LEAD_RANGE, LIGHT_REACH, STEP
 from countersteer.worlds.simulation.paths_kernels import point_at
 
 __all__ = ["find_leader"]

@@ -10,10 +10,8 @@ from countersteer.tensors import as_array
 from countersteer.worlds.simulation.scenes import PATH_SPACING, SceneBank
 from countersteer.worlds.truth import PathPoints
 
-__all__ = ["LEAD_RANGE", "WINDOW", "project_to_route", "route_at", "route_reference"]
+__all__ = ["WINDOW", "project_to_route", "route_at", "route_reference"]
 
-LEAD_RANGE = 80.0
-"""How far ahead traffic matters [m]."""
 WINDOW = (-6, 16)
 """Path points around the last one among which the nearest is looked for, half open."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from countersteer import noise
@@ -20,6 +20,8 @@ from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import Capability, CapabilityError, Events, Simulation
 from countersteer.worlds.observations import Command, EgoMotion, Intent, SensorReading, SensorSpec
 from countersteer.worlds.sensors import vector
+from countersteer.worlds.sensors.vector import observing
+from countersteer.worlds.sensors.vector.roads import RoadBank
 from countersteer.worlds.simulation import starting
 from countersteer.worlds.simulation.lead_vehicle import find_leader
 from countersteer.worlds.simulation.paths import project_to_route, route_at
@@ -84,7 +86,7 @@ class RoadSimulation(Simulation):
         for sensor in sensors:
             if self.senses(sensor):
                 assert isinstance(sensor, vector.VectorSpec)
-                self.roads = vector.RoadBank.pack(self.scenarios, sensor.lanes, sensor.edges).to(self.device)
+                self.roads = RoadBank.pack(self.scenarios, sensor.lanes, sensor.edges).to(self.device)
                 self._route_ahead = torch.tensor(sensor.route, device=self.device)
         self._targets_ahead = torch.tensor(TARGET_DISTANCES, device=self.device)
 
@@ -143,11 +145,6 @@ class RoadSimulation(Simulation):
             logged_present=bank.valid[scene, actors, tick],
         )
 
-    def renewed(self, state: RoadState) -> RoadState:
-        """See `Simulation.renewed`."""
-        copies = torch.arange(len(state.drive), device=self.device)
-        return state.replace(drive=state.drive * 1_000_003 + copies + 1)
-
     def perturb(
         self,
         state: RoadState,
@@ -175,18 +172,6 @@ class RoadSimulation(Simulation):
         return jerk.command(state.cars, action, self.spec.dt, self.spec.jerk, self.spec.vehicle.limits)
 
     # --- reading --------------------------------------------------------------------------------
-
-    def drives(self, state: RoadState) -> Int[Tensor, "world"]:
-        """See `Simulation.drives`."""
-        return state.drive
-
-    def age(self, state: RoadState) -> Int[Tensor, "world"]:
-        """See `Simulation.age`."""
-        return state.age
-
-    def alive(self, state: RoadState) -> Bool[Tensor, "world agent"]:
-        """See `Simulation.alive`."""
-        return state.alive
 
     def motion(self, state: RoadState) -> Motion:
         """See `Simulation.motion`."""
@@ -267,7 +252,7 @@ class RoadSimulation(Simulation):
             route=self.path_at(state, state.arc[..., None] + self._route_ahead).position,
         )
         actors, lights = self._actors(state), self._lights(state)
-        seen = vector.observe(sensor, self.roads, state.scene, ego, actors, lights, self.spec.backend)
+        seen = observing.observe(sensor, self.roads, state.scene, ego, actors, lights, self.spec.backend)
         if max(self.spec.vector_dropout) > 0.0:
             seen = self._hide(state, seen, sensor)
         time = (state.age * self.spec.dt)[:, None].expand(-1, self.spec.agents)

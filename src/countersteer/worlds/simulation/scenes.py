@@ -20,7 +20,8 @@ from countersteer.geometry.poses import world_from_local
 from countersteer.scenarios.routes import route_of_track
 from countersteer.scenarios.scenario import ActorKind, MapKind, Scenario
 from countersteer.tensors import TensorTree
-from countersteer.worlds.simulation.ground import GroundBank, bake
+from countersteer.worlds.simulation.ground import GroundBank
+from countersteer.worlds.simulation.ground_baking import bake
 
 __all__ = ["PATH_SPACING", "SceneBank", "build_bank"]
 

@@ -13,6 +13,7 @@ from countersteer.geometry import boxes
 from countersteer.geometry.poses import world_from_local
 from countersteer.tensors import TensorTree
 from countersteer.vehicles import bicycle
+from countersteer.worlds.interface import DriveState
 from countersteer.worlds.observations import Command
 from countersteer.worlds.simulation.scenes import SceneBank
 from countersteer.worlds.simulation.spec import RoadSettings
@@ -47,13 +48,12 @@ class SceneRows(TensorTree):
 
 
 @dataclass(frozen=True)
-class RoadState(TensorTree):
+class RoadState(DriveState):
     """Everything that changes. Times are in ticks; slots below `agent` of actors are the cars themselves.
 
     Attributes:
         scene: Scene of each drive.
         tick: Tick of the scenario; `age` counts from the drive's start.
-        drive: Identity for noise.
         cars, params: Motion and build of the controlled cars.
         arc, lateral, heading_error: Cars relative to their paths.
         goal_arc: Where along its path each car's goal lies [m].
@@ -61,7 +61,7 @@ class RoadState(TensorTree):
         command, command_tick: Command and the age at which it comes, -1 for never.
         set_speed: [m/s].
         speed_history, yaw_history: Odometry, the latest last.
-        alive, cause: Whether and why a car's drive ended.
+        cause: Why a car's drive ended.
         rows: What the scenes say that no tick changes.
         actor: Box centre and heading of every actor.
         actor_speed: [m/s].
@@ -72,8 +72,6 @@ class RoadState(TensorTree):
 
     scene: Int[Tensor, "world"]
     tick: Int[Tensor, "world"]
-    age: Int[Tensor, "world"]
-    drive: Int[Tensor, "world"]
     cars: bicycle.VehicleState
     params: bicycle.VehicleParams
     arc: Float[Tensor, "world agent"]
@@ -86,7 +84,6 @@ class RoadState(TensorTree):
     set_speed: Float[Tensor, "world agent"]
     speed_history: Float[Tensor, "world agent history"]
     yaw_history: Float[Tensor, "world agent history"]
-    alive: Bool[Tensor, "world agent"]
     cause: Int[Tensor, "world agent"]
     rows: SceneRows
     actor: Float[Tensor, "world actor 3"]

@@ -11,35 +11,13 @@ import importlib.util
 import multiprocessing
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, ClassVar
-
-from jaxtyping import Float
-from numpy import ndarray
 
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.geometry.cameras import Camera
 
-__all__ = ["TICK", "Answer", "Hosts"]
-
-TICK = 0.1
-"""Of MetaDrive: five steps of its physics, 0.02 s each."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Where everything is.
-
-    Attributes:
-        ego: x, y [m], heading [rad], speed [m/s], yaw rate [rad/s] of the car.
-        others: x, y, heading, speed of everybody else; NaN for those who have left.
-        pictures: Of MetaDrive's own cameras, if there are any.
-    """
-
-    ego: Float[ndarray, "5"]
-    others: Float[ndarray, "other 4"]
-    pictures: tuple[ndarray, ...] = ()
+__all__ = ["Hosts"]
 
 
 class Hosts:

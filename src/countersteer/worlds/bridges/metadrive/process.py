@@ -20,7 +20,7 @@ from panda3d.core import Texture, loadPrcFileData  # pyright: ignore[reportMissi
 
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.cameras import Camera
-from countersteer.worlds.bridges.metadrive.host import TICK, Answer
+from countersteer.worlds.bridges.metadrive.protocol import TICK, Answer
 
 __all__ = ["Process"]
 

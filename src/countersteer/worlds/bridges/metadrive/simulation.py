@@ -22,14 +22,14 @@ from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.scenario import Scenario
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action, JerkAction
-from countersteer.worlds.bridges.metadrive.host import TICK, Answer, Hosts
+from countersteer.worlds.bridges.metadrive.host import Hosts
+from countersteer.worlds.bridges.metadrive.protocol import TICK, Answer
 from countersteer.worlds.bridges.metadrive.roads import road_of
 from countersteer.worlds.interface import (
     Capability,
     CapabilityError,
     Events,
     Images,
-    NoState,
     Outputs,
     Renderer,
     RendererSpec,
@@ -206,12 +206,14 @@ class MetaDriveCameraSpec(RendererSpec):
 class MetaDriveCamera(Renderer):
     """Hands on what MetaDrive drew; it draws once a tick, so nothing else can be asked."""
 
+    identifies = False
+
     def __init__(self, simulation: MetaDriveSimulation, cameras: Sequence[Camera]):
         self.simulation, self.names = simulation, [camera.name for camera in cameras]
 
-    def begin(self, scene: RoadScene) -> NoState:
+    def begin(self, scene: RoadScene) -> TensorTree:
         """See `Renderer.begin`."""
-        return NoState()
+        return TensorTree()
 
     def draw(
         self, state: TensorTree, scene: RoadScene, camera: Camera, outputs: Outputs = Outputs()

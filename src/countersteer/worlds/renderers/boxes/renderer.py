@@ -25,9 +25,9 @@ from countersteer.worlds.renderers.boxes import (
     PixelClass,
     Views,
     random_appearance,
-    render,
 )
 from countersteer.worlds.renderers.boxes.camera_shift import CameraDomainShift
+from countersteer.worlds.renderers.boxes.drawing import render
 from countersteer.worlds.simulation.ground import GroundBank
 from countersteer.worlds.simulation.road import RoadSimulation
 from countersteer.worlds.simulation.state import RoadScene

@@ -17,7 +17,8 @@ from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import local_from_world, wrap_angle
 from countersteer.geometry.rigid import transform
 from countersteer.reconstruction.depth import DepthSource, stored_depths
-from countersteer.worlds.interface import Images, NoState, Outputs, Renderer, RendererSpec, Simulation
+from countersteer.tensors import TensorTree
+from countersteer.worlds.interface import Images, Outputs, Renderer, RendererSpec, Simulation
 from countersteer.worlds.renderers.reprojection.bank import frame_bank
 from countersteer.worlds.renderers.reprojection.drawing import DepartedViews, FrameBank, Views, render
 from countersteer.worlds.simulation.recorded import RecordedSimulation, trust
@@ -69,14 +70,15 @@ class ReprojectionRenderer(Renderer):
     """
 
     trusted = False
+    identifies = False
 
     def __init__(self, spec: ReprojectionRendererSpec, simulation: RecordedSimulation):
         self.spec, self.recordings, self.unseen = spec, simulation.recordings, simulation.spec.corridor.unseen
         self.frames = _load(spec, simulation)
 
-    def begin(self, scene: RoadScene) -> NoState:
+    def begin(self, scene: RoadScene) -> TensorTree:
         """See `Renderer.begin`; a frame is looked up anew each time."""
-        return NoState()
+        return TensorTree()
 
     def views(self, scene: RoadScene, camera: Camera) -> Views:
         """Where a camera is now, and which frames it looks at: the nearest, then those that fill holes."""
@@ -107,7 +109,9 @@ class ReprojectionRenderer(Renderer):
         """What a camera sees now, and which frames it was seen by."""
         return render(self.frames, self.views(scene, camera))
 
-    def draw(self, state: NoState, scene: RoadScene, camera: Camera, outputs: Outputs = Outputs()) -> Images:
+    def draw(
+        self, state: TensorTree, scene: RoadScene, camera: Camera, outputs: Outputs = Outputs()
+    ) -> Images:
         """See `Renderer.draw`; a recording has no classes or instances."""
         if outputs.kind or outputs.instance:
             raise UserError(

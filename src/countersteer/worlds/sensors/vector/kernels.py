@@ -20,7 +20,6 @@ import numba as nb
 import numpy as np
 
 from countersteer.scenarios.scenario import SignalState
-from countersteer.worlds.sensors.vector.roads import RUN
 from countersteer.worlds.simulation.compiled import inner
 
 __all__ = ["fill_reach", "observe_cars"]
@@ -29,6 +28,8 @@ F, U = np.float32, np.uint64
 
 UNKNOWN, CAUTION, STOP = int(SignalState.UNKNOWN), int(SignalState.CAUTION), int(SignalState.STOP)
 
+RUN = 16
+"""Up to this many points past the end of a run are read."""
 FAR = np.int32(0x7F800000)
 """Bits of infinity; bits of floats that are not negative are ordered as the floats are."""
 BLOCK = 32

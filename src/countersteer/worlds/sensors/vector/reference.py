@@ -22,7 +22,7 @@ __all__ = ["observe"]
 def observe(
     spec: VectorSpec, roads: RoadBank, scene: Int[Tensor, "world"], ego: Ego, actors: Actors, lights: Lights
 ) -> Float[Tensor, "world agent feature"]:
-    """See `countersteer.worlds.sensors.vector.observe`."""
+    """See `observing.observe`."""
     agents = ego.heading.shape[1]
     cos, sin = ego.heading.cos(), ego.heading.sin()
     size = actors.size[:, :agents]

@@ -30,8 +30,6 @@ PIECE = 2.0
 """Longest piece that lanes and edges are cut into [m]."""
 CELL = 10.0
 """Side of a grid cell [m]; larger where a scene would get more than _MAX_CELLS."""
-RUN = 16
-"""The kernel reads up to this many points past the end of a run."""
 
 _MAX_CELLS = 40_000
 _LANE_HALF_WIDTH = 1.8
@@ -46,7 +44,7 @@ class PointBank:
     Attributes:
         nearest: K: how many nearest points the reach is for.
         longest: Points in the scene that has most of them.
-        planes: x, y relative to the scene's origin [m], cosine and sine of the direction; RUN more than
+        planes: x, y relative to the scene's origin [m], cosine and sine of the direction; `kernels.RUN` more than
             there are points, which belong to no scene.
         start, count: First point and number of points of each scene.
         cell_point: For each cell its first point, counted from `start`; one entry more than cells a scene.
@@ -94,7 +92,7 @@ class PointBank:
             shapes.append((rows, cols))
             sides.append(side)
         counts = [part.shape[1] for part in planes]
-        planes.append(np.zeros((4, RUN), np.float32))
+        planes.append(np.zeros((4, kernels.RUN), np.float32))
 
         def starts(parts: Sequence[ndarray]) -> Tensor:
             return torch.tensor(np.cumsum([0, *(part.shape[-1] for part in parts)])[:-1])

@@ -19,8 +19,9 @@ from countersteer.vehicles.jerk import SLOW
 from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.observations import Command
 from countersteer.worlds.simulation.compiled import inner
+from countersteer.worlds.simulation.constants import LEAD_RANGE
 from countersteer.worlds.simulation.ground import DIRECTION_RESOLUTION, EDGE_STEP, TILE, TILE_SIDE
-from countersteer.worlds.simulation.paths import LEAD_RANGE, WINDOW
+from countersteer.worlds.simulation.paths import WINDOW
 from countersteer.worlds.simulation.paths_kernels import point_at, wrap
 from countersteer.worlds.simulation.scenes import PATH_SPACING
 from countersteer.worlds.simulation.stepping.collisions import first_hit

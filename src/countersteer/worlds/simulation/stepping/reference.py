@@ -16,8 +16,9 @@ from countersteer.traffic.interface import Moved
 from countersteer.vehicles import bicycle, jerk
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import Events, TerminationReason
+from countersteer.worlds.simulation.constants import LEAD_RANGE
 from countersteer.worlds.simulation.ground import GroundBank
-from countersteer.worlds.simulation.paths import LEAD_RANGE, project_to_route
+from countersteer.worlds.simulation.paths import project_to_route
 from countersteer.worlds.simulation.scenes import SceneBank
 from countersteer.worlds.simulation.spec import RoadSettings
 from countersteer.worlds.simulation.state import RoadState, command_now, give_commands, lights_now, place_cars
