@@ -19,7 +19,6 @@ def tiny() -> Recipe:
     return recipe.replace(
         name="tiny",
         scenarios=ProceduralRoads(count=2, kinds=(RoadKind.STRAIGHT,), lanes=(1, 2), traffic=(0, 1)),
-        world=dataclasses.replace(recipe.stage.world, cameras=CAMERAS),
         policy=CNNPlannerSpec(cameras=CAMERAS, channels=(4, 8), features=8, hidden=16, history=(1,)),
         rollouts=RolloutSpec(iterations=3, total_frames=72, num_worlds=3),
         optim=OptimSpec(steps=24, batch_size=2, sequence_length=4, warmup=2, checkpoint_every=4),

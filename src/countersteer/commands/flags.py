@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "Scores",
     "Seed",
     "UserRecipe",
+    "check_writable",
     "keep_numbers",
     "modules",
     "size",
@@ -67,6 +69,24 @@ def keep_numbers(path: Path | None, content: Any) -> None:
         path.write_text(json.dumps(content, indent=1))
 
 
+def check_writable(path: Path | None, *, folder: bool) -> None:
+    """Refuse a place that cannot be written, without making anything there.
+
+    Args:
+        path: Place; None is always good.
+        folder: Whether it may be a folder that exists.
+    """
+    if path is None:
+        return
+    whole = Path(os.path.abspath(path))
+    there = next(each for each in (whole, *whole.parents) if each.exists())
+    if there == whole and not folder and there.is_dir():
+        raise UserError(f"{path} cannot be written", got="a folder", fix="name a file")
+    if (there != whole and not there.is_dir()) or not os.access(there, os.W_OK):
+        got = f"{there} is no folder that may be written into"
+        raise UserError(f"{path} cannot be written", got=got, fix="name another place")
+
+
 def size(text: str) -> tuple[int, int]:
     """Width and height from WIDTHxHEIGHT."""
     width, _, height = text.partition("x")
@@ -97,4 +117,4 @@ def modules(recipe: str | None) -> tuple[Any, ...]:
     """The module of a user's recipe, which a run's policy may come from."""
     from countersteer.recipes.find import find_recipe
 
-    return () if recipe is None else (find_recipe(recipe)[2],)
+    return () if recipe is None else (find_recipe(recipe).module,)

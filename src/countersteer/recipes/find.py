@@ -7,12 +7,17 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from countersteer.errors import UserError, did_you_mean
 
-__all__ = ["find_recipe", "known_recipes"]
+if TYPE_CHECKING:
+    from countersteer.training.recipe import Recipe
+
+__all__ = ["FoundRecipe", "find_recipe", "known_recipes"]
 
 
 def known_recipes() -> dict[str, str]:
@@ -31,8 +36,59 @@ def known_recipes() -> dict[str, str]:
     return found
 
 
-def find_recipe(name: str) -> tuple[Callable[..., Any], str | None, Any]:
-    """The function of a recipe's name or of file.py:function, its source if it is the user's, and its module.
+@dataclass(frozen=True)
+class FoundRecipe:
+    """A function that returns a recipe.
+
+    Attributes:
+        name: As it was asked for.
+        build: The function.
+        module: Where it stands.
+        source: "file.py:function" if it is the user's, else None.
+    """
+
+    name: str
+    build: Callable[..., Any]
+    module: ModuleType
+    source: str | None = None
+
+    def recipe(self, **given: Any) -> Recipe:
+        """What it returns for these arguments.
+
+        Raises:
+            UserError: It fails, or returns something else.
+        """
+        from countersteer.training.recipe import Recipe
+
+        try:
+            built = self.build(**given)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"{self.name} failed",
+                got=f"{type(error).__name__}: {error}",
+                expected="a function that returns a Recipe",
+                fix="run the file with python to see where",
+            ) from None
+        if not isinstance(built, Recipe):
+            raise UserError(
+                f"{self.name} did not return a recipe",
+                got=type(built).__name__,
+                expected="countersteer.training.recipe.Recipe",
+                fix="return a Recipe",
+            )
+        return built
+
+    def on_scenarios(self, recipe: Recipe, folder: Path, message: Callable[[str], None]) -> Recipe:
+        """The recipe in the user's recordings, as its module says it; else it drives in them as those of `closed_loop`."""
+        from countersteer.recipes import closed_loop
+
+        return getattr(self.module, "on_scenarios", closed_loop.on_scenarios)(recipe, folder, message)
+
+
+def find_recipe(name: str) -> FoundRecipe:
+    """The function of a recipe's name, or of file.py:function.
 
     Raises:
         UserError: There is no such recipe, or the file cannot be run.
@@ -47,7 +103,7 @@ def find_recipe(name: str) -> tuple[Callable[..., Any], str | None, Any]:
                 fix="name a recipe, or a function of your own as my_recipe.py:function",
             )
         module = importlib.import_module(f"countersteer.recipes.{known[name]}")
-        return getattr(module, name), None, module
+        return FoundRecipe(name, getattr(module, name), module)
     path, _, function = name.rpartition(":") if ":" in name else (name, "", "")
     file = Path(path)
     if not function or not file.is_file():
@@ -78,4 +134,4 @@ def find_recipe(name: str) -> tuple[Callable[..., Any], str | None, Any]:
         raise UserError(
             f"{file} has no function {function!r}", got=function, expected=did_you_mean(function, names)
         )
-    return found, f"{file.resolve()}:{function}", module
+    return FoundRecipe(name, found, module, f"{file.resolve()}:{function}")

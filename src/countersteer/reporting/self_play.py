@@ -46,7 +46,7 @@ def self_play_report(
     worlds: int = 60,
     scenes: Path | None = None,
     film_of: str = "intersection",
-    gap: bool = False,
+    domain_shift: bool = False,
     conditions: Sequence[str] | None = None,
     seed: int = 0,
     message: Callable[[str], None],
@@ -65,7 +65,7 @@ def self_play_report(
             the road and overlap nobody at the start.
         film_of: Part of the name of the scene that is filmed; if none is called so, the one with traffic lights and the
             most cars.
-        gap: Whether cameras show what they would behind a `CameraDomainShift`.
+        domain_shift: Whether cameras show what they would behind a `CameraDomainShift`.
         conditions: RewardWeights that teachers are also asked for in amounts from end to end of their ranges, the others in the
             middle of theirs; none for a few that matter.
         seed: Of starts and drivers.
@@ -77,6 +77,8 @@ def self_play_report(
             page is not an .html.
     """
     require_ending(out, "page", ".html", ".htm")
+    if worlds < 1:
+        raise UserError("there is nothing to drive in", got=f"--worlds {worlds}", expected="at least 1")
     if unknown := sorted(set(conditions or ()) - set(RewardWeights.names())):
         raise UserError(
             f"there is no coefficient {unknown[0]!r}",
@@ -86,7 +88,7 @@ def self_play_report(
         )
     base = dataclasses.replace(
         self_play_world().simulate(vector_dropout=(0.0, 0.0)),
-        renderer=BoxRendererSpec(shift=CameraDomainShift() if gap else None),
+        renderer=BoxRendererSpec(shift=CameraDomainShift() if domain_shift else None),
     )
     drivers = [(run, *load_policy(run, tuple(modules))) for run in runs]
     if scenes is None:
