@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import json
 import pickle
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -17,7 +19,7 @@ import docstring_parser
 import pytest
 
 import tiny_recipe
-from countersteer.commands import cli, flags, training
+from countersteer.commands import cli, flags
 from countersteer.commands.training import Training
 from countersteer.data.samples import recorded_drive
 from countersteer.drivers.drivers import MixedDriver, PolicyDriver
@@ -25,7 +27,7 @@ from countersteer.errors import UserError
 from countersteer.evaluation import suites
 from countersteer.policies.weights import Weights
 from countersteer.recipes import closed_loop, self_play
-from countersteer.recipes.find import find_recipe, known_recipes
+from countersteer.recipes.find import FoundRecipe, find_recipe, known_recipes
 from countersteer.reporting.study import pretrained_policy, report_run
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.storage import field_flags
@@ -219,8 +221,9 @@ def test_a_run_of_a_users_own_policy_is_evaluated_with_the_recipe_it_was_made_fr
         "    pass\n"
         "def mine():\n"
         "    recipe = tiny_recipe.tiny()\n"
-        "    fields = {f.name: getattr(recipe.policy, f.name) for f in dataclasses.fields(recipe.policy)}\n"
-        "    return dataclasses.replace(recipe, policy=MySpec(**fields))\n"
+        "    policy = recipe.stage.policy\n"
+        "    fields = {f.name: getattr(policy, f.name) for f in dataclasses.fields(policy)}\n"
+        "    return recipe.replace(policy=MySpec(**fields))\n"
     )
     out = str(tmp_path / "run")
     assert cli.main(["train", f"{file}:mine", "--out", out]) == 0
@@ -292,29 +295,86 @@ def test_every_command_has_help_that_names_its_flags(capsys):
     assert cli.main([]) == 2
 
 
+ROOT = Path(__file__).parents[1]
+TEXTS = [
+    *ROOT.glob("src/**/*.py"),
+    *(page for page in ROOT.glob("docs/**/*.md") if page.parent.name != "log"),
+    *ROOT.glob("examples/*.py"),
+    ROOT / "README.md",
+]
+"""Dated logs are left out: they are in the words of their day."""
+
+
+def lines_of(file: Path) -> list[str]:
+    """Lines of a text, without rows of results: those name the command as it was at their commit."""
+    lines = file.read_text("utf-8").splitlines()
+    return [line for line in lines if not (file.name == "results.md" and line.startswith("|"))]
+
+
 def test_commands_that_texts_name_are_there():
-    root = Path(__file__).parents[1]
-    files = [
-        *root.glob("src/**/*.py"),
-        *root.glob("docs/**/*.md"),
-        *root.glob("examples/*.py"),
-        root / "README.md",
-    ]
     groups = {
         name.split()[0]: {n.split()[1] for n in cli.COMMANDS if n.startswith(f"{name.split()[0]} ")}
         for name in cli.COMMANDS
     }
     wrong = []
-    for file in files:
-        for line in file.read_text("utf-8").splitlines():
+    for file in TEXTS:
+        for line in lines_of(file):
             # What stands in code: behind a backtick, a quote, or at the beginning of a line.
             for found in re.finditer(r"(?:^\s*|[`\"'(]|&& )countersteer ([a-z][\w-]*)(?: ([a-z]+))?", line):
                 word, part = found[1], found[2]
-                if word in ("self-play", "realism", "depart") and file.name == "experiments.md":
-                    continue  # a record of what was measured, in the words of its day
                 if word not in groups or (groups[word] and part not in {None, *groups[word]}):
-                    wrong.append(f"{file.relative_to(root)}: {found[0].strip()}")
+                    wrong.append(f"{file.relative_to(ROOT)}: {found[0].strip()}")
     assert not wrong, "\n".join(wrong)
+
+
+def command_lines(file: Path) -> list[str]:
+    """Whole command lines of a text: those in blocks, without what is said of them, and those between backticks."""
+    found = []
+    for line in lines_of(file):
+        block = re.match(r"\s*(countersteer [a-z].*?)(?: {2,}.*|\s+#.*)?$", line)
+        if block:
+            found += [each.strip() for each in block[1].split("&&")]
+        found += [each for each in re.findall(r"`(countersteer [a-z][^`]*)`", line) if " " in each[13:]]
+    return [line for line in found if "{" not in line]
+
+
+WRITTEN = sorted({(line, file.name) for file in TEXTS for line in command_lines(file)})
+
+
+@pytest.mark.parametrize(("line", "file"), WRITTEN, ids=[line for line, _ in WRITTEN])
+def test_command_lines_in_texts_can_be_read(line, file, monkeypatch, capsys):
+    """Every word of them is taken; nothing is run."""
+    command = cli.command
+
+    def unrun(name: str):
+        if name == "train":
+            return lambda words: (
+                None if words == ["--help"] else find_recipe(words[0]).read(words[1:], Training()) and None
+            )
+        return functools.wraps(command(name))(lambda *given, **named: None)
+
+    monkeypatch.setattr(cli, "command", unrun)
+    monkeypatch.setattr(FoundRecipe, "on_scenarios", lambda self, recipe, folder, message: recipe)
+    monkeypatch.chdir(ROOT)
+    for placeholder, value in {
+        "my_recipe.py:function": f"{RECIPE}:tiny",
+        "SUITE": "lane_keeping",
+        "...": "",
+        "train NAME": "train clone",
+        "train --resume": "train clone --resume",
+    }.items():
+        line = line.replace(placeholder, value)
+    if cli.main(shlex.split(line)[1:]) != 0:
+        told = capsys.readouterr().err
+        # Some only name a flag, `countersteer evaluate --keep`.
+        assert "has no value" in told or " needs " in told, f"{file}: {told}"
+
+
+def test_a_line_that_cannot_be_read_is_found(monkeypatch, capsys):
+    with pytest.raises(AssertionError, match="--sute"):
+        test_command_lines_in_texts_can_be_read(
+            "countersteer evaluate RUN --sute x", "x", monkeypatch, capsys
+        )
 
 
 # Fields of a recipe.
@@ -334,11 +394,11 @@ def test_every_field_of_every_recipe_is_a_flag(name, capsys):
             assert f"--{flag}" in told, flag
     assert "Gradient steps in all" in told
     # Nothing said, nothing changed.
-    assert training.asked_recipe(found, [])[0] == recipe
+    assert found.read([], Training())[0] == recipe
 
 
 def asked(name: str, line: str) -> tuple[Recipe, Training]:
-    return training.asked_recipe(find_recipe(name), line.split())
+    return find_recipe(name).read(line.split(), Training())
 
 
 def test_flags_enter_tuples_unions_and_classes():

@@ -14,6 +14,7 @@ from countersteer.commands import cli
 from countersteer.data.samples import recorded_drive
 from countersteer.data.sources import ScenarioFolder
 from countersteer.errors import UserError
+from countersteer.policies.weights import Weights
 from countersteer.recipes import closed_loop, reprojection, self_play
 from countersteer.scenarios import storage
 from countersteer.training.run import load_recipe
@@ -94,7 +95,9 @@ def test_recorded_scenarios_train_a_policy_that_is_evaluated_and_reported(import
 
 def test_other_recipes_drive_in_them_too(imported):
     told: list[str] = []
-    recipe = self_play.on_scenarios(self_play.self_play_single(), imported, told.append)
+    recipe = self_play.on_scenarios(
+        self_play.self_play_single(Weights("runs/teacher")), imported, told.append
+    )
     assert isinstance(recipe.stage.scenarios, ScenarioFolder)
     assert len(told) == 3
     with pytest.raises(UserError, match="can be driven"):

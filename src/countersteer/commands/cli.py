@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from countersteer import __version__
-from countersteer.commands.flags import check_writable
-from countersteer.errors import UserError, did_you_mean
+from countersteer.errors import UserError, check_writable, did_you_mean
 
 __all__ = ["COMMANDS", "MOVED", "command", "main"]
 

@@ -54,8 +54,8 @@ def data_inspect(
     from countersteer.reporting.drawing import draw_scenario, save_picture
     from countersteer.reporting.terminal import print_scenario, scenario_row
 
-    drive = any(reader.matches(path) for reader in readers.READERS)
-    if not drive and any(reader.matches(path) for reader in cameras.READERS):
+    drive = any(reader.matches(path) for reader in readers.available_readers())
+    if not drive and any(reader.matches(path) for reader in cameras.available_readers()):
         scenario = cameras.drive_of_log(cameras.read(path))
     else:
         scenario = readers.read(path)  # a number of many, or nothing that is known, which it says
@@ -74,8 +74,9 @@ def data_import(path: Annotated[Positional[Path], arg(metavar="PATH")], *, out: 
         path: A drive, or a file or folder of many.
         out: New folder; for many drives, the folder of their folders.
     """
-    from countersteer.data.importing import Outcome, import_drives
+    from countersteer.data.importing import import_drives
     from countersteer.data.readers import read, scan
+    from countersteer.reporting.terminal import print_imported
     from countersteer.scenarios import storage
 
     # A single drive goes to the folder that is named, of many each gets a folder below it.
@@ -83,14 +84,4 @@ def data_import(path: Annotated[Positional[Path], arg(metavar="PATH")], *, out: 
     if found == [path] or (not found and not path.is_dir()):
         print(f"wrote {storage.save(read(path), out)}")
         return 0
-    outcomes = []
-    for drive in import_drives(path, out):
-        outcomes.append(drive.outcome)
-        failed = drive.outcome is Outcome.FAILED
-        said = f"error: {drive.error}" if failed else f"{drive.outcome.value} {drive.folder} ({drive.seconds:.1f} s)"  # fmt: skip
-        print(f"[{drive.number}/{drive.count}] {said}", file=sys.stderr if failed else None, flush=True)
-    written, there, failed = (
-        outcomes.count(each) for each in (Outcome.WRITTEN, Outcome.THERE, Outcome.FAILED)
-    )
-    print(f"{written} written, {there} there already, {failed} failed")
-    return 2 if failed else 0
+    return 2 if print_imported(import_drives(path, out)) else 0

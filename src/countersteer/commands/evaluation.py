@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -16,12 +15,11 @@ from countersteer.commands.flags import (
     Scores,
     Seed,
     UserRecipe,
-    check_writable,
     keep_numbers,
     modules,
     wanted_scores,
 )
-from countersteer.errors import UserError
+from countersteer.errors import UserError, check_writable
 
 if TYPE_CHECKING:
     from countersteer.evaluation import suites
@@ -74,14 +72,12 @@ def evaluate(
         suite: What to drive; a replay knows. Policies trained with target points, or told where to turn, get them.
         keep: Replay: keep the drives here.
     """
-    together = suite == "self_play"
-    refused = {"scores": scores, "keep": keep} if together else _changed(self_play)
-    for name in (name for name, value in refused.items() if value is not None):
-        flag = "--" + name.replace("_", "-")
-        what = f"{flag} does not go with the suite {suite!r}" + ("" if together else ", but with 'self_play'")
-        raise UserError(what, fix=f"leave {flag} out")
-    if together:
-        return _evaluate_self_play([Path(run) for run in runs], scenarios, json, recipe, self_play)
+    if suite == "self_play":
+        _refuse("does not go with the suite 'self_play' yet", scores=scores, keep=keep)
+        _evaluate_self_play([Path(run) for run in runs], scenarios, json, recipe, self_play)
+        return
+    changed = {name: value for name, value in vars(self_play).items() if value != getattr(SelfPlay, name)}
+    _refuse("goes with the suite 'self_play'", **changed)
     if len(runs) != 1:
         got, fix = " ".join(runs) or "none", "countersteer evaluate RUN --suite lane_keeping"
         raise UserError("evaluate takes one run", got=got, fix=fix)
@@ -92,20 +88,18 @@ def evaluate(
 
     benchmarks = wanted_scores(scores)
     result = _driven(runs[0], suite, scenarios, keep, recipe)
-    causes = explain_suite(result)
-    terminal.print_cases(result)
-    terminal.print_failures(causes)
-    found = score_suite(result, benchmarks) if benchmarks else ()
-    if found:
-        terminal.print_scores(found)
-        write_scores(Path(runs[0]), result, found)
+    causes, found = explain_suite(result), score_suite(result, benchmarks)
+    terminal.print_evaluation(result, causes, found)
+    write_scores(Path(runs[0]), result, found)
     keep_numbers(json, evaluation_json(result, causes, found))
 
 
-def _changed(flags: SelfPlay) -> dict[str, object]:
-    """Those that are not as they are by default."""
-    values = {field.name: (getattr(flags, field.name), field.default) for field in dataclasses.fields(flags)}
-    return {name: value for name, (value, default) in values.items() if value != default}
+def _refuse(why: str, **flags: object) -> None:
+    """Refuse flags that have no meaning here, but were given."""
+    for name, value in flags.items():
+        if value is not None:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} {why}", got=value, fix=f"leave {flag} out")
 
 
 def _driven(
@@ -116,24 +110,25 @@ def _driven(
     from countersteer.evaluation.suites import run_suite
     from countersteer.reporting.study import evaluate_run
 
-    path = Path(run)
+    path, frames = Path(run), keep is not None
     if is_replay(path):
-        for name, value in {"suite": suite, "scenarios": scenarios, "keep": keep, "recipe": recipe}.items():
-            if value is not None:
-                raise UserError(f"a replay is not driven again, so --{name} has no meaning", got=path)
+        _refuse(
+            "has no meaning: a replay is not driven again",
+            suite=suite,
+            scenarios=scenarios,
+            keep=keep,
+            recipe=recipe,
+        )
         return load_replay(path, frames=False)
     if suite is None:
         known = ", ".join((*get_args(_Own), "self_play"))
-        raise UserError(
-            f"{path} needs a suite to drive",
-            got="no --suite",
-            expected=f"--suite with one of {known}, or a replay instead of {path.name}",
-        )
+        expected = f"--suite with one of {known}, or a replay instead of {path.name}"
+        raise UserError(f"{path} needs a suite to drive", got="no --suite", expected=expected)
     driven = _suite(suite, scenarios)
     if run == "expert":
-        result = run_suite(driven, "expert", None, frames=keep is not None)
+        result = run_suite(driven, "expert", None, frames=frames)
     else:
-        result = evaluate_run(path, driven, frames=keep is not None, modules=modules(recipe))
+        result = evaluate_run(path, driven, frames=frames, modules=modules(recipe))
     if keep is not None:
         print(f"wrote {save_replay(result, keep)}")
     return result
@@ -143,24 +138,18 @@ def _suite(name: str, scenarios: Path | None = None) -> suites.Suite:
     from countersteer.data.sources import ScenarioFolder
     from countersteer.evaluation import foreign, suites
 
-    if scenarios is None:
-        return getattr(foreign if name in get_args(_Foreign) else suites, name)()
-    if name != "recorded":
-        raise UserError(
-            f"--scenarios goes with the suites 'recorded' and 'self_play', not with {name!r}",
-            fix="leave --scenarios out, or choose --suite recorded",
-        )
-    return suites.recorded(ScenarioFolder(str(scenarios)))
+    if name == "recorded" and scenarios is not None:
+        return suites.recorded(ScenarioFolder(str(scenarios)))
+    _refuse(f"goes with the suites 'recorded' and 'self_play', not with {name!r}", scenarios=scenarios)
+    return getattr(foreign if name in get_args(_Foreign) else suites, name)()
 
 
 def _evaluate_self_play(
     runs: list[Path], scenarios: Path | None, json: Path | None, recipe: str | None, how: SelfPlay
 ) -> None:
     from countersteer.reporting.self_play import self_play_report
-    from countersteer.reporting.study import pretrained_policy
 
     check_writable(how.out, folder=False)
-    runs = runs or [pretrained_policy("self_play"), pretrained_policy("self_play_teacher")]
     rows = self_play_report(runs, scenes=scenarios, message=print, modules=modules(recipe), **vars(how))
     keep_numbers(json, [row.to_json() for row in rows])
     print(f"wrote {how.out}, {how.out.with_suffix('.json')} and {how.out.with_suffix('.mp4')}")

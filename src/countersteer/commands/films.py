@@ -37,7 +37,7 @@ def watch(
     replay = find_replay(replay)
     benchmarks = wanted_scores(scores)
     result = load_replay(replay)
-    found = score_suite(result, benchmarks) if benchmarks else ()
+    found = score_suite(result, benchmarks)
     if viewer == "rerun":
         from countersteer.reporting.rerun_recording import write_recording
 

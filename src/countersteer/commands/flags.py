@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from countersteer.errors import UserError, did_you_mean
+from countersteer.errors import UserError
 
 if TYPE_CHECKING:
     from countersteer.evaluation.scoring import Benchmark
@@ -24,7 +23,6 @@ __all__ = [
     "Scores",
     "Seed",
     "UserRecipe",
-    "check_writable",
     "keep_numbers",
     "modules",
     "size",
@@ -69,24 +67,6 @@ def keep_numbers(path: Path | None, content: Any) -> None:
         path.write_text(json.dumps(content, indent=1))
 
 
-def check_writable(path: Path | None, *, folder: bool) -> None:
-    """Refuse a place that cannot be written, without making anything there.
-
-    Args:
-        path: Place; None is always good.
-        folder: Whether it may be a folder that exists.
-    """
-    if path is None:
-        return
-    whole = Path(os.path.abspath(path))
-    there = next(each for each in (whole, *whole.parents) if each.exists())
-    if there == whole and not folder and there.is_dir():
-        raise UserError(f"{path} cannot be written", got="a folder", fix="name a file")
-    if (there != whole and not there.is_dir()) or not os.access(there, os.W_OK):
-        got = f"{there} is no folder that may be written into"
-        raise UserError(f"{path} cannot be written", got=got, fix="name another place")
-
-
 def size(text: str) -> tuple[int, int]:
     """Width and height from WIDTHxHEIGHT."""
     width, _, height = text.partition("x")
@@ -97,20 +77,9 @@ def size(text: str) -> tuple[int, int]:
 
 def wanted_scores(names: tuple[str, ...] | None) -> list[Benchmark]:
     """The scores that were asked for; none for None, all for no names."""
-    if names is None:
-        return []
-    from countersteer.evaluation.benchmarks import BENCHMARKS
+    from countersteer.evaluation.benchmarks import find_benchmarks
 
-    known = {benchmark.name: benchmark for benchmark in BENCHMARKS}
-    wanted = [name for name in ",".join(names).split(",") if name] or list(known)
-    for name in wanted:
-        if name not in known:
-            raise UserError(
-                f"there is no score {name!r}",
-                expected=did_you_mean(name, known),
-                fix="docs/scores.md describes the scores",
-            )
-    return [known[name] for name in dict.fromkeys(wanted)]
+    return [] if names is None else find_benchmarks([name for name in ",".join(names).split(",") if name])
 
 
 def modules(recipe: str | None) -> tuple[Any, ...]:

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import tyro
+from countersteer.commands.flags import Device, Json, Resume, Scenarios, Seed, keep_numbers
+from countersteer.errors import UserError, check_writable
+from countersteer.recipes.find import find_recipe, known_recipes
 
-from countersteer.commands.flags import Device, Json, Resume, Scenarios, Seed, check_writable, keep_numbers
-from countersteer.errors import UserError
-from countersteer.recipes.find import FoundRecipe, find_recipe, known_recipes
-from countersteer.storage.field_flags import override, word_type
-from countersteer.storage.words import read
-
-if TYPE_CHECKING:
-    from countersteer.training.recipe import Recipe
-
-__all__ = ["Training", "asked_recipe", "demo", "train", "with_fields"]
+__all__ = ["Training", "demo", "train"]
 
 _DEMO = ("clone", "perturb", "on_policy", "blind")
 
@@ -60,11 +52,12 @@ def train(words: Sequence[str]) -> None:
         raise UserError(
             "countersteer train needs a recipe first", got=got, expected="countersteer train NAME ..."
         )
+    from countersteer.reporting.terminal import TrainingConsole, say
+
     found = find_recipe(words[0])
-    recipe, how = asked_recipe(found, words[1:])
+    recipe, how = found.read(words[1:], Training(), say)
     out = how.out or Path("runs") / recipe.name
     check_writable(out, folder=True)
-    from countersteer.reporting.terminal import TrainingConsole
     from countersteer.training import run
     from countersteer.training.collector import InlineCollector
 
@@ -89,45 +82,6 @@ def train(words: Sequence[str]) -> None:
     world = getattr(recipe.stages[-1], "world", None)
     suite = "self_play" if world is not None and world.agents > 1 else "lane_keeping"
     print(f"next: countersteer evaluate {out} --suite {suite}")
-
-
-def asked_recipe(found: FoundRecipe, words: Sequence[str]) -> tuple[Recipe, Training]:
-    """The recipe with everything that the words say, and how to train it."""
-    prog = f"countersteer train {found.name}"
-    asked = [
-        (name, word_type(parameter.annotation, parameter.default), parameter.default)
-        for name, parameter in inspect.signature(found.build, eval_str=True).parameters.items()
-        if parameter.default is not parameter.empty
-    ]
-    how = ("how", Annotated[Training, tyro.conf.arg(name="")], Training())
-    # First what the recipe is built from, then its fields, whose defaults depend on that.
-    first = dataclasses.make_dataclass("_First", [how, *asked])
-    help = [word for word in words if word in ("-h", "--help")]
-    own = [word for word in words if word not in help]
-    said, rest = read(first, own, prog=prog, add_help=False, return_unknown_args=True)
-    recipe = found.recipe(**{name: getattr(said, name) for name, *_ in asked})
-    if said.how.scenarios is not None:
-        from countersteer.reporting.terminal import say
-
-        recipe = found.on_scenarios(recipe, said.how.scenarios, say)
-    # What was said already is shown by the help too.
-    shown = [(name, kind, getattr(said, name)) for name, kind, _ in (how, *asked)]
-    return with_fields(recipe, rest + help[:1], prog, shown, inspect.getdoc(found.build) or ""), said.how
-
-
-def with_fields(
-    recipe: Recipe,
-    words: Sequence[str],
-    prog: str,
-    shown: Sequence[tuple[str, Any, Any]] = (),
-    description: str = "",
-) -> Recipe:
-    """A recipe with the fields that words give; those of one of several stages begin with its name. See `override`."""
-    single = len(recipe.stages) == 1
-    trees = {"" if single else stage.name: stage for stage in recipe.stages}
-    stages = override(trees, words, prog, shown=shown, taken=("scenarios",), description=description)
-    # The only stage and its recipe have one name.
-    return dataclasses.replace(recipe, name=stages[0].name if single else recipe.name, stages=tuple(stages))
 
 
 def demo(

@@ -82,9 +82,9 @@ def evaluation_json(
 
 
 def write_scores(run: Path, result: SuiteResult, scores: Sequence[SuiteScore]) -> None:
-    """Keep scores beside the verdicts of the same evaluation, if `run` is a folder that has them."""
+    """Keep scores beside the verdicts of the same evaluation, if there are any and `run` is a folder that has them."""
     path = run / "evaluation" / f"{result.suite}.json"
-    if not path.exists():
+    if not scores or not path.exists():
         return
     stored, extra = read_result(path)
     if (stored.driver, stored.protocol) == (result.driver, result.protocol):
@@ -137,9 +137,7 @@ def kept_evaluations(
                 result = load_replay(path, frames=False)
                 if suite not in (None, result.suite):
                     continue
-                found.append(
-                    StoredEvaluation(place, result, score_suite(result, benchmarks) if benchmarks else ())
-                )
+                found.append(StoredEvaluation(place, result, score_suite(result, benchmarks)))
         if here == len(found):
             raise UserError(
                 f"{place} has not been evaluated" + ("" if suite is None else f" on {suite}"),

@@ -24,6 +24,7 @@ from countersteer.recipes.self_play import roads, self_play_world, student_drive
 from countersteer.reporting.pages import require_ending
 from countersteer.reporting.population_film import film_population
 from countersteer.reporting.population_report import PopulationRow, write_population_report
+from countersteer.reporting.study import pretrained_policy
 from countersteer.rewards.weights import RewardWeights
 from countersteer.scenarios.scenario import Scenario
 from countersteer.worlds.renderers.boxes.camera_shift import CameraDomainShift
@@ -58,7 +59,7 @@ def self_play_report(
     jerks, as they learned to. "Rules" follow their paths behind whoever is ahead, with the truth before their eyes.
 
     Args:
-        runs: Run folders or policy files of teachers and students; the first is filmed.
+        runs: Run folders or policy files of teachers and students; the first is filmed. Of none the shipped ones.
         out: The page (.html).
         worlds: How many generated roads.
         scenes: Folder of recorded scenes to drive instead, each once; cars count that have at least 10 m of recorded way, stand on
@@ -90,6 +91,7 @@ def self_play_report(
         self_play_world().simulate(vector_dropout=(0.0, 0.0)),
         renderer=BoxRendererSpec(shift=CameraDomainShift() if domain_shift else None),
     )
+    runs = runs or [pretrained_policy("self_play"), pretrained_policy("self_play_teacher")]
     drivers = [(run, *load_policy(run, tuple(modules))) for run in runs]
     if scenes is None:
         scenarios = roads(worlds, seed=_UNSEEN).load()

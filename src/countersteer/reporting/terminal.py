@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from countersteer.data.importing import Imported, Outcome
 from countersteer.evaluation.failures import Failure, count_failures
 from countersteer.evaluation.realism import Realism
 from countersteer.evaluation.records import SuiteResult
@@ -27,8 +29,9 @@ __all__ = [
     "print_cases",
     "print_compared",
     "print_comparison",
+    "print_evaluation",
     "print_extensions",
-    "print_failures",
+    "print_imported",
     "print_realism",
     "print_rows",
     "print_scenario",
@@ -113,6 +116,18 @@ class _RunConsole(run.Progress):
             self.console.stop()
 
 
+def print_evaluation(
+    result: SuiteResult, causes: Sequence[Failure | None], scores: Sequence[SuiteScore]
+) -> None:
+    """Verdicts of one suite, how often each cause of failure occurs, and benchmark scores if there are any."""
+    print_cases(result)
+    counts = count_failures(causes)
+    if counts:
+        say("causes: " + ", ".join(f"{kind.value} {count}" for kind, count in counts.items()))
+    if scores:
+        print_scores(scores)
+
+
 def print_cases(result: SuiteResult) -> None:
     """Verdicts of one suite."""
     table = Table(title=f"{result.driver} on {result.suite}")
@@ -129,13 +144,6 @@ def print_cases(result: SuiteResult) -> None:
         say(
             f"{result.passed} of {result.total} passed (95 % interval {low:.0%} to {high:.0%}); {result.protocol}"
         )
-
-
-def print_failures(failures: Iterable[Failure | None]) -> None:
-    """How often each cause of failure occurs."""
-    counts = count_failures(failures)
-    if counts:
-        say("causes: " + ", ".join(f"{kind.value} {count}" for kind, count in counts.items()))
 
 
 def _figures(score: SuiteScore) -> tuple[str, str, str]:
@@ -275,6 +283,23 @@ def print_realism(found: Realism) -> None:
         print("{:20}{:6.3f}{:10.3f}{:15.3f}{:9.3f}".format(by, *numbers))
 
 
+def print_imported(drives: Iterable[Imported]) -> int:
+    """A line for each drive as it is done, and their count; returns how many failed."""
+    counts = Counter[Outcome]()
+    for drive in drives:
+        counts[drive.outcome] += 1
+        place, failed = f"[{drive.number}/{drive.count}]", drive.outcome is Outcome.FAILED
+        said = (
+            f"error: {drive.error}"
+            if failed
+            else f"{drive.outcome.value} {drive.folder} ({drive.seconds:.1f} s)"
+        )
+        print(f"{place} {said}", file=sys.stderr if failed else sys.stdout, flush=True)
+    written, there, failed = (counts[each] for each in (Outcome.WRITTEN, Outcome.THERE, Outcome.FAILED))
+    print(f"{written} written, {there} there already, {failed} failed")
+    return failed
+
+
 def scenario_row(path: str, scenario: Scenario) -> dict[str, Any]:
     """What is said of a scenario that lies at a path."""
     return {
@@ -309,8 +334,11 @@ def print_scenarios(rows: Sequence[dict[str, Any]]) -> None:
     _console.print(table)
 
 
-def print_extensions(extensions: Iterable[Extension]) -> None:
+def print_extensions(extensions: Sequence[Extension]) -> None:
     """What other packages bring, and what is wrong with what could not be loaded."""
+    if not extensions:
+        say("no installed package brings readers, worlds or scores: docs/architecture.md says how one would")
+        return
     table = Table()
     for name in ("group", "name", "package", "state"):
         table.add_column(name, overflow="fold")

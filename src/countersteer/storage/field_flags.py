@@ -88,7 +88,7 @@ def _rules(taken: Collection[str]) -> ConstructorRegistry:
     @rules.struct_rule
     def tree(info: StructTypeInfo) -> StructConstructorSpec | None:
         value = info.default
-        if not _is_node(value):
+        if not _is_node(value) or len(_members(info.type)) > 1:  # a union is of words: `word_type`
             return None
         if isinstance(value, tuple):
             items = (StructFieldSpec(str(k), type(item), item) for k, item in enumerate(value))
