@@ -1,9 +1,7 @@
-"""Bring your own world: settings are data. Another kind of world is a subclass of `World` and its spec.
+"""Bring your own world: settings are data. Another kind of world is a simulation or a renderer of your own.
 
 countersteer train examples/bring_your_own_world.py:icy --out runs/icy --optim.steps 200
 """
-
-import dataclasses
 
 from countersteer.data.sources import ProceduralRoads
 from countersteer.recipes.closed_loop import on_policy
@@ -21,5 +19,5 @@ def icy() -> Recipe:
     return recipe.replace(
         name="icy",
         scenarios=ProceduralRoads(count=20, kinds=(RoadKind.S_CURVE, RoadKind.TIGHT), traffic=(0, 2)),
-        world=dataclasses.replace(recipe.stage.world, vehicle=slippery),
+        world=recipe.stage.world.simulate(vehicle=slippery),
     )

@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_type_hints
 
@@ -346,12 +347,12 @@ def test_command_lines_in_texts_can_be_read(line, file, monkeypatch, capsys):
     """Every word of them is taken; nothing is run."""
     command = cli.command
 
-    def unrun(name: str):
-        if name == "train":
-            return lambda words: (
-                None if words == ["--help"] else find_recipe(words[0]).read(words[1:], Training()) and None
-            )
-        return functools.wraps(command(name))(lambda *given, **named: None)
+    def train(words: list[str]) -> None:
+        if words != ["--help"]:
+            find_recipe(words[0]).read(words[1:], Training())
+
+    def unrun(name: str) -> Callable[..., None]:
+        return train if name == "train" else functools.wraps(command(name))(lambda *given, **named: None)
 
     monkeypatch.setattr(cli, "command", unrun)
     monkeypatch.setattr(FoundRecipe, "on_scenarios", lambda self, recipe, folder, message: recipe)

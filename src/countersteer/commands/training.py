@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def train(words: Sequence[str]) -> None:
         from countersteer.training.ray_collector import RayCollector
 
         collector = functools.partial(RayCollector, actors=how.actors)
-    with _fast(), TrainingConsole() as console:
+    with run.flushed_denormals(), TrainingConsole() as console:
         finished = run.train(
             recipe,
             out,
@@ -100,26 +99,15 @@ def demo(
     """
     from countersteer.recipes import closed_loop
     from countersteer.reporting import study, terminal
+    from countersteer.training.run import flushed_denormals
 
     if seeds < 1:
         raise UserError("there is nothing to compare without a seed", got=seeds, expected="at least 1")
     trained = [getattr(closed_loop, name)() for name in _DEMO]
-    with _fast(), terminal.TrainingConsole() as bars:
+    with flushed_denormals(), terminal.TrainingConsole() as bars:
         found = study.demo(
             trained, out, range(seeds), at_once=jobs, progress=bars.progress, message=terminal.say
         )
     terminal.print_rows(found.rows, found.tests)
     keep_numbers(json, [row.to_json() for row in found.rows])
     print(f"wrote {out / 'report.html'} and {out / 'compare.json'}")
-
-
-@contextmanager
-def _fast() -> Iterator[None]:
-    """Moments of weights that no longer learn decay into denormal numbers, which are slow."""
-    import torch
-
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
