@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import json
 import pickle
 import re
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_type_hints
 
@@ -17,17 +20,22 @@ import docstring_parser
 import pytest
 
 import tiny_recipe
-from countersteer.commands import cli, flags, overrides, training
-from countersteer.commands.overrides import field_docs
+from countersteer.commands import cli, flags
 from countersteer.commands.training import Training
 from countersteer.data.samples import recorded_drive
 from countersteer.drivers.drivers import MixedDriver, PolicyDriver
 from countersteer.errors import UserError
 from countersteer.evaluation import suites
+from countersteer.policies.weights import Weights
 from countersteer.recipes import closed_loop, self_play
-from countersteer.recipes.find import find_recipe, known_recipes
+from countersteer.recipes.find import FoundRecipe, find_recipe, known_recipes
 from countersteer.reporting.study import pretrained_policy, report_run
 from countersteer.scenarios.procedural import RoadKind
+from countersteer.storage import field_flags
+from countersteer.storage import words as said
+from countersteer.storage.field_flags import field_docs
+from countersteer.traffic.idm import IDM
+from countersteer.training.recipe import Recipe
 from countersteer.training.run import train
 from countersteer.vehicles.jerk import JerkSpec
 
@@ -79,14 +87,14 @@ MISTAKES = [
     ("train --out {out} clone", ["recipe first"]),
     ("train clone --out", ["--out", "no value"]),
     ("train clone --out {out} --sead 3", ["--sead", "seed"]),
-    ("train clone --out {out} --learning.step 3", ["learning.step", "learning.steps"]),
-    ("train clone --out {out} --learning.steps many", ["--learning.steps", "wrong type", "many", "INT"]),
-    ("train clone --out {out} --learning.steps", ["--learning.steps", "no value", "INT"]),
-    ("train clone --out {out} --learning.steps.more 3", ["unknown argument", "learning.steps"]),
+    ("train clone --out {out} --optim.step 3", ["optim.step", "optim.steps"]),
+    ("train clone --out {out} --optim.steps many", ["--optim.steps", "wrong type", "many", "INT"]),
+    ("train clone --out {out} --optim.steps", ["--optim.steps", "no value", "INT"]),
+    ("train clone --out {out} --optim.steps.more 3", ["unknown argument", "optim.steps"]),
     ("train clone --out {out} --scenarios.sources.0.lanes 1", ["--scenarios.sources.0.lanes", "no value"]),
     ("train clone --out {out} --scenarios.sources.7.count 3", ["scenarios.sources.0.count"]),
-    ("train clone --out {out} --world.traffic idn", ["--world.traffic", "IDM"]),
-    ("train clone --out {out} --world.engine TORCHES", ["TORCHES", "TORCH"]),
+    ("train clone --out {out} --world.simulation.traffic idn", ["--world.simulation.traffic", "IDM"]),
+    ("train clone --out {out} --world.simulation.backend TORCHES", ["TORCHES", "TORCH"]),
     ("train clone --out {out} --policy.stride 0", ["stride", "at least 1"]),
     ("train clone --out {out} --scenarios {out}", ["no folder"]),
     ("train clone --out {out} --scenarios {empty}", ["empty"]),
@@ -214,8 +222,9 @@ def test_a_run_of_a_users_own_policy_is_evaluated_with_the_recipe_it_was_made_fr
         "    pass\n"
         "def mine():\n"
         "    recipe = tiny_recipe.tiny()\n"
-        "    fields = {f.name: getattr(recipe.policy, f.name) for f in dataclasses.fields(recipe.policy)}\n"
-        "    return dataclasses.replace(recipe, policy=MySpec(**fields))\n"
+        "    policy = recipe.stage.policy\n"
+        "    fields = {f.name: getattr(policy, f.name) for f in dataclasses.fields(policy)}\n"
+        "    return recipe.replace(policy=MySpec(**fields))\n"
     )
     out = str(tmp_path / "run")
     assert cli.main(["train", f"{file}:mine", "--out", out]) == 0
@@ -281,35 +290,92 @@ def test_every_command_has_help_that_names_its_flags(capsys):
         assert command in overview
         assert cli.main([*command.split(), "--help"]) == 0
         told = capsys.readouterr().out
-        for flag in cli.parameters(cli.command(command)) if command != "train" else ["NAME"]:
+        for flag in said.flag_names(cli.command(command)) if command != "train" else ["NAME"]:
             assert flag.replace("_", "-") in told, (command, flag)
     assert cli.main(["--version"]) == 0
     assert cli.main([]) == 2
 
 
+ROOT = Path(__file__).parents[1]
+TEXTS = [
+    *ROOT.glob("src/**/*.py"),
+    *(page for page in ROOT.glob("docs/**/*.md") if page.parent.name != "log"),
+    *ROOT.glob("examples/*.py"),
+    ROOT / "README.md",
+]
+"""Dated logs are left out: they are in the words of their day."""
+
+
+def lines_of(file: Path) -> list[str]:
+    """Lines of a text, without rows of results: those name the command as it was at their commit."""
+    lines = file.read_text("utf-8").splitlines()
+    return [line for line in lines if not (file.name == "results.md" and line.startswith("|"))]
+
+
 def test_commands_that_texts_name_are_there():
-    root = Path(__file__).parents[1]
-    files = [
-        *root.glob("src/**/*.py"),
-        *root.glob("docs/**/*.md"),
-        *root.glob("examples/*.py"),
-        root / "README.md",
-    ]
     groups = {
         name.split()[0]: {n.split()[1] for n in cli.COMMANDS if n.startswith(f"{name.split()[0]} ")}
         for name in cli.COMMANDS
     }
     wrong = []
-    for file in files:
-        for line in file.read_text("utf-8").splitlines():
+    for file in TEXTS:
+        for line in lines_of(file):
             # What stands in code: behind a backtick, a quote, or at the beginning of a line.
             for found in re.finditer(r"(?:^\s*|[`\"'(]|&& )countersteer ([a-z][\w-]*)(?: ([a-z]+))?", line):
                 word, part = found[1], found[2]
-                if word in ("self-play", "realism", "depart") and file.name == "experiments.md":
-                    continue  # a record of what was measured, in the words of its day
                 if word not in groups or (groups[word] and part not in {None, *groups[word]}):
-                    wrong.append(f"{file.relative_to(root)}: {found[0].strip()}")
+                    wrong.append(f"{file.relative_to(ROOT)}: {found[0].strip()}")
     assert not wrong, "\n".join(wrong)
+
+
+def command_lines(file: Path) -> list[str]:
+    """Whole command lines of a text: those in blocks, without what is said of them, and those between backticks."""
+    found = []
+    for line in lines_of(file):
+        block = re.match(r"\s*(countersteer [a-z].*?)(?: {2,}.*|\s+#.*)?$", line)
+        if block:
+            found += [each.strip() for each in block[1].split("&&")]
+        found += [each for each in re.findall(r"`(countersteer [a-z][^`]*)`", line) if " " in each[13:]]
+    return [line for line in found if "{" not in line]
+
+
+WRITTEN = sorted({(line, file.name) for file in TEXTS for line in command_lines(file)})
+
+
+@pytest.mark.parametrize(("line", "file"), WRITTEN, ids=[line for line, _ in WRITTEN])
+def test_command_lines_in_texts_can_be_read(line, file, monkeypatch, capsys):
+    """Every word of them is taken; nothing is run."""
+    command = cli.command
+
+    def train(words: list[str]) -> None:
+        if words != ["--help"]:
+            find_recipe(words[0]).read(words[1:], Training())
+
+    def unrun(name: str) -> Callable[..., None]:
+        return train if name == "train" else functools.wraps(command(name))(lambda *given, **named: None)
+
+    monkeypatch.setattr(cli, "command", unrun)
+    monkeypatch.setattr(FoundRecipe, "on_scenarios", lambda self, recipe, folder, message: recipe)
+    monkeypatch.chdir(ROOT)
+    for placeholder, value in {
+        "my_recipe.py:function": f"{RECIPE}:tiny",
+        "SUITE": "lane_keeping",
+        "...": "",
+        "train NAME": "train clone",
+        "train --resume": "train clone --resume",
+    }.items():
+        line = line.replace(placeholder, value)
+    if cli.main(shlex.split(line)[1:]) != 0:
+        told = capsys.readouterr().err
+        # Some only name a flag, `countersteer evaluate --keep`.
+        assert "has no value" in told or " needs " in told, f"{file}: {told}"
+
+
+def test_a_line_that_cannot_be_read_is_found(monkeypatch, capsys):
+    with pytest.raises(AssertionError, match="--sute"):
+        test_command_lines_in_texts_can_be_read(
+            "countersteer evaluate RUN --sute x", "x", monkeypatch, capsys
+        )
 
 
 # Fields of a recipe.
@@ -317,75 +383,71 @@ def test_commands_that_texts_name_are_there():
 
 @pytest.mark.parametrize("name", known_recipes())
 def test_every_field_of_every_recipe_is_a_flag(name, capsys):
-    recipe = find_recipe(name)[0]()
+    found = find_recipe(name)
+    recipe = found.recipe()
     assert cli.main(["train", name, "--help"]) == 0
     told = capsys.readouterr().out
-    wanted = list(overrides.flags(recipe))
-    assert len(wanted) > 60
-    for flag in wanted:
-        assert f"--{flag}" in told, flag
+    single = len(recipe.stages) == 1
+    for stage in recipe.stages:
+        wanted = list(field_flags.flags(stage, "" if single else f"{stage.name}."))
+        assert len(wanted) > 60
+        for flag in wanted:
+            assert f"--{flag}" in told, flag
     assert "Gradient steps in all" in told
     # Nothing said, nothing changed.
-    assert training._read(name, [])[0] == recipe
+    assert found.read([], Training())[0] == recipe
+
+
+def asked(name: str, line: str) -> tuple[Recipe, Training]:
+    return find_recipe(name).read(line.split(), Training())
 
 
 def test_flags_enter_tuples_unions_and_classes():
-    words = (
+    line = (
         "--scenarios.sources.0.count 30 --scenarios.sources.0.kinds RAMP TIGHT --scenarios.sources.1.end None "
-        "--world.traffic none --world.jerk JerkSpec --world.start.goal 5 9 --world.navigation --learning.steps 7 "
-        "--driver MixedDriver --driver.policy PolicyDriver --driver.hold 3 --learning.learning-rate=1e-3"
+        "--world.simulation.traffic none --world.simulation.jerk JerkSpec --world.simulation.start.goal 5 9 "
+        "--world.simulation.navigation --optim.steps 7 "
+        "--driver MixedDriver --driver.policy PolicyDriver --driver.hold 3 --optim.learning-rate=1e-3"
     )
-    clone = closed_loop.clone()
-    recipe, how, _ = training._read("clone", [*words.split(), "--seed", "3"])
+    clone = closed_loop.clone().stage
+    recipe, how = asked("clone", f"{line} --seed 3")
     assert how.seed == 3
-    first, second = recipe.scenarios.sources
+    stage = recipe.stage
+    first, second = stage.scenarios.sources
     assert (first.count, first.kinds, second.end) == (30, (RoadKind.RAMP, RoadKind.TIGHT), None)
-    assert recipe.world == dataclasses.replace(
-        clone.world,
+    assert stage.world == clone.world.simulate(
         traffic=None,
         jerk=JerkSpec(),
         navigation=True,
-        start=dataclasses.replace(clone.world.start, goal=(5.0, 9.0)),
+        start=dataclasses.replace(clone.world.simulation.start, goal=(5.0, 9.0)),
     )
-    assert recipe.driver == MixedDriver(policy=PolicyDriver(), hold=3.0)
-    assert recipe.learning == dataclasses.replace(clone.learning, steps=7, learning_rate=1e-3)
-    assert recipe.policy is clone.policy or recipe.policy == clone.policy
-    taught, _, _ = training._read("self_play", ["--teacher", "runs/other"])
-    assert taught == self_play.self_play("runs/other")
+    assert stage.driver == MixedDriver(policy=PolicyDriver(), hold=3.0)
+    assert stage.optim == dataclasses.replace(clone.optim, steps=7, learning_rate=1e-3)
+    assert stage.policy == clone.policy
+    assert (recipe.name, stage.name) == ("clone", "clone")
+    taught, _ = asked("self_play", "--teacher runs/other")
+    assert taught == self_play.self_play(Weights("runs/other"))
 
 
 def test_a_class_takes_its_own_fields_with_it():
-    recipe, _, _ = training._read("clone", ["--world.traffic.headway", "2", "--world.traffic", "IDM"])
-    assert recipe.world.traffic.headway == 2.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Staged:
-    """A recipe of stages, as far as flags see it."""
-
-    name: str
-    stages: tuple[closed_loop.Recipe, ...]
+    line = "--world.simulation.traffic.headway 2 --world.simulation.traffic idm --name mine"
+    recipe, _ = asked("clone", line)
+    assert recipe.stage.world.simulation.traffic == IDM(headway=2.0)
+    assert (recipe.name, recipe.stage.name) == ("mine", "mine")
 
 
 def test_fields_of_several_stages_are_named_by_the_stage():
-    clone = closed_loop.clone()
-    one = training.override(Staged("x", (clone,)), ["--learning.steps", "7"], "x")
-    assert one.stages[0].learning.steps == 7
-    two = Staged("x", (clone, closed_loop.on_policy()))
-    words = [
-        "--clone.learning.steps",
-        "7",
-        "--on_policy.world.traffic",
-        "none",
-        "--on_policy.policy.hidden",
-        "32",
-    ]
-    changed = training.override(two, words, "x")
-    assert [stage.learning.steps for stage in changed.stages] == [7, two.stages[1].learning.steps]
-    assert [stage.world.traffic for stage in changed.stages] == [clone.world.traffic, None]
-    assert [stage.policy.hidden for stage in changed.stages] == [clone.policy.hidden, 32]
-    with pytest.raises(UserError, match=r"unknown argument '--learning.steps'\n.*learning.steps"):
-        training.override(two, ["--learning.steps", "7"], "x")
+    two = self_play.self_play()
+    line = "--teacher.optim.steps 7 --student.world.simulation.traffic IDM --student.policy.hidden 32"
+    changed, _ = asked("self_play", line)
+    teacher, student = changed.stages
+    assert [stage.optim.steps for stage in changed.stages] == [7, two.stages[1].optim.steps]
+    assert [stage.world.simulation.traffic for stage in changed.stages] == [None, IDM()]
+    assert (teacher.policy, student.policy.hidden) == (two.stages[0].policy, 32)
+    with pytest.raises(UserError, match=r"unknown argument '--optim.steps'\n.*optim.steps"):
+        asked("self_play", "--optim.steps 7")
+    with pytest.raises(UserError, match=r"unknown argument '--teacher.optim.stepps'\n.*teacher.optim.steps"):
+        asked("self_play", "--teacher.optim.stepps 7")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -411,13 +473,16 @@ class WithFiles:
 
 
 def test_what_a_path_makes_is_said_in_one_word(capsys):
-    assert list(overrides.flags(WithFiles())) == ["teacher", "student", "numbers"]
-    assert training.override(WithFiles(), [], "x") == WithFiles(), "the digest stays"
-    changed = training.override(WithFiles(), ["--student", "runs/b", "--numbers", "3", "4", "5"], "x")
+    def override(tree: WithFiles, line: str) -> WithFiles:
+        return field_flags.override({"": tree}, line.split(), "x")[0]
+
+    assert list(field_flags.flags(WithFiles())) == ["teacher", "student", "numbers"]
+    assert override(WithFiles(), "") == WithFiles(), "the digest stays"
+    changed = override(WithFiles(), "--student runs/b --numbers 3 4 5")
     assert changed == WithFiles(student=File("runs/b"), numbers=(3, 4, 5))
-    assert training.override(changed, ["--student", "None", "--teacher", "c"], "x").student is None
+    assert override(changed, "--student None --teacher c").student is None
     with pytest.raises(SystemExit):
-        training.override(WithFiles(), ["--help"], "x")
+        override(WithFiles(), "--help")
     assert capsys.readouterr().out.count("Where they lie.") == 2
 
 

@@ -23,7 +23,6 @@ from countersteer.scenarios.storage import save
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "tutorials" / "your_logs.md"
 
-READY = False  # set to True once `train` and `evaluate` take --scenarios
 BUDGET = "--rollouts.num_worlds 8 --rollouts.total_frames 400 --rollouts.iterations 2 --optim.steps 4 --optim.batch_size 2"
 EXTRA = {"train": BUDGET}  # flags that are added to a command, by its name
 
@@ -125,7 +124,6 @@ def test_the_data_commands_of_your_logs_run_as_written(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not READY, reason="the command line does not take --scenarios yet")
 def test_your_logs_runs_as_written(tmp_path: Path):
     logs, log = track_logs(tmp_path / "recorded"), camera_log(tmp_path / "street")
     for line in commands(PAGE):

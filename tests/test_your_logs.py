@@ -14,6 +14,7 @@ from countersteer.commands import cli
 from countersteer.data.samples import recorded_drive
 from countersteer.data.sources import ScenarioFolder
 from countersteer.errors import UserError
+from countersteer.policies.weights import Weights
 from countersteer.recipes import closed_loop, reprojection, self_play
 from countersteer.scenarios import storage
 from countersteer.training.run import load_recipe
@@ -28,19 +29,19 @@ TINY = [
     "16",
     "--policy.history",
     "1",
-    "--collection.rounds",
+    "--rollouts.iterations",
     "2",
-    "--collection.frames",
+    "--rollouts.total_frames",
     "24",
-    "--collection.drives",
+    "--rollouts.num_worlds",
     "2",
-    "--learning.length",
+    "--optim.sequence_length",
     "4",
-    "--learning.sequences",
+    "--optim.batch_size",
     "2",
-    "--learning.steps",
+    "--optim.steps",
     "6",
-    "--learning.warmup",
+    "--optim.warmup",
     "2",
 ]
 """A recipe in seconds."""
@@ -78,9 +79,9 @@ def test_recorded_scenarios_train_a_policy_that_is_evaluated_and_reported(import
     assert "2 of 4 scenarios" in told
     assert told.count("left out") == 2
     recipe, _ = load_recipe(run)
-    assert recipe.scenarios == ScenarioFolder(str(imported), left_out=("nobody", "parked"))
-    assert [scenario.id for scenario in recipe.scenarios.load()] == ["first", "second"]
-    assert recipe.learning.steps == 6
+    assert recipe.stage.scenarios == ScenarioFolder(str(imported), left_out=("nobody", "parked"))
+    assert [scenario.id for scenario in recipe.stage.scenarios.load()] == ["first", "second"]
+    assert recipe.stage.optim.steps == 6
     trained_in = json.loads((run / "run.json").read_text())["scenarios"]
     assert set(trained_in) == {"first", "second"}
 
@@ -94,8 +95,10 @@ def test_recorded_scenarios_train_a_policy_that_is_evaluated_and_reported(import
 
 def test_other_recipes_drive_in_them_too(imported):
     told: list[str] = []
-    recipe = self_play.on_scenarios(self_play.self_play_single(), imported, told.append)
-    assert isinstance(recipe.scenarios, ScenarioFolder)
+    recipe = self_play.on_scenarios(
+        self_play.self_play_single(Weights("runs/teacher")), imported, told.append
+    )
+    assert isinstance(recipe.stage.scenarios, ScenarioFolder)
     assert len(told) == 3
     with pytest.raises(UserError, match="can be driven"):
         closed_loop.on_scenarios(closed_loop.clone(), imported / "nobody", told.append)
@@ -107,12 +110,12 @@ def test_a_camera_log_trains_a_policy_that_sees_with_its_camera(tmp_path, capsys
         capsys.readouterr().err
     )
     recipe, _ = load_recipe(run)
-    (camera,) = recipe.policy.cameras
-    assert recipe.world.cameras == (camera,)
+    (camera,) = recipe.stage.policy.cameras
+    assert recipe.stage.equipped_world.cameras == (camera,)
     assert (camera.width, camera.height) == (128, 48)
     assert camera.position == pytest.approx((1.5, 0.0, 1.4))
     assert camera.pitch == pytest.approx(0.1)
-    assert [source.path for source in recipe.scenarios.sources] == [str(log)]
+    assert [source.path for source in recipe.stage.scenarios.sources] == [str(log)]
     assert cli.main(["evaluate", str(run), "--suite", "recorded"]) == 0, capsys.readouterr().err
 
 
@@ -121,7 +124,7 @@ def test_of_a_folder_of_camera_logs_those_that_lack_poses_are_left_out(tmp_path)
     good, bad = recordings.camera_log(tmp_path / "a"), recordings.camera_log(tmp_path / "b")
     (bad / "poses.csv").write_text("time_s,x_m,y_m,z_m,qw,qx,qy,qz\n")
     recipe = reprojection.on_scenarios(reprojection.reprojection(), tmp_path, told.append)
-    assert [source.path for source in recipe.scenarios.sources] == [str(good)]
+    assert [source.path for source in recipe.stage.scenarios.sources] == [str(good)]
     assert len(told) == 1
     assert "poses" in told[0]
     with pytest.raises(UserError, match="poses"):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
-__all__ = ["UserError", "MissingExtraError", "check_ranges", "did_you_mean"]
+__all__ = ["UserError", "MissingExtraError", "check_ranges", "check_writable", "did_you_mean"]
 
 
 class UserError(Exception):
@@ -71,3 +73,24 @@ def check_ranges(spec: object, **ranges: str) -> None:
                 expected=f"a number in {interval}",
                 fix=f"set `{name}` of {type(spec).__name__}",
             )
+
+
+def check_writable(path: Path | None, *, folder: bool) -> None:
+    """Refuse a place that cannot be written, without making anything there.
+
+    Args:
+        path: Place; None is always good.
+        folder: Whether it may be a folder that exists.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    if path is None:
+        return
+    whole = Path(os.path.abspath(path))
+    there = next(each for each in (whole, *whole.parents) if each.exists())
+    if there == whole and not folder and there.is_dir():
+        raise UserError(f"{path} cannot be written", got="a folder", fix="name a file")
+    if (there != whole and not there.is_dir()) or not os.access(there, os.W_OK):
+        got = f"{there} is no folder that may be written into"
+        raise UserError(f"{path} cannot be written", got=got, fix="name another place")

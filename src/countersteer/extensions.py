@@ -49,6 +49,10 @@ class Extension:
     value: Any
     problem: str = ""
 
+    def to_json(self) -> dict[str, str]:
+        """What can be written of it."""
+        return {"group": self.group, "name": self.name, "package": self.package, "problem": self.problem}
+
 
 @functools.cache
 def found(group: str) -> tuple[Extension, ...]:

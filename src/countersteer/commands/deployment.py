@@ -10,7 +10,7 @@ from countersteer.errors import UserError
 __all__ = ["export", "serve"]
 
 
-def export(run: Run, *, out: Path, json: Json = None, recipe: UserRecipe = None) -> int:
+def export(run: Run, *, out: Path, json: Json = None, recipe: UserRecipe = None) -> None:
     """Write a run's policy as an ONNX file, checked against PyTorch.
 
     Args:
@@ -21,17 +21,8 @@ def export(run: Run, *, out: Path, json: Json = None, recipe: UserRecipe = None)
 
     policy, written = load_policy(run, modules(recipe))
     exported = export_policy(policy, out, {name: written[name] for name in ("recipe", "seed", "environment")})
-    for title, values in (("inputs", exported.inputs), ("outputs", exported.outputs)):
-        print(title)
-        for name, kind in values.items():
-            print(f"  {name:24} {kind}")
-    print(
-        f"differs from PyTorch by {exported.largest_difference:.1e} at most, over {exported.compared} observations; "
-        f"one takes {exported.onnx_ms:.2f} ms, {exported.torch_ms:.2f} ms in PyTorch (one thread)"
-    )
-    print(f"wrote {out}")
+    print(f"{exported}\nwrote {out}")
     keep_numbers(json, exported.to_json())
-    return 0
 
 
 def serve(
@@ -41,7 +32,7 @@ def serve(
     host: str = "127.0.0.1",
     set_speed: float = 10.0,
     recipe: UserRecipe = None,
-) -> int:
+) -> None:
     """Drive AlpaSim's car with a run's policy, over gRPC.
 
     Args:
@@ -67,4 +58,3 @@ def serve(
     with serving(policy, name, set_speed=set_speed, host=host, port=port) as (bound, _):
         print(f"{name} drives at {host}:{bound}; ctrl-c ends it", flush=True)
         stop.wait()
-    return 0

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from tyro.conf import Positional, arg
 
@@ -20,7 +19,7 @@ from countersteer.commands.flags import (
     modules,
     wanted_scores,
 )
-from countersteer.errors import UserError
+from countersteer.errors import UserError, check_writable
 
 if TYPE_CHECKING:
     from countersteer.evaluation import suites
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SelfPlay", "compare", "evaluate", "report"]
 
-_SUITES = ("lane_keeping", "lane_change", "recorded")
-_FOREIGN = ("metadrive_lane_keeping", "metadrive_lane_change")
+_Own = Literal["lane_keeping", "lane_change", "recorded"]
+_Foreign = Literal["metadrive_lane_keeping", "metadrive_lane_change"]
 """Suites in worlds that others made; they need the extra `bridges`."""
 
 
@@ -57,22 +56,14 @@ class SelfPlay:
 def evaluate(
     runs: Annotated[Positional[tuple[str, ...]], arg(name="RUN", metavar="[RUN ...]")] = (),
     *,
-    suite: Literal[
-        "lane_keeping",
-        "lane_change",
-        "recorded",
-        "self_play",
-        "metadrive_lane_keeping",
-        "metadrive_lane_change",
-    ]
-    | None = None,
+    suite: _Own | Literal["self_play"] | _Foreign | None = None,
     scenarios: Scenarios = None,
     scores: Scores = None,
     keep: Annotated[Path | None, arg(metavar="FILE")] = None,
     json: Json = None,
     recipe: UserRecipe = None,
     self_play: Annotated[SelfPlay, arg(name="")] = SelfPlay(),
-) -> int:
+) -> None:
     """Drive a suite of closed-loop tests with a run's policy, or score a replay again.
 
     Args:
@@ -82,48 +73,33 @@ def evaluate(
         keep: Replay: keep the drives here.
     """
     if suite == "self_play":
-        return _evaluate_self_play(
-            [Path(run) for run in runs], scenarios, json, recipe, self_play, (scores, keep)
-        )
-    changed = [f.name for f in dataclasses.fields(SelfPlay) if getattr(self_play, f.name) != f.default]
-    if changed:
-        flag = "--" + changed[0].replace("_", "-")
-        raise UserError(
-            f"{flag} goes with the suite 'self_play'", got=f"--suite {suite}", fix=f"leave {flag} out"
-        )
+        _refuse("does not go with the suite 'self_play' yet", scores=scores, keep=keep)
+        _evaluate_self_play([Path(run) for run in runs], scenarios, json, recipe, self_play)
+        return
+    changed = {name: value for name, value in vars(self_play).items() if value != getattr(SelfPlay, name)}
+    _refuse("goes with the suite 'self_play'", **changed)
     if len(runs) != 1:
-        raise UserError(
-            "evaluate takes one run",
-            got=" ".join(runs) or "none",
-            fix="countersteer evaluate RUN --suite lane_keeping",
-        )
-    from countersteer.commands import console
-    from countersteer.evaluation.results import write_scores
+        got, fix = " ".join(runs) or "none", "countersteer evaluate RUN --suite lane_keeping"
+        raise UserError("evaluate takes one run", got=got, fix=fix)
+    from countersteer.evaluation.failures import explain_suite
+    from countersteer.evaluation.results import evaluation_json, write_scores
     from countersteer.evaluation.scoring import score_suite
-    from countersteer.evaluation.statistics import CompareRow
+    from countersteer.reporting import terminal
 
     benchmarks = wanted_scores(scores)
     result = _driven(runs[0], suite, scenarios, keep, recipe)
-    console.print_cases(result)
-    causes = console.print_failures(result)
-    found = score_suite(result, benchmarks) if benchmarks else ()
-    if found:
-        console.print_scores(found)
-        write_scores(Path(runs[0]), result, found)
-    cases = [
-        {
-            "case": c.case,
-            "passed": c.passed,
-            "reason": c.reason,
-            "fail_time_s": c.fail_time,
-            "cause": causes.get(c.case),
-        }
-        | c.measures
-        for c in result.cases
-    ]
-    content = {**CompareRow.of(result).to_json(), "cases": cases}
-    keep_numbers(json, content | ({"scores": [score.to_json() for score in found]} if found else {}))
-    return 0
+    causes, found = explain_suite(result), score_suite(result, benchmarks)
+    terminal.print_evaluation(result, causes, found)
+    write_scores(Path(runs[0]), result, found)
+    keep_numbers(json, evaluation_json(result, causes, found))
+
+
+def _refuse(why: str, **flags: object) -> None:
+    """Refuse flags that have no meaning here, but were given."""
+    for name, value in flags.items():
+        if value is not None:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} {why}", got=value, fix=f"leave {flag} out")
 
 
 def _driven(
@@ -134,24 +110,25 @@ def _driven(
     from countersteer.evaluation.suites import run_suite
     from countersteer.reporting.study import evaluate_run
 
-    path = Path(run)
+    path, frames = Path(run), keep is not None
     if is_replay(path):
-        for name, value in {"suite": suite, "scenarios": scenarios, "keep": keep, "recipe": recipe}.items():
-            if value is not None:
-                raise UserError(f"a replay is not driven again, so --{name} has no meaning", got=path)
+        _refuse(
+            "has no meaning: a replay is not driven again",
+            suite=suite,
+            scenarios=scenarios,
+            keep=keep,
+            recipe=recipe,
+        )
         return load_replay(path, frames=False)
     if suite is None:
-        known = ", ".join((*_SUITES, "self_play"))
-        raise UserError(
-            f"{path} needs a suite to drive",
-            got="no --suite",
-            expected=f"--suite with one of {known}, or a replay instead of {path.name}",
-        )
+        known = ", ".join((*get_args(_Own), "self_play"))
+        expected = f"--suite with one of {known}, or a replay instead of {path.name}"
+        raise UserError(f"{path} needs a suite to drive", got="no --suite", expected=expected)
     driven = _suite(suite, scenarios)
     if run == "expert":
-        result = run_suite(driven, "expert", None, frames=keep is not None)
+        result = run_suite(driven, "expert", None, frames=frames)
     else:
-        result = evaluate_run(path, driven, frames=keep is not None, modules=modules(recipe))
+        result = evaluate_run(path, driven, frames=frames, modules=modules(recipe))
     if keep is not None:
         print(f"wrote {save_replay(result, keep)}")
     return result
@@ -161,49 +138,21 @@ def _suite(name: str, scenarios: Path | None = None) -> suites.Suite:
     from countersteer.data.sources import ScenarioFolder
     from countersteer.evaluation import foreign, suites
 
-    if scenarios is not None and name != "recorded":
-        raise UserError(
-            f"--scenarios goes with the suites 'recorded' and 'self_play', not with {name!r}",
-            fix="leave --scenarios out, or choose --suite recorded",
-        )
-    if scenarios is not None:
+    if name == "recorded" and scenarios is not None:
         return suites.recorded(ScenarioFolder(str(scenarios)))
-    return getattr(foreign if name in _FOREIGN else suites, name)()
+    _refuse(f"goes with the suites 'recorded' and 'self_play', not with {name!r}", scenarios=scenarios)
+    return getattr(foreign if name in get_args(_Foreign) else suites, name)()
 
 
 def _evaluate_self_play(
-    runs: list[Path],
-    scenarios: Path | None,
-    json: Path | None,
-    recipe: str | None,
-    how: SelfPlay,
-    without: tuple[Any, Any],
-) -> int:
-    from countersteer.commands.cli import check_writable
+    runs: list[Path], scenarios: Path | None, json: Path | None, recipe: str | None, how: SelfPlay
+) -> None:
     from countersteer.reporting.self_play import self_play_report
-    from countersteer.reporting.study import pretrained_policy
 
-    for flag, value in zip(("--scores", "--keep"), without, strict=True):
-        if value is not None:
-            raise UserError(f"{flag} does not go with the suite 'self_play' yet", fix=f"leave {flag} out")
-    if how.worlds < 1:
-        raise UserError("there is nothing to drive in", got=f"--worlds {how.worlds}", expected="at least 1")
     check_writable(how.out, folder=False)
-    rows = self_play_report(
-        runs or [pretrained_policy("self_play"), pretrained_policy("self_play_teacher")],
-        how.out,
-        worlds=how.worlds,
-        scenes=scenarios,
-        film_of=how.film_of,
-        gap=how.domain_shift,
-        conditions=how.conditions,
-        seed=how.seed,
-        message=print,
-        modules=modules(recipe),
-    )
+    rows = self_play_report(runs, scenes=scenarios, message=print, modules=modules(recipe), **vars(how))
     keep_numbers(json, [row.to_json() for row in rows])
     print(f"wrote {how.out}, {how.out.with_suffix('.json')} and {how.out.with_suffix('.mp4')}")
-    return 0
 
 
 def compare(
@@ -213,40 +162,26 @@ def compare(
     scores: Scores = None,
     json: Json = None,
     recipe: UserRecipe = None,
-) -> int:
+) -> None:
     """Compare evaluated runs, or replays, paired on the case.
 
     Args:
         runs: Run folders, replays, or folders of replays.
         suite: On this suite only; default all.
     """
-    from countersteer.commands import console
-    from countersteer.evaluation.results import compare_scores, kept_evaluations
+    from countersteer.evaluation.results import kept_evaluations
     from countersteer.reporting.study import compare_runs
+    from countersteer.reporting.terminal import print_comparison
 
     if not runs:
         raise UserError("compare needs RUN", fix="countersteer compare runs/a runs/b")
     kept = kept_evaluations(runs, wanted_scores(scores), suite)
     found = compare_runs(kept, modules(recipe))
-    console.print_rows(found.rows, found.tests)
-    console.print_differences(found.differences)
-    scored = compare_scores(kept)
-    console.print_compared(scored)
-    content = [row.to_json() for row in found.rows]
-    for row in content:
-        name, on = row["recipe"], row["suite"]
-        against = {
-            b: values for (a, b, where), values in found.differences.items() if (a, where) == (name, on)
-        }
-        if against:
-            row["against"] = against
-        if scored:
-            row["scores"] = [s.to_json() for s in scored if (s.driver, s.suite) == (name, on)]
-    keep_numbers(json, content)
-    return 0
+    print_comparison(found)
+    keep_numbers(json, found.to_json())
 
 
-def report(run: Run, *, out: Path | None = None, recipe: UserRecipe = None) -> int:
+def report(run: Run, *, out: Path | None = None, recipe: UserRecipe = None) -> None:
     """Drive the suites with a run's policy and write one HTML page with films.
 
     Args:
@@ -255,6 +190,5 @@ def report(run: Run, *, out: Path | None = None, recipe: UserRecipe = None) -> i
     from countersteer.reporting.study import report_run
 
     page = out or run / "report.html"
-    report_run(run, page, [_suite(name) for name in _SUITES], print, modules(recipe))
+    report_run(run, page, [_suite(name) for name in get_args(_Own)], print, modules(recipe))
     print(f"wrote {page}")
-    return 0

@@ -1,16 +1,18 @@
-"""`countersteer watch` and `countersteer drive`."""
+"""What is looked at: `countersteer watch`, `drive`, `novel-view` and `view-metrics`."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from countersteer.commands.flags import Scores, UserRecipe, modules, wanted_scores
+from countersteer.commands.flags import Json, Log, Scores, UserRecipe, keep_numbers, modules, wanted_scores
+from countersteer.commands.flags import size as read_size
 from countersteer.errors import UserError
 
-__all__ = ["drive", "watch"]
+__all__ = ["drive", "novel_view", "view_metrics", "watch"]
 
 
 def watch(
@@ -20,7 +22,7 @@ def watch(
     case: str | None = None,
     scores: Scores = None,
     viewer: Literal["page", "rerun"] = "page",
-) -> int:
+) -> None:
     """Look at the drives of a replay: cameras, map, boxes, plans, labels, scores.
 
     Args:
@@ -29,33 +31,23 @@ def watch(
         case: Where to begin; default the first that failed.
         viewer: One page for a browser, or a recording for the Rerun viewer (extra `view`).
     """
-    from countersteer.evaluation.replay import load_replay
+    from countersteer.evaluation.replay import find_replay, load_replay
     from countersteer.evaluation.scoring import score_suite
 
-    if replay.is_dir():
-        kept = sorted(replay.rglob("*.replay"))
-        if len(kept) != 1:
-            raise UserError(
-                f"{replay} does not say which drives to watch",
-                got=", ".join(map(str, kept)) or "no replay",
-                expected="a folder with one replay, or a replay",
-                fix=f"countersteer evaluate {replay} --suite lane_keeping --keep {replay}/lane_keeping.replay",
-            )
-        replay = kept[0]
+    replay = find_replay(replay)
     benchmarks = wanted_scores(scores)
     result = load_replay(replay)
-    found = score_suite(result, benchmarks) if benchmarks else ()
+    found = score_suite(result, benchmarks)
     if viewer == "rerun":
         from countersteer.reporting.rerun_recording import write_recording
 
         written = write_recording(out or replay.with_suffix(".rrd"), result, scores=found, case=case)
         print(f"wrote {written}; open it with: rerun {written}")
-        return 0
-    from countersteer.reporting.watch import write_viewer
+    else:
+        from countersteer.reporting.watch import write_viewer
 
-    written = write_viewer(out or replay.with_suffix(".html"), result, scores=found, first=case)
-    print(f"wrote {written}; open it in a browser")
-    return 0
+        written = write_viewer(out or replay.with_suffix(".html"), result, scores=found, first=case)
+        print(f"wrote {written}; open it in a browser")
 
 
 def drive(
@@ -64,7 +56,7 @@ def drive(
     out: Path = Path("drive.mp4"),
     start: float = 40.0,
     recipe: UserRecipe = None,
-) -> int:
+) -> None:
     """Film a policy driving the recorded road; nothing is trained.
 
     Args:
@@ -75,4 +67,78 @@ def drive(
     from countersteer.reporting.study import film_drive
 
     print(f"wrote {out}: {film_drive(policy, out, start, modules(recipe))}")
-    return 0
+
+
+def novel_view(
+    log: Log,
+    *,
+    out: Path = Path("departure.mp4"),
+    lateral: float = 1.2,
+    heading: float = 0.0,
+    start: float = 0.0,
+    seconds: float = 12.0,
+    cache: Path | None = None,
+) -> None:
+    """Film a camera log from beside its recorded path, on the way back to it.
+
+    Args:
+        out: Film to write.
+        lateral: Offset from the path at the beginning [m], left positive.
+        heading: Turn there [degrees].
+        start: Second of the recording to begin at.
+        seconds: Longest film.
+        cache: Folder that depth is kept in.
+    """
+    from countersteer.reporting.departure import film_departure
+
+    film_departure(
+        log, out, lateral=lateral, heading=math.radians(heading), start=start, seconds=seconds, cache=cache
+    )
+    print(f"wrote {out}")
+
+
+def view_metrics(
+    log: Log,
+    *,
+    ahead: int = 5,
+    camera: str | None = None,
+    depth: Literal["recorded", "stereo", "lidar", "sweep", "learned", "ground"] | None = None,
+    size: Annotated[str | None, arg(metavar="WIDTHxHEIGHT")] = None,
+    pairs: int = 200,
+    pictures: Path | None = None,
+    json: Json = None,
+) -> None:
+    """Measure how real the views of a recorded drive from other poses are.
+
+    Args:
+        ahead: Warp so many frames ahead.
+        camera: Default the first of the rig.
+        depth: Default the most precise that the log offers.
+        size: Default as recorded.
+        pairs: Measure at most so many.
+        pictures: Folder for a few views beside what was recorded there.
+    """
+    from countersteer.data.cameras import check, read
+    from countersteer.evaluation.realism import measure_realism
+    from countersteer.reconstruction.depth import DepthSource
+    from countersteer.reporting.departure import view_keeper
+    from countersteer.reporting.terminal import print_realism, say
+
+    if pairs < 1:
+        raise UserError("there is nothing to measure without a pair", got=pairs, expected="at least 1")
+    opened = read(log)
+    report = check(opened)
+    report.require_usable()
+    for finding in report.findings:
+        say(f"warning: {log}: {finding}")
+    measured = measure_realism(
+        opened,
+        camera=camera,
+        ahead=ahead,
+        pairs=pairs,
+        size=None if size is None else read_size(size),
+        depth=None if depth is None else DepthSource(depth),
+        show=None if pictures is None else view_keeper(pictures),
+    )
+    print_realism(measured)
+    keep_numbers(json, measured.to_json())

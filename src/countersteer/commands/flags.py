@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from countersteer.errors import UserError, did_you_mean
+from countersteer.errors import UserError
 
 if TYPE_CHECKING:
     from countersteer.evaluation.scoring import Benchmark
@@ -77,24 +77,13 @@ def size(text: str) -> tuple[int, int]:
 
 def wanted_scores(names: tuple[str, ...] | None) -> list[Benchmark]:
     """The scores that were asked for; none for None, all for no names."""
-    if names is None:
-        return []
-    from countersteer.evaluation.benchmarks import BENCHMARKS
+    from countersteer.evaluation.benchmarks import find_benchmarks
 
-    known = {benchmark.name: benchmark for benchmark in BENCHMARKS}
-    wanted = [name for name in ",".join(names).split(",") if name] or list(known)
-    for name in wanted:
-        if name not in known:
-            raise UserError(
-                f"there is no score {name!r}",
-                expected=did_you_mean(name, known),
-                fix="docs/scores.md describes the scores",
-            )
-    return [known[name] for name in dict.fromkeys(wanted)]
+    return [] if names is None else find_benchmarks([name for name in ",".join(names).split(",") if name])
 
 
 def modules(recipe: str | None) -> tuple[Any, ...]:
     """The module of a user's recipe, which a run's policy may come from."""
     from countersteer.recipes.find import find_recipe
 
-    return () if recipe is None else (find_recipe(recipe)[2],)
+    return () if recipe is None else (find_recipe(recipe).module,)

@@ -9,13 +9,13 @@ not defined either, while the score is put together as the benchmark does it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from countersteer import extensions
-from countersteer.errors import UserError
+from countersteer.errors import UserError, did_you_mean
 from countersteer.evaluation.metrics import (
     alpasim,
     bench2drive,
@@ -33,7 +33,7 @@ from countersteer.evaluation.records import DriveRecord
 from countersteer.geometry import polylines
 from countersteer.scenarios.scenario import Tracks
 
-__all__ = ["BENCHMARKS", "Benchmark", "Parts", "available_benchmarks"]
+__all__ = ["BENCHMARKS", "Benchmark", "Parts", "available_benchmarks", "find_benchmarks"]
 
 Parts = dict[str, float | None]
 """Sub-scores by name; None where one is not defined."""
@@ -269,3 +269,20 @@ BENCHMARKS = (
 def available_benchmarks() -> tuple[Benchmark, ...]:
     """The benchmarks above, then those that other packages bring as entry points of `countersteer.scores`."""
     return (*BENCHMARKS, *extensions.load("countersteer.scores", (one.name for one in BENCHMARKS)).values())
+
+
+def find_benchmarks(names: Sequence[str] = ()) -> list[Benchmark]:
+    """Those of these names, each once; all for no names.
+
+    Raises:
+        UserError: There is none of a name.
+    """
+    known = {benchmark.name: benchmark for benchmark in available_benchmarks()}
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"there is no score {name!r}",
+                expected=did_you_mean(name, known),
+                fix="docs/scores.md describes the scores",
+            )
+    return [known[name] for name in dict.fromkeys(names or known)]

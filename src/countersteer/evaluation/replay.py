@@ -27,7 +27,7 @@ from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.scenarios import storage
 from countersteer.scenarios.scenario import Scenario
 
-__all__ = ["VERSION", "is_replay", "load_replay", "save_replay"]
+__all__ = ["VERSION", "find_replay", "is_replay", "load_replay", "save_replay"]
 
 VERSION = 2
 """Version of the format that is written; `load_replay` reads this one and those before it."""
@@ -105,6 +105,25 @@ def save_replay(result: SuiteResult, path: str | Path) -> Path:
             f"{path} cannot be written", got=error, fix="check the free space and who may write there"
         ) from error
     return path
+
+
+def find_replay(place: Path) -> Path:
+    """The replay at a path, or the only one in a folder.
+
+    Raises:
+        UserError: A folder has none, or several.
+    """
+    if not place.is_dir():
+        return place
+    kept = sorted(place.rglob("*.replay"))
+    if len(kept) != 1:
+        raise UserError(
+            f"{place} does not say which drives are meant",
+            got=", ".join(map(str, kept)) or "no replay",
+            expected="a folder with one replay, or a replay",
+            fix=f"countersteer evaluate {place} --suite lane_keeping --keep {place}/lane_keeping.replay",
+        )
+    return kept[0]
 
 
 def _write(result: SuiteResult, folder: Path) -> dict[str, Any]:

@@ -11,14 +11,17 @@ from typing import Any
 
 from countersteer.errors import UserError
 from countersteer.evaluation.benchmarks import Benchmark
+from countersteer.evaluation.failures import Failure
 from countersteer.evaluation.records import CaseResult, SuiteResult
 from countersteer.evaluation.replay import is_replay, load_replay
 from countersteer.evaluation.scoring import PairedDifference, SuiteScore, paired_difference, score_suite
+from countersteer.evaluation.statistics import CompareRow
 
 __all__ = [
     "ComparedScore",
     "StoredEvaluation",
     "compare_scores",
+    "evaluation_json",
     "kept_evaluations",
     "read_result",
     "write_result",
@@ -59,10 +62,29 @@ def read_result(path: Path) -> tuple[SuiteResult, dict[str, object]]:
     return result, content
 
 
+def evaluation_json(
+    result: SuiteResult, causes: Sequence[Failure | None], scores: Sequence[SuiteScore] = ()
+) -> dict[str, Any]:
+    """An evaluation as plain values: its row, every case with the cause of its failure, and its scores if there are any."""
+    cases = [
+        {
+            "case": case.case,
+            "passed": case.passed,
+            "reason": case.reason,
+            "fail_time_s": case.fail_time,
+            "cause": None if cause is None else cause.kind.value,
+        }
+        | case.measures
+        for case, cause in zip(result.cases, causes, strict=True)
+    ]
+    scored = {"scores": [score.to_json() for score in scores]} if scores else {}
+    return {**CompareRow.of(result).to_json(), "cases": cases, **scored}
+
+
 def write_scores(run: Path, result: SuiteResult, scores: Sequence[SuiteScore]) -> None:
-    """Keep scores beside the verdicts of the same evaluation, if `run` is a folder that has them."""
+    """Keep scores beside the verdicts of the same evaluation, if there are any and `run` is a folder that has them."""
     path = run / "evaluation" / f"{result.suite}.json"
-    if not path.exists():
+    if not scores or not path.exists():
         return
     stored, extra = read_result(path)
     if (stored.driver, stored.protocol) == (result.driver, result.protocol):
@@ -115,9 +137,7 @@ def kept_evaluations(
                 result = load_replay(path, frames=False)
                 if suite not in (None, result.suite):
                     continue
-                found.append(
-                    StoredEvaluation(place, result, score_suite(result, benchmarks) if benchmarks else ())
-                )
+                found.append(StoredEvaluation(place, result, score_suite(result, benchmarks)))
         if here == len(found):
             raise UserError(
                 f"{place} has not been evaluated" + ("" if suite is None else f" on {suite}"),

@@ -139,11 +139,14 @@ class SuiteScore:
 
 
 def score_suite(result: SuiteResult, benchmarks: Iterable[Benchmark]) -> tuple[SuiteScore, ...]:
-    """Score every drive of a result.
+    """Score every drive of a result; by no benchmark there is no score.
 
     Raises:
         UserError: The result has no records.
     """
+    benchmarks = tuple(benchmarks)
+    if not benchmarks:
+        return ()
     if len(result.records) != len(result.cases):
         raise UserError(
             "only drives that were kept can be scored",
@@ -151,7 +154,6 @@ def score_suite(result: SuiteResult, benchmarks: Iterable[Benchmark]) -> tuple[S
             expected="one record a case",
             fix="drive the suite again, or score a replay of it",
         )
-    benchmarks = tuple(benchmarks)
     drives: list[list[DriveScore]] = [[] for _ in benchmarks]
     for case, record in zip(result.cases, result.records, strict=True):
         drive, refusal = None, ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +22,7 @@ from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.simulation.road import RoadSimulationSpec
 from countersteer.worlds.world import World, WorldSpec
 
-__all__ = ["STAGES", "SpeedRow", "crossroads", "measure", "measure_all", "with_cars"]
+__all__ = ["STAGES", "SpeedRow", "all_around", "crossroads", "measure", "measure_all", "with_cars"]
 
 STAGES = ("state", "render", "full")
 """state: a tick and the vector observation; render: one picture a camera; full: a tick and the pictures."""
@@ -61,6 +62,12 @@ class SpeedRow:
     def to_json(self) -> dict[str, Any]:
         """The row as plain data."""
         return dataclasses.asdict(self)
+
+
+def all_around(count: int, width: int, height: int) -> tuple[Camera, ...]:
+    """So many cameras, evenly around a car."""
+    yaws = (2 * math.pi * k / count for k in range(count))
+    return tuple(Camera(name=f"camera{k}", width=width, height=height, yaw=yaw) for k, yaw in enumerate(yaws))
 
 
 def with_cars(scenarios: Iterable[Scenario], cars: int, most: int | None = None) -> list[Scenario]:

@@ -1,18 +1,31 @@
-"""Recipes by name, or from a file of the user's."""
+"""Recipes by name, or from a file of the user's, with what words of a command line change in them."""
 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import importlib.util
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import tyro
 
 from countersteer.errors import UserError, did_you_mean
+from countersteer.storage.field_flags import override, word_type
+from countersteer.storage.words import read
 
-__all__ = ["find_recipe", "known_recipes"]
+if TYPE_CHECKING:
+    from countersteer.training.recipe import Recipe
+
+__all__ = ["FoundRecipe", "find_recipe", "known_recipes", "with_fields"]
+
+How = TypeVar("How")
 
 
 def known_recipes() -> dict[str, str]:
@@ -31,8 +44,111 @@ def known_recipes() -> dict[str, str]:
     return found
 
 
-def find_recipe(name: str) -> tuple[Callable[..., Any], str | None, Any]:
-    """The function of a recipe's name or of file.py:function, its source if it is the user's, and its module.
+@dataclass(frozen=True)
+class FoundRecipe:
+    """A function that returns a recipe.
+
+    Attributes:
+        name: As it was asked for.
+        build: The function.
+        module: Where it stands.
+        source: "file.py:function" if it is the user's, else None.
+    """
+
+    name: str
+    build: Callable[..., Any]
+    module: ModuleType
+    source: str | None = None
+
+    def recipe(self, **given: Any) -> Recipe:
+        """What it returns for these arguments.
+
+        Raises:
+            UserError: It fails, or returns something else.
+        """
+        from countersteer.training.recipe import Recipe
+
+        try:
+            built = self.build(**given)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"{self.name} failed",
+                got=f"{type(error).__name__}: {error}",
+                expected="a function that returns a Recipe",
+                fix="run the file with python to see where",
+            ) from None
+        if not isinstance(built, Recipe):
+            raise UserError(
+                f"{self.name} did not return a recipe",
+                got=type(built).__name__,
+                expected="countersteer.training.recipe.Recipe",
+                fix="return a Recipe",
+            )
+        return built
+
+    def on_scenarios(self, recipe: Recipe, folder: Path, message: Callable[[str], None]) -> Recipe:
+        """The recipe in the user's recordings, as its module says it; else it drives in them as those of `closed_loop`."""
+        from countersteer.recipes import closed_loop
+
+        return getattr(self.module, "on_scenarios", closed_loop.on_scenarios)(recipe, folder, message)
+
+    def read(
+        self, words: Sequence[str], how: How, message: Callable[[str], None] = print
+    ) -> tuple[Recipe, How]:
+        """The recipe with everything that words say: arguments of its function, recordings to drive in, and its fields.
+
+        Args:
+            words: Flags and values of a command line.
+            how: Flags beside those of the recipe, as a dataclass; `scenarios` in it is a folder for `on_scenarios`.
+            message: See `on_scenarios`.
+
+        Returns:
+            The recipe, and `how` with what the words say.
+
+        Raises:
+            UserError: There is no such flag, it takes no such value, or the recipe cannot be made of them.
+        """
+        asked = [
+            (name, word_type(parameter.annotation, parameter.default), parameter.default)
+            for name, parameter in inspect.signature(self.build, eval_str=True).parameters.items()
+            if parameter.default is not parameter.empty
+        ]
+        beside = [("how", Annotated[type(how), tyro.conf.arg(name="")], how), *asked]
+        prog, help = f"countersteer train {self.name}", [word for word in words if word in ("-h", "--help")]
+        # First what the recipe is built from, then its fields, whose defaults depend on that.
+        first, own = (
+            dataclasses.make_dataclass("_First", beside),
+            [word for word in words if word not in help],
+        )
+        said, rest = read(first, own, prog=prog, add_help=False, return_unknown_args=True)
+        recipe = self.recipe(**{name: getattr(said, name) for name, *_ in asked})
+        if getattr(said.how, "scenarios", None) is not None:
+            recipe = self.on_scenarios(recipe, said.how.scenarios, message)
+        # What was said already is shown by the help too.
+        shown = [(name, kind, getattr(said, name)) for name, kind, _ in beside]
+        description = inspect.getdoc(self.build) or ""
+        return with_fields(recipe, [*rest, *help[:1]], prog, shown, description), said.how
+
+
+def with_fields(
+    recipe: Recipe,
+    words: Sequence[str],
+    prog: str,
+    shown: Sequence[tuple[str, Any, Any]] = (),
+    description: str = "",
+) -> Recipe:
+    """A recipe with the fields that words give; those of one of several stages begin with its name. See `override`."""
+    single = len(recipe.stages) == 1
+    trees = {"" if single else stage.name: stage for stage in recipe.stages}
+    stages = override(trees, words, prog, shown=shown, taken=("scenarios",), description=description)
+    # The only stage and its recipe have one name.
+    return dataclasses.replace(recipe, name=stages[0].name if single else recipe.name, stages=tuple(stages))
+
+
+def find_recipe(name: str) -> FoundRecipe:
+    """The function of a recipe's name, or of file.py:function.
 
     Raises:
         UserError: There is no such recipe, or the file cannot be run.
@@ -47,7 +163,7 @@ def find_recipe(name: str) -> tuple[Callable[..., Any], str | None, Any]:
                 fix="name a recipe, or a function of your own as my_recipe.py:function",
             )
         module = importlib.import_module(f"countersteer.recipes.{known[name]}")
-        return getattr(module, name), None, module
+        return FoundRecipe(name, getattr(module, name), module)
     path, _, function = name.rpartition(":") if ":" in name else (name, "", "")
     file = Path(path)
     if not function or not file.is_file():
@@ -78,4 +194,4 @@ def find_recipe(name: str) -> tuple[Callable[..., Any], str | None, Any]:
         raise UserError(
             f"{file} has no function {function!r}", got=function, expected=did_you_mean(function, names)
         )
-    return found, f"{file.resolve()}:{function}", module
+    return FoundRecipe(name, found, module, f"{file.resolve()}:{function}")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
+from numpy import ndarray
 
 from countersteer.data.cameras import check, drive_of_log, read
 from countersteer.evaluation.driving import drive
@@ -20,7 +24,7 @@ from countersteer.worlds.simulation.recorded import RecordedSimulation, Recorded
 from countersteer.worlds.simulation.starting import RoadStarts
 from countersteer.worlds.world import WorldSpec
 
-__all__ = ["film_departure", "film_in"]
+__all__ = ["film_departure", "film_in", "view_keeper"]
 
 _PICTURE = (512, 126)  # as large as a film shows it [px]
 _FIELD_OF_VIEW = 0.85  # share of the recorded one's, so that there is something beside the view
@@ -96,3 +100,14 @@ def _recorded_views(spec: WorldSpec, scenario: Scenario, record: DriveRecord):
     scene = torch.zeros_like(tick)
     world.reset(torch.ones(len(tick), dtype=torch.bool), world.starts_at(scene, tick, scene, jitter=False))
     return world.observe((spec.cameras[0].name,)).sensors[spec.cameras[0].name].data[:, 0].numpy()
+
+
+def view_keeper(folder: Path) -> Callable[[str, int, ndarray, ndarray], None]:
+    """What writes every tenth view of `measure_realism` above what was recorded there, as JPEG files in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def keep(name: str, frame: int, view: ndarray, recorded: ndarray) -> None:
+        if frame % 10 == 0:
+            cv2.imwrite(str(folder / f"{name}_{frame:06}.jpg"), np.vstack([view, recorded])[..., ::-1])
+
+    return keep

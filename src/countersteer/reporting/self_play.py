@@ -24,6 +24,7 @@ from countersteer.recipes.self_play import roads, self_play_world, student_drive
 from countersteer.reporting.pages import require_ending
 from countersteer.reporting.population_film import film_population
 from countersteer.reporting.population_report import PopulationRow, write_population_report
+from countersteer.reporting.study import pretrained_policy
 from countersteer.rewards.weights import RewardWeights
 from countersteer.scenarios.scenario import Scenario
 from countersteer.worlds.renderers.boxes.camera_shift import CameraDomainShift
@@ -46,7 +47,7 @@ def self_play_report(
     worlds: int = 60,
     scenes: Path | None = None,
     film_of: str = "intersection",
-    gap: bool = False,
+    domain_shift: bool = False,
     conditions: Sequence[str] | None = None,
     seed: int = 0,
     message: Callable[[str], None],
@@ -58,14 +59,14 @@ def self_play_report(
     jerks, as they learned to. "Rules" follow their paths behind whoever is ahead, with the truth before their eyes.
 
     Args:
-        runs: Run folders or policy files of teachers and students; the first is filmed.
+        runs: Run folders or policy files of teachers and students; the first is filmed. Of none the shipped ones.
         out: The page (.html).
         worlds: How many generated roads.
         scenes: Folder of recorded scenes to drive instead, each once; cars count that have at least 10 m of recorded way, stand on
             the road and overlap nobody at the start.
         film_of: Part of the name of the scene that is filmed; if none is called so, the one with traffic lights and the
             most cars.
-        gap: Whether cameras show what they would behind a `CameraDomainShift`.
+        domain_shift: Whether cameras show what they would behind a `CameraDomainShift`.
         conditions: RewardWeights that teachers are also asked for in amounts from end to end of their ranges, the others in the
             middle of theirs; none for a few that matter.
         seed: Of starts and drivers.
@@ -77,6 +78,8 @@ def self_play_report(
             page is not an .html.
     """
     require_ending(out, "page", ".html", ".htm")
+    if worlds < 1:
+        raise UserError("there is nothing to drive in", got=f"--worlds {worlds}", expected="at least 1")
     if unknown := sorted(set(conditions or ()) - set(RewardWeights.names())):
         raise UserError(
             f"there is no coefficient {unknown[0]!r}",
@@ -86,8 +89,9 @@ def self_play_report(
         )
     base = dataclasses.replace(
         self_play_world().simulate(vector_dropout=(0.0, 0.0)),
-        renderer=BoxRendererSpec(shift=CameraDomainShift() if gap else None),
+        renderer=BoxRendererSpec(shift=CameraDomainShift() if domain_shift else None),
     )
+    runs = runs or [pretrained_policy("self_play"), pretrained_policy("self_play_teacher")]
     drivers = [(run, *load_policy(run, tuple(modules))) for run in runs]
     if scenes is None:
         scenarios = roads(worlds, seed=_UNSEEN).load()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,13 @@ from countersteer.data.sources import ProceduralRoads
 from countersteer.errors import UserError
 from countersteer.evaluation.driving import open_loop_error
 from countersteer.evaluation.records import SuiteResult
-from countersteer.evaluation.results import StoredEvaluation, read_result, write_result
+from countersteer.evaluation.results import (
+    ComparedScore,
+    StoredEvaluation,
+    compare_scores,
+    read_result,
+    write_result,
+)
 from countersteer.evaluation.statistics import (
     CompareRow,
     clustered_interval,
@@ -252,11 +259,25 @@ class Comparison:
         rows: One a driver and suite.
         tests: See `permutation_tests`; each driver against those named before it.
         differences: See `pass_differences`, of the same pairs.
+        scores: Benchmark scores that the evaluations were kept with.
     """
 
     rows: tuple[CompareRow, ...]
     tests: dict[str, float]
     differences: dict[tuple[str, str, str], tuple[float, float, float]]
+    scores: tuple[ComparedScore, ...] = ()
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A row for each driver and suite, with its differences from others and its scores."""
+        content = [row.to_json() for row in self.rows]
+        for row in content:
+            here = row["recipe"], row["suite"]
+            against = {b: values for (a, b, suite), values in self.differences.items() if (a, suite) == here}
+            if against:
+                row["against"] = against
+            if self.scores:
+                row["scores"] = [one.to_json() for one in self.scores if (one.driver, one.suite) == here]
+        return content
 
 
 def compare_runs(kept: Sequence[StoredEvaluation], modules: Sequence[ModuleType] = ()) -> Comparison:
@@ -281,7 +302,8 @@ def compare_runs(kept: Sequence[StoredEvaluation], modules: Sequence[ModuleType]
     pairs = [(a, b) for k, b in enumerate(drivers) for a in drivers[k + 1 :]]
     stamps = {one.result.suite: one.result.protocol for one in kept}
     rows = _rows(stacked, errors, seconds, stamps)
-    return Comparison(tuple(rows), permutation_tests(stacked, pairs), pass_differences(stacked, pairs))
+    tests, differences = permutation_tests(stacked, pairs), pass_differences(stacked, pairs)
+    return Comparison(tuple(rows), tests, differences, tuple(compare_scores(kept)))
 
 
 def film_drive(policy: Path | None, out: Path, start: float, modules: Sequence[ModuleType] = ()) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from countersteer.training.recipe import Recipe
 from countersteer.training.session import Job, Progress
 from countersteer.training.stages import ClosedLoop, Stage
 
-__all__ = ["Progress", "check_device", "load_recipe", "train"]
+__all__ = ["Progress", "check_device", "flushed_denormals", "load_recipe", "train"]
 
 
 def train(
@@ -109,3 +110,13 @@ def check_device(device: str) -> None:
             expected=f"one of {', '.join(known)}",
             fix="choose another --device",
         ) from None
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Training without denormal numbers: moments of weights that no longer learn decay into them, and they are slow."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)

@@ -1,4 +1,4 @@
-"""Every field of a frozen tree as a flag: `--optim.steps 500`, `--scenarios.sources.0.count 30`, `--world.traffic IDM`.
+"""Every field of a frozen tree as a flag: `--optim.steps 500`, `--scenarios.sources.0.count 30`, `--policy ViTPlannerSpec`.
 
 The tree's present values say what there is, because its fields are often typed by an abstract base: the concrete
 class that stands there offers its fields, and a flag of the field's own name takes another class.
@@ -12,44 +12,92 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import tyro
-from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
 
 from countersteer.errors import UserError, did_you_mean
+from countersteer.storage.words import read
 
-__all__ = ["field_docs", "flags", "path_class", "registry", "take_classes"]
+__all__ = ["field_docs", "flags", "override", "word_type"]
 
 _Choice = tuple[type | None, ...]
+_Field = tuple[str, Any, Any]
+"""Name, type and default."""
 
 
-def registry(taken: Collection[str] = ()) -> ConstructorRegistry:
-    """Rules by which tyro reads a frozen tree that is given as the default.
+def override(
+    trees: Mapping[str, Any],
+    words: Sequence[str],
+    prog: str,
+    *,
+    shown: Sequence[_Field] = (),
+    taken: Collection[str] = (),
+    description: str = "",
+) -> list[Any]:
+    """Trees with the fields that words give.
 
     Args:
+        trees: By name: `--NAME.optim.steps 500`; of a tree without a name `--optim.steps 500`.
+        words: Flags and values.
+        prog: Command to name in errors.
+        shown: Other flags that the help shows. Words do not change them.
         taken: Fields of which no class can be chosen, because a flag of their name means something else.
+        description: What the help begins with.
+
+    Raises:
+        UserError: There is no such flag, or it does not take such a value.
     """
+    fields, changed, known, rest = list(shown), [], [], list(words)
+    for name, tree in trees.items():
+        prefix = f"{name}." if name else ""
+        tree, rest = _take_classes(tree, rest, prefix)
+        changed.append(f"tree_{len(changed)}")
+        fields.append((changed[-1], Annotated[type(tree), tyro.conf.arg(name=name)], tree))
+        known += flags(tree, prefix)
+    for name, _, default in shown:
+        known += [f.name for f in dataclasses.fields(default)] if _is_node(default) else [name]
+    said = read(
+        dataclasses.make_dataclass("_Said", fields),
+        rest,
+        prog=prog,
+        known=known,
+        hint=f"{prog} --help lists every field",
+        registry=_rules(taken),
+        use_underscores=True,
+        config=(),
+        description=description,
+    )
+    return [getattr(said, name) for name in changed]
+
+
+def _rules(taken: Collection[str]) -> ConstructorRegistry:
+    """Rules by which tyro reads a frozen tree that is given as the default."""
     rules = ConstructorRegistry()
 
     @rules.struct_rule
     def tree(info: StructTypeInfo) -> StructConstructorSpec | None:
         value = info.default
-        if not _is_node(value):
+        if not _is_node(value) or len(_members(info.type)) > 1:  # a union is of words: `word_type`
             return None
         if isinstance(value, tuple):
             items = (StructFieldSpec(str(k), type(item), item) for k, item in enumerate(value))
             return StructConstructorSpec(lambda **given: tuple(given.values()), tuple(items))
-        fields = [spec for name in _names(value) for spec in _specs(value, name, name not in taken)]
-        own = set(_names(value))
+        names = _names(value)
+        fields = [spec for name in names for spec in _specs(value, name, name not in taken)]
 
         def build(**given: Any) -> Any:
-            return dataclasses.replace(
-                value, **{name: _said(value, name, new) for name, new in given.items() if name in own}
-            )
+            return dataclasses.replace(value, **{name: given[name] for name in names if name in given})
 
         return StructConstructorSpec(build, tuple(fields))
 
@@ -66,8 +114,8 @@ def flags(tree: Any, prefix: str = "") -> Iterator[str]:
             yield from flags(value, f"{prefix}{name}.")
 
 
-def take_classes(tree: Any, words: list[str], prefix: str = "") -> tuple[Any, list[str]]:
-    """Carry out the flags that put another class into a field (`--world.traffic IDM`).
+def _take_classes(tree: Any, words: list[str], prefix: str = "") -> tuple[Any, list[str]]:
+    """Carry out the flags that put another class into a field (`--policy ViTPlannerSpec`).
 
     Returns:
         The tree, and the words that remain.
@@ -83,7 +131,7 @@ def take_classes(tree: Any, words: list[str], prefix: str = "") -> tuple[Any, li
             text, words = _take(flag, words)
         new = value if text is None else _chosen(flag, text, choices)
         if _is_below(tree, name, new):
-            new, words = take_classes(new, words, f"{prefix}{name}.")
+            new, words = _take_classes(new, words, f"{prefix}{name}.")
         if new is not value:  # what did not change stays the same object
             changed[name] = new
     if isinstance(tree, tuple):
@@ -91,7 +139,7 @@ def take_classes(tree: Any, words: list[str], prefix: str = "") -> tuple[Any, li
     return dataclasses.replace(tree, **changed) if changed else tree, words
 
 
-def path_class(hint: Any) -> Any:
+def _path_class(hint: Any) -> Any:
     """The class that a path alone makes a value of, `Weights("runs/teacher")`, if that is what a type asks for."""
     for member in _members(hint):
         if isinstance(member, type) and dataclasses.is_dataclass(member):
@@ -103,6 +151,24 @@ def path_class(hint: Any) -> Any:
             if needed == ["path"]:
                 return member
     return None
+
+
+def word_type(hint: Any, default: Any = None) -> Any:
+    """The type by which tyro reads what has this annotation: one word for what a path makes; text where it knows no better."""
+    kind = _path_class(hint)
+    if kind is not None:
+        spec = PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="PATH",
+            instance_from_str=lambda words: kind(words[0]),
+            is_instance=lambda value: isinstance(value, kind),
+            str_from_instance=lambda value: [str(value.path)],
+        )
+        one: Any = Annotated[kind, spec]
+        return one | None if type(None) in _members(hint) else one
+    if _plain(hint):
+        return hint
+    return str | None if default is None else type(default)
 
 
 def field_docs(kind: type) -> dict[str, str]:
@@ -134,15 +200,7 @@ def _children(node: Any) -> list[tuple[str, Any]]:
 
 def _is_below(node: Any, name: str, value: Any) -> bool:
     """Whether a child has flags of its own; one that a path makes is said in one word."""
-    return _is_node(value) and (isinstance(node, tuple) or path_class(_hint(node, name)) is None)
-
-
-def _said(node: Any, name: str, value: Any) -> Any:
-    """The value of a field from what tyro read."""
-    kind, old = path_class(_hint(node, name)), getattr(node, name)
-    if kind is None or not isinstance(value, str):
-        return value
-    return old if old is not None and value == str(old.path) else kind(value)
+    return _is_node(value) and (isinstance(node, tuple) or _path_class(_hint(node, name)) is None)
 
 
 def _names(node: Any) -> list[str]:
@@ -152,7 +210,7 @@ def _names(node: Any) -> list[str]:
         name
         for name in fields
         if _is_node(getattr(node, name))
-        or path_class(_hint(node, name))
+        or _path_class(_hint(node, name))
         or _choices(node, name)
         or _plain(_hint(node, name))
     ]
@@ -197,7 +255,7 @@ def _choices(node: Any, name: str) -> _Choice:
         elif isinstance(member, type):
             found += [kind for kind in _family(member) if dataclasses.is_dataclass(kind)]
     value = getattr(node, name)
-    if path_class(_hint(node, name)) is not None:
+    if _path_class(_hint(node, name)) is not None:
         return ()
     if _is_node(value) and not isinstance(value, tuple) and type(value) not in found:
         found.insert(0, type(value))
@@ -215,12 +273,8 @@ def _family(kind: type) -> Iterator[type]:
 def _specs(node: Any, name: str, choose: bool) -> Iterator[StructFieldSpec]:
     """How tyro sees a field: its values below it, the choice of its class, or a plain value."""
     value, help = getattr(node, name), field_docs(type(node)).get(name)
-    if path_class(_hint(node, name)) is not None:
-        kind = str if type(None) not in _members(_hint(node, name)) else cast(Any, str | None)
-        yield StructFieldSpec(name, kind, None if value is None else str(value.path), helptext=help or "")
-        return
-    if not _is_node(value) and not _choices(node, name):
-        yield StructFieldSpec(name, _hint(node, name), value, helptext=help or "")
+    if _path_class(_hint(node, name)) or not (_is_node(value) or _choices(node, name)):
+        yield StructFieldSpec(name, word_type(_hint(node, name), value), value, helptext=help or "")
         return
     choices = _choices(node, name) if choose else ()
     if len(choices) > 1:

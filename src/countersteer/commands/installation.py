@@ -1,14 +1,13 @@
-"""`countersteer bench`."""
+"""`countersteer bench` and `countersteer extensions`: how fast an installation is, and what it has."""
 
 from __future__ import annotations
 
-import math
 import os
 from typing import Literal
 
 from countersteer.commands.flags import Device, Json, Scenarios, keep_numbers, size
 
-__all__ = ["bench"]
+__all__ = ["bench", "extensions"]
 
 
 def bench(
@@ -24,7 +23,7 @@ def bench(
     device: Device = "cpu",
     seconds: float = 3.0,
     json: Json = None,
-) -> int:
+) -> None:
     """Time boxworld: a tick with a vector observation, pictures, and both.
 
     Args:
@@ -37,36 +36,41 @@ def bench(
         threads: How many, one or several numbers.
         seconds: For each row.
     """
-    from countersteer.commands import console
     from countersteer.data.sources import ScenarioFolder
-    from countersteer.evaluation.speed import crossroads, measure_all, with_cars
-    from countersteer.geometry.cameras import Camera
+    from countersteer.evaluation.speed import all_around, crossroads, measure_all, with_cars
+    from countersteer.reporting.terminal import print_speed
     from countersteer.training.run import check_device
 
     check_device(device)
-    around = [2 * math.pi * k / cameras for k in range(cameras)]
-    rigs = [
-        tuple(Camera(name=f"camera{k}", width=width, height=height, yaw=yaw) for k, yaw in enumerate(around))
-        for width, height in map(size, sizes)
-    ]
+    rigs = [all_around(cameras, *size(each)) for each in sizes]
     if scenarios is not None:
         driven = with_cars(ScenarioFolder(str(scenarios)).load(), max(agents))
     else:
         driven = crossroads(count, max(agents))
-    rows = []
-    for row in measure_all(
-        driven,
-        stages=stages,
-        worlds=worlds,
-        agents=agents,
-        cameras=rigs,
-        threads=threads,
-        device=device,
-        seconds=seconds,
-    ):
-        rows.append(row)
-        rate = f"{row.agent_steps_per_s:,.0f} car steps/s"
-        console.say(f"{row.stage}, {row.agents} cars, {row.threads} threads: {rate}")
-    console.print_speed(rows)
+    rows = print_speed(
+        measure_all(
+            driven,
+            stages=stages,
+            worlds=worlds,
+            agents=agents,
+            cameras=rigs,
+            threads=threads,
+            device=device,
+            seconds=seconds,
+        )
+    )
     keep_numbers(json, [row.to_json() for row in rows])
-    return 0
+
+
+def extensions(*, json: Json = None) -> None:
+    """List the readers, worlds and scores that other installed packages bring, and what is wrong with them."""
+    import warnings
+
+    from countersteer.extensions import GROUPS, found
+    from countersteer.reporting.terminal import print_extensions
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the table says what is left out
+        listed = [each for group in GROUPS for each in found(group)]
+    print_extensions(listed)
+    keep_numbers(json, [each.to_json() for each in listed])

@@ -1,34 +1,45 @@
-"""What the command line shows: progress bars and tables."""
+"""Results on a terminal: progress bars, tables, and lines between them."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from countersteer.evaluation.failures import count_failures, explain_suite
+from countersteer.data.importing import Imported, Outcome
+from countersteer.evaluation.failures import Failure, count_failures
+from countersteer.evaluation.realism import Realism
 from countersteer.evaluation.records import SuiteResult
 from countersteer.evaluation.results import ComparedScore
 from countersteer.evaluation.scoring import SuiteScore
 from countersteer.evaluation.speed import SpeedRow
 from countersteer.evaluation.statistics import CompareRow, wilson_interval
+from countersteer.extensions import Extension
+from countersteer.reporting.study import Comparison
+from countersteer.scenarios.scenario import Scenario
 from countersteer.training import run
 
 __all__ = [
     "TrainingConsole",
     "print_cases",
     "print_compared",
-    "print_differences",
-    "print_failures",
+    "print_comparison",
+    "print_evaluation",
+    "print_extensions",
+    "print_imported",
+    "print_realism",
     "print_rows",
+    "print_scenario",
     "print_scenarios",
     "print_scores",
     "print_speed",
     "say",
+    "scenario_row",
 ]
 
 # A log file has no edge to wrap at.
@@ -105,6 +116,18 @@ class _RunConsole(run.Progress):
             self.console.stop()
 
 
+def print_evaluation(
+    result: SuiteResult, causes: Sequence[Failure | None], scores: Sequence[SuiteScore]
+) -> None:
+    """Verdicts of one suite, how often each cause of failure occurs, and benchmark scores if there are any."""
+    print_cases(result)
+    counts = count_failures(causes)
+    if counts:
+        say("causes: " + ", ".join(f"{kind.value} {count}" for kind, count in counts.items()))
+    if scores:
+        print_scores(scores)
+
+
 def print_cases(result: SuiteResult) -> None:
     """Verdicts of one suite."""
     table = Table(title=f"{result.driver} on {result.suite}")
@@ -121,19 +144,6 @@ def print_cases(result: SuiteResult) -> None:
         say(
             f"{result.passed} of {result.total} passed (95 % interval {low:.0%} to {high:.0%}); {result.protocol}"
         )
-
-
-def print_failures(result: SuiteResult) -> dict[str, str]:
-    """How often each cause of failure occurs; returns the cause of each failed case."""
-    failures = explain_suite(result)
-    counts = count_failures(failures)
-    if counts:
-        say("causes: " + ", ".join(f"{kind.value} {count}" for kind, count in counts.items()))
-    return {
-        case.case: failure.kind.value
-        for case, failure in zip(result.cases, failures, strict=True)
-        if failure is not None
-    }
 
 
 def _figures(score: SuiteScore) -> tuple[str, str, str]:
@@ -224,16 +234,22 @@ def print_rows(rows: Sequence[CompareRow], tests: dict[str, float]) -> None:
         say(f"p({name}) = {p:.2g}, permutation test paired on the case")
 
 
-def print_differences(differences: dict[tuple[str, str, str], tuple[float, float, float]]) -> None:
-    """By how much drivers differ in what they pass, by driver, other driver and suite."""
-    for (a, b, suite), (mean, low, high) in differences.items():
-        say(
-            f"{a} - {b} on {suite}: {mean:+.0%} of the cases, 95 % interval {low:+.0%} to {high:+.0%}, paired on the case"
-        )
+def print_comparison(found: Comparison) -> None:
+    """Evaluated runs beside each other: rows, by how much they differ in what they pass, scores."""
+    print_rows(found.rows, found.tests)
+    for (a, b, suite), (mean, low, high) in found.differences.items():
+        interval = f"95 % interval {low:+.0%} to {high:+.0%}"
+        say(f"{a} - {b} on {suite}: {mean:+.0%} of the cases, {interval}, paired on the case")
+    print_compared(found.scores)
 
 
-def print_speed(rows: Sequence[SpeedRow]) -> None:
-    """What `countersteer bench` measured."""
+def print_speed(measured: Iterable[SpeedRow]) -> list[SpeedRow]:
+    """Rows of a measurement, a line each as they come and then their table; returns them."""
+    rows = []
+    for row in measured:
+        rows.append(row)
+        rate = f"{row.agent_steps_per_s:,.0f} car steps/s"
+        say(f"{row.stage}, {row.agents} cars, {row.threads} threads: {rate}")
     table = Table()
     for name in ("stage", "cars", "pictures", "actors", "scenes", "threads", "device", "car steps/s", "a CPU second", "load"):  # fmt: skip
         table.add_column(name, justify="left" if name in ("stage", "device") else "right")
@@ -251,13 +267,81 @@ def print_speed(rows: Sequence[SpeedRow]) -> None:
             f"{row.load:.1f}",
         )
     _console.print(table)
+    return rows
+
+
+def print_realism(found: Realism) -> None:
+    """How real views from other poses are, and what fills their holes."""
+    values = found.to_json()
+    fills = values.pop("fills")
+    for name, value in values.items():
+        print(f"{name:25} {value:.3f}" if isinstance(value, float) else f"{name:25} {value}")
+    if fills:
+        print("\nholes filled by     all pixels, detail   holes alone, detail")
+    for fill in fills:
+        by, *numbers = fill.values()
+        print("{:20}{:6.3f}{:10.3f}{:15.3f}{:9.3f}".format(by, *numbers))
+
+
+def print_imported(drives: Iterable[Imported]) -> int:
+    """A line for each drive as it is done, and their count; returns how many failed."""
+    counts = Counter[Outcome]()
+    for drive in drives:
+        counts[drive.outcome] += 1
+        place, failed = f"[{drive.number}/{drive.count}]", drive.outcome is Outcome.FAILED
+        said = (
+            f"error: {drive.error}"
+            if failed
+            else f"{drive.outcome.value} {drive.folder} ({drive.seconds:.1f} s)"
+        )
+        print(f"{place} {said}", file=sys.stderr if failed else sys.stdout, flush=True)
+    written, there, failed = (counts[each] for each in (Outcome.WRITTEN, Outcome.THERE, Outcome.FAILED))
+    print(f"{written} written, {there} there already, {failed} failed")
+    return failed
+
+
+def scenario_row(path: str, scenario: Scenario) -> dict[str, Any]:
+    """What is said of a scenario that lies at a path."""
+    return {
+        "path": path,
+        "id": scenario.id,
+        "source": scenario.provenance.source,
+        "licence": scenario.provenance.licence,
+        "duration_s": round(scenario.duration, 2),
+        "actors": len(scenario.tracks.ids),
+        "map_features": len(scenario.road.features),
+        "signals": len(scenario.signals.lane),
+        "ego": None if scenario.ego is None else scenario.tracks.ids[scenario.ego],
+        "notes": list(scenario.provenance.notes),
+    }
+
+
+def print_scenario(row: dict[str, Any]) -> None:
+    """One scenario, a line for each thing that is said of it."""
+    for key, value in row.items():
+        print(f"{key:13} {value if key != 'notes' else ''}")
+    for note in row["notes"]:
+        print(f"  - {note}")
 
 
 def print_scenarios(rows: Sequence[dict[str, Any]]) -> None:
     """A list of scenarios."""
-    table = Table()
-    for name in ("id", "source", "duration_s", "actors", "map_features", "licence", "path"):
+    table, shown = Table(), ("id", "source", "duration_s", "actors", "map_features", "licence", "path")
+    for name in shown:
         table.add_column(name.removesuffix("_s"), overflow="fold")
     for row in rows:
-        table.add_row(*(str(row[name]) for name in ("id", "source", "duration_s", "actors", "map_features", "licence", "path")))  # fmt: skip
+        table.add_row(*(str(row[name]) for name in shown))
+    _console.print(table)
+
+
+def print_extensions(extensions: Sequence[Extension]) -> None:
+    """What other packages bring, and what is wrong with what could not be loaded."""
+    if not extensions:
+        say("no installed package brings readers, worlds or scores: docs/architecture.md says how one would")
+        return
+    table = Table()
+    for name in ("group", "name", "package", "state"):
+        table.add_column(name, overflow="fold")
+    for each in extensions:
+        table.add_row(each.group, each.name, each.package, each.problem or "loaded")
     _console.print(table)
