@@ -23,6 +23,8 @@ from countersteer.data.sources import ProceduralRoads
 from countersteer.environments.vector import DrivingVectorEnv
 from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.sensors.vector import VectorSpec
+from countersteer.worlds.simulation.road import RoadSimulationSpec
+from countersteer.worlds.world import WorldSpec
 
 
 @dataclass(frozen=True)
