@@ -76,12 +76,15 @@ def measure_tree(tree: Path, api: str, out: Path, only: list[str] | None, cache:
         "NUMBA_CACHE_DIR": str(cache / sources_digest(tree)),
         "CUDA_VISIBLE_DEVICES": "",
     }
+
+    def kept() -> dict[str, Any]:
+        return json.loads(out.read_text()) if out.exists() else {"info": {}, "parts": {}}
+
     failed = 0
     for part in parts():
-        whole = json.loads(out.read_text()) if out.exists() else {"info": {}, "parts": {}}
         if only is not None and not any(part.startswith(prefix) for prefix in only):
             continue
-        if part in whole["parts"] and not again:
+        if part in kept()["parts"] and not again:
             continue
         piece, began = out.with_suffix(f".{os.getpid()}.part"), time.monotonic()
         command = [sys.executable, str(Path(__file__).resolve()), "--tree", str(tree), "--api", api]
@@ -91,6 +94,7 @@ def measure_tree(tree: Path, api: str, out: Path, only: list[str] | None, cache:
         if done.returncode != 0:
             failed += 1
             continue
+        whole = kept()  # two may work at one file
         whole["parts"][part] = json.loads(piece.read_text())
         whole["info"] = about(tree, api)
         piece.unlink()
