@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from countersteer.geometry.cameras import Camera
-from countersteer.worlds.bridges.metadrive import process, roads, simulation
+from countersteer.worlds.bridges.metadrive import roads, simulation
 from countersteer.worlds.bridges.metadrive.roads import Bend, Lane, Road, Straight
 from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
 from countersteer.worlds.world import WorldSpec
@@ -43,6 +43,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="MetaDrive through two renderers.")
     parser.add_argument("out", type=Path)
     known = parser.parse_args()
+    from countersteer.worlds.bridges.metadrive import process  # imports MetaDrive
+
     made = process.Process(ROAD.settings(), (CAMERA,))
     scenario = roads._scenario(LANE, made.describe(), 20.0)
     simulation.Hosts = Told  # type: ignore[misc, assignment]

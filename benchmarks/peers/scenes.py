@@ -121,8 +121,7 @@ def save(path: Path, bank: GroundBank, moments: Sequence[Drawing]) -> None:
 
     views = moments[0][0]
     paints = [look.colours.gather(1, boxes.colour[..., None].expand(-1, -1, 3)) for _, boxes, look in moments]
-    np.savez(
-        path,
+    arrays: dict[str, Any] = dict(
         width=views.width,
         height=views.height,
         scene=views.scene.numpy(),
@@ -139,3 +138,4 @@ def save(path: Path, bank: GroundBank, moments: Sequence[Drawing]) -> None:
         colour=stacked(paints) / 255,
         **bake(bank),
     )
+    np.savez(path, **arrays)
