@@ -241,6 +241,15 @@ class Api02(Api):
         policy, _ = load_policy(self.weights(driver))
         return suites.run_suite(suites.suite_for(policy.spec, made), driver, policy, frames=True)
 
+    def cases(self, result: Any) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+        """See `Api.cases`; reasons name causes."""
+        for name, verdict, fields in super().cases(result):
+            cause = verdict["reason"].removeprefix("ended: ")
+            if cause != verdict["reason"]:
+                former = FORMER_NAMES.get(cause.replace(" ", "_"), cause)
+                verdict["reason"] = f"ended: {former}"
+            yield name, verdict, fields
+
     def scores(self, result: Any) -> Iterator[tuple[str, str, Any, dict[str, Any], int]]:
         """See `Api.scores`."""
         for score in score_suite(result, BENCHMARKS):
