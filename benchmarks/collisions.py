@@ -45,7 +45,7 @@ def main() -> None:
         rng = np.random.default_rng(actors)
         xy = rng.uniform(0.0, 10.0 * actors**0.5, (worlds, actors, 2))
         pose = np.concatenate([xy, rng.uniform(-3.0, 3.0, (worlds, actors, 1))], -1).astype(np.float32)
-        size = np.broadcast_to(np.float32([4.5, 1.9, 1.5]), (worlds, actors, 3)).copy()
+        size = np.broadcast_to(np.array([4.5, 1.9, 1.5], np.float32), (worlds, actors, 3)).copy()
         yes, scene = np.ones((worlds, actors), bool), np.arange(worlds)
         found = np.empty((worlds, actors), np.int64)
         where, big, there = torch.from_numpy(pose), torch.from_numpy(size), torch.from_numpy(yes)

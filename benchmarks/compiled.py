@@ -8,7 +8,6 @@ Times are of the processor where the device is the CPU, one thread, and of the c
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import time
 from collections.abc import Callable
 
@@ -18,6 +17,8 @@ from countersteer.evaluation.speed import crossroads
 from countersteer.vehicles.plans import Action
 from countersteer.worlds.backend import Backend
 from countersteer.worlds.sensors.vector import VectorSpec
+from countersteer.worlds.simulation.road import RoadSimulationSpec
+from countersteer.worlds.world import WorldSpec
 
 
 def fastest(run: Callable[[], object], device: str, rounds: int) -> float:
@@ -34,7 +35,7 @@ def fastest(run: Callable[[], object], device: str, rounds: int) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="A tick and the vector observation by every engine.")
+    parser = argparse.ArgumentParser(description="A tick and the vector observation by every backend.")
     parser.add_argument("--worlds", type=int, default=64)
     parser.add_argument("--agents", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=20)
@@ -46,13 +47,13 @@ def main() -> None:
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     scenes = crossroads(4, known.agents)
-    base = BoxWorldSpec(cameras=(), agents=known.agents, vector=VectorSpec())
+    base = WorldSpec(RoadSimulationSpec(agents=known.agents), sensors=(VectorSpec(),))
     shape = (known.worlds, known.agents)
     print(f"{known.worlds} worlds of {known.agents} cars on {known.device}; ms, and cars a second for both")
     print(f"{'':9} {'tick':>9} {'vector':>9} {'cars/s':>10} {'first turns, s':>15}")
-    engines = [Backend.TORCH, Backend.COMPILED]
-    for engine in [Backend.KERNEL, *engines] if known.device == "cpu" else engines:
-        world = dataclasses.replace(base, engine=engine).build(scenes, known.worlds, 0, known.device)
+    backends = [Backend.TORCH, Backend.COMPILED]
+    for backend in [Backend.KERNEL, *backends] if known.device == "cpu" else backends:
+        world = base.simulate(backend=backend).build(scenes, known.worlds, 0, known.device)
         rows = torch.arange(known.worlds, device=world.device)
         world.reset(torch.ones_like(rows, dtype=torch.bool), world.draw_starts(rows))
         zero = torch.zeros(shape, device=world.device)
@@ -64,7 +65,9 @@ def main() -> None:
         tick = fastest(lambda: world.step(action), known.device, known.rounds)  # noqa: B023
         look = fastest(world.observe, known.device, known.rounds)
         rate = known.worlds * known.agents / (tick + look)
-        print(f"{engine.value:9} {1e3 * tick:9.2f} {1e3 * look:9.2f} {rate:10,.0f} {first:15.1f}", flush=True)
+        print(
+            f"{backend.value:9} {1e3 * tick:9.2f} {1e3 * look:9.2f} {rate:10,.0f} {first:15.1f}", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from countersteer.evaluation.speed import crossroads
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action
 from countersteer.worlds.sensors.vector import VectorSpec
+from countersteer.worlds.simulation.road import RoadSimulation, RoadSimulationSpec
+from countersteer.worlds.world import WorldSpec
 
 
 def size(tree: TensorTree) -> int:
@@ -39,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     roads = crossroads(max(known.scenes), known.agents)
-    spec = BoxWorldSpec(cameras=(), agents=known.agents, vector=VectorSpec())
+    spec = WorldSpec(RoadSimulationSpec(agents=known.agents), sensors=(VectorSpec(),))
     rows, shape = torch.arange(known.worlds), (known.worlds, known.agents)
     generator = torch.Generator().manual_seed(0)
     worlds = {count: spec.build(roads[:count], known.worlds, 0) for count in known.scenes}
@@ -59,15 +61,11 @@ def main() -> None:
     print(f"{known.worlds} worlds of {known.agents} cars")
     print("scenes  cars/s of a processor  kB a scene: tracks and paths, ground, road points   kB a world")
     for count, world in worlds.items():
-        ground = sum(
-            getattr(world.simulation.ground, field.name).nbytes
-            for field in dataclasses.fields(world.simulation.ground)
-        )
-        assert world.simulation.roads is not None
-        parts = [
-            part / count / 1e3
-            for part in (size(world.simulation.bank), ground, world.simulation.roads.nbytes)
-        ]
+        simulation = world.simulation
+        assert isinstance(simulation, RoadSimulation)
+        assert simulation.roads is not None
+        ground = sum(getattr(simulation.ground, f.name).nbytes for f in dataclasses.fields(simulation.ground))
+        parts = [part / count / 1e3 for part in (size(simulation.bank), ground, simulation.roads.nbytes)]
         print(
             f"{count:6d} {known.worlds * known.agents / best[count]:22,.0f} "
             f"{parts[0]:28.0f} {parts[1]:15.0f} {parts[2]:13.0f} {size(world.state) / known.worlds / 1e3:16.1f}"

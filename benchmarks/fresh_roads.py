@@ -24,7 +24,7 @@ RECIPES = ("clone", "perturb", "on_policy")
 
 def main() -> None:
     """See the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Policies of a study on fresh roads.")
     parser.add_argument("study", type=Path)
     parser.add_argument("--sets", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--json", type=Path)

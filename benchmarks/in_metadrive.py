@@ -56,8 +56,7 @@ TOLD = {"targets": with_target_points, "navigation": with_navigation}
 
 def even(suite: Suite) -> Suite:
     """The suite with the even car."""
-    world = dataclasses.replace(suite.world, vehicle=EVEN)
-    return dataclasses.replace(suite, name=f"{suite.name}_even_car", world=world)
+    return dataclasses.replace(suite, name=f"{suite.name}_even_car", world=suite.world.simulate(vehicle=EVEN))
 
 
 def stages(traffic: float) -> list[list[Suite]]:

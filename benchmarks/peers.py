@@ -29,6 +29,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 FOLDER = Path(__file__).resolve().parent / "peers"
 ROWS = ("state", "lidar", "camera", "gl")
 HOW = {
@@ -228,7 +230,7 @@ def side_by_side(paths: list[Path], into: Path) -> None:
     """Ours at the left, three times as large as drawn."""
     import cv2
 
-    whole = cv2.hconcat([cv2.imread(str(path)) for path in paths])
+    whole = np.hstack([np.asarray(cv2.imread(str(path))) for path in paths])
     into.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(into), cv2.resize(whole, None, fx=3, fy=3, interpolation=cv2.INTER_NEAREST))
     print(f"wrote {into}: ours, {', '.join(path.stem for path in paths[1:])}")

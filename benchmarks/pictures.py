@@ -15,6 +15,7 @@ import colorsys
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +27,9 @@ from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.worlds.interface import Outputs
 from countersteer.worlds.renderers.boxes.appearance import AppearanceRandomization
-from countersteer.worlds.renderers.boxes.drawing import render
-from countersteer.worlds.world import World
+from countersteer.worlds.renderers.boxes.renderer import BoxRenderer, BoxRendererSpec, BoxRendererState
+from countersteer.worlds.simulation.road import RoadSimulation, RoadSimulationSpec
+from countersteer.worlds.world import World, WorldSpec
 
 RIG = tuple(
     Camera(name, 320, 180, math.radians(90.0), position, pitch=0.1, yaw=math.radians(yaw))
@@ -63,6 +65,7 @@ def begin(world: World) -> None:
     """Begin each drive at the moment of its recording at which most is to be seen."""
     rows = torch.arange(world.batch)
     every = torch.ones_like(rows, dtype=torch.bool)
+    assert isinstance(world.simulation, RoadSimulation)
     ticks = [(world.simulation.bank.ticks - 1) * k // 12 for k in range(12)]
     seen = []
     for tick in ticks:
@@ -91,15 +94,14 @@ def sheet(world: World) -> np.ndarray:
 
 def creep(world: World, camera: Camera, step: float, frames: int) -> Tensor:
     """Frames `[frame drive height width 3]` of cars moved on by `step` [m] each."""
-    state, seen = world.state, []
-    ahead = torch.stack([state.cars.heading.cos(), state.cars.heading.sin()], -1)
+    renderer, state, seen = world.renderer, world.state.renderer, []
+    assert isinstance(renderer, BoxRenderer)
+    assert isinstance(state, BoxRendererState)
+    scene: Any = world.simulation.scene(world.state.simulation)
+    ahead = torch.stack([scene.heading.cos(), scene.heading.sin()], -1)
     for k in range(frames):
-        position = state.cars.position + k * step * ahead
-        drawing = world.painter.drawing(
-            camera, state.scene, state.drive, state.tick, state.actor, state.actor_there, position,
-            state.cars.heading,
-        )  # fmt: skip
-        rgb = render(world.simulation.ground, *drawing).rgb
+        moved = scene.replace(position=scene.position + k * step * ahead)
+        rgb = renderer.draw(state, moved, camera).rgb
         assert rgb is not None
         seen.append(rgb.float())
     return torch.stack(seen)
@@ -128,7 +130,8 @@ def main() -> None:
     kinds = (RoadKind.INTERSECTION, RoadKind.S_CURVE, RoadKind.RAMP)
     scenarios = ProceduralRoads(count=3, seed=12, kinds=kinds, lanes=(2, 3), traffic=(8, 10)).load()
     scenarios += [read(file) for file in known.files]
-    spec = BoxWorldSpec(cameras=RIG, looks=AppearanceRandomization(camera_angle=0.0, camera_height=0.0))
+    looks = AppearanceRandomization(camera_angle=0.0, camera_height=0.0)
+    spec = WorldSpec(RoadSimulationSpec(), BoxRendererSpec(looks), sensors=RIG)
     world = spec.build(scenarios, len(scenarios), 0)
     begin(world)
     if known.sheet is not None:

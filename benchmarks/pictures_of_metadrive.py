@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,8 @@ import torch
 from countersteer.geometry.cameras import Camera
 from countersteer.worlds.bridges.metadrive import roads, simulation
 from countersteer.worlds.bridges.metadrive.roads import Bend, Lane, Road, Straight
+from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
+from countersteer.worlds.world import WorldSpec
 
 CAMERA = Camera(width=192, height=72)
 ROAD = Road((Straight(30.0), Bend(90.0, 1.0, True, 40.0)), lanes=3, traffic=0.2, seed=4)
@@ -40,10 +43,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="MetaDrive through two renderers.")
     parser.add_argument("out", type=Path)
     known = parser.parse_args()
-    made = simulation.Simulation(ROAD.settings(), (CAMERA,))
+    from countersteer.worlds.bridges.metadrive import process
+
+    made = process.Process(ROAD.settings(), (CAMERA,))
     scenario = roads._scenario(LANE, made.describe(), 20.0)
-    world.Hosts = Told  # type: ignore[misc, assignment]
-    ours = world.MetaDriveSpec(cameras=(CAMERA,), terminate=()).build([scenario], 1, seed=3)
+    simulation.Hosts = Told  # type: ignore[misc, assignment]
+    spec = WorldSpec(simulation.MetaDriveSpec(terminate=()), BoxRendererSpec(), sensors=(CAMERA,))
+    ours = spec.build([scenario], 1, seed=3)
+    told: Any = ours.simulation
     line = scenario.route
     assert line is not None
     arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
@@ -60,7 +67,7 @@ def main() -> None:
         car.set_heading_theta(heading)
         car.set_velocity((math.cos(heading), math.sin(heading)), 8.0)
         answer = made.step(0.0, 0.0)
-        ours._hear([0], [answer])
+        ours.state = ours.state.replace(simulation=told._hear(ours.state.simulation, [0], [answer]))
         picture = ours.observe().sensors[CAMERA.name].data[0, 0].numpy()
         columns.append(np.vstack([picture, np.full((3, CAMERA.width, 3), 255, np.uint8), answer.pictures[0]]))
         print(f"{along:g} m", flush=True)

@@ -23,7 +23,11 @@ from countersteer.policies.storage import load_policy
 from countersteer.recipes.reprojection import reprojection
 from countersteer.worlds.observations import Observation
 from countersteer.worlds.renderers.boxes.appearance import AppearanceRandomization
+from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
 from countersteer.worlds.renderers.films import RenderedLogs
+from countersteer.worlds.simulation.recorded import RecordedSimulationSpec
+from countersteer.worlds.simulation.road import RoadSimulationSpec
+from countersteer.worlds.world import WorldSpec
 
 BANDS = (-0.75, -0.25, 0.25, 0.75)  # [m]
 
@@ -31,8 +35,10 @@ BANDS = (-0.75, -0.25, 0.25, 0.75)  # [m]
 def look(roads: int, frames: int) -> tuple[Observation, Observation, Tensor, Tensor]:
     """The same poses beside recorded paths, reprojected and true, in which band they lie, and which are to learn from."""
     recipe = reprojection()
-    films = recipe.stage.world
-    assert isinstance(films, ReprojectionSpec)
+    films = recipe.stage.equipped_world
+    assert isinstance(films.simulation, RecordedSimulationSpec)
+    logs = films.simulation.logs
+    assert isinstance(logs, RenderedLogs)
     assert isinstance(recipe.stage.scenarios, ProceduralRoads)
     scenarios = dataclasses.replace(recipe.stage.scenarios, count=roads, seed=77).load()
     per_road = frames // roads
@@ -42,12 +48,12 @@ def look(roads: int, frames: int) -> tuple[Observation, Observation, Tensor, Ten
     lateral = 2.5 * torch.rand(len(scene), 1, generator=generator) - 1.25
     heading = 0.12 * torch.rand(len(scene), 1, generator=generator) - 0.06
     seen = []
-    assert isinstance(films.logs, RenderedLogs)
-    oracle = BoxWorldSpec(cameras=films.cameras, looks=AppearanceRandomization(films.logs.colours, 0.0, 0.0))
+    looks = AppearanceRandomization(logs.colours, 0.0, 0.0)
+    oracle = WorldSpec(RoadSimulationSpec(), BoxRendererSpec(looks), sensors=films.cameras)
     # A film's looks hang on the identity that it was filmed with.
     identity = torch.tensor([int(scenario.fingerprint()[:12], 16) for scenario in scenarios])[scene]
     for spec in (films, oracle):
-        world = spec.build(scenarios, len(scene), films.logs.seed)
+        world = spec.build(scenarios, len(scene), logs.seed)
         world.reset(
             torch.ones(len(scene), dtype=torch.bool), world.starts_at(scene, tick, identity, jitter=False)
         )

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from countersteer.geometry.cameras import Camera
 from countersteer.worlds.interface import Images
 from countersteer.worlds.renderers.boxes import reference
 from countersteer.worlds.renderers.boxes.drawing import render
+from countersteer.worlds.renderers.boxes.renderer import BoxRenderer, BoxRendererSpec, BoxRendererState
+from countersteer.worlds.simulation.road import RoadSimulationSpec
+from countersteer.worlds.world import WorldSpec
 
 
 def best(draw: Callable[[], Images], rounds: int) -> tuple[float, Tensor]:
@@ -56,18 +60,20 @@ def main() -> None:
         f"{'camera':>10} {'kernel Mpx/s':>13} {'frames/s':>9} {'reference Mpx/s':>16} {'ratio':>7} {'equal':>9}"
     )
     for camera in (Camera(), Camera(width=256, height=128), Camera(width=640, height=360)):
-        world = BoxWorldSpec(cameras=(camera,)).build(scenarios, known.views, 0)
-        state = world.state
-        views, boxes, looks = world.painter.drawing(
-            camera, state.scene, state.drive, state.tick, state.actor, state.actor_there,
-            state.cars.position, state.cars.heading,
-        )  # fmt: skip
-        seconds, rgb = best(lambda: render(world.simulation.ground, views, boxes, looks), 10)  # noqa: B023
+        spec = WorldSpec(RoadSimulationSpec(), BoxRendererSpec(), sensors=(camera,))
+        world = spec.build(scenarios, known.views, 0)
+        renderer, state = world.renderer, world.state.renderer
+        assert isinstance(renderer, BoxRenderer)
+        assert isinstance(state, BoxRendererState)
+        scene: Any = world.simulation.scene(world.state.simulation)
+        views, boxes = renderer.views(state, scene, camera), renderer.boxes(state, scene)
+        looks, ground = state.look, renderer.ground
+        seconds, rgb = best(lambda: render(ground, views, boxes, looks), 10)  # noqa: B023
         few = type(views)(
             views.width, views.height,
             *(getattr(views, name)[:4] for name in ("scene", "world", "position", "rotation", "focal", "ego_slot")),
         )  # fmt: skip
-        slow, plain = best(lambda: reference.render(world.simulation.ground, few, boxes, looks), 1)  # noqa: B023
+        slow, plain = best(lambda: reference.render(ground, few, boxes, looks), 1)  # noqa: B023
         apart = (rgb[:4].int() - plain.int()).abs().amax(-1)
         pixels = camera.width * camera.height
         fast, plainly = known.views * pixels / seconds / 1e6, 4 * pixels / slow / 1e6

@@ -28,6 +28,10 @@ from countersteer.recipes.reprojection import reprojection, reprojection_clone, 
 from countersteer.reporting.study import permutation_tests
 from countersteer.training.run import Progress
 from countersteer.training.side_by_side import Run, train_side_by_side
+from countersteer.worlds.renderers.reprojection.renderer import ReprojectionRendererSpec
+from countersteer.worlds.simulation.recorded import RecordedSimulationSpec
+from countersteer.worlds.simulation.road import RoadSimulationSpec
+from countersteer.worlds.world import WorldSpec
 
 HELD_OUT = 11  # set of test roads that no setting was chosen with
 
@@ -35,14 +39,16 @@ HELD_OUT = 11  # set of test roads that no setting was chosen with
 def suites() -> list[Suite]:
     """The three tests."""
     oracle = dataclasses.replace(lane_keeping(HELD_OUT), name="oracle")
-    world, films = oracle.world, reprojection().world
-    assert isinstance(films, ReprojectionSpec)
-    through = ReprojectionSpec(
+    settings, films = oracle.world.simulation, reprojection().stage.world.simulation
+    assert isinstance(settings, RoadSimulationSpec)
+    assert isinstance(films, RecordedSimulationSpec)
+    recorded = RecordedSimulationSpec(
         logs=films.logs,
-        start=world.start,
-        max_route_deviation=world.max_route_deviation,
-        terminate=world.terminate,
+        start=settings.start,
+        max_route_deviation=settings.max_route_deviation,
+        terminate=settings.terminate,
     )
+    through = WorldSpec(recorded, ReprojectionRendererSpec())
     return [oracle, dataclasses.replace(oracle, name="reprojected", world=through), lane_keeping()]
 
 

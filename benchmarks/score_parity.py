@@ -32,7 +32,15 @@ from typing import Any
 
 import numpy as np
 
-from countersteer.evaluation.metrics import alpasim, bench2drive, comfort, hugsim, navsim, nuplan
+from countersteer.evaluation.metrics import (
+    alpasim,
+    bench2drive,
+    comfort,
+    hugsim,
+    navsim,
+    navsim_parts,
+    nuplan,
+)
 from countersteer.evaluation.metrics.drive import Drive, Lane, Motion, Plans, RedLight, Road
 from countersteer.evaluation.metrics.rater_feedback import score_rater_feedback
 from countersteer.geometry.poses import world_from_local
@@ -398,7 +406,7 @@ def navsim_v2(folder: Path, scenes: int) -> Iterator[Row]:
         bounds.append((ours, [float(v) for v in theirs]))
         mixed = dataclasses.replace(one, acceleration=one.acceleration + 0.3 * rng.normal(size=2))
         late = mixed if rng.random() < 0.7 else other
-        mine, _ = navsim.extended_comfort(one, late, 0.1)
+        mine, _ = navsim_parts.extended_comfort(one, late, 0.1)
         states = (_navsim_states(one)[None], _navsim_states(late)[None])
         extended.append(
             ([mine], [float(rough.ego_is_two_frame_extended_comfort(*states, np.arange(41) * 0.1)[0])])

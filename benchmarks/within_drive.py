@@ -39,6 +39,7 @@ from countersteer.recipes.reprojection import (
 from countersteer.training.recipe import Recipe
 from countersteer.training.run import train
 from countersteer.training.stages import OptimSpec, RolloutSpec
+from countersteer.worlds.renderers.reprojection.renderer import ReprojectionRendererSpec
 from countersteer.worlds.simulation.logs import camera_of_log
 from countersteer.worlds.simulation.spec import StartSpec
 
@@ -80,9 +81,8 @@ def suite_of(recipe: Recipe, held_out: list[CameraDrive], duration: float) -> Su
         if scenario.cameras is not None
         for lateral, turn in STARTS
     )
-    assert isinstance(recipe.stage.world, ReprojectionSpec)
     start = StartSpec(lateral=0.0, heading=0.0, speed=0.0, set_speed=(1.0, 1.0))
-    world = dataclasses.replace(recipe.stage.world, start=start, duration=duration, future=0.0)
+    world = recipe.stage.world.simulate(start=start, duration=duration, future=0.0)
     return Suite("within drive", 1, world, cases, rule)
 
 
@@ -107,11 +107,11 @@ def main() -> None:
         recipes = []
         for made in (reprojection_clone(), reprojection_perturb(), reprojection()):
             recipe = on_recordings(made, seen, camera)
-            assert isinstance(recipe.stage.world, ReprojectionSpec)
             # Half a second of future: the expert's labels need the path and no frame.
-            world = dataclasses.replace(
-                recipe.stage.world, duration=2.0, future=0.5, cache=str(known.out / "depth")
-            )
+            world = recipe.stage.world.simulate(duration=2.0, future=0.5)
+            assert isinstance(world.renderer, ReprojectionRendererSpec)
+            drawn = dataclasses.replace(world.renderer, cache=str(known.out / "depth"))
+            world = dataclasses.replace(world, renderer=drawn)
             budget = RolloutSpec(
                 iterations=made.stage.rollouts.iterations, total_frames=known.frames, num_worlds=48
             )

@@ -28,7 +28,7 @@ VIEW = """
 struct View { mat4 clip_from_world; vec4 eye; vec4 place; vec4 ray_x; vec4 ray_y; vec4 ray_z; };
 layout(std430, binding = 0) readonly buffer Views { View views[]; };
 // 28 numbers a world, in the order of `appearance.looks_of`.
-layout(std430, binding = 1) readonly buffer AppearanceRandomization { float looks[]; };
+layout(std430, binding = 1) readonly buffer Looks { float looks[]; };
 vec3 look3(int world, int k) { k += 28 * world; return vec3(looks[k], looks[k + 1], looks[k + 2]) / 255.0; }
 // Cut at the borders of the view's own picture, then move the picture to its place.
 void place(View view, vec4 clip) {

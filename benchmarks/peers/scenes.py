@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,10 @@ from countersteer.worlds.renderers.boxes import Appearance, Boxes, Views, defaul
 from countersteer.worlds.renderers.boxes.appearance import looks_of
 from countersteer.worlds.renderers.boxes.constants import NOISE_SIZE, noise_table
 from countersteer.worlds.renderers.boxes.drawing import render
+from countersteer.worlds.renderers.boxes.renderer import BoxRenderer, BoxRendererSpec, BoxRendererState
 from countersteer.worlds.simulation.ground import GroundBank
+from countersteer.worlds.simulation.road import RoadSimulationSpec
+from countersteer.worlds.world import WorldSpec
 
 TEXEL = 0.125
 """Of the baked ground [m]; coarser for a scene that would need more than `LARGEST` texels along a side."""
@@ -37,27 +41,27 @@ def drawings(
     Only cars that stand on the road at first: from elsewhere there is little to draw.
     """
     worlds = 2 * math.ceil(views / agents)
-    world = BoxWorldSpec(cameras=(camera,), agents=agents).build(scenarios, worlds, 0)
-    first = world.state
-    on_road = world.simulation.ground.edge_distance(
-        first.scene.repeat_interleave(agents), first.cars.position.flatten(0, 1)
-    )
+    spec = WorldSpec(RoadSimulationSpec(agents=agents), BoxRendererSpec(), sensors=(camera,))
+    world = spec.build(scenarios, worlds, 0)
+    renderer, state = world.renderer, world.state.renderer
+    assert isinstance(renderer, BoxRenderer)
+    assert isinstance(state, BoxRendererState)
+    ground = renderer.ground
+    first: Any = world.simulation.scene(world.state.simulation)
+    on_road = ground.edge_distance(first.scene.repeat_interleave(agents), first.position.flatten(0, 1))
     kept = torch.nonzero(on_road > 0)[:views, 0]
     assert len(kept) == views, "too few cars are on the road"
     straight = Action(torch.zeros(worlds, agents), torch.zeros(worlds, agents))
     moments = []
     for _ in range(frames):
-        state = world.state
-        seen, boxes, looks = world.painter.drawing(
-            camera, state.scene, state.drive, state.tick, state.actor, state.actor_there,
-            state.cars.position, state.cars.heading,
-        )  # fmt: skip
+        scene: Any = world.simulation.scene(world.state.simulation)
+        seen, boxes = renderer.views(state, scene, camera), renderer.boxes(state, scene)
         names = ("scene", "world", "position", "rotation", "focal", "ego_slot")
         seen = Views(seen.width, seen.height, *(getattr(seen, name)[kept] for name in names))
-        moments.append((seen, boxes, looks))
+        moments.append((seen, boxes, state.look))
         for _ in range(5):
             world.step(straight)
-    return world.simulation.ground, moments
+    return ground, moments
 
 
 def bake(bank: GroundBank) -> dict[str, ndarray]:
@@ -118,8 +122,7 @@ def save(path: Path, bank: GroundBank, moments: Sequence[Drawing]) -> None:
 
     views = moments[0][0]
     paints = [look.colours.gather(1, boxes.colour[..., None].expand(-1, -1, 3)) for _, boxes, look in moments]
-    np.savez(
-        path,
+    arrays: dict[str, Any] = dict(
         width=views.width,
         height=views.height,
         scene=views.scene.numpy(),
@@ -136,3 +139,4 @@ def save(path: Path, bank: GroundBank, moments: Sequence[Drawing]) -> None:
         colour=stacked(paints) / 255,
         **bake(bank),
     )
+    np.savez(path, **arrays)

@@ -183,6 +183,7 @@ def _turns(world: World, stage: str) -> Callable[[], None]:
     rows = torch.arange(world.batch, device=world.device)
 
     def render() -> None:
+        world.state = world.state  # or the pictures that it keeps of a state would be handed out
         for camera in world.cameras:
             world.images(camera)
 

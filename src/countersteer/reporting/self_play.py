@@ -157,7 +157,7 @@ def self_play_report(
         out,
         rows,
         where=f"{len(scenarios)} {'generated roads nobody trained on' if scenes is None else 'recorded scenes'}"
-        + (", behind cameras that do not show what is drawn" if gap else ""),
+        + (", behind cameras that do not show what is drawn" if domain_shift else ""),
         film=film,
         filmed=f"{metadata['recipe']} in {scene.id}",
         commits={str(run): str(metadata["environment"].get("commit")) for run, _, metadata in drivers},
