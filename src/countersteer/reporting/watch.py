@@ -156,7 +156,7 @@ def _case(
 ) -> dict[str, Any]:
     origin = np.round(record.position[0])
     actors = []
-    for slot in range(1, record.actors.shape[1]):
+    for slot in record.others.tolist():
         rows = record.actors[:, slot]
         there = (rows[:, 6] >= 0) & np.isfinite(rows[:, :3]).all(1)
         if not there.any():
@@ -246,18 +246,15 @@ def _map(record: DriveRecord, origin: ndarray) -> list[dict[str, Any]]:
 
 
 def _lights(record: DriveRecord, origin: ndarray) -> list[dict[str, Any]]:
-    scenario = record.scenario
-    signals = scenario.signals
-    at = np.searchsorted(scenario.times, record.times + 1e-6, side="right") - 1
-    at = np.clip(at, 0, len(scenario.times) - 1)
+    signals = record.scenario.signals
     return [
         {
             "x": round(float(signals.stop_point[k, 0] - origin[0]), 2),
             "y": round(float(signals.stop_point[k, 1] - origin[1]), 2),
             "h": round(float(signals.heading[k]), 3),
-            "state": signals.state[k, at].tolist(),
+            "state": state.tolist(),
         }
-        for k in range(len(signals.lane))
+        for k, state in enumerate(record.lights)
     ]
 
 
