@@ -79,11 +79,11 @@ def evaluate(
         runs: Run folder, policy file, "expert", or a replay, which is not driven. For self_play several teachers and
             students, of which the first is filmed (default: the shipped ones).
         suite: What to drive; a replay knows. Policies trained with target points, or told where to turn, get them.
-        keep: Replay: keep the drives here.
+        keep: Replay: keep the drives here; of self_play those of the first run.
     """
     if suite == "self_play":
         return _evaluate_self_play(
-            [Path(run) for run in runs], scenarios, json, recipe, self_play, (scores, keep)
+            [Path(run) for run in runs], scenarios, json, recipe, self_play, scores, keep
         )
     changed = [f.name for f in dataclasses.fields(SelfPlay) if getattr(self_play, f.name) != f.default]
     if changed:
@@ -177,15 +177,18 @@ def _evaluate_self_play(
     json: Path | None,
     recipe: str | None,
     how: SelfPlay,
-    without: tuple[Any, Any],
+    scores: Any,
+    keep: Path | None,
 ) -> int:
     from countersteer.commands.cli import check_writable
     from countersteer.reporting.self_play import self_play_report
     from countersteer.reporting.study import pretrained_policy
 
-    for flag, value in zip(("--scores", "--keep"), without, strict=True):
-        if value is not None:
-            raise UserError(f"{flag} does not go with the suite 'self_play' yet", fix=f"leave {flag} out")
+    if scores is not None:
+        raise UserError(
+            "--scores does not go with the suite 'self_play'",
+            fix="--keep FILE, then countersteer evaluate FILE --scores",
+        )
     if how.worlds < 1:
         raise UserError("there is nothing to drive in", got=f"--worlds {how.worlds}", expected="at least 1")
     check_writable(how.out, folder=False)
@@ -198,6 +201,7 @@ def _evaluate_self_play(
         gap=how.domain_shift,
         conditions=how.conditions,
         seed=how.seed,
+        keep=keep,
         message=print,
         modules=modules(recipe),
     )

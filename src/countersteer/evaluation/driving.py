@@ -150,7 +150,7 @@ def record_drives(
                 slot=car,
                 start=float(starts.tick[row]) * world.dt,
                 goal=float(goals[row, car]) if to_goals else None,
-                **{"label": None, "labelled": None} | fields,
+                **fields,
             )
         )
     return records
@@ -164,7 +164,9 @@ def _tick(driving: Rollouter, labels: bool) -> dict[str, Tensor]:
     confidence = world.confidence()
     turn = driving.tick()
     assert turn.observation is not None
-    plan = turn.output.plan if turn.output is not None else turn.label.plan if turn.label is not None else None
+    plan = (
+        turn.output.plan if turn.output is not None else turn.label.plan if turn.label is not None else None
+    )
 
     def in_world(plan: Plan) -> Tensor:
         heading = truth.heading[..., None].expand(plan.heading.shape)

@@ -115,7 +115,9 @@ def _red_lights(record: DriveRecord, last: int) -> tuple[RedLight, ...]:
         heading = signals.heading[k]
         middle = signals.stop_point[k, :2] + _SIGNAL_DEPTH / 2 * np.array([np.cos(heading), np.sin(heading)])
         size = np.array([_SIGNAL_DEPTH, record.scenario.lane_width])
-        lights.append(RedLight(polygons.rectangle(middle, np.array(heading), size), state == SignalState.STOP))
+        lights.append(
+            RedLight(polygons.rectangle(middle, np.array(heading), size), state == SignalState.STOP)
+        )
     return tuple(lights)
 
 
