@@ -26,7 +26,7 @@ from countersteer.errors import UserError
 from countersteer.evaluation import suites
 from countersteer.recipes import closed_loop, self_play
 from countersteer.recipes.find import find_recipe, known_recipes
-from countersteer.reporting.study import pretrained_policy, report_run
+from countersteer.reporting.run_report import pretrained_policy, report_run
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.training.run import train
 from countersteer.vehicles.jerk import JerkSpec

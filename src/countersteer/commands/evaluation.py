@@ -131,8 +131,8 @@ def _driven(
 ) -> SuiteResult:
     """The drives to look at: those of a replay, or new ones."""
     from countersteer.evaluation.replay import is_replay, load_replay, save_replay
+    from countersteer.evaluation.runs import evaluate_run
     from countersteer.evaluation.suites import run_suite
-    from countersteer.reporting.study import evaluate_run
 
     path = Path(run)
     if is_replay(path):
@@ -181,8 +181,8 @@ def _evaluate_self_play(
     keep: Path | None,
 ) -> int:
     from countersteer.commands.cli import check_writable
+    from countersteer.reporting.run_report import pretrained_policy
     from countersteer.reporting.self_play import self_play_report
-    from countersteer.reporting.study import pretrained_policy
 
     if scores is not None:
         raise UserError(
@@ -225,8 +225,8 @@ def compare(
         suite: On this suite only; default all.
     """
     from countersteer.commands import console
+    from countersteer.evaluation.comparing import compare_runs
     from countersteer.evaluation.results import compare_scores, kept_evaluations
-    from countersteer.reporting.study import compare_runs
 
     if not runs:
         raise UserError("compare needs RUN", fix="countersteer compare runs/a runs/b")
@@ -256,7 +256,7 @@ def report(run: Run, *, out: Path | None = None, recipe: UserRecipe = None) -> i
     Args:
         out: Page to write; default RUN/report.html.
     """
-    from countersteer.reporting.study import report_run
+    from countersteer.reporting.run_report import report_run
 
     page = out or run / "report.html"
     report_run(run, page, [_suite(name) for name in _SUITES], print, modules(recipe))
