@@ -184,7 +184,7 @@ def _tick(driving: Rollouter, labels: bool) -> dict[str, Tensor]:
         "arc": truth.arc.double(),
         "command": turn.observation.intent.command,
         "alive": turn.alive,
-        "plan": in_world(plan) if plan is not None else truth.position.new_zeros(*truth.arc.shape, 0, 2),
+        "plan": in_world(plan) if plan is not None else torch.zeros(*truth.arc.shape, 0, 2).double(),
         "actors": truth.actors.boxes().double(),
         "offset": truth.path_offset.double(),
     }

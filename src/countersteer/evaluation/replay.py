@@ -124,7 +124,12 @@ def _write(result: SuiteResult, folder: Path) -> dict[str, Any]:
         columns = {name: getattr(record, name) for name in _SERIES if name != "actors" or owner == k}
         storage.write_table(
             place / "ticks.arrow",
-            {n: v.reshape(len(v), -1) if v.ndim > 1 else v for n, v in columns.items() if v is not None},
+            # A list without a place (the plan of who plans nothing) is no column.
+            {
+                n: v.reshape(len(v), -1) if v.ndim > 1 else v
+                for n, v in columns.items()
+                if v is not None and v.size
+            },
         )
         storage.write_table(place / "path.arrow", {"x": record.path[:, 0], "y": record.path[:, 1]})
         interval = float(np.median(np.diff(record.times))) if len(record.times) > 1 else 0.1
@@ -298,7 +303,8 @@ def _read(header: dict[str, Any], folder: Path, frames: bool) -> SuiteResult:
                 side if side is not None else entry["actors" if name == "actors" else "points"]
                 for side in axes
             ]
-            series[name] = ticks[name].reshape(len(ticks["times"]), *sides)
+            column = np.zeros(0) if name not in ticks and 0 in sides else ticks[name]
+            series[name] = column.reshape(len(ticks["times"]), *sides)
         times = entry["plan_times_s"]
         if times is not None and len(times) != int(entry["points"]):
             raise ValueError(f"{len(times)} times of a plan of {entry['points']} points")
