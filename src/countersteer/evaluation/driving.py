@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +27,9 @@ from countersteer.worlds.simulation.starting import RoadStarts
 from countersteer.worlds.world import World, WorldSpec
 
 __all__ = ["drive", "open_loop_error", "record_drives"]
+
+
+_EVENTS = ("cause", "collision", "off_road", "red_light", "wrong_way", "uncomfortable", "collided_with")
 
 
 def _who(policy: Policy | None, labels: bool) -> tuple[Driver, Expert | None]:
@@ -126,34 +128,32 @@ def record_drives(
             on_tick(tick + 1, ticks)
         if over:
             break
-    actors = np.stack(columns.pop("actors"), 1)
+    asked = driving.policy.spec.plan if driving.policy is not None else getattr(driving.expert, "plan", None)
+    actors = list(np.stack(columns.pop("actors"), 1))  # one array a world, which its cars share
     # A car's own numbers lie together: [world agent time ...].
     stacked = {name: np.stack(values, 2) for name, values in columns.items()}
     views = {name: np.stack(values, 2) for name, values in seen.items()}
-    stacked["arc"] = stacked["arc"] - stacked["arc"][:, :, :1]
-    goals = (first.goal_arc.double() - first.arc.double()).numpy()
-    asked = driving.policy.spec.plan if driving.policy is not None else getattr(driving.expert, "plan", None)
+    goals = (first.goal_arc.double() - first.arc.double()).numpy() if to_goals else None
     planned = asked.times().double().numpy() if asked is not None and stacked["plan"].shape[3] else None
+    stacked["arc"] = stacked["arc"] - stacked["arc"][:, :, :1]
+    paths = _paths(world, stacked.pop("offset")[:, :, -1])
     shown = range(world.agents) if viewer is None else [viewer]
-    records = []
-    for row, car in itertools.product(range(world.batch), range(world.agents)):
-        fields: dict[str, Any] = {name: values[row, car] for name, values in stacked.items()}
-        records.append(
-            DriveRecord(
-                times=np.arange(actors.shape[1]) * world.dt,
-                actors=actors[row],
-                path=_path(world, row, car, fields.pop("offset")[-1]),
-                size=(float(actors[row, 0, car, 3]), float(actors[row, 0, car, 4])),
-                scenario=world.scenarios[int(starts.scenario[row])],
-                plan_times=planned,
-                views={n: each[row, shown.index(car)] for n, each in views.items()} if car in shown else {},
-                slot=car,
-                start=float(starts.tick[row]) * world.dt,
-                goal=float(goals[row, car]) if to_goals else None,
-                **fields,
-            )
+    return [
+        DriveRecord(
+            times=np.arange(len(actors[row])) * world.dt,
+            actors=actors[row],
+            path=paths[row][car],
+            size=(float(actors[row][0, car, 3]), float(actors[row][0, car, 4])),
+            scenario=world.scenarios[int(starts.scenario[row])],
+            plan_times=planned,
+            views={n: each[row, shown.index(car)] for n, each in views.items()} if car in shown else {},
+            slot=car,
+            start=float(starts.tick[row]) * world.dt,
+            goal=None if goals is None else float(goals[row, car]),
+            **{name: values[row, car] for name, values in stacked.items()},
         )
-    return records
+        for row, car in itertools.product(range(world.batch), range(world.agents))
+    ]
 
 
 def _tick(driving: Rollouter, labels: bool) -> dict[str, Tensor]:
@@ -164,9 +164,8 @@ def _tick(driving: Rollouter, labels: bool) -> dict[str, Tensor]:
     confidence = world.confidence()
     turn = driving.tick()
     assert turn.observation is not None
-    plan = (
-        turn.output.plan if turn.output is not None else turn.label.plan if turn.label is not None else None
-    )
+    answer = turn.output or turn.label
+    plan = answer.plan if answer is not None else None
 
     def in_world(plan: Plan) -> Tensor:
         heading = truth.heading[..., None].expand(plan.heading.shape)
@@ -189,27 +188,24 @@ def _tick(driving: Rollouter, labels: bool) -> dict[str, Tensor]:
         "offset": truth.path_offset.double(),
     }
     # Events belong to the tick they happened in; the cause is repeated once a drive has ended.
-    for name in (
-        "cause",
-        "collision",
-        "off_road",
-        "red_light",
-        "wrong_way",
-        "uncomfortable",
-        "collided_with",
-    ):
+    for name in _EVENTS:
         kept[name] = getattr(turn.events, name)
     if labels and turn.label is not None:
         kept |= {"label": in_world(turn.label.plan), "labelled": turn.label.valid}
     return kept
 
 
-def _path(world: World, row: int, car: int, offset: float) -> Float[ndarray, "n 2"]:
-    """The way points of a car's path, where a commanded lane change has moved it."""
+def _paths(world: World, offset: Float[ndarray, "world agent"]) -> list[list[Float[ndarray, "n 2"]]]:
+    """The way points of the cars' paths, where a commanded lane change has moved them."""
     routes = world.routes()
-    points = routes.points[row, car, : int(routes.length[row, car]) + 1].double().numpy()
-    course = points[:, 2]
-    return points[:, :2] + offset * np.stack([-np.sin(course), np.cos(course)], -1)
+    whole, lengths = routes.points.double().numpy(), routes.length.int().tolist()
+
+    def path(row: int, car: int) -> ndarray:
+        points = whole[row, car, : lengths[row][car] + 1]
+        course = points[:, 2]
+        return points[:, :2] + offset[row, car] * np.stack([-np.sin(course), np.cos(course)], -1)
+
+    return [[path(row, car) for car in range(world.agents)] for row in range(world.batch)]
 
 
 @torch.no_grad()
