@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from numpy import ndarray
 from torch import Tensor
 
@@ -118,22 +118,19 @@ def record_drives(
     for tick in range(ticks):
         over = to_goals and not bool(world.alive().any())
         for camera in cameras:
-            rgb = world.images(camera).rgb
-            assert rgb is not None
-            pictures = rgb.unflatten(0, (world.batch, world.agents)).numpy()
-            seen[camera.name].append(pictures if viewer is None else pictures[:, viewer : viewer + 1].copy())
+            seen[camera.name].append(_pictures(world, camera, viewer))
         for name, value in _tick(driving, labels).items():
             columns.setdefault(name, []).append(value.numpy())
         if on_tick is not None:
             on_tick(tick + 1, ticks)
         if over:
             break
-    asked = driving.policy.spec.plan if driving.policy is not None else getattr(driving.expert, "plan", None)
     actors = list(np.stack(columns.pop("actors"), 1))  # one array a world, which its cars share
     # A car's own numbers lie together: [world agent time ...].
     stacked = {name: np.stack(values, 2) for name, values in columns.items()}
     views = {name: np.stack(values, 2) for name, values in seen.items()}
     goals = (first.goal_arc.double() - first.arc.double()).numpy() if to_goals else None
+    asked = driving.policy.spec.plan if driving.policy is not None else getattr(driving.expert, "plan", None)
     planned = asked.times().double().numpy() if asked is not None and stacked["plan"].shape[3] else None
     stacked["arc"] = stacked["arc"] - stacked["arc"][:, :, :1]
     paths = _paths(world, stacked.pop("offset")[:, :, -1])
@@ -154,6 +151,13 @@ def record_drives(
         )
         for row, car in itertools.product(range(world.batch), range(world.agents))
     ]
+
+
+def _pictures(world: World, camera: Camera, viewer: int | None) -> UInt8[ndarray, "world agent _ _ 3"]:
+    rgb = world.images(camera).rgb
+    assert rgb is not None
+    pictures = rgb.unflatten(0, (world.batch, world.agents)).numpy()
+    return pictures if viewer is None else pictures[:, viewer : viewer + 1].copy()
 
 
 def _tick(driving: Rollouter, labels: bool) -> dict[str, Tensor]:

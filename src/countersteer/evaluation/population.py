@@ -87,10 +87,7 @@ class SelfPlaySuite:
         ticks = round(self.world.duration / self.world.dt)
         if ticks < 1:
             raise UserError(
-                "the drives of a population have no time",
-                got=self.world.duration,
-                expected="> 0 s",
-                fix="set duration",
+                "drives have no time", got=self.world.duration, fix="set duration to more than 0 s"
             )
         spec, sensors = self._seen_by(policy)
         world = spec.carrying(*spec.sensors, *cameras).build(self.scenarios, len(self.scenarios), self.seed)

@@ -153,6 +153,7 @@ def _write(result: SuiteResult, folder: Path) -> dict[str, Any]:
             }
         )
     files = sorted(file for file in folder.rglob("*") if file.is_file())
+    sums = {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
     header = {
         "format": _FORMAT,
         "version": VERSION,
@@ -160,10 +161,7 @@ def _write(result: SuiteResult, folder: Path) -> dict[str, Any]:
         "driver": result.driver,
         "protocol": result.protocol,
         "cases": cases,
-        "sha256": {
-            str(file.relative_to(folder).as_posix()): hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in files
-        },
+        "sha256": sums,
     }
     (folder / _HEADER).write_text(json.dumps(header, indent=1), encoding="utf-8")
     return header

@@ -27,6 +27,7 @@ from countersteer.reporting.pages import require_ending
 from countersteer.reporting.population_film import FILM_CAMERAS, ego_of, film_population
 from countersteer.reporting.population_report import PopulationRow, write_population_report
 from countersteer.rewards.weights import RewardWeights
+from countersteer.scenarios.scenario import Scenario
 from countersteer.worlds.renderers.boxes.camera_shift import CameraDomainShift
 from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
 from countersteer.worlds.simulation.spec import RoadSettings, StartSpec
@@ -79,13 +80,7 @@ def self_play_report(
             page is not an .html.
     """
     require_ending(out, "page", ".html", ".htm")
-    if unknown := sorted(set(conditions or ()) - set(RewardWeights.names())):
-        raise UserError(
-            f"there is no coefficient {unknown[0]!r}",
-            got=", ".join(unknown),
-            expected=", ".join(RewardWeights.names()),
-            fix="ask for one of these",
-        )
+    _check_conditions(conditions or ())
     drivers = [_Run(run, *load_policy(run, tuple(modules))) for run in runs]
     suite = _suite(worlds, scenes, gap, seed, message)
     rows, straight = _drive_all(suite, drivers, conditions, keep, message)
@@ -93,22 +88,30 @@ def self_play_report(
     # A film takes a while, and the numbers are there.
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps([row.to_json() for row in rows], indent=1))
-    cars = np.bincount(straight.scene, minlength=len(suite.scenarios))
-    # Where no name says it, traffic lights tell an intersection.
-    crossing = max(range(len(cars)), key=lambda k: (bool(suite.scenarios[k].signals.lane), int(cars[k])))
-    scene = next((s for s in suite.scenarios if film_of in s.id), suite.scenarios[crossing])
-    first = drivers[0]
-    film = _film(dataclasses.replace(suite, scenarios=(scene,)), first, out.with_suffix(".mp4"))
+    first, path = drivers[0], out.with_suffix(".mp4")
+    scene = _scene(suite.scenarios, film_of, straight)
+    film = _film(dataclasses.replace(suite, scenarios=(scene,)), first, path)
     kind = "generated roads nobody trained on" if scenes is None else "recorded scenes"
     write_population_report(
         out,
         rows,
-        where=f"{len(cars)} {kind}" + (", behind cameras that do not show what is drawn" if gap else ""),
+        where=f"{len(suite.scenarios)} {kind}"
+        + (", behind cameras that do not show what is drawn" if gap else ""),
         film=film,
         filmed=f"{first.recipe} in {scene.id}",
         commits={str(one.path): str(one.metadata["environment"].get("commit")) for one in drivers},
     )
     return rows
+
+
+def _check_conditions(names: Sequence[str]) -> None:
+    if unknown := sorted(set(names) - set(RewardWeights.names())):
+        raise UserError(
+            f"there is no coefficient {unknown[0]!r}",
+            got=", ".join(unknown),
+            expected=", ".join(RewardWeights.names()),
+            fix="ask for one of these",
+        )
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,13 @@ def _suite(
     base = base.simulate(agents=32, min_agents=1, start=StartSpec(goal=settings.start.goal))
     scenarios = tuple(drivable_scenarios(scenes, base, message).load())
     return SelfPlaySuite(base, scenarios, recorded=True, seed=seed)
+
+
+def _scene(scenarios: Sequence[Scenario], name: str, found: Population) -> Scenario:
+    """The first scenario called so; else, as traffic lights tell an intersection, the one with lights and most cars."""
+    cars = np.bincount(found.scene, minlength=len(scenarios))
+    most = max(range(len(scenarios)), key=lambda k: (bool(scenarios[k].signals.lane), int(cars[k])))
+    return next((scenario for scenario in scenarios if name in scenario.id), scenarios[most])
 
 
 def _film(suite: SelfPlaySuite, run: _Run, path: Path) -> Path:
