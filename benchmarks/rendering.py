@@ -23,8 +23,7 @@ from torch import Tensor
 from countersteer.data.sources import ProceduralRoads
 from countersteer.geometry.cameras import Camera
 from countersteer.worlds.interface import Images
-from countersteer.worlds.renderers.boxes import reference
-from countersteer.worlds.renderers.boxes.drawing import render
+from countersteer.worlds.renderers.boxes import reference, render
 from countersteer.worlds.renderers.boxes.renderer import BoxRenderer, BoxRendererSpec, BoxRendererState
 from countersteer.worlds.simulation.road import RoadSimulationSpec
 from countersteer.worlds.world import WorldSpec

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from countersteer.evaluation.comparing import permutation_tests
 from countersteer.evaluation.suites import Suite, lane_keeping, run_suite
 from countersteer.policies.storage import load_policy
 from countersteer.recipes.reprojection import reprojection, reprojection_clone, reprojection_perturb
-from countersteer.reporting.study import permutation_tests
 from countersteer.training.run import Progress
 from countersteer.training.side_by_side import Run, train_side_by_side
 from countersteer.worlds.renderers.reprojection.renderer import ReprojectionRendererSpec

@@ -3,8 +3,8 @@
     python benchmarks/self_play_figure.py results/self_play --out docs/pictures
 
 Reads `teacher_curve.json` (rounds: frames, goal, collision, off_road) and `students.json` (rows of
-`countersteer self-play`, each with recipe, seed and frames) for `self_play.png`; `conditions.json` (rows of `countersteer self-play
---conditions`) and `scaling.json` (of `benchmarks/self_play_scaling.py`) for `self_play_dials.png`.
+`countersteer evaluate --suite self_play`, each with recipe, seed and frames) for `self_play.png`; `conditions.json` (the same with
+`--conditions`) and `scaling.json` (of `benchmarks/self_play_scaling.py`) for `self_play_dials.png`.
 """
 
 from __future__ import annotations

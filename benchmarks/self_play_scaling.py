@@ -4,7 +4,7 @@
 
 Every run is the recipe `self_play` with one dial turned: `size` scales the widths of all layers at the middle budget,
 `budget` scales frames and steps together at size 1. Runs that are finished are kept, so it goes on where it was. All are
-driven in the same unseen worlds (`countersteer self-play`), whose page and film are written to OUT too.
+driven in the same unseen worlds (`countersteer evaluate --suite self_play`), whose page and film are written to OUT too.
 """
 
 from __future__ import annotations

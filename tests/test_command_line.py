@@ -29,7 +29,7 @@ from countersteer.evaluation import suites
 from countersteer.policies.weights import Weights
 from countersteer.recipes import closed_loop, self_play
 from countersteer.recipes.find import FoundRecipe, find_recipe, known_recipes
-from countersteer.reporting.study import pretrained_policy, report_run
+from countersteer.reporting.run_report import pretrained_policy, report_run
 from countersteer.scenarios.procedural import RoadKind
 from countersteer.storage import field_flags
 from countersteer.storage import words as said

@@ -11,7 +11,7 @@ from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.planner import CNNPlanner, CNNPlannerSpec
 from countersteer.policies.storage import load_policy
-from countersteer.reporting.study import pretrained_policy
+from countersteer.reporting.run_report import pretrained_policy
 from countersteer.storage import serialise
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.observations import EgoMotion, Intent, Observation, SensorReading

@@ -26,7 +26,7 @@ from countersteer.objectives.ppo import PPO
 from countersteer.policies.vit import ViTPlannerSpec
 from countersteer.policies.weights import Weights
 from countersteer.recipes import closed_loop, reprojection, self_play
-from countersteer.reporting.study import pretrained_policy
+from countersteer.reporting.run_report import pretrained_policy
 from countersteer.rewards.progress import ProgressReward
 from countersteer.rewards.weighted import MultiplicativeReward, WeightedReward
 from countersteer.storage.serialise import from_json, to_json

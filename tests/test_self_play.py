@@ -15,7 +15,7 @@ from torch import Tensor
 from countersteer.drivers.drivers import CategoricalDriver, EgoAndOthersDriver, ExpertDriver, PolicyDriver
 from countersteer.drivers.interface import Decision, Driver, Turn
 from countersteer.errors import UserError
-from countersteer.evaluation.population import drive_population
+from countersteer.evaluation.population import Population, SelfPlaySuite
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.experts.teacher import rollout_plans
 from countersteer.objectives.ppo import PPO, ActionBatch, generalised_advantages
@@ -443,9 +443,9 @@ def test_goals_lie_ahead_and_cars_that_end_leave_the_road(world: World):
 
 
 def test_who_keeps_to_its_path_and_its_distance_reaches_its_goal():
-    spec = changed(self_play_world(), vector_dropout=(0.0, 0.0))
-    world = spec.build(roads(4, seed=3).load(), 5, 0)
-    found = drive_population(world, ExpertDriver(), None, RecoveryExpert(), seed=0)
+    spec = self_play_world().simulate(vector_dropout=(0.0, 0.0))
+    suite = SelfPlaySuite(spec, tuple(roads(4, seed=3).load()))
+    found = Population.of(suite, suite.drive("rules", ExpertDriver(), expert=RecoveryExpert()))
     assert len(found.cause) > 25
     assert not found.ended_by(
         TerminationReason.OFF_ROAD,

@@ -21,6 +21,7 @@ class Api01(Api):
 
     def boxworld(self, settings: dict[str, Any]) -> BoxWorld:
         """See `Api.boxworld`."""
+        from countersteer.worlds.boxworld.engine import Engine
 
         from countersteer.geometry.cameras import Camera
         from countersteer.recipes.self_play import roads, self_play_world
@@ -46,8 +47,10 @@ class Api01(Api):
     def reprojection(self, settings: dict[str, Any], driver: str) -> tuple[dict[str, Any], Any]:
         """See `Api.reprojection`."""
         import torch
+        from countersteer.drivers.driving import Driving
+        from countersteer.drivers.expert import ExpertDriver
+        from countersteer.drivers.perturbed import PerturbedDriver
 
-        from countersteer.drivers.drivers import ExpertDriver, PerturbedDriver
         from countersteer.recipes import reprojection
 
         recipe = reprojection.reprojection()
@@ -128,6 +131,8 @@ class Api01(Api):
     def _recipe(self, name: str) -> Any:
         import importlib
 
+        from countersteer.cli import _RECIPES
+
         make = getattr(importlib.import_module(f"countersteer.recipes.{_RECIPES[name]}"), name)
         teacher = str(self.weights("self_play_teacher"))
         if name == "self_play_adapted":
@@ -135,7 +140,7 @@ class Api01(Api):
         return make(teacher) if name.startswith("self_play") and name != "self_play_teacher" else make()
 
     def _shrunk(self, recipe: Any, settings: dict[str, Any]) -> Any:
-        from countersteer.data.sources import Combined, ProceduralRoads
+        from countersteer.scenarios.sources import Combined, ProceduralRoads
 
         def fewer(source: Any) -> Any:
             if isinstance(source, Combined):
@@ -158,7 +163,8 @@ class Api01(Api):
 
     def suite(self, suite: str, driver: str, more: dict[str, Any]) -> Any:
         """See `Api.suite`."""
-        from countersteer.data.sources import ProceduralRoads
+        from countersteer.scenarios.sources import ProceduralRoads
+
         from countersteer.evaluation import suites
         from countersteer.policies.storage import load_policy
 
@@ -173,8 +179,7 @@ class Api01(Api):
 
     def scores(self, result: Any) -> Any:
         """See `Api.scores`."""
-        from countersteer.evaluation.benchmarks import BENCHMARKS
-        from countersteer.evaluation.scoring import score_suite
+        from countersteer.evaluation.scoring import BENCHMARKS, score_suite
 
         for score in score_suite(result, BENCHMARKS):
             for drive in score.drives:
@@ -182,18 +187,20 @@ class Api01(Api):
 
     def held_out_error(self) -> float:
         """See `Api.held_out_error`."""
-        from countersteer.reporting.study import held_out_error
+        from countersteer.recipes.main_job import held_out_error
 
         return held_out_error(self.weights("on_policy"))
 
     def population(self, row: str, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
         """See `Api.population`; as `self_play_report` drives them."""
-        from countersteer.drivers.drivers import ExpertDriver
+        from countersteer.drivers.expert import ExpertDriver
+        from countersteer.recipes.self_play_job import Straight, _middle, _seat
+        from countersteer.worlds.boxworld.gap import Gap
+
         from countersteer.evaluation.population import drive_population
         from countersteer.experts.recovery import RecoveryExpert
         from countersteer.policies.storage import load_policy
         from countersteer.recipes.self_play import roads, self_play_world
-        from countersteer.worlds.bridges.metadrive.roads import Straight
 
         scenarios = roads(settings["worlds"], seed=settings["roads_seed"]).load()
         gap = Gap() if row == "student_gap" else None

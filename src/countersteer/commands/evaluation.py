@@ -70,11 +70,11 @@ def evaluate(
         runs: Run folder, policy file, "expert", or a replay, which is not driven. For self_play several teachers and
             students, of which the first is filmed (default: the shipped ones).
         suite: What to drive; a replay knows. Policies trained with target points, or told where to turn, get them.
-        keep: Replay: keep the drives here.
+        keep: Replay: keep the drives here; of self_play those of the first run.
     """
     if suite == "self_play":
-        _refuse("does not go with the suite 'self_play' yet", scores=scores, keep=keep)
-        _evaluate_self_play([Path(run) for run in runs], scenarios, json, recipe, self_play)
+        _refuse("does not go with the suite 'self_play': --keep FILE, then evaluate FILE", scores=scores)
+        _evaluate_self_play([Path(run) for run in runs], scenarios, json, recipe, self_play, keep)
         return
     changed = {name: value for name, value in vars(self_play).items() if value != getattr(SelfPlay, name)}
     _refuse("goes with the suite 'self_play'", **changed)
@@ -107,8 +107,8 @@ def _driven(
 ) -> SuiteResult:
     """The drives to look at: those of a replay, or new ones."""
     from countersteer.evaluation.replay import is_replay, load_replay, save_replay
+    from countersteer.evaluation.runs import evaluate_run
     from countersteer.evaluation.suites import run_suite
-    from countersteer.reporting.study import evaluate_run
 
     path, frames = Path(run), keep is not None
     if is_replay(path):
@@ -145,12 +145,19 @@ def _suite(name: str, scenarios: Path | None = None) -> suites.Suite:
 
 
 def _evaluate_self_play(
-    runs: list[Path], scenarios: Path | None, json: Path | None, recipe: str | None, how: SelfPlay
+    runs: list[Path],
+    scenarios: Path | None,
+    json: Path | None,
+    recipe: str | None,
+    how: SelfPlay,
+    keep: Path | None,
 ) -> None:
     from countersteer.reporting.self_play import self_play_report
 
     check_writable(how.out, folder=False)
-    rows = self_play_report(runs, scenes=scenarios, message=print, modules=modules(recipe), **vars(how))
+    rows = self_play_report(
+        runs, scenes=scenarios, keep=keep, message=print, modules=modules(recipe), **vars(how)
+    )
     keep_numbers(json, [row.to_json() for row in rows])
     print(f"wrote {how.out}, {how.out.with_suffix('.json')} and {how.out.with_suffix('.mp4')}")
 
@@ -169,8 +176,8 @@ def compare(
         runs: Run folders, replays, or folders of replays.
         suite: On this suite only; default all.
     """
+    from countersteer.evaluation.comparing import compare_runs
     from countersteer.evaluation.results import kept_evaluations
-    from countersteer.reporting.study import compare_runs
     from countersteer.reporting.terminal import print_comparison
 
     if not runs:
@@ -187,7 +194,7 @@ def report(run: Run, *, out: Path | None = None, recipe: UserRecipe = None) -> N
     Args:
         out: Page to write; default RUN/report.html.
     """
-    from countersteer.reporting.study import report_run
+    from countersteer.reporting.run_report import report_run
 
     page = out or run / "report.html"
     report_run(run, page, [_suite(name) for name in get_args(_Own)], print, modules(recipe))

@@ -64,7 +64,7 @@ def drive(
         out: Film to write.
         start: Second of the recording to start at.
     """
-    from countersteer.reporting.study import film_drive
+    from countersteer.reporting.run_report import film_drive
 
     print(f"wrote {out}: {film_drive(policy, out, start, modules(recipe))}")
 

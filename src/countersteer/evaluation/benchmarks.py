@@ -32,6 +32,7 @@ from countersteer.evaluation.metrics.evidence import Finding, Score
 from countersteer.evaluation.records import DriveRecord
 from countersteer.geometry import polylines
 from countersteer.scenarios.scenario import Tracks
+from countersteer.worlds.interface import TerminationReason
 
 __all__ = ["BENCHMARKS", "Benchmark", "Parts", "available_benchmarks", "find_benchmarks"]
 
@@ -157,13 +158,18 @@ def _nuplan(drive: Drive, record: DriveRecord) -> Score[Parts]:
     return Score(score.value, parts, score.findings)
 
 
-def _with_way(drive: Drive) -> Drive:
-    """The drive with a route that ends where the recorded driver was at the end of the test."""
+def _with_way(drive: Drive, record: DriveRecord) -> Drive:
+    """The drive with a route that ends where its goal is, or where the recorded driver was at the end of the test."""
     _needs_map(drive)
-    drive.needs(recorded_driver=drive.expert)
     assert drive.route is not None
-    assert drive.expert is not None
-    ends, _ = polylines.project(drive.route, drive.expert.center(drive.ahead)[[0, -1]])
+    if record.goal is not None:
+        ends, _ = polylines.project(drive.route, drive.center[[0, -1]])
+        # A goal counts as reached from some metres before it.
+        ends[1] = ends[1] if record.cause[-1] == TerminationReason.GOAL else ends[0] + record.goal
+    else:
+        drive.needs(recorded_driver=drive.expert)
+        assert drive.expert is not None
+        ends, _ = polylines.project(drive.route, drive.expert.center(drive.ahead)[[0, -1]])
     if ends[1] - ends[0] < _LEAST_WAY:
         raise UserError("its recorded driver hardly moves", got=f"{ends[1] - ends[0]:.1f} m")
     s = polylines.arc_length(drive.route)
@@ -172,9 +178,11 @@ def _with_way(drive: Drive) -> Drive:
     return dataclasses.replace(drive, route=np.concatenate([tips[:1], drive.route[inside], tips[1:]]))
 
 
-def _observed(drive: Drive, edition: Leaderboard) -> tuple[CarlaParts, tuple[Finding, ...]]:
+def _observed(
+    drive: Drive, record: DriveRecord, edition: Leaderboard
+) -> tuple[CarlaParts, tuple[Finding, ...]]:
     """Parts of a driving score; a route counts as completed from 99 % and within 10 m of its end on, as there."""
-    way = _with_way(drive)
+    way = _with_way(drive, record)
     assert way.route is not None
     score = carla.score_driving(way, edition)
     parts, found = score.parts, score.findings
@@ -195,7 +203,7 @@ def _carla_numbers(drive: Drive, parts: CarlaParts) -> Parts:
 
 def _carla(edition: Leaderboard) -> Callable[[Drive, DriveRecord], Score[Parts]]:
     def judge(drive: Drive, record: DriveRecord) -> Score[Parts]:
-        parts, found = _observed(drive, edition)
+        parts, found = _observed(drive, record, edition)
         value = carla.driving_score(parts.completion, parts.infractions, edition)
         return Score(value, _carla_numbers(drive, parts), found)
 
@@ -205,7 +213,7 @@ def _carla(edition: Leaderboard) -> Callable[[Drive, DriveRecord], Score[Parts]]
 def _bench2drive(drive: Drive, record: DriveRecord) -> Score[Parts]:
     if abs(drive.dt - 0.1) > 1e-3:
         raise UserError("comfort is judged at 10 Hz", got=f"{1 / drive.dt:g} Hz")
-    parts, found = _observed(drive, Leaderboard.V2_0)
+    parts, found = _observed(drive, record, Leaderboard.V2_0)
     route = bench2drive.Route(parts.completion, parts.infractions)
     smooth = bench2drive.comfortness(drive.ego)
     numbers = _carla_numbers(drive, parts)
@@ -229,7 +237,7 @@ def _hugsim(drive: Drive, record: DriveRecord) -> Score[Parts]:
     rows = slice(None, None, every)
     plans = drive.plans
     some = Plans(plans.tick[rows], plans.ahead, plans.position[rows], plans.heading[rows])
-    score = hugsim.score_hd(dataclasses.replace(_with_way(drive), plans=some))
+    score = hugsim.score_hd(dataclasses.replace(_with_way(drive, record), plans=some))
     parts: Parts = {"completion": score.parts.completion}
     for field in dataclasses.fields(hugsim.PlanParts):
         parts[field.name] = float(np.mean([getattr(plan, field.name) for plan in score.parts.plans]))

@@ -1,11 +1,14 @@
-"""Drive the cases of a suite, all at once, and keep a record of each."""
+"""Drive, and keep a record of every car."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
+from numpy import ndarray
 from torch import Tensor
 
 from countersteer.drivers.drivers import ExpertDriver, PolicyDriver
@@ -14,16 +17,19 @@ from countersteer.errors import UserError
 from countersteer.evaluation.records import DriveRecord
 from countersteer.experts.interface import Expert
 from countersteer.experts.recovery import RecoveryExpert
+from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import world_from_local
 from countersteer.policies.interface import Policy
 from countersteer.rollouts.rollouter import Rollouter
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Plan
 from countersteer.worlds.simulation.starting import RoadStarts
-from countersteer.worlds.truth import Truth
-from countersteer.worlds.world import WorldSpec
+from countersteer.worlds.world import World, WorldSpec
 
-__all__ = ["drive", "open_loop_error"]
+__all__ = ["drive", "open_loop_error", "record_drives"]
+
+
+_EVENTS = ("cause", "collision", "off_road", "red_light", "wrong_way", "uncomfortable", "collided_with")
 
 
 def _who(policy: Policy | None, labels: bool) -> tuple[Driver, Expert | None]:
@@ -77,89 +83,133 @@ def drive(
     driver, expert = _who(policy, labels=frames)
     driving = Rollouter(world, driver, policy, expert, seed)
     driving.begin(torch.ones(len(rows), dtype=torch.bool), starts)
+    cameras = spec.cameras if frames else ()
     ticks = round(spec.duration / spec.dt)
-    columns: dict[str, list[np.ndarray]] = {}
-    seen: dict[str, list[np.ndarray]] = {}
+    return record_drives(driving, starts, ticks, labels=frames, cameras=cameras, on_tick=on_tick)
 
-    def keep(**values: Tensor | np.ndarray) -> None:
-        for name, value in values.items():
-            array = value.numpy() if isinstance(value, Tensor) else value
-            columns.setdefault(name, []).append(array)
 
+def record_drives(
+    driving: Rollouter,
+    starts: RoadStarts,
+    ticks: int,
+    *,
+    to_goals: bool = False,
+    labels: bool = False,
+    cameras: Sequence[Camera] = (),
+    viewer: int | None = None,
+    on_tick: Callable[[int, int], None] | None = None,
+) -> list[DriveRecord]:
+    """Drive on from where drives have just begun; a record of every controlled car, those of a world adjacent.
+
+    Args:
+        driving: Begun at `starts`. It observes: the command is what the cars were told.
+        starts: Where.
+        ticks: How many, at most.
+        to_goals: Whether each car has a goal. Then driving stops in the first tick in which nobody's drive goes on.
+        labels: Whether to keep what the expert would have planned, if it is asked.
+        cameras: Those of the world's whose pictures are kept.
+        viewer: Whose pictures; None for every car's.
+        on_tick: Told tick and number of ticks.
+    """
+    world = driving.world
+    columns: dict[str, list[ndarray]] = {}
+    seen: dict[str, list[ndarray]] = {camera.name: [] for camera in cameras}
+    first = world.truth()
     for tick in range(ticks):
-        truth = world.truth()
-        assert truth.actors is not None
-        actors = truth.actors.boxes().double().numpy()
-        confidence = world.confidence()[:, 0].double()
-        turn = driving.tick()
-        assert turn.observation is not None
-        plan = turn.output.plan if turn.output is not None else turn.label.plan  # type: ignore[union-attr]
-        assert plan is not None
-
-        def in_world(plan: Plan, truth: Truth = truth) -> Tensor:
-            heading = truth.heading[..., None].expand(plan.heading.shape)
-            return world_from_local(plan.position, truth.position[..., None, :], heading)[:, 0].double()
-
-        keep(
-            confidence=confidence,
-            position=truth.position[:, 0].double(),
-            heading=truth.heading[:, 0].double(),
-            speed=truth.speed[:, 0].double(),
-            curvature=truth.curvature[:, 0].double(),
-            acceleration=truth.acceleration[:, 0].double(),
-            lateral=truth.lateral[:, 0].double(),
-            heading_error=truth.heading_error[:, 0].double(),
-            arc=truth.arc[:, 0].double(),
-            command=turn.observation.intent.command[:, 0],
-            alive=turn.alive[:, 0],
-            plan=in_world(plan),
-            actors=actors,
-            offset=truth.path_offset[:, 0].double(),
-        )
-        # Events belong to the tick they happened in; the cause is repeated once a drive has ended.
-        for name in ("cause", "collision", "off_road", "red_light", "wrong_way", "uncomfortable"):
-            keep(**{name: getattr(turn.events, name)[:, 0]})
-        keep(collided_with=turn.events.collided_with[:, 0])
-        if frames and turn.label is not None:
-            keep(label=in_world(turn.label.plan), labelled=turn.label.valid[:, 0])
-        if frames:
-            for camera in spec.cameras:
-                seen.setdefault(camera.name, []).append(
-                    turn.observation.sensors[camera.name].data[:, 0].numpy()
-                )
+        over = to_goals and not bool(world.alive().any())
+        for camera in cameras:
+            seen[camera.name].append(_pictures(world, camera, viewer))
+        for name, value in _tick(driving, labels).items():
+            columns.setdefault(name, []).append(value.numpy())
         if on_tick is not None:
             on_tick(tick + 1, ticks)
-
-    stacked = {name: np.stack(values, 1) for name, values in columns.items()}
-    views = {name: np.stack(values, 1) for name, values in seen.items()}
-    routes, last = world.routes(), world.truth()
-    assert last.actors is not None
-    route = routes.points[:, 0].double().numpy()
-    length = routes.length[:, 0].numpy().astype(int) + 1
-    offset = stacked.pop("offset")
-    size = last.actors.size[:, 0].double().numpy()
-    planned = expert.plan if policy is None else policy.spec.plan  # type: ignore[union-attr]
-    times_ahead = planned.times().double().numpy()
-    records = []
-    for k, scenario in enumerate(scenarios):
-        course = route[k, : length[k], 2]
-        aside = offset[k, -1] * np.stack([-np.sin(course), np.cos(course)], -1)
-        fields = {name: values[k] for name, values in stacked.items()}
-        fields["arc"] = fields["arc"] - fields["arc"][0]
-        for name in ("label", "labelled"):
-            fields.setdefault(name, None)  # type: ignore[arg-type]
-        records.append(
-            DriveRecord(
-                times=np.arange(ticks) * spec.dt,
-                path=route[k, : length[k], :2] + aside,
-                size=(float(size[k, 0]), float(size[k, 1])),
-                scenario=scenario,
-                plan_times=times_ahead,
-                views={name: pictures[k] for name, pictures in views.items()},
-                **fields,  # type: ignore[arg-type]
-            )
+        if over:
+            break
+    actors = list(np.stack(columns.pop("actors"), 1))  # one array a world, which its cars share
+    # A car's own numbers lie together: [world agent time ...].
+    stacked = {name: np.stack(values, 2) for name, values in columns.items()}
+    views = {name: np.stack(values, 2) for name, values in seen.items()}
+    goals = (first.goal_arc.double() - first.arc.double()).numpy() if to_goals else None
+    asked = driving.policy.spec.plan if driving.policy is not None else getattr(driving.expert, "plan", None)
+    planned = asked.times().double().numpy() if asked is not None and stacked["plan"].shape[3] else None
+    stacked["arc"] = stacked["arc"] - stacked["arc"][:, :, :1]
+    paths = _paths(world, stacked.pop("offset")[:, :, -1])
+    shown = range(world.agents) if viewer is None else [viewer]
+    return [
+        DriveRecord(
+            times=np.arange(len(actors[row])) * world.dt,
+            actors=actors[row],
+            path=paths[row][car],
+            size=(float(actors[row][0, car, 3]), float(actors[row][0, car, 4])),
+            scenario=world.scenarios[int(starts.scenario[row])],
+            plan_times=planned,
+            views={n: each[row, shown.index(car)] for n, each in views.items()} if car in shown else {},
+            slot=car,
+            start=float(starts.tick[row]) * world.dt,
+            goal=None if goals is None else float(goals[row, car]),
+            **{name: values[row, car] for name, values in stacked.items()},
         )
-    return records
+        for row, car in itertools.product(range(world.batch), range(world.agents))
+    ]
+
+
+def _pictures(world: World, camera: Camera, viewer: int | None) -> UInt8[ndarray, "world agent _ _ 3"]:
+    rgb = world.images(camera).rgb
+    assert rgb is not None
+    pictures = rgb.unflatten(0, (world.batch, world.agents)).numpy()
+    return pictures if viewer is None else pictures[:, viewer : viewer + 1].copy()
+
+
+def _tick(driving: Rollouter, labels: bool) -> dict[str, Tensor]:
+    """Drive one tick; what a record keeps of it, `[world agent ...]`, and the actors."""
+    world = driving.world
+    truth = world.truth()
+    assert truth.actors is not None
+    confidence = world.confidence()
+    turn = driving.tick()
+    assert turn.observation is not None
+    answer = turn.output or turn.label
+    plan = answer.plan if answer is not None else None
+
+    def in_world(plan: Plan) -> Tensor:
+        heading = truth.heading[..., None].expand(plan.heading.shape)
+        return world_from_local(plan.position, truth.position[..., None, :], heading).double()
+
+    kept = {
+        "confidence": confidence.double(),
+        "position": truth.position.double(),
+        "heading": truth.heading.double(),
+        "speed": truth.speed.double(),
+        "curvature": truth.curvature.double(),
+        "acceleration": truth.acceleration.double(),
+        "lateral": truth.lateral.double(),
+        "heading_error": truth.heading_error.double(),
+        "arc": truth.arc.double(),
+        "command": turn.observation.intent.command,
+        "alive": turn.alive,
+        "plan": in_world(plan) if plan is not None else torch.zeros(*truth.arc.shape, 0, 2).double(),
+        "actors": truth.actors.boxes().double(),
+        "offset": truth.path_offset.double(),
+    }
+    # Events belong to the tick they happened in; the cause is repeated once a drive has ended.
+    for name in _EVENTS:
+        kept[name] = getattr(turn.events, name)
+    if labels and turn.label is not None:
+        kept |= {"label": in_world(turn.label.plan), "labelled": turn.label.valid}
+    return kept
+
+
+def _paths(world: World, offset: Float[ndarray, "world agent"]) -> list[list[Float[ndarray, "n 2"]]]:
+    """The way points of the cars' paths, where a commanded lane change has moved them."""
+    routes = world.routes()
+    whole, lengths = routes.points.double().numpy(), routes.length.int().tolist()
+
+    def path(row: int, car: int) -> ndarray:
+        points = whole[row, car, : lengths[row][car] + 1]
+        course = points[:, 2]
+        return points[:, :2] + offset[row, car] * np.stack([-np.sin(course), np.cos(course)], -1)
+
+    return [[path(row, car) for car in range(world.agents)] for row in range(world.batch)]
 
 
 @torch.no_grad()

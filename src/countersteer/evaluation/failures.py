@@ -12,7 +12,7 @@ while in its lane collided. In order of time, and at one tick in the order of `F
   elsewhere is off route; all else is drift.
 
 A drive with none of these that failed with a corner beyond the road's edge is off road: its lane may be narrower than
-the car. One that came less far than the recorded one is stuck or too slow.
+the car. One that came less far than the recorded one, or had not reached its goal in time, is stuck or too slow.
 """
 
 from __future__ import annotations
@@ -108,13 +108,16 @@ def explain(record: DriveRecord, verdict: CaseResult) -> Failure | None:
     except UserError:
         drive = None  # it ended at once, so nobody was touched in it
     if drive is not None:
-        found += _contacts(drive)
-        found = [_lane_taken(drive, record, _swerve(drive, failure), failed) for failure in found]
+        found += _contacts(drive, record)
+        found = [_lane_taken(drive, record, _swerve(drive, record, failure), failed) for failure in found]
     if found:
         order = list(FailureKind)
         return min(found, key=lambda failure: (failure.tick, order.index(failure.kind)))
     if record.off_road[failed]:
         return Failure(FailureKind.OFF_ROAD, failed, note="a corner beyond the road's edge, but in its lane")
+    if record.goal is not None and record.cause[-1] == TerminationReason.TIME:
+        note = f"{record.arc[-1]:.0f} m of the {record.goal:.0f} m to its goal"
+        return Failure(FailureKind.STUCK, last, note=note)
     if drive is not None and (slow := _slow(drive, last)):
         return slow
     aside = np.abs(polylines.project(record.path, record.position[failed : last + 1])[1])
@@ -172,7 +175,7 @@ def _events(record: DriveRecord, last: int) -> list[Failure]:
     return found
 
 
-def _contacts(drive: Drive) -> list[Failure]:
+def _contacts(drive: Drive, record: DriveRecord) -> list[Failure]:
     found = []
     exposed = None
     for contact in first_contacts(drive):
@@ -182,13 +185,15 @@ def _contacts(drive: Drive) -> list[Failure]:
         if exposed is None:
             exposed = ego_areas(drive).exposed
         if not at_fault(contact.kind, bool(exposed[tick])):
-            found.append(Failure(FailureKind.NOT_AT_FAULT, tick, actor + 1, contact.kind.value))
+            slot = int(record.others[actor])
+            found.append(Failure(FailureKind.NOT_AT_FAULT, tick, slot, contact.kind.value))
             continue
         along = abs(float(wrap_angle(drive.actors.heading[actor, tick] - drive.ego.heading[tick])))
         ahead = bearing(drive, tick, drive.actors.position[actor, tick, :2]) < AHEAD
         late = contact.kind in (ContactKind.FRONT, ContactKind.STANDING_ACTOR) and ahead and along < _SAME_WAY
         note = f"{drive.ego.speed[tick]:.1f} m/s, {contact.kind.value}"
-        found.append(Failure(FailureKind.LATE_BRAKE if late else FailureKind.AT_FAULT, tick, actor + 1, note))
+        kind = FailureKind.LATE_BRAKE if late else FailureKind.AT_FAULT
+        found.append(Failure(kind, tick, int(record.others[actor]), note))
     return found
 
 
@@ -211,7 +216,7 @@ def _departure(record: DriveRecord, failed: int) -> list[Failure]:
     return [Failure(FailureKind.DRIFT, tick, note=f"left its lane, {abs(aside[tick]):.2f} m from its middle")]
 
 
-def _swerve(drive: Drive, failure: Failure) -> Failure:
+def _swerve(drive: Drive, record: DriveRecord, failure: Failure) -> Failure:
     """A lane left within a second of hard braking for somebody less than 2 s ahead is a late brake, no drift."""
     if failure.kind is not FailureKind.DRIFT:
         return failure
@@ -224,7 +229,7 @@ def _swerve(drive: Drive, failure: Failure) -> Failure:
         gap = float(np.linalg.norm(place - drive.ego.position[at]))
         if bearing(drive, at, place) < AHEAD and gap < 2.0 * float(drive.ego.speed[before].max()):
             note = f"left its lane while braking for somebody {gap:.0f} m ahead"
-            return Failure(FailureKind.LATE_BRAKE, failure.tick, int(actor) + 1, note)
+            return Failure(FailureKind.LATE_BRAKE, failure.tick, int(record.others[actor]), note)
     return failure
 
 

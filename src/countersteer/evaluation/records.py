@@ -18,6 +18,8 @@ __all__ = ["CaseResult", "DriveRecord", "SuiteResult"]
 class DriveRecord:
     """One car's drive, sampled every tick; all arrays share their first axis, time.
 
+    Cars that were driven in one world have a record each, and share `actors` and `scenario`.
+
     Attributes:
         times: [s], from 0.
         position: Rear axle [m, world].
@@ -35,7 +37,7 @@ class DriveRecord:
         collided_with: Actor slot, -1 if none.
         plan: The driven plan in the world frame [m].
         actors: Boxes of every actor: x, y, heading, length, width, height, kind (`ActorKind`; -1 where
-            absent). The car itself is actor 0.
+            absent). The car itself is actor `slot`.
         path: The path to follow, as way points [m, world].
         size: Length and width of the car [m].
         scenario: Where.
@@ -44,6 +46,9 @@ class DriveRecord:
         labelled: Where the expert is defined; None without `label`.
         confidence: How far the world could be trusted at the car's pose, in [0, 1], or None where not known.
         views: What each camera saw, by its name, the first one first; empty where that was not kept.
+        slot: Which of the actors the car is.
+        start: When in the scenario the drive began [s].
+        goal: Where its goal lies, as `arc` [m]; None for a drive that follows the recorded one.
     """
 
     times: Float[ndarray, "time"]
@@ -74,6 +79,20 @@ class DriveRecord:
     labelled: Bool[ndarray, "time"] | None = None
     confidence: Float[ndarray, "time"] | None = None
     views: dict[str, UInt8[ndarray, "time _ _ 3"]] = field(default_factory=dict)
+    slot: int = 0
+    start: float = 0.0
+    goal: float | None = None
+
+    @property
+    def others(self) -> Int[ndarray, "actor"]:
+        """Slots of all actors but the car itself."""
+        return np.delete(np.arange(self.actors.shape[1]), self.slot)
+
+    @property
+    def lights(self) -> Int[ndarray, "light time"]:
+        """`SignalState` of the scenario's lights at each tick."""
+        at = np.searchsorted(self.scenario.times, self.start + self.times + 1e-6, side="right") - 1
+        return self.scenario.signals.state[:, np.clip(at, 0, len(self.scenario.times) - 1)]
 
     @property
     def frames(self) -> UInt8[ndarray, "time height width 3"] | None:

@@ -29,7 +29,7 @@ from countersteer.scenarios.scenario import Scenario
 
 __all__ = ["VERSION", "find_replay", "is_replay", "load_replay", "save_replay"]
 
-VERSION = 2
+VERSION = 3
 """Version of the format that is written; `load_replay` reads this one and those before it."""
 
 _FORMAT = "countersteer-replay"
@@ -129,6 +129,7 @@ def find_replay(place: Path) -> Path:
 def _write(result: SuiteResult, folder: Path) -> dict[str, Any]:
     """The members as files below a new folder; returns the header."""
     numbers: dict[tuple[object, ...], int] = {}
+    shared: dict[int, int] = {}  # cars of one world have one table of actors
     cases = []
     for k, (case, record) in enumerate(zip(result.cases, result.records, strict=True)):
         scenario = record.scenario
@@ -138,10 +139,16 @@ def _write(result: SuiteResult, folder: Path) -> dict[str, Any]:
             storage.save(scenario, folder / "scenarios" / str(numbers[key]))
         place = folder / "drives" / str(k)
         place.mkdir(parents=True)
-        columns = {name: getattr(record, name) for name in _SERIES}
+        owner = shared.setdefault(id(record.actors), k)
+        columns = {name: getattr(record, name) for name in _SERIES if name != "actors" or owner == k}
         storage.write_table(
             place / "ticks.arrow",
-            {n: v.reshape(len(v), -1) if v.ndim > 1 else v for n, v in columns.items() if v is not None},
+            # A list without a place (the plan of who plans nothing) is no column.
+            {
+                n: v.reshape(len(v), -1) if v.ndim > 1 else v
+                for n, v in columns.items()
+                if v is not None and v.size
+            },
         )
         storage.write_table(place / "path.arrow", {"x": record.path[:, 0], "y": record.path[:, 1]})
         interval = float(np.median(np.diff(record.times))) if len(record.times) > 1 else 0.1
@@ -153,6 +160,10 @@ def _write(result: SuiteResult, folder: Path) -> dict[str, Any]:
                 "scenario": numbers[key],
                 "points": record.plan.shape[1],
                 "actors": record.actors.shape[1],
+                "actors_of": owner,
+                "slot": record.slot,
+                "start_s": record.start,
+                "goal_m": record.goal,
                 "plan_times_s": None if record.plan_times is None else record.plan_times.tolist(),
                 "size_m": list(record.size),
                 "cameras": [
@@ -161,6 +172,7 @@ def _write(result: SuiteResult, folder: Path) -> dict[str, Any]:
             }
         )
     files = sorted(file for file in folder.rglob("*") if file.is_file())
+    sums = {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
     header = {
         "format": _FORMAT,
         "version": VERSION,
@@ -168,10 +180,7 @@ def _write(result: SuiteResult, folder: Path) -> dict[str, Any]:
         "driver": result.driver,
         "protocol": result.protocol,
         "cases": cases,
-        "sha256": {
-            str(file.relative_to(folder).as_posix()): hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in files
-        },
+        "sha256": sums,
     }
     (folder / _HEADER).write_text(json.dumps(header, indent=1), encoding="utf-8")
     return header
@@ -304,11 +313,15 @@ def _read(header: dict[str, Any], folder: Path, frames: bool) -> SuiteResult:
             if name not in ticks and name in _OPTIONAL:
                 series[name] = None
                 continue
+            if name == "actors" and (owner := int(entry.get("actors_of", k))) != k:
+                series[name] = records[owner].actors
+                continue
             sides = [
                 side if side is not None else entry["actors" if name == "actors" else "points"]
                 for side in axes
             ]
-            series[name] = ticks[name].reshape(len(ticks["times"]), *sides)
+            column = np.zeros(0) if name not in ticks and 0 in sides else ticks[name]
+            series[name] = column.reshape(len(ticks["times"]), *sides)
         times = entry["plan_times_s"]
         if times is not None and len(times) != int(entry["points"]):
             raise ValueError(f"{len(times)} times of a plan of {entry['points']} points")
@@ -322,6 +335,10 @@ def _read(header: dict[str, Any], folder: Path, frames: bool) -> SuiteResult:
                 path=np.stack([line["x"], line["y"]], -1),
                 size=(float(length), float(width)),
                 scenario=scenarios[number],
+                # Drives of version 2 and before are of single cars, and began when their scenario does.
+                slot=int(entry.get("slot", 0)),
+                start=float(entry.get("start_s", 0.0)),
+                goal=None if entry.get("goal_m") is None else float(entry["goal_m"]),
                 plan_times=None if times is None else np.array(times, float),
                 views=views,
             )

@@ -173,7 +173,7 @@ def score_suite(result: SuiteResult, benchmarks: Iterable[Benchmark]) -> tuple[S
                     value, parts = score.value, score.parts
                     # Actors are counted without the car itself, slots with it.
                     findings = tuple(
-                        dataclasses.replace(f, actors=tuple(actor + 1 for actor in f.actors))
+                        dataclasses.replace(f, actors=tuple(int(record.others[actor]) for actor in f.actors))
                         for f in score.findings
                     )
                 except UserError as error:

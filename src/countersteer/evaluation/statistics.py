@@ -1,4 +1,4 @@
-"""What pass counts allow one to say: intervals, paired tests, spread, and the rows of a comparison.
+"""What pass counts allow one to say: intervals, paired tests, and the rows of a comparison.
 
 Pass counts are small numbers (24 cases), so the interval is Wilson's, which stays honest at 0 and at
 all, and two drivers are compared on the same scenarios by a permutation test that assumes no
@@ -22,7 +22,6 @@ from countersteer.evaluation.records import SuiteResult
 __all__ = [
     "CompareRow",
     "clustered_interval",
-    "mean_and_spread",
     "paired_permutation_test",
     "wilson_interval",
 ]
@@ -170,17 +169,6 @@ def clustered_interval(
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
-def mean_and_spread(values: Float[ndarray, "seed"]) -> tuple[float, float]:
-    """Mean and sample standard deviation (n - 1) over seeds; the spread of a single seed is NaN.
-
-    Raises:
-        UserError: If there is no value.
-    """
-    if len(values) == 0:
-        raise UserError("a mean over no seeds was asked for", expected="at least one value")
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan
-
-
 @dataclass(frozen=True)
 class CompareRow:
     """One line of a comparison: one driver on one suite.
@@ -242,21 +230,3 @@ class CompareRow:
             "seconds": finite(self.seconds),
             "protocol": self.protocol,
         }
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> CompareRow:
-        """The row that `to_json` wrote.
-
-        Raises:
-            UserError: If a field is missing or unknown.
-        """
-        try:
-            low, high = values["interval"]
-            return cls(**{**values, "interval": (low, high)})
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                "a row of a comparison does not have the right fields",
-                got=values,
-                expected="recipe, suite, passed, total, interval [low, high], open_loop_error, seconds",
-                fix="write it with `countersteer compare`",
-            ) from error

@@ -215,14 +215,12 @@ def _wheels(record: DriveRecord) -> np.ndarray:
     )
 
 
-def _ended(record: DriveRecord) -> tuple[TerminationReason, float] | None:
-    """Reason and time of an early end, if there was one."""
-    causes = np.flatnonzero(
-        (record.cause != TerminationReason.NONE) & (record.cause != TerminationReason.TIME)
-    )
-    if not len(causes):
-        return None
-    return TerminationReason(int(record.cause[causes[0]])), float(record.times[causes[0]])
+def _ended(record: DriveRecord, *fine: TerminationReason) -> tuple[str, float | None]:
+    """In words, and when, a drive ended early; nothing if it did not, or in a way that is fine."""
+    cause = TerminationReason(int(record.cause[-1]))
+    if cause in (TerminationReason.NONE, TerminationReason.TIME, *fine):
+        return "", None
+    return f"ended: {cause.name.lower().replace('_', ' ')}", float(record.times[record.last])
 
 
 def _keeping_rule(case: Case, record: DriveRecord) -> CaseResult:
@@ -239,14 +237,11 @@ def _keeping_rule(case: Case, record: DriveRecord) -> CaseResult:
         "largest_error_m": float(np.abs(record.lateral).max()),
         "speed_mps": float(record.speed.mean()),
     }
-    reason, when = "", None
-    ended = _ended(record)
-    if ended is not None:
-        reason, when = f"ended: {ended[0].name.lower().replace('_', ' ')}", ended[1]
-    elif outside.any():
+    reason, when = _ended(record)
+    if not reason and outside.any():
         when = float(record.times[np.argmax(outside)])
         reason = f"a wheel left the lane at {when:.1f} s"
-    elif error > 0.30:
+    elif not reason and error > 0.30:
         reason, when = f"mean error {error:.2f} m over the last 5 s", float(record.times[last][0])
     return CaseResult(case.id, not reason, reason, when, measures)
 
@@ -297,11 +292,8 @@ def _change_rule(case: Case, record: DriveRecord) -> CaseResult:
         "largest_error_after_8s_m": float(error[late].max()),
         "speed_mps": float(record.speed.mean()),
     }
-    reason, when = "", None
-    ended = _ended(record)
-    if ended is not None:
-        reason, when = f"ended: {ended[0].name.lower().replace('_', ' ')}", ended[1]
-    elif beyond.any():
+    reason, when = _ended(record)
+    if not reason and beyond.any():
         when = float(record.times[np.argmax(beyond)])
         reason = f"{error[beyond][0]:.2f} m from the target lane at {when:.1f} s"
     return CaseResult(case.id, not reason, reason, when, measures)
@@ -363,19 +355,16 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
         logged, _STANDING
     )  # of a log that stands every metre would be a thousand times its way
     measures = {"progress_m": progress, "logged_m": logged, "progress_share": share}
-    reason, when = "", None
+    reason, when = _ended(record, TerminationReason.GOAL)
     fault = _at_fault(record)
     off = np.flatnonzero(record.off_road & record.alive)
-    ended = _ended(record)
     if fault is not None:
         when = float(record.times[fault[0]])
         reason = f"at-fault collision with actor {fault[1]} at {when:.1f} s"
     elif len(off):
         when = float(record.times[off[0]])
         reason = f"a corner left the road at {when:.1f} s"
-    elif ended is not None and ended[0] is not TerminationReason.GOAL:
-        reason, when = f"ended: {ended[0].name.lower().replace('_', ' ')}", ended[1]
-    elif logged >= _STANDING and share < 0.7:
+    elif not reason and logged >= _STANDING and share < 0.7:
         reason, when = f"progress {share:.2f} of the log's", float(record.times[-1])
     counts = case.counts and logged >= _STANDING
     return CaseResult(case.id, (not reason) if counts else None, reason, when, measures)

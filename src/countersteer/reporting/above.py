@@ -31,7 +31,7 @@ class Above:
     """The view from above, following the car with its direction up."""
 
     def __init__(self, record: DriveRecord, failed_at: float | None):
-        self.record = record
+        self.record, self.lights = record, record.lights
         # The view turns with the road rather than with the car, so that weaving shows as weaving.
         turn = np.unwrap(record.heading.astype(float))
         window = min(15, len(turn))
@@ -97,13 +97,9 @@ class Above:
         return cv2.warpAffine(picture, warp, size[::-1], flags=cv2.INTER_LINEAR, borderValue=PANEL)
 
     def _draw_signals(self, panel: ndarray, to_view, tick: int) -> None:
-        scenario = self.record.scenario
-        signals = scenario.signals
-        now = (
-            min(int(np.searchsorted(scenario.times, self.record.times[tick] + 1e-6)), len(scenario.times)) - 1
-        )
+        signals = self.record.scenario.signals
         left = np.stack([-np.sin(signals.heading), np.cos(signals.heading)], -1)
-        for k, state in enumerate(signals.state[:, now]):
+        for k, state in enumerate(self.lights[:, tick]):
             bar = signals.stop_point[k, :2] + 1.7 * left[k] * np.array([[-1.0], [1.0]])
             line(panel, to_view(bar), SIGNAL_COLORS[int(state)], 4)
 
@@ -111,7 +107,7 @@ class Above:
         record = self.record
         hit = record.collided_with[: tick + 1]
         hit = set(hit[hit >= 0].tolist())
-        for slot in range(1, record.actors.shape[1]):
+        for slot in record.others.tolist():
             x, y, heading, length, width, _, kind = record.actors[tick, slot].astype(float)
             if kind < 0 or not np.isfinite([x, y, heading]).all():
                 continue

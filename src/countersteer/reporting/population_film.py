@@ -1,29 +1,26 @@
-"""A film of a world in which every car is driven by copies of one policy: from above, beside four cameras of one car."""
+"""A film of a world in which every car is driven by copies of one policy, from its records: from above, beside four cameras of one car."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from countersteer.drivers.interface import Driver
-from countersteer.errors import UserError
+from countersteer.evaluation.population import FAILURES
+from countersteer.evaluation.records import DriveRecord
+from countersteer.geometry import polylines
 from countersteer.geometry.cameras import Camera
-from countersteer.policies.interface import Policy
 from countersteer.reporting.birds_eye import SIGNAL_COLORS, BirdsEye
-from countersteer.reporting.canvas import FAINT, INK, PAGE, encode, shorten, write
+from countersteer.reporting.canvas import FAINT, INK, PAGE, Color, encode, shorten, write
 from countersteer.reporting.pages import require_ending
-from countersteer.rollouts.rollouter import Rollouter
-from countersteer.scenarios.scenario import ActorKind, Scenario
+from countersteer.scenarios.scenario import ActorKind
 from countersteer.worlds.interface import TerminationReason
-from countersteer.worlds.truth import Truth
-from countersteer.worlds.world import World, WorldSpec
 
-__all__ = ["film_population"]
+__all__ = ["FILM_CAMERAS", "ego_of", "film_population"]
 
 _SIZE = (1280, 720)
 _ABOVE = 720  # side of the view from above [px]
@@ -41,7 +38,7 @@ _VIEWS = (
     ("rear", math.pi, (732, 515, 262, 131)),
 )
 
-_CAMERAS = tuple(
+FILM_CAMERAS = tuple(
     Camera(
         f"film {name}",
         place[2],
@@ -53,145 +50,122 @@ _CAMERAS = tuple(
     )
     for name, yaw, place in _VIEWS
 )
+"""What a car of a film carries."""
+
+
+def ego_of(records: Sequence[DriveRecord]) -> int:
+    """Which of the cars of one world passes near the point where most ways meet, coming from some way off."""
+    ways = [_way(record) for record in records]
+    points = np.concatenate(ways)
+    # The point of a way that has most ways within 20 m.
+    meeting = sum((np.linalg.norm(points[:, None] - way[None], axis=-1).min(1) < 20.0) for way in ways)
+    middle = points[np.argmax(meeting)]
+
+    def fit(number: int) -> float:
+        gap = np.linalg.norm(ways[number] - middle, axis=1)
+        return gap.min() + abs(gap[0] - 40.0) / 4
+
+    return min(range(len(records)), key=fit)
+
+
+def _way(record: DriveRecord) -> Float[ndarray, "n 2"]:
+    """Points a metre apart, from where the car begins to its goal."""
+    assert record.goal is not None
+    (begun,), _ = polylines.project(record.path, record.position[:1])
+    return record.path[round(begun) : round(begun + record.goal) + 1]
 
 
 def film_population(
-    spec: WorldSpec,
-    scenario: Scenario,
-    driver: Driver,
-    policy: Policy | None,
-    *,
-    title: str,
-    path: str | Path,
-    seed: int = 0,
-    span: float = 110.0,
+    records: Sequence[DriveRecord], ego: int, *, title: str, path: str | Path, span: float = 110.0
 ) -> Path:
-    """Drive one world and film it, 1280 x 720 pixels, one frame a tick, in real time.
+    """Film the cars of one world, 1280 x 720 pixels, one frame a tick, in real time.
 
     Args:
-        spec: Of the world; gets the cameras of the policy.
-        scenario: Where.
-        driver, policy: Who drives all cars.
+        records: Of all cars that began there.
+        ego: Which of them is in the middle; its views of `FILM_CAMERAS` are shown, if they were kept.
         title: What drives.
         path: The film (.mp4).
-        seed: Of the start.
         span: Side of the view from above [m]; it stays where the cars begin.
 
     Raises:
-        UserError: No car can begin, or the path is not an .mp4.
+        UserError: The path is not an .mp4.
     """
     path = Path(path)
     require_ending(path, "film", ".mp4")
-    seen = tuple(sensor.name for sensor in spec.sensors)
-    world = spec.carrying(*spec.sensors, *_CAMERAS).build([scenario], 1, seed)
-    driving = Rollouter(world, driver, policy, None, seed, sensors=seen)
-    driving.begin(torch.ones(1, dtype=torch.bool), world.draw_starts(torch.tensor([seed])))
-    begun = world.alive()[0].nonzero()[:, 0].tolist()
-    if not begun:
-        raise UserError(
-            f"nobody can begin in scenario {scenario.id!r}",
-            got="every car stands off the road, upon another one, or has nowhere to go",
-            expected="at least one car with a goal ahead",
-            fix="film another scenario",
-        )
-    frames = list(_frames(world, driving, scenario, begun, title, span))
+    record = records[ego]
+    way = _way(record)
+    ways = np.concatenate([_way(each) for each in records])
+    near = (np.linalg.norm(way[:, None] - ways[None], axis=-1) < 20.0).sum(1)
+    middle = way[np.argmax(near)]
+    above = BirdsEye(record.scenario.road, (float(middle[0]), float(middle[1])), span, _ABOVE)
+    last = max(each.last for each in records) + _LINGER // 2
+    frames = (_frame(records, ego, above, tick, title) for tick in range(min(last + 1, len(record.times))))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode(frames, round(1 / world.dt), _SIZE))
+    interval = float(record.times[1] - record.times[0])
+    path.write_bytes(encode(frames, round(1 / interval), _SIZE))
     return path
 
 
-def _frames(world: World, driving: Rollouter, scenario: Scenario, begun: list[int], title: str, span: float):
-    middle, ego = _middle(world, begun)
-    above = BirdsEye(scenario.road, (float(middle[0]), float(middle[1])), span, _ABOVE)
-    trails: list[ndarray] = []
-    ended = dict.fromkeys(begun, None)
-    for tick in range(round(world.spec.duration / world.dt)):
-        truth = world.truth()
-        assert truth.actors is not None
-        boxes, alive = truth.actors.boxes()[0].double().numpy(), world.alive()[0]
-        for slot in begun:
-            if not alive[slot] and ended[slot] is None:
-                ended[slot] = tick
-        trails = [*trails, boxes[begun, :2]][-_TRAIL:]
-        causes = {slot: TerminationReason(int(truth.cause[0, slot])) for slot in begun}
-        yield _frame(world, truth, above, boxes, trails, begun, ego, causes, ended, tick, title)
-        last = [at for at in ended.values() if at is not None]
-        if len(last) == len(begun) and tick > max(last) + _LINGER // 2:
-            return
-        driving.tick()
+def _color(record: DriveRecord, tick: int, first: bool) -> Color:
+    if tick > record.last:
+        return _ENDS.get(TerminationReason(int(record.cause[-1])), _FAILED)
+    return _FIRST if first else _COPY
 
 
-def _middle(world: World, begun: list[int]) -> tuple[ndarray, int]:
-    """Where most ways meet, and the car that drives there from some way off."""
-    truth, paths = world.truth(), world.routes().points[0].double().numpy()
-    ways = {}
-    for slot in begun:
-        arc, goal = (float(value[0, slot]) for value in (truth.arc, truth.goal_arc))
-        ways[slot] = paths[slot, round(arc) : round(goal) + 1, :2]
-    points = np.concatenate(list(ways.values()))
-    # The point of a way that has most ways within 20 m.
-    meeting = sum(
-        (np.linalg.norm(points[:, None] - way[None], axis=-1).min(1) < 20.0) for way in ways.values()
-    )
-    middle = points[np.argmax(meeting)]
+def _draw_above(
+    records: Sequence[DriveRecord], ego: int, above: BirdsEye, tick: int
+) -> UInt8[ndarray, "720 720 3"]:
+    view = above.background()
+    record = records[ego]
+    shown = [each for each in records if tick <= each.last + _LINGER]
+    trail = slice(max(tick + 1 - _TRAIL, 0), tick + 1)
+    for each in shown:
+        if tick > 0:
+            color = _FIRST if each is record else _COPY
+            above.draw_path(view, each.position[trail], color, width=2, opacity=0.5)
+    stops = record.scenario.signals.stop_point[:, :2].astype(float)
+    for (column, row), light in zip(above.pixels_of(stops).astype(int), record.lights[:, tick], strict=True):
+        if 0 <= column < _ABOVE and 0 <= row < _ABOVE and int(light) in SIGNAL_COLORS:
+            view[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4] = SIGNAL_COLORS[int(light)]
+    others = _recorded(records, tick)
+    boxes = record.actors[tick, [*others, *(each.slot for each in shown)]]
+    colors = [_OTHER] * len(others) + [_color(each, tick, each is record) for each in shown]
+    above.draw_boxes(view, boxes[:, :2], boxes[:, 2], boxes[:, 3:5], colors)
+    return view
 
-    def fit(slot: int) -> float:
-        gap = np.linalg.norm(ways[slot] - middle, axis=1)
-        return gap.min() + abs(gap[0] - 40.0) / 4
 
-    return middle, min(ways, key=fit)
+def _recorded(records: Sequence[DriveRecord], tick: int) -> list[int]:
+    """Slots of those who are there and whom nobody drives."""
+    driven = {record.slot for record in records}
+    kinds = records[0].actors[tick, :, 6]
+    return [slot for slot in range(len(kinds)) if slot not in driven and kinds[slot] >= 0]
 
 
 def _frame(
-    world: World, truth: Truth, above: BirdsEye, boxes: ndarray, trails: list[ndarray],
-    begun: list[int], ego: int, causes: dict[int, TerminationReason], ended: dict, tick: int, title: str,
-) -> UInt8[ndarray, "720 1280 3"]:  # fmt: skip
+    records: Sequence[DriveRecord], ego: int, above: BirdsEye, tick: int, title: str
+) -> UInt8[ndarray, "720 1280 3"]:
     image = np.full((_SIZE[1], _SIZE[0], 3), PAGE, np.uint8)
-    view = above.background()
-    shown = [s for s in begun if ended[s] is None or tick < ended[s] + _LINGER]
-    for number, slot in enumerate(begun):
-        if slot in shown and len(trails) > 1:
-            points = np.stack([trail[number] for trail in trails])
-            above.draw_path(view, points, _FIRST if slot == ego else _COPY, width=2, opacity=0.5)
-    assert truth.lights is not None
-    for stop, light in zip(truth.lights.position[0].numpy(), truth.lights.state[0].tolist(), strict=True):
-        column, row = above.pixels_of(stop.astype(float)).astype(int)
-        if 0 <= column < _ABOVE and 0 <= row < _ABOVE and light in SIGNAL_COLORS:
-            view[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4] = SIGNAL_COLORS[light]
-    others = [k for k in range(len(boxes)) if k not in begun and boxes[k, 6] >= 0 and k >= world.agents]
-    rows = others + shown
-
-    def color(slot: int) -> tuple[int, int, int]:
-        if slot in others:
-            return _OTHER
-        if ended[slot] is not None:
-            return _ENDS.get(causes[slot], _FAILED)
-        return _FIRST if slot == ego else _COPY
-
-    above.draw_boxes(view, boxes[rows, :2], boxes[rows, 2], boxes[rows, 3:5], [color(k) for k in rows])
-    image[:, :_ABOVE] = view
+    image[:, :_ABOVE] = _draw_above(records, ego, above, tick)
     write(image, shorten(title, 17, _SIZE[0] - 732 - 12, bold=True), (732, 34), 17, INK, bold=True)
-    for camera, (name, _, (x, y, width, height)) in zip(_CAMERAS, _VIEWS, strict=True):
-        rgb = world.images(camera).rgb
-        assert rgb is not None
-        picture = rgb[ego].numpy()
-        image[y : y + height, x : x + width] = picture if ended[ego] is None else picture // 3
-        write(image, name, (x, y + height + 18), 13, FAINT)
-    reached = sum(causes[s] == TerminationReason.GOAL for s in begun)
-    failed = sum(
-        ended[s] is not None and causes[s] not in (TerminationReason.GOAL, TerminationReason.TIME)
-        for s in begun
-    )
+    record = records[ego]
+    for camera, (name, _, (x, y, width, height)) in zip(FILM_CAMERAS, _VIEWS, strict=True):
+        if camera.name in record.views:
+            picture = record.views[camera.name][tick]
+            image[y : y + height, x : x + width] = picture if tick <= record.last else picture // 3
+            write(image, name, (x, y + height + 18), 13, FAINT)
+    ended = [TerminationReason(int(each.cause[-1])) for each in records if tick > each.last]
+    reached = ended.count(TerminationReason.GOAL)
+    failed = sum(cause in FAILURES for cause in ended)
     legend = (
-        (f"{tick * world.dt:4.1f} s", INK),
-        (f"{sum(e is None for e in ended.values())} copies driving", _COPY),
+        (f"{record.times[tick]:4.1f} s", INK),
+        (f"{len(records) - len(ended)} copies driving", _COPY),
         (f"{reached} at their goal", _ENDS[TerminationReason.GOAL]),
         (f"{failed} failed", _FAILED if failed else FAINT),
     )
     for line, (words, ink) in enumerate(legend):
         write(image, words, (1010, 540 + 26 * line), 15, ink)
     write(image, "amber: the car whose cameras are shown; blue: other copies", (732, 706), 12, FAINT)
-    kinds = {ActorKind(int(boxes[k, 6])).name.lower() for k in others}
+    kinds = {ActorKind(int(record.actors[tick, k, 6])).name.lower() for k in _recorded(records, tick)}
     if kinds:
         write(image, f"grey: as recorded ({', '.join(sorted(kinds))})", (732, 688), 12, FAINT)
     return image

@@ -10,13 +10,14 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.evaluation.failures import explain
-from countersteer.evaluation.records import SuiteResult
+from countersteer.evaluation.records import DriveRecord, SuiteResult
 from countersteer.evaluation.scoring import SuiteScore
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.reporting.birds_eye import ACTOR_COLORS, EGO_COLOR, ROUTE_COLOR
@@ -57,69 +58,66 @@ def write_recording(
     failed = [k for k, one in enumerate(result.cases) if one.passed is False]
     index = names.index(case) if case is not None else (failed or [0])[0]
     record, verdict = result.records[index], result.cases[index]
-    origin = np.round(record.position[0])
-
-    def points(xy: ndarray) -> ndarray:
-        return np.column_stack([xy[:, :2] - origin, np.full(len(xy), 0.05)])
-
+    found = [(score.benchmark, score.drives[index]) for score in scores]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as draft:
         whole = Path(draft) / "whole.rrd"
         recording = rr.RecordingStream(f"countersteer {result.driver} {result.suite} {verdict.case}")
         recording.save(str(whole))
         recording.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
-        lines = [points(f.points) for f in record.scenario.road.features if len(f.points) > 1]
+        lines = [_points(record, f.points) for f in record.scenario.road.features if len(f.points) > 1]
         recording.log("world/map", rr.LineStrips3D(lines, colors=_MAP), static=True)
-        recording.log("world/path", rr.LineStrips3D([points(record.path)], colors=ROUTE_COLOR), static=True)
-        ahead = rear_axle_to_center(record.size[0])
+        way = _points(record, record.path)
+        recording.log("world/path", rr.LineStrips3D([way], colors=ROUTE_COLOR), static=True)
         for tick in range(record.last + 1):
-            recording.set_time("drive", duration=float(record.times[tick]))
-            rows = record.actors[tick].astype(float)
-            rows[0, :2] = record.position[tick] + ahead * np.array(
-                [np.cos(record.heading[tick]), np.sin(record.heading[tick])]
-            )
-            rows[0, 2] = record.heading[tick]
-            there = (rows[:, 6] >= 0) & np.isfinite(rows).all(1)
-            there[0] = True
-            boxes = rows[there]
-            colors = [ACTOR_COLORS[ActorKind(int(max(kind, 0)))] for kind in boxes[:, 6]]
-            colors[0] = EGO_COLOR
-            recording.log(
-                "world/boxes",
-                rr.Boxes3D(
-                    centers=np.column_stack([boxes[:, :2] - origin, boxes[:, 5] / 2]),
-                    half_sizes=boxes[:, 3:6] / 2,
-                    rotation_axis_angles=[
-                        rr.RotationAxisAngle(axis=(0, 0, 1), radians=float(h)) for h in boxes[:, 2]
-                    ],
-                    colors=colors,
-                ),
-            )
-            recording.log("world/plan", rr.LineStrips3D([points(record.plan[tick])], colors=_PLAN))
-            if record.label is not None and record.labelled is not None:
-                shown = [points(record.label[tick])] if record.labelled[tick] else []
-                recording.log("world/label", rr.LineStrips3D(shown, colors=_LABEL))
-            for name in ("speed", "lateral", "acceleration", "curvature"):
-                recording.log(f"numbers/{name}", rr.Scalars(float(getattr(record, name)[tick])))
-            for name, frames in record.views.items():
-                recording.log(f"camera/{name}", rr.Image(frames[tick]))
-        found = [(score.benchmark, score.drives[index]) for score in scores]
+            _log_tick(rr, recording, record, tick)
         for event in events_of(record, verdict, explain(record, verdict), found):
             recording.set_time("drive", duration=float(record.times[event["tick"]]))
             level = rr.TextLogLevel.ERROR if event["kind"] in ("verdict", "cause") else rr.TextLogLevel.INFO
             recording.log("events", rr.TextLog(event["text"], level=level))
-        recording.log(
-            "scores",
-            rr.TextDocument(
-                "\n".join(
-                    f"{name}: {'not defined, ' + one.undefined if one.value is None else f'{one.value:.3f}'}"
-                    for name, one in found
-                )
-                or "not scored"
-            ),
-            static=True,
-        )
+        told = [
+            f"{name}: {'not defined, ' + one.undefined if one.value is None else f'{one.value:.3f}'}"
+            for name, one in found
+        ]
+        recording.log("scores", rr.TextDocument("\n".join(told) or "not scored"), static=True)
         recording.flush()
         recording.disconnect()
         os.replace(whole, path)
     return path
+
+
+def _points(record: DriveRecord, xy: ndarray) -> ndarray:
+    """On the ground, from where the drive began: the viewer counts in single precision."""
+    return np.column_stack([xy[:, :2] - np.round(record.position[0]), np.full(len(xy), 0.05)])
+
+
+def _log_tick(rr: Any, recording: Any, record: DriveRecord, tick: int) -> None:
+    """Boxes, plan, label, numbers and pictures of one tick."""
+    recording.set_time("drive", duration=float(record.times[tick]))
+    rows = record.actors[tick].astype(float)
+    course = record.heading[tick]
+    ahead = rear_axle_to_center(record.size[0]) * np.array([np.cos(course), np.sin(course)])
+    rows[record.slot, :3] = *(record.position[tick] + ahead), course
+    there = (rows[:, 6] >= 0) & np.isfinite(rows).all(1)
+    there[record.slot] = True
+    colors = [ACTOR_COLORS[ActorKind(int(max(kind, 0)))] for kind in rows[:, 6]]
+    colors[record.slot] = EGO_COLOR
+    boxes = rows[there]
+    turns = [rr.RotationAxisAngle(axis=(0, 0, 1), radians=float(h)) for h in boxes[:, 2]]
+    recording.log(
+        "world/boxes",
+        rr.Boxes3D(
+            centers=np.column_stack([boxes[:, :2] - np.round(record.position[0]), boxes[:, 5] / 2]),
+            half_sizes=boxes[:, 3:6] / 2,
+            rotation_axis_angles=turns,
+            colors=[color for color, shown in zip(colors, there, strict=True) if shown],
+        ),
+    )
+    recording.log("world/plan", rr.LineStrips3D([_points(record, record.plan[tick])], colors=_PLAN))
+    if record.label is not None and record.labelled is not None:
+        shown = [_points(record, record.label[tick])] if record.labelled[tick] else []
+        recording.log("world/label", rr.LineStrips3D(shown, colors=_LABEL))
+    for name in ("speed", "lateral", "acceleration", "curvature"):
+        recording.log(f"numbers/{name}", rr.Scalars(float(getattr(record, name)[tick])))
+    for name, frames in record.views.items():
+        recording.log(f"camera/{name}", rr.Image(frames[tick]))

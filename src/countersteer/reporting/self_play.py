@@ -5,32 +5,33 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
-import torch
 
-from countersteer.data.sources import ScenarioFolder
 from countersteer.drivers.drivers import CategoricalDriver, ConstantVelocityDriver, ExpertDriver
-from countersteer.drivers.interface import Driver
 from countersteer.errors import UserError
-from countersteer.evaluation.population import Population, drive_population
+from countersteer.evaluation.population import Population, SelfPlaySuite
+from countersteer.evaluation.records import SuiteResult
+from countersteer.evaluation.replay import save_replay
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.policies.interface import Policy
 from countersteer.policies.storage import load_policy
 from countersteer.policies.teacher import SetActorCritic
+from countersteer.recipes.recordings import drivable_scenarios
 from countersteer.recipes.self_play import roads, self_play_world, student_driver
 from countersteer.reporting.pages import require_ending
-from countersteer.reporting.population_film import film_population
+from countersteer.reporting.population_film import FILM_CAMERAS, ego_of, film_population
 from countersteer.reporting.population_report import PopulationRow, write_population_report
-from countersteer.reporting.study import pretrained_policy
+from countersteer.reporting.run_report import pretrained_policy
 from countersteer.rewards.weights import RewardWeights
 from countersteer.scenarios.scenario import Scenario
 from countersteer.worlds.renderers.boxes.camera_shift import CameraDomainShift
 from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
 from countersteer.worlds.simulation.spec import RoadSettings, StartSpec
-from countersteer.worlds.world import WorldSpec
 
 __all__ = ["self_play_report"]
 
@@ -50,6 +51,7 @@ def self_play_report(
     domain_shift: bool = False,
     conditions: Sequence[str] | None = None,
     seed: int = 0,
+    keep: Path | None = None,
     message: Callable[[str], None],
     modules: Sequence[ModuleType] = (),
 ) -> list[PopulationRow]:
@@ -70,6 +72,7 @@ def self_play_report(
         conditions: RewardWeights that teachers are also asked for in amounts from end to end of their ranges, the others in the
             middle of theirs; none for a few that matter.
         seed: Of starts and drivers.
+        keep: Replay of the first run's drives.
         message: Told every row.
         modules: The user's, of recipes of their own.
 
@@ -80,115 +83,142 @@ def self_play_report(
     require_ending(out, "page", ".html", ".htm")
     if worlds < 1:
         raise UserError("there is nothing to drive in", got=f"--worlds {worlds}", expected="at least 1")
-    if unknown := sorted(set(conditions or ()) - set(RewardWeights.names())):
+    _check_conditions(conditions or ())
+    runs = runs or [pretrained_policy("self_play"), pretrained_policy("self_play_teacher")]
+    drivers = [_Run(run, *load_policy(run, tuple(modules))) for run in runs]
+    suite = _suite(worlds, scenes, domain_shift, seed, message)
+    rows, straight = _drive_all(suite, drivers, conditions, keep, message)
+
+    # A film takes a while, and the numbers are there.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".json").write_text(json.dumps([row.to_json() for row in rows], indent=1))
+    first, path = drivers[0], out.with_suffix(".mp4")
+    scene = _scene(suite.scenarios, film_of, straight)
+    film = _film(dataclasses.replace(suite, scenarios=(scene,)), first, path)
+    kind = "generated roads nobody trained on" if scenes is None else "recorded scenes"
+    write_population_report(
+        out,
+        rows,
+        where=f"{len(suite.scenarios)} {kind}"
+        + (", behind cameras that do not show what is drawn" if domain_shift else ""),
+        film=film,
+        filmed=f"{first.recipe} in {scene.id}",
+        commits={str(one.path): str(one.metadata["environment"].get("commit")) for one in drivers},
+    )
+    return rows
+
+
+def _check_conditions(names: Sequence[str]) -> None:
+    if unknown := sorted(set(names) - set(RewardWeights.names())):
         raise UserError(
             f"there is no coefficient {unknown[0]!r}",
             got=", ".join(unknown),
             expected=", ".join(RewardWeights.names()),
             fix="ask for one of these",
         )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A trained policy, and how it drives."""
+
+    path: Path
+    policy: Policy
+    metadata: dict[str, Any]
+
+    @property
+    def recipe(self) -> str:
+        return self.metadata["recipe"]
+
+    def drive(self, suite: SelfPlaySuite, name: str, **how: Any) -> SuiteResult:
+        teacher = isinstance(self.policy, SetActorCritic)
+        driver = CategoricalDriver(greedy=True) if teacher else student_driver()
+        return suite.drive(name, driver, self.policy, **how)
+
+
+def _drive_all(
+    suite: SelfPlaySuite,
+    runs: Sequence[_Run],
+    conditions: Sequence[str] | None,
+    keep: Path | None,
+    message: Callable[[str], None],
+) -> tuple[list[PopulationRow], Population]:
+    """A row a driver, and what became of the cars that went straight on."""
+    rows: list[PopulationRow] = []
+
+    def row(
+        result: SuiteResult,
+        than: tuple[str, Population] | None = None,
+        asked: dict[str, float] | None = None,
+    ) -> Population:
+        found = Population.of(suite, result)
+        rows.append(PopulationRow.of(result.driver, found, asked, than))
+        message(str(rows[-1]))
+        return found
+
+    # The same cars begin whoever drives.
+    straight = row(suite.drive("straight on", ConstantVelocityDriver()))
+    free = ("straight on", straight)
+    row(suite.drive("rules", ExpertDriver(), expert=RecoveryExpert()), free)
+    for run in runs:
+        name = f"{run.recipe}, seed {run.metadata['seed']}"
+        if name in [each.name for each in rows]:
+            name = f"{name} ({run.path.name})"
+        result = run.drive(suite, name)
+        row(result, free)
+        if keep is not None and run is runs[0]:
+            save_replay(result, keep)
+        if conditions is not None and isinstance(run.policy, SetActorCritic):
+            for field in conditions or _TURNED:
+                least: tuple[str, Population] | None = None
+                amounts = _turned(run.policy.spec.reward_weights, field)
+                for value, told in amounts:
+                    result = run.drive(suite, f"{name}, {field} {value:g}", coefficients=told)
+                    than = least if value == amounts[-1][0] else None
+                    found = row(result, than, {field: value})
+                    least = least or (result.driver, found)
+    return rows, straight
+
+
+def _suite(
+    worlds: int, scenes: Path | None, domain_shift: bool, seed: int, message: Callable[[str], None]
+) -> SelfPlaySuite:
+    """Generated roads, or the scenes of a folder in which somebody can drive."""
     base = dataclasses.replace(
         self_play_world().simulate(vector_dropout=(0.0, 0.0)),
         renderer=BoxRendererSpec(shift=CameraDomainShift() if domain_shift else None),
     )
-    runs = runs or [pretrained_policy("self_play"), pretrained_policy("self_play_teacher")]
-    drivers = [(run, *load_policy(run, tuple(modules))) for run in runs]
     if scenes is None:
-        scenarios = roads(worlds, seed=_UNSEEN).load()
-    else:
-        settings = base.simulation
-        assert isinstance(settings, RoadSettings)
-        base = base.simulate(agents=32, min_agents=1, start=StartSpec(goal=settings.start.goal))
-        scenarios = [s for s in ScenarioFolder(str(scenes)).load() if _usable(base, s, message)]
-        if not scenarios:
-            raise UserError(f"nobody can drive in the scenes of {scenes}", fix="choose other scenes")
-
-    def driven(
-        name: str,
-        spec: WorldSpec,
-        driver: Driver,
-        policy: Policy | None = None,
-        asked: dict[str, float] | None = None,
-        than: tuple[str, Population] | None = None,
-        **how: object,
-    ) -> Population:
-        world = spec.build(scenarios, len(scenarios), seed)
-        numbers = torch.arange(world.batch)
-        # Each recorded scene once, from where it begins.
-        starts = None if scenes is None else world.starts_at(numbers, 0 * numbers, numbers, jitter=False)
-        found = drive_population(world, driver, policy, seed=seed, starts=starts, **how)  # type: ignore[arg-type]
-        rows.append(PopulationRow.of(name, found, asked, than))
-        message(str(rows[-1]))
-        return found
-
-    rows: list[PopulationRow] = []
-    # The same cars begin whoever drives.
-    straight = driven("straight on", base, ConstantVelocityDriver())
-    cars = np.bincount(straight.scene, minlength=len(scenarios))
-    # Where no name says it, traffic lights tell an intersection.
-    crossing = max(range(len(scenarios)), key=lambda k: (bool(scenarios[k].signals.lane), int(cars[k])))
-    free = ("straight on", straight)
-    driven("rules", base, ExpertDriver(), than=free, expert=RecoveryExpert())
-    for run, policy, metadata in drivers:
-        spec, driver = _seat(base, policy)
-        name = f"{metadata['recipe']}, seed {metadata['seed']}"
-        known = name in [row.name for row in rows]
-        driven(f"{name} ({run.name})" if known else name, spec, driver, policy, than=free)
-        if conditions is not None and isinstance(policy, SetActorCritic):
-            ranges = policy.spec.reward_weights
-            for field in conditions or _TURNED:
-                low, high = getattr(ranges, field)
-                least: tuple[str, Population] | None = None
-                for value in np.linspace(low, high, _LEVELS).tolist():
-                    told = dataclasses.replace(_middle(ranges), **{field: (value, value)})
-                    title, than = f"{name}, {field} {value:g}", least if value == high else None
-                    found = driven(title, spec, driver, policy, {field: value}, than, coefficients=told)
-                    least = least or (title, found)
-
-    # A film takes a while, and the numbers are there.
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".json").write_text(json.dumps([row.to_json() for row in rows], indent=1))
-    _, policy, metadata = drivers[0]
-    spec, driver = _seat(base, policy)
-    scene = next((s for s in scenarios if film_of in s.id), scenarios[crossing])
-    title = f"{metadata['recipe']}: every car of {scene.id}"
-    film = film_population(spec, scene, driver, policy, title=title, path=out.with_suffix(".mp4"), seed=seed)
-    write_population_report(
-        out,
-        rows,
-        where=f"{len(scenarios)} {'generated roads nobody trained on' if scenes is None else 'recorded scenes'}"
-        + (", behind cameras that do not show what is drawn" if domain_shift else ""),
-        film=film,
-        filmed=f"{metadata['recipe']} in {scene.id}",
-        commits={str(run): str(metadata["environment"].get("commit")) for run, _, metadata in drivers},
-    )
-    return rows
+        return SelfPlaySuite(base, tuple(roads(worlds, seed=_UNSEEN).load()), seed=seed)
+    settings = base.simulation
+    assert isinstance(settings, RoadSettings)
+    base = base.simulate(agents=32, min_agents=1, start=StartSpec(goal=settings.start.goal))
+    scenarios = tuple(drivable_scenarios(scenes, base, message).load())
+    return SelfPlaySuite(base, scenarios, recorded=True, seed=seed)
 
 
-def _seat(base: WorldSpec, policy: Policy) -> tuple[WorldSpec, Driver]:
-    """The world with what a policy sees, and how it drives."""
-    points = policy.spec.target_points > 0
-    seen = (*policy.spec.cameras, *((policy.spec.vector,) if policy.spec.vector is not None else ()))
-    spec = base.carrying(*seen).simulate(target_points=points, navigation=not points)
-    if isinstance(policy, SetActorCritic):
-        return spec, CategoricalDriver(greedy=True)
-    return spec, student_driver()
+def _scene(scenarios: Sequence[Scenario], name: str, found: Population) -> Scenario:
+    """The first scenario called so; else, as traffic lights tell an intersection, the one with lights and most cars."""
+    cars = np.bincount(found.scene, minlength=len(scenarios))
+    most = max(range(len(scenarios)), key=lambda k: (bool(scenarios[k].signals.lane), int(cars[k])))
+    return next((scenario for scenario in scenarios if name in scenario.id), scenarios[most])
 
 
-def _usable(spec: WorldSpec, scenario: Scenario, message: Callable[[str], None]) -> bool:
-    """Whether anybody can drive there; says why not."""
-    try:
-        world = spec.build([scenario], 1, 0)
-    except UserError as error:
-        message(f"left out: {str(error).splitlines()[0]}")
-        return False
-    world.reset(torch.ones(1, dtype=torch.bool), world.draw_starts(torch.zeros(1, dtype=torch.long)))
-    if not world.alive().any():
-        message(f"left out: nobody can begin in {scenario.id}")
-    return bool(world.alive().any())
+def _film(suite: SelfPlaySuite, run: _Run, path: Path) -> Path:
+    """Film the suite's only scene; it is driven once to see who is in the middle, and once with the cameras of that car."""
+    title = f"{run.recipe}: every car of {suite.scenarios[0].id}"
+    records = run.drive(suite, title).records
+    ego = ego_of(records)
+    filmed = run.drive(suite, title, cameras=FILM_CAMERAS, viewer=records[ego].slot)
+    return film_population(filmed.records, ego, title=title, path=path)
 
 
-def _middle(ranges: RewardWeights) -> RewardWeights:
-    """Every range shrunk to its middle."""
+def _turned(ranges: RewardWeights, field: str) -> list[tuple[float, RewardWeights]]:
+    """Amounts of one coefficient from end to end of its range, the others in the middle of theirs."""
+    low, high = getattr(ranges, field)
     middle = zip(RewardWeights.names(), ranges.middle().tolist(), strict=True)
-    return RewardWeights(**{name: (amount, amount) for name, amount in middle})
+    rest = RewardWeights(**{name: (amount, amount) for name, amount in middle})
+    return [
+        (value, dataclasses.replace(rest, **{field: (value, value)}))
+        for value in np.linspace(low, high, _LEVELS).tolist()
+    ]

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from countersteer.data.importing import Imported, Outcome
+from countersteer.evaluation.comparing import Comparison
 from countersteer.evaluation.failures import Failure, count_failures
 from countersteer.evaluation.realism import Realism
 from countersteer.evaluation.records import SuiteResult
@@ -20,7 +21,6 @@ from countersteer.evaluation.scoring import SuiteScore
 from countersteer.evaluation.speed import SpeedRow
 from countersteer.evaluation.statistics import CompareRow, wilson_interval
 from countersteer.extensions import Extension
-from countersteer.reporting.study import Comparison
 from countersteer.scenarios.scenario import Scenario
 from countersteer.training import run
 

@@ -155,31 +155,7 @@ def _case(
     scores: Sequence[SuiteScore],
 ) -> dict[str, Any]:
     origin = np.round(record.position[0])
-    actors = []
-    for slot in range(1, record.actors.shape[1]):
-        rows = record.actors[:, slot]
-        there = (rows[:, 6] >= 0) & np.isfinite(rows[:, :3]).all(1)
-        if not there.any():
-            continue
-        one = rows[there][0]
-        place = np.where(there[:, None], rows[:, :2] - origin, np.nan)
-        actors.append(
-            {
-                "slot": slot,
-                "kind": ActorKind(int(one[6])).name.lower(),
-                "size": _round(one[3:5]),
-                "x": _round(place[:, 0]),
-                "y": _round(place[:, 1]),
-                "h": _round(np.where(there, rows[:, 2], 0.0), 3),
-            }
-        )
     named = [(score.benchmark, drive) for score, drive in zip(scores, drives, strict=True)]
-    label = None
-    if record.label is not None:
-        known = record.label - origin
-        if record.labelled is not None:
-            known = np.where(record.labelled[:, None, None], known, np.nan)
-        label = _round(known.reshape(-1))
     return {
         "name": case.case,
         "passed": case.passed,
@@ -200,8 +176,8 @@ def _case(
         "size": [*record.size, rear_axle_to_center(record.size[0])],
         "points": record.plan.shape[1],
         "plan": _round((record.plan - origin).reshape(-1)),
-        "label": label,
-        "actors": actors,
+        "label": _label(record, origin),
+        "actors": _actors(record, origin),
         "path": _round((_near(record.path, record.position) - origin).reshape(-1)),
         "map": _map(record, origin),
         "lights": _lights(record, origin),
@@ -218,6 +194,37 @@ def _case(
             for (name, drive), score in zip(named, scores, strict=True)
         ],
     }
+
+
+def _actors(record: DriveRecord, origin: ndarray) -> list[dict[str, Any]]:
+    shown = []
+    for slot in record.others.tolist():
+        rows = record.actors[:, slot]
+        there = (rows[:, 6] >= 0) & np.isfinite(rows[:, :3]).all(1)
+        if not there.any():
+            continue
+        one = rows[there][0]
+        place = np.where(there[:, None], rows[:, :2] - origin, np.nan)
+        shown.append(
+            {
+                "slot": slot,
+                "kind": ActorKind(int(one[6])).name.lower(),
+                "size": _round(one[3:5]),
+                "x": _round(place[:, 0]),
+                "y": _round(place[:, 1]),
+                "h": _round(np.where(there, rows[:, 2], 0.0), 3),
+            }
+        )
+    return shown
+
+
+def _label(record: DriveRecord, origin: ndarray) -> list[Any] | None:
+    if record.label is None:
+        return None
+    known = record.label - origin
+    if record.labelled is not None:
+        known = np.where(record.labelled[:, None, None], known, np.nan)
+    return _round(known.reshape(-1))
 
 
 def _near(line: Float[ndarray, "n _"], drive: Float[ndarray, "time 2"]) -> Float[ndarray, "m 2"]:
@@ -246,18 +253,15 @@ def _map(record: DriveRecord, origin: ndarray) -> list[dict[str, Any]]:
 
 
 def _lights(record: DriveRecord, origin: ndarray) -> list[dict[str, Any]]:
-    scenario = record.scenario
-    signals = scenario.signals
-    at = np.searchsorted(scenario.times, record.times + 1e-6, side="right") - 1
-    at = np.clip(at, 0, len(scenario.times) - 1)
+    signals = record.scenario.signals
     return [
         {
             "x": round(float(signals.stop_point[k, 0] - origin[0]), 2),
             "y": round(float(signals.stop_point[k, 1] - origin[1]), 2),
             "h": round(float(signals.heading[k]), 3),
-            "state": signals.state[k, at].tolist(),
+            "state": state.tolist(),
         }
-        for k in range(len(signals.lane))
+        for k, state in enumerate(record.lights)
     ]
 
 

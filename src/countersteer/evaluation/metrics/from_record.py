@@ -73,7 +73,7 @@ def _facing(edge: ndarray, middles: ndarray) -> ndarray:
 
 
 def _actors(record: DriveRecord, last: int) -> Tracks:
-    rows = record.actors[:last, 1:].transpose(1, 0, 2)  # [actor time 7]; the car itself is actor 0
+    rows = record.actors[:last, record.others].transpose(1, 0, 2)  # [actor time 7]
     valid = rows[..., 6] >= 0
     first = valid.argmax(1)
     picked = rows[np.arange(len(rows)), first]
@@ -85,7 +85,7 @@ def _actors(record: DriveRecord, last: int) -> Tracks:
             if len(run) > 1:
                 velocity[actor, run] = np.gradient(rows[actor, run, :2], record.times[run], axis=0)
     return Tracks(
-        ids=tuple(f"actor-{k + 1}" for k in range(len(rows))),
+        ids=tuple(f"actor-{slot}" for slot in record.others),
         kind=np.maximum(picked[:, 6], 0).astype(np.int64),
         position=np.concatenate([rows[..., :2], rows[..., 5:6] / 2], -1),
         heading=rows[..., 2].copy(),
@@ -108,15 +108,16 @@ def _expert(scenario: Scenario, times: ndarray) -> Motion | None:
     return Motion.from_poses(times, place, np.interp(times, scenario.times, heading))
 
 
-def _red_lights(scenario: Scenario, times: ndarray) -> tuple[RedLight, ...]:
-    signals = scenario.signals
-    at = np.clip(np.searchsorted(scenario.times, times + 1e-6, side="right") - 1, 0, len(scenario.times) - 1)
+def _red_lights(record: DriveRecord, last: int) -> tuple[RedLight, ...]:
+    signals = record.scenario.signals
     lights = []
-    for k in range(len(signals.lane)):
+    for k, state in enumerate(record.lights[:, :last]):
         heading = signals.heading[k]
         middle = signals.stop_point[k, :2] + _SIGNAL_DEPTH / 2 * np.array([np.cos(heading), np.sin(heading)])
-        area = polygons.rectangle(middle, np.array(heading), np.array([_SIGNAL_DEPTH, scenario.lane_width]))
-        lights.append(RedLight(area, signals.state[k, at] == SignalState.STOP))
+        size = np.array([_SIGNAL_DEPTH, record.scenario.lane_width])
+        lights.append(
+            RedLight(polygons.rectangle(middle, np.array(heading), size), state == SignalState.STOP)
+        )
     return tuple(lights)
 
 
@@ -134,11 +135,11 @@ def drive_of_record(record: DriveRecord) -> Drive:
 
     Lateral acceleration is speed squared times curvature; others' velocities are differences of where they were. A
     light closes its lane for 5 m behind its stop point. The expert is the scenario's recorded ego,
-    where it was recorded throughout the time of the test, also where the drive ended earlier. Plans are left out where
+    where it was recorded throughout the time of the test, also where the drive ended earlier; a drive to a goal has none. Plans are left out where
     the record does not say when they are meant for.
 
     Args:
-        record: A drive that began at the start of its scenario.
+        record: A drive to a goal, or one that began at the start of its scenario.
 
     Raises:
         UserError: If the drive ended within two ticks.
@@ -180,7 +181,7 @@ def drive_of_record(record: DriveRecord) -> Drive:
         actors=_actors(record, last),
         road=road_of_map(scenario.road, record.path, lane_width=scenario.lane_width),
         route=record.path,
-        red_lights=_red_lights(scenario, times),
+        red_lights=_red_lights(record, last),
         plans=plans,
-        expert=_expert(scenario, record.times),
+        expert=_expert(scenario, record.times) if record.goal is None else None,
     )
