@@ -36,4 +36,5 @@ mine = s.Scenario(
     signals=no_lights,
     provenance=s.Provenance("my fleet", "drive 1", "my own", "none"),
 )
-print("wrote", save(road_along(mine), Path("runs/my_log")))
+if __name__ == "__main__":
+    print("wrote", save(road_along(mine), Path("runs/my_log")))

@@ -55,7 +55,7 @@ def test_a_policy_of_your_own_is_trained_and_drives_again(tmp_path: Path):
     mine = example("bring_your_own_policy")
     recipe = small(mine.tiny())
     recipe.check()
-    policy, _ = load_policy(train(recipe, tmp_path / "run"), extra_modules=(mine,))
+    policy, _ = load_policy(train(recipe, tmp_path / "run"), (mine,))
     assert isinstance(policy, mine.Tiny)
     assert policy.spec == recipe.stage.policy
     assert bool((policy.answer.weight != 0).any())

@@ -78,7 +78,7 @@ class PolicySpec(abc.ABC):
         stride: Ticks between the frames of its history; training keeps every `stride`-th frame.
         vector: What it reads of the privileged sensor "vector"; None for a policy that could drive a car.
         target_points: Target points of the intent that it reads; 0 ignores them, given or not.
-        navigation: Whether it was trained to be told left or right at turns (`BoxWorldSpec.navigation`).
+        navigation: Whether it was trained to be told left or right at turns (`RoadSettings.navigation`).
         jerk: The discrete jerks that it gives odds of; None of a policy that only plans.
         reward_weights: Ranges of the reward weights that it is conditioned on; None of a policy that is told none.
         motion_ticks: Ticks of ego motion that it reads, the present one included.

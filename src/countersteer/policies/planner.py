@@ -63,7 +63,7 @@ class CNNPlannerSpec(PolicySpec):
         hidden: Width of the layers that plan.
         motion_dropout: Probability, in training mode, that a sample sees nothing of its motion but its speed.
         target_points: Target points of the intent that it reads; 0 ignores them, given or not.
-        navigation: Whether it is trained to be told left or right at turns (`BoxWorldSpec.navigation`).
+        navigation: Whether it is trained to be told left or right at turns (`RoadSettings.navigation`).
         jerk: Discrete jerks that it gives odds of beside its plans; None for none.
         bottleneck_bits: Bits that the image features of a frame may carry while training, > 0; None sets no bound. See
             `CNNPlanner.bits`.

@@ -253,15 +253,13 @@ class World:
         Raises:
             UserError: Jerks, of a world that takes none.
         """
-        running = self.alive().any(1)
         simulation, events = self.simulation.step(self.state.simulation, action)
         drawn: dict[str, TensorTree] = {}
         for name, renderer in (("renderer", self.renderer), ("twin", self.twin)):
             if renderer is not None and renderer.advances:
                 before = getattr(self.state, name)
-                drawn[name] = renderer.advance(before, self.simulation.scene(simulation)).where(
-                    running, before
-                )
+                after = renderer.advance(before, self.simulation.scene(simulation))
+                drawn[name] = after.where(self.alive().any(1), before)  # of drives that had not ended
         self.state = self.state.replace(simulation=simulation, **drawn)
         return events
 
@@ -311,8 +309,7 @@ class World:
         Args:
             sensors: Names of those that are read; None reads all but the twins of cameras (`twin_of`).
         """
-        simulation, state = self.simulation, self.state.simulation
-        readings = {}
+        simulation, state, readings = self.simulation, self.state.simulation, {}
         for sensor in self.sensors:
             if simulation.senses(sensor):
                 if sensors is None or sensor.name in sensors:
@@ -351,7 +348,7 @@ class World:
         if self.renderer is None or self.renderer.trusted:
             return trust
         parts = [self.images(camera).confidence for camera in self.cameras]
-        seen = [part.unflatten(0, (self.batch, self.agents)) for part in parts if part is not None]
+        seen = [part.view(trust.shape) for part in parts if part is not None]
         return torch.stack([trust, *seen]).amin(0)
 
     def drives(self) -> PerDrive:

@@ -145,7 +145,7 @@ def build_bank(
         scenarios: At least one; each needs a road and a route (or `agents` vehicles with logged paths).
         agents: Cars to control in each.
         dt: Tick [s]; tracks are resampled to it.
-        min_agents: See `BoxWorldSpec`.
+        min_agents: See `RoadSettings`.
     """
     if not scenarios:
         raise UserError("boxworld was given no scenarios", got=0, expected="at least one scenario")
