@@ -182,7 +182,7 @@ def test_the_shipped_teacher_and_student_are_small_and_from_generated_roads_alon
 @pytest.mark.slow
 def test_the_command_drives_everybody_and_writes_page_table_and_film(tmp_path: Path):
     torch.manual_seed(0)
-    spec = self_play_teacher().policy
+    spec = self_play_teacher().stage.policy
     assert isinstance(spec, SetActorCriticSpec)
     save_policy(
         tmp_path / "teacher.safetensors", spec.build(), "self_play_teacher", 3, 0.0, {"commit": "abc"}

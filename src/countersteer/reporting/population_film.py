@@ -56,16 +56,20 @@ FILM_CAMERAS = tuple(
 def ego_of(records: Sequence[DriveRecord]) -> int:
     """Which of the cars of one world passes near the point where most ways meet, coming from some way off."""
     ways = [_way(record) for record in records]
-    points = np.concatenate(ways)
-    # The point of a way that has most ways within 20 m.
-    meeting = sum((np.linalg.norm(points[:, None] - way[None], axis=-1).min(1) < 20.0) for way in ways)
-    middle = points[np.argmax(meeting)]
+    middle = _meeting(ways)
 
     def fit(number: int) -> float:
         gap = np.linalg.norm(ways[number] - middle, axis=1)
         return gap.min() + abs(gap[0] - 40.0) / 4
 
     return min(range(len(records)), key=fit)
+
+
+def _meeting(ways: Sequence[Float[ndarray, "n 2"]]) -> Float[ndarray, "2"]:
+    """The point of a way that has most ways within 20 m."""
+    points = np.concatenate(ways)
+    near = sum((np.linalg.norm(points[:, None] - way[None], axis=-1).min(1) < 20.0) for way in ways)
+    return points[np.argmax(near)]
 
 
 def _way(record: DriveRecord) -> Float[ndarray, "n 2"]:
@@ -85,7 +89,7 @@ def film_population(
         ego: Which of them is in the middle; its views of `FILM_CAMERAS` are shown, if they were kept.
         title: What drives.
         path: The film (.mp4).
-        span: Side of the view from above [m]; it stays where the cars begin.
+        span: Side of the view from above [m]; it stays where most ways meet.
 
     Raises:
         UserError: The path is not an .mp4.
@@ -93,10 +97,7 @@ def film_population(
     path = Path(path)
     require_ending(path, "film", ".mp4")
     record = records[ego]
-    way = _way(record)
-    ways = np.concatenate([_way(each) for each in records])
-    near = (np.linalg.norm(way[:, None] - ways[None], axis=-1) < 20.0).sum(1)
-    middle = way[np.argmax(near)]
+    middle = _meeting([_way(each) for each in records])
     above = BirdsEye(record.scenario.road, (float(middle[0]), float(middle[1])), span, _ABOVE)
     last = max(each.last for each in records) + _LINGER // 2
     frames = (_frame(records, ego, above, tick, title) for tick in range(min(last + 1, len(record.times))))
