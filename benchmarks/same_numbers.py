@@ -216,7 +216,8 @@ def main() -> int:
     parser.add_argument("--part", help=argparse.SUPPRESS)
     known = parser.parse_args()
     if known.compare:
-        return int(compare(*known.compare, known.json))
+        first, second = known.compare
+        return int(compare(first, second, known.json))
     if known.list:
         print("\n".join(parts()))
         return 0
