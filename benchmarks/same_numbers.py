@@ -2,7 +2,7 @@
 
     python benchmarks/same_numbers.py --tree PATH --api 0.1 --out old.json
     python benchmarks/same_numbers.py --tree .    --api 0.2 --out new.json [--only boxworld train/clone]
-    python benchmarks/same_numbers.py --compare old.json new.json
+    python benchmarks/same_numbers.py --compare old.json new.json [--json FILE]
 
 Worlds and their pictures, reprojection, every recipe's training (shrunk), suites, populations and scores, 38 parts; `--list`
 names them. All runs on one thread of the CPU, and takes half an hour or so once the kernels are compiled. What is in FILE
@@ -168,11 +168,12 @@ def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def compare(first: Path, second: Path, most: int = 12) -> dict[str, list[str]]:
-    """Print what differs, part by part; returns it too."""
-    old, new = (json.loads(file.read_text())["parts"] for file in (first, second))
+def compare(first: Path, second: Path, into: Path | None, most: int = 12) -> bool:
+    """Print what differs, part by part, and write it; whether anything does."""
+    wholes = [json.loads(file.read_text()) for file in (first, second)]
+    old, new = (whole["parts"] for whole in wholes)
     count: Counter[str] = Counter()
-    different: dict[str, list[str]] = {}
+    told: dict[str, str | list[str]] = {}
     for part in [*old, *(name for name in new if name not in old)]:
         if part not in old or part not in new:
             found = [f"only in the {'first' if part in old else 'second'}"]
@@ -186,10 +187,12 @@ def compare(first: Path, second: Path, most: int = 12) -> dict[str, list[str]]:
             print(f"    {each}")
         if len(real or found) > most:
             print(f"    ... and {len(real or found) - most} more")
-        if real:
-            different[part] = real
+        told[part] = real or verdict
     print(", ".join(f"{number} {what}" for what, number in count.items()))
-    return different
+    if into is not None:
+        heads = {name: whole["info"] for name, whole in zip(("first", "second"), wholes, strict=True)}
+        into.write_text(json.dumps({**heads, "counts": count, "parts": told}, indent=1))
+    return count["DIFFERENT"] > 0
 
 
 def main() -> int:
@@ -209,10 +212,12 @@ def main() -> int:
     )
     parser.add_argument("--list", action="store_true", help="name the parts")
     parser.add_argument("--compare", nargs=2, type=Path, metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison here")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     known = parser.parse_args()
     if known.compare:
-        return 1 if compare(*known.compare) else 0
+        first, second = known.compare
+        return int(compare(first, second, known.json))
     if known.list:
         print("\n".join(parts()))
         return 0

@@ -51,6 +51,7 @@ FORMER_NAMES = {
     "policy_in_control": "policy_drove",
     "policy_version": "version",
     "reward_weights": "condition",
+    "label.action_index": "label.choice",
     # of outcomes, and of the shares of a population
     "invalid_state": "numeric",
     "off_route": "lost",
