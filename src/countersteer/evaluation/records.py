@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -93,6 +95,18 @@ class DriveRecord:
         """`SignalState` of the scenario's lights at each tick."""
         at = np.searchsorted(self.scenario.times, self.start + self.times + 1e-6, side="right") - 1
         return self.scenario.signals.state[:, np.clip(at, 0, len(self.scenario.times) - 1)]
+
+    def until(self, tick: int) -> DriveRecord:
+        """The record without this tick and those after it."""
+        whole = ("path", "size", "scenario", "plan_times", "slot", "start", "goal")
+
+        def cut(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: part[:tick] for name, part in value.items()}
+            return None if value is None else value[:tick]
+
+        parts = {name: cut(value) for name, value in vars(self).items() if name not in whole}
+        return dataclasses.replace(self, **parts)
 
     @property
     def frames(self) -> UInt8[ndarray, "time height width 3"] | None:

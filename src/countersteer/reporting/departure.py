@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -77,9 +76,7 @@ def film_in(spec: WorldSpec, scenario: Scenario, out: str | Path, *, lateral: fl
 
     (record,) = drive(spec, [scenario], aside, None, seed=0)
     # What follows the end of the recording shows nothing new.
-    parts = {name: value for name, value in vars(record).items() if name not in ("path", "size", "scenario")}
-    shown = slice(0, int(record.alive.sum()))
-    record = dataclasses.replace(record, **{name: value[shown] for name, value in parts.items()})
+    record = record.until(int(record.alive.sum()))
     film(
         record,
         title="Left and found again",
