@@ -65,7 +65,7 @@ def ego_of(records: Sequence[DriveRecord]) -> int:
     return min(range(len(records)), key=fit)
 
 
-def _meeting(ways: Sequence[Float[ndarray, "n 2"]]) -> Float[ndarray, "2"]:
+def _meeting(ways: Sequence[Float[ndarray, "_ 2"]]) -> Float[ndarray, "2"]:
     """The point of a way that has most ways within 20 m."""
     points = np.concatenate(ways)
     near = sum((np.linalg.norm(points[:, None] - way[None], axis=-1).min(1) < 20.0) for way in ways)
