@@ -17,6 +17,7 @@ LIVING = [
     page for page in PAGES if page.parent.name not in ("decisions", "log")
 ]  # the others are of their time
 PACKAGE = ROOT / "src" / "countersteer"
+COMING: set[str] = set()  # files that pages name and that are not here yet; take out what has arrived
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
