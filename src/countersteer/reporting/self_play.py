@@ -37,7 +37,7 @@ __all__ = ["self_play_report"]
 
 _UNSEEN = 1_000_000  # seed of roads that no recipe trains on
 _TURNED = ("collision", "off_road", "velocity", "overspeed")
-"""RewardWeights that a teacher is asked for in other amounts."""
+"""Reward weights that a teacher is asked for in other amounts."""
 _LEVELS = 5  # amounts, from the one end of a range to the other
 
 
@@ -69,7 +69,7 @@ def self_play_report(
         film_of: Part of the name of the scene that is filmed; if none is called so, the one with traffic lights and the
             most cars.
         domain_shift: Whether cameras show what they would behind a `CameraDomainShift`.
-        conditions: RewardWeights that teachers are also asked for in amounts from end to end of their ranges, the others in the
+        conditions: Reward weights that teachers are also asked for in amounts from end to end of their ranges, the others in the
             middle of theirs; none for a few that matter.
         seed: Of starts and drivers.
         keep: Replay of the first run's drives.
