@@ -19,7 +19,7 @@ from countersteer.drivers.drivers import (
 )
 from countersteer.evaluation import suites
 from countersteer.evaluation.benchmarks import BENCHMARKS
-from countersteer.evaluation.population import drive_population
+from countersteer.evaluation.population import Population, SelfPlaySuite
 from countersteer.evaluation.scoring import score_suite
 from countersteer.experts.recovery import RecoveryExpert
 from countersteer.geometry.cameras import Camera
@@ -274,10 +274,6 @@ class Api02(Api):
         elif row != "straight":
             student = row.startswith("student")
             policy, _ = load_policy(self.weights("self_play" if student else "self_play_teacher"))
-            points = policy.spec.target_points > 0
-            spec = spec.carrying(*policy.spec.sensor_specs).simulate(
-                target_points=points, navigation=not points
-            )
             driver = student_driver() if student else CategoricalDriver(greedy=True)
         if row == "teacher_fast":
             assert policy is not None
@@ -287,7 +283,6 @@ class Api02(Api):
             asked: Any = {name: (amount, amount) for name, amount in middle}
             high = ranges.velocity[1]
             how = {"coefficients": RewardWeights(**(asked | {"velocity": (high, high)}))}
-        world = spec.build(scenarios, len(scenarios), settings["seed"])
-        found = drive_population(world, driver, policy, seed=settings["seed"], **how)  # type: ignore[arg-type]
-        arrays = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
-        return arrays | {"score": found.score}, formerly(found.shares())
+        suite = SelfPlaySuite(spec, tuple(scenarios), seed=settings["seed"])
+        found = Population.of(suite, suite.drive(row, driver, policy, **how))
+        return {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}, formerly(found.shares())
