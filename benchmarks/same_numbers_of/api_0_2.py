@@ -207,7 +207,7 @@ class Api02(Api):
         return load_policy(file)[0].state_dict()
 
     def _recipe(self, name: str) -> Recipe:
-        make = find_recipe(name)[0]
+        make = find_recipe(name).build
         student, teacher = (Weights(str(self.weights(n))) for n in ("self_play", "self_play_teacher"))
         if name == "self_play_adapted":
             return make(student, teacher)
@@ -249,7 +249,8 @@ class Api02(Api):
             if cause != verdict["reason"]:
                 former = FORMER_NAMES.get(cause.replace(" ", "_"), cause)
                 verdict["reason"] = f"ended: {former}"
-            yield name, verdict, fields
+            # Whose record it is; 0.1 kept those of the first car only.
+            yield name, verdict, {k: v for k, v in fields.items() if k not in ("slot", "start", "goal")}
 
     def scores(self, result: Any) -> Iterator[tuple[str, str, Any, dict[str, Any], int]]:
         """See `Api.scores`."""
