@@ -139,15 +139,6 @@ class _Check:
         fix = "give both the same plan times"
         if expert is not None:
             self.same("policy.plan", policy.plan, "expert.plan", expert.plan, fix)
-        for driver in self.leaves:
-            plan = getattr(driver, "plan", None)
-            if plan is None:
-                continue
-            name = f"the plan of {type(driver).__name__}"
-            if driver.uses_policy:
-                self.same("policy.plan", policy.plan, name, plan, fix)
-            elif driver.uses_expert and expert is not None:
-                self.same("expert.plan", expert.plan, name, plan, fix)
 
     def jerk(self) -> None:
         policy, world = self.stage.policy, self.stage.world
@@ -161,9 +152,6 @@ class _Check:
             )
         if self.choosing:
             self.same("policy.jerk", policy.jerk, "world.jerk", world.jerk, fix)
-        for driver in self.choosing:
-            its = getattr(driver, "jerk", policy.jerk)
-            self.same("policy.jerk", policy.jerk, f"the jerk of {type(driver).__name__}", its, fix)
         teachers = [getattr(part, "teacher", None) for part in (self.stage.expert, *self.leaves)]
         for weights in teachers:
             teacher = self.spec_of(weights) if isinstance(weights, Weights) else None

@@ -126,7 +126,7 @@ class RoadSimulation(Simulation):
         return advance(self.spec, self.bank, self.ground, state, action, moved)
 
     def _traffic(self, state: RoadState) -> Traffic:
-        bank, rows = self.bank, state.rows
+        bank, now = self.bank, self._actors(state)
         scene = state.scene[:, None]
         actors = torch.arange(bank.pose.shape[1], device=self.device)[None]
         tick = torch.minimum(state.tick + 1, bank.ticks[state.scene] - 1)[:, None]
@@ -134,11 +134,11 @@ class RoadSimulation(Simulation):
         return Traffic(
             drive=state.drive,
             age=state.age,
-            pose=state.actor,
-            speed=state.actor_speed,
-            size=rows.size,
-            kind=rows.kind,
-            present=state.actor_there & rows.present,
+            pose=now.pose,
+            speed=now.speed,
+            size=now.size,
+            kind=now.kind,
+            present=now.present,
             movable=bank.movable[state.scene] & ~controlled,
             logged_pose=bank.pose[scene, actors, tick],
             logged_speed=bank.speed[scene, actors, tick],
