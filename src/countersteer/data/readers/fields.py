@@ -273,13 +273,13 @@ def numbers_of_text(
             row.fail("is not a row of numbers", got=text, expected=f"{columns} numbers")
         if len(values) != columns:
             row.fail(
-                "is not a row of numbers of the right length",
+                "has the wrong length",
                 got=f"{len(values)} numbers",
                 expected=f"{columns} numbers",
             )
         if not all(-_LARGEST <= value <= _LARGEST for value in values):  # NaN is not
             row.fail(
-                "has a value out of range", got=line.decode("ascii", "replace").strip()[:80],
+                "has a value out of range" if all(map(np.isfinite, values)) else "is not finite", got=line.decode("ascii", "replace").strip()[:80],
                 expected=f"finite numbers of at most {_LARGEST:g}",
             )  # fmt: skip
         rows.append(values)
