@@ -36,6 +36,7 @@ __all__ = [
     "check_counts",
     "check_readable",
     "choose",
+    "drives_by",
     "exists",
     "fingerprint",
     "head",
@@ -100,6 +101,12 @@ def read_by(reader: Reader[T], path: Path) -> T:
         fix="the file is damaged or may not be read; download it again or check its permissions",
     ):
         return reader.read(path)
+
+
+def drives_by(reader: Reader, path: Path) -> list[Path]:
+    """The drives in a file or folder that matches a reader; faults of the file become a `UserError`."""
+    with faults_of_files(f"the drives in {path} cannot be counted as {reader.name}"):
+        return reader.drives(path)
 
 
 def exists(path: Path) -> bool:
