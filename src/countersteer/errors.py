@@ -58,8 +58,8 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, *, got: object = None, expected: object = None, fix: str | None = None):
-        self.what, self.got, self.expected, self.fix = what, got, expected, fix
-        lines = [shown(what)]  # what is said of a file may hold anything that the file does
+        self.what, self.got, self.expected, self.fix = shown(what), got, expected, fix
+        lines = [self.what]  # what is said of a file may hold anything that the file does
         if got is not None:
             lines.append(f"  got:      {got}")
         if expected is not None:

@@ -174,6 +174,11 @@ def _origin(tracks: Tracks, ego: int | None) -> tuple[ndarray, float]:
     return np.round([home[0], home[1], ground]) + 0.0, ground  # no negative zeros in the notes
 
 
+def _writable(text: str) -> str:
+    """A text that any file can hold; the names of files on disk need not be letters."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def assemble(
     path: Path,
     scenario_id: str,
@@ -267,13 +272,13 @@ def assemble(
         if not math.isfinite(lane_width):
             lane_width = 3.6
     return Scenario(
-        id=scenario_id,
+        id=_writable(scenario_id),
         times=times - times[0],
         road=RoadMap(tuple(features)),
         tracks=tracks,
         ego=ego,
         route=route,
         signals=signals,
-        provenance=Provenance(source, str(path), licence, fingerprint, tuple(notes)),
+        provenance=Provenance(source, _writable(str(path)), licence, fingerprint, tuple(notes)),
         lane_width=lane_width,
     )
