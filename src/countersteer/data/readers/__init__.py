@@ -91,7 +91,9 @@ def scan(folder: str | Path) -> list[Path]:
     if not exists(folder):
         raise UserError(f"{folder} does not exist", fix="check the path")
     if not folder.is_dir():
-        return _drives(folder) or []
+        if (drives := _drives(folder)) is None:
+            check_readable(folder)
+        return drives or []
     check_readable(folder)
     found: list[Path] = []
     waiting = [folder]

@@ -23,7 +23,7 @@ from countersteer.data.readers.assembly import (
     lane_width_of_area,
     velocity_of,
 )
-from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
+from countersteer.data.readers.source import Field, Reader, check_counts, fingerprint_of_files
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.geometry.polylines import arc_length
 from countersteer.scenarios.scenario import (
@@ -64,6 +64,7 @@ _AREAS = {
     "SPEED_BUMP": MapKind.SPEED_BUMP,
 }
 _AROUND = 150.0  # of the map that is read, beyond the ego's path [m]
+_MOST_STATES = 20_000_000  # of one log, whose files are many and large; they take some gigabytes
 _TABLES = ("sync.arrow", "ego_state_se3.arrow")
 
 
@@ -108,6 +109,7 @@ def _scenario(path: Path, scene: Any) -> Scenario:
     stamps = np.array([stamp.time_us for stamp in scene.get_all_iteration_timestamps()], np.int64)
     times = (stamps - stamps[:1]) / 1e6
     check_times(path, times)
+    check_counts(path, 1, len(times))
     notes: list[str] = []
     tracks = _tracks(path, scene, len(times))
     velocity = velocity_of(tracks.position, tracks.valid, times)
@@ -126,7 +128,7 @@ def _scenario(path: Path, scene: Any) -> Scenario:
         0,
         source=f"123D ({dataset})",
         licence=next((text for name, text in LICENCES.items() if dataset.startswith(name)), "unknown"),
-        fingerprint=fingerprint(*(read_bytes(file) for file in sorted(path.glob("*.arrow")))),
+        fingerprint=fingerprint_of_files(path.glob("*.arrow")),
         notes=notes,
     )
 
@@ -147,6 +149,7 @@ def _tracks(path: Path, scene: Any, count: int) -> Tracks:
             rows.setdefault(name, []).append((tick, _box(box.bounding_box_se3)))
     if not rows["ego"]:
         Field(path, "the log", None).fail("has no ego state", got="none", expected="ego_state_se3 at a step")
+    check_counts(path, len(rows), count, _MOST_STATES)
     table, valid = np.zeros((len(rows), count, 7)), np.zeros((len(rows), count), bool)
     for actor, states in enumerate(rows.values()):
         for tick, values in states:

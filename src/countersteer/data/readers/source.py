@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -39,6 +39,7 @@ __all__ = [
     "drives_by",
     "exists",
     "fingerprint",
+    "fingerprint_of_files",
     "head",
     "matches",
     "numbered",
@@ -167,6 +168,16 @@ def choose(path: Path, number: int | None, count: int, unit: str) -> int:
             fix="`countersteer data list` names them; `countersteer data import` converts all of a file",
         )
     return number
+
+
+def fingerprint_of_files(paths: Iterable[Path]) -> str:
+    """SHA-256 of the files that a scenario was read from, one after another in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        with open_regular(path) as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 def fingerprint(*parts: bytes) -> str:

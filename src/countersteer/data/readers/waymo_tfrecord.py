@@ -18,7 +18,15 @@ import numpy as np
 from numpy import ndarray
 
 from countersteer.data.readers.assembly import USUAL_SIZE, assemble, course_at, signal_state
-from countersteer.data.readers.source import Field, Reader, choose, fingerprint, numbered, split_number
+from countersteer.data.readers.source import (
+    Field,
+    Reader,
+    check_counts,
+    choose,
+    fingerprint,
+    numbered,
+    split_number,
+)
 from countersteer.data.readers.tfrecord import is_tfrecord, read_record, record_offsets
 from countersteer.data.readers.waymo_json import LICENCE, ROAD_LINES
 from countersteer.data.readers.waymo_proto import parse_scenario
@@ -66,6 +74,7 @@ def _read(path: Path) -> Scenario:
 
 
 def _scenario(place: Field, message: Any, source_fingerprint: str) -> Scenario:
+    check_counts(place.path, len(message.tracks), len(message.timestamps_seconds))
     times = place.child("timestamps_seconds", list(message.timestamps_seconds)).numbers(None)
     notes: list[str] = []
     tracks = _tracks(place, message.tracks, len(times), notes)
@@ -111,9 +120,10 @@ def _tracks(place: Field, entries: Sequence[Any], count: int, notes: list[str]) 
     for index, track in enumerate(entries):
         kind = _ACTORS.get(track.object_type, ActorKind.STATIC)
         others += kind is ActorKind.STATIC
-        values = [_state(state) for state in track.states]
-        states = place.child("tracks", None).child(index, values).child("states", values)
-        row = states.numbers(count, 10)
+        states = place.child("tracks", None).child(index, None).child("states", None)
+        if len(track.states) != count:
+            states.fail("has the wrong shape", got=f"{len(track.states)} x 10", expected=f"{count} x 10")
+        row = states.child("values", [_state(state) for state in track.states]).numbers(count, 10)
         seen = row[:, 9] != 0
         size = []
         for column, usual in zip((3, 4, 5), USUAL_SIZE[kind], strict=True):
@@ -142,6 +152,7 @@ def _tracks(place: Field, entries: Sequence[Any], count: int, notes: list[str]) 
 
 def _points(place: Field, points: Sequence[Any]) -> ndarray:
     """Map points as [n, 3]."""
+    place.child("points", None).spend(3 * len(points))
     return place.child("points", [(p.x, p.y, p.z) for p in points]).numbers(None, 3)
 
 
