@@ -17,7 +17,19 @@ from numpy import ndarray
 
 from countersteer.errors import UserError, shown
 
-__all__ = ["MAX_STATES", "MAX_STEPS", "Budget", "Field", "check_counts", "numbers_of_text"]
+__all__ = [
+    "ENTRY",
+    "MAX_ACTORS",
+    "MAX_FEATURES",
+    "MAX_LIGHTS",
+    "MAX_STATES",
+    "MAX_STEPS",
+    "Budget",
+    "Field",
+    "check_counts",
+    "check_lights",
+    "numbers_of_text",
+]
 
 MAX_STEPS = 100_000
 """Most steps of one drive: nearly three hours at 10 Hz."""
@@ -25,8 +37,17 @@ MAX_STEPS = 100_000
 MAX_STATES = 2_500_000
 """Most states, actors times steps, of one drive: 250 actors for a quarter of an hour at 10 Hz; they take 0.5 GiB."""
 
+MAX_ACTORS = 100_000
+"""Most actors of one drive."""
+
+MAX_LIGHTS = 1000
+"""Most traffic lights of one drive."""
+
+MAX_FEATURES = 100_000
+"""Most map features of one drive: ten times as many as the largest recorded scenes have."""
+
 _MOST_VALUES = 1 << 25  # of one file, as float64: 256 MiB
-_ENTRY = 16  # values that an entry of a list or table counts as, because it becomes an object
+ENTRY = 64  # values that an entry of a list or table counts as, because it becomes an object
 _DEEPEST = 5  # lists within each other in an array of numbers
 _LONGEST_LINE = 1 << 16  # of a table in text [bytes]
 _LARGEST_WHOLE = 1 << 63  # whole numbers beyond are of no format
@@ -34,16 +55,31 @@ _LARGEST = 1e7  # beyond any coordinate in metres, speed or size that a drive ca
 
 
 def check_counts(path: Path, actors: int, steps: int, most_states: int = MAX_STATES) -> None:
-    """Refuse more steps or states than a drive has, before there are arrays for them.
+    """Refuse more actors, steps or states than a drive has, before there are arrays for them.
 
     Raises:
-        UserError: There are more than `MAX_STEPS` or `most_states`.
+        UserError: There are more than `MAX_ACTORS`, `MAX_STEPS` or `most_states`.
     """
-    if steps > MAX_STEPS or actors * steps > most_states:
+    if actors > MAX_ACTORS or steps > MAX_STEPS or actors * steps > most_states:
         raise UserError(
             f"{path} holds a drive that is too large",
             got=f"{actors} tracks of {steps} steps",
-            expected=f"at most {MAX_STEPS} steps, and {most_states} states of tracks",
+            expected=f"at most {MAX_ACTORS} tracks, {MAX_STEPS} steps, and {most_states} states of tracks",
+            fix="cut the recording into shorter drives",
+        )
+
+
+def check_lights(path: Path, lights: int, steps: int) -> None:
+    """Refuse more traffic lights than a drive has, before there are arrays for them.
+
+    Raises:
+        UserError: There are more than `MAX_LIGHTS`.
+    """
+    if lights > MAX_LIGHTS or lights * steps > MAX_STATES:
+        raise UserError(
+            f"{path} holds too many traffic lights",
+            got=f"{lights} lights for {steps} steps",
+            expected=f"at most {MAX_LIGHTS} lights, and {MAX_STATES} states of them",
             fix="cut the recording into shorter drives",
         )
 
@@ -129,7 +165,7 @@ class Field:
     def items(self) -> Iterator[tuple[str, Field]]:
         """Names and values of a dictionary."""
         table = self.table()
-        self.spend(_ENTRY * len(table))
+        self.spend(ENTRY * len(table))
         for key, value in table.items():
             if not isinstance(key, str | int):
                 self.fail("has a name that is neither text nor a number", got=_brief(key))
@@ -140,7 +176,7 @@ class Field:
         """The entries of a list."""
         if not isinstance(self.value, list | tuple):
             self.fail("is not a list", expected="a list")
-        self.spend(_ENTRY * len(self.value))
+        self.spend(ENTRY * len(self.value))
         return [self.child(index, value) for index, value in enumerate(self.value)]
 
     def text(self) -> str:

@@ -23,7 +23,7 @@ from countersteer.data.readers.assembly import (
     lane_width_of_area,
     velocity_of,
 )
-from countersteer.data.readers.source import Field, Reader, check_counts, fingerprint_of_files
+from countersteer.data.readers.source import Field, Reader, check_counts, check_lights, fingerprint_of_files
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.geometry.polylines import arc_length
 from countersteer.scenarios.scenario import (
@@ -124,7 +124,7 @@ def _scenario(path: Path, scene: Any) -> Scenario:
         times,
         tracks,
         features,
-        _signals(scene, len(times), features, notes),
+        _signals(path, scene, len(times), features, notes),
         0,
         source=f"123D ({dataset})",
         licence=next((text for name, text in LICENCES.items() if dataset.startswith(name)), "unknown"),
@@ -228,7 +228,7 @@ def _lane(name: str, lane: Any) -> list[MapFeature]:
     ]
 
 
-def _signals(scene: Any, count: int, features: list[MapFeature], notes: list[str]) -> Signals:
+def _signals(path: Path, scene: Any, count: int, features: list[MapFeature], notes: list[str]) -> Signals:
     """Lights by lane; 123D keeps no stop points, a lane that a light governs begins at its stop line."""
     starts = {feature.id: feature.points[0] for feature in features if feature.kind is MapKind.LANE}
     states: dict[str, ndarray] = {}
@@ -237,6 +237,7 @@ def _signals(scene: Any, count: int, features: list[MapFeature], notes: list[str
         for light in lights.detections if lights is not None else ():
             lane = str(light.lane_id)
             if lane in starts:
+                check_lights(path, len(states) + 1, count)
                 state = states.setdefault(lane, np.full(count, int(SignalState.UNKNOWN), np.int64))
                 state[tick] = int(_LIGHTS.get(light.status.name, SignalState.UNKNOWN))
     if states:

@@ -15,17 +15,20 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from countersteer.data.readers.fields import (
+    ENTRY,
     MAX_STATES,
     MAX_STEPS,
     Budget,
     Field,
     check_counts,
+    check_lights,
     numbers_of_text,
 )
 from countersteer.errors import FAULTS, UserError, faults_of_files
 from countersteer.storage.files import MAX_BYTES, head, open_regular, read_bytes
 
 __all__ = [
+    "ENTRY",
     "MAX_BYTES",
     "MAX_DRIVES",
     "MAX_STATES",
@@ -34,6 +37,7 @@ __all__ = [
     "Field",
     "Reader",
     "check_counts",
+    "check_lights",
     "check_readable",
     "choose",
     "drives_by",

@@ -22,7 +22,7 @@ from countersteer.storage.files import open_regular
 __all__ = ["crc32c", "is_tfrecord", "masked_crc", "read_record", "record_offsets"]
 
 _HEADER, _FOOTER = 12, 4
-_LARGEST_RECORD = 1 << 25  # [bytes]; a scene of 9 s has one to three million
+_LARGEST_RECORD = 1 << 24  # [bytes]; a scene of 9 s has one to three million
 _LANES = 1024  # parts of a record whose CRCs are computed at once
 
 

@@ -17,7 +17,15 @@ import numpy as np
 from numpy import ndarray
 
 from countersteer.data.readers.assembly import USUAL_SIZE, assemble, course_at, signal_state
-from countersteer.data.readers.source import Field, Reader, check_counts, fingerprint, head, read_bytes
+from countersteer.data.readers.source import (
+    Field,
+    Reader,
+    check_counts,
+    check_lights,
+    fingerprint,
+    head,
+    read_bytes,
+)
 from countersteer.scenarios.scenario import (
     ActorKind,
     MapFeature,
@@ -231,6 +239,7 @@ def _no_signals(count: int) -> Signals:
 
 def _signals(lights: Field, count: int, features: list[MapFeature]) -> Signals:
     lanes, stops, courses, states = [], [], [], []
+    check_lights(lights.path, len(lights.table()), count)
     for lane, light in lights.items():
         ticks = light["time_index"].numbers(None)
         shown = light["state"].entries()
