@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from countersteer.data import cameras
+from countersteer.data.readers.source import check_readable, matches
 from countersteer.data.sources import CameraDrive, ScenarioFolder
 from countersteer.errors import UserError
 from countersteer.scenarios.scenario import Scenario
@@ -57,8 +58,9 @@ def camera_drives(folder: Path, message: Callable[[str], None]) -> list[CameraDr
     """
 
     def is_log(path: Path) -> bool:
-        return any(reader.matches(path) for reader in cameras.available_readers())
+        return any(matches(reader, path) for reader in cameras.available_readers())
 
+    check_readable(folder)
     inside = sorted(folder.iterdir()) if folder.is_dir() and not is_log(folder) else []
     logs = [path for path in inside if is_log(path)]
     drives = []

@@ -18,9 +18,10 @@ from numpy import ndarray
 
 from countersteer.data.readers.argoverse2 import CAR_SIZE, LICENCE, read_map, read_table
 from countersteer.data.readers.assembly import USUAL_SIZE, assemble
-from countersteer.data.readers.source import Field, Reader, fingerprint
+from countersteer.data.readers.source import Field, Reader, check_counts, fingerprint
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, MapFeature, Scenario, Signals, Tracks
+from countersteer.storage.files import open_regular
 
 __all__ = ["READER"]
 
@@ -47,11 +48,12 @@ def _tables(folder: Path) -> list[Path]:
     found = []
     for path in sorted(folder.glob("*.parquet")):
         try:
-            if set(pq.read_schema(path).names) >= _NEEDED:
-                found.append(path)
+            with open_regular(path) as file:
+                if set(pq.read_schema(file).names) >= _NEEDED:
+                    found.append(path)
         except Exception:
             continue  # damaged files are told from others by their name
-    return found or sorted(folder.glob("scenario_*.parquet"))
+    return found or sorted(path for path in folder.glob("scenario_*.parquet") if path.is_file())
 
 
 def _matches(path: Path) -> bool:
@@ -81,6 +83,7 @@ def _read(path: Path) -> Scenario:
     row_of = {name: row for row, name in enumerate(ids)}
     row = np.array([row_of[name] for name in names])
     count, steps = len(ids), int(step.max()) + 1
+    check_counts(files[0], count, steps)
     valid = np.zeros((count, steps), bool)
     valid[row, step] = True
     if valid.sum() < len(row):

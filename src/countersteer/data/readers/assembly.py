@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from countersteer.data.readers.fields import MAX_FEATURES
 from countersteer.errors import UserError
 from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.routes import lane_width_along, route_of_track
@@ -91,7 +93,7 @@ def check_tracks(path: Path, times: Float[ndarray, "time"], tracks: Tracks) -> N
             fix="check that the file is whole",
         )
     if len(set(tracks.ids)) < len(tracks.ids):
-        twice = next(name for name in tracks.ids if tracks.ids.count(name) > 1)
+        twice = Counter(tracks.ids).most_common(1)[0][0]
         raise UserError(
             f"{path}: two tracks have the identifier {twice!r}",
             got=f"{len(tracks.ids)} tracks, {len(set(tracks.ids))} identifiers",
@@ -174,6 +176,11 @@ def _origin(tracks: Tracks, ego: int | None) -> tuple[ndarray, float]:
     return np.round([home[0], home[1], ground]) + 0.0, ground  # no negative zeros in the notes
 
 
+def _writable(text: str) -> str:
+    """A text that any file can hold; the names of files on disk need not be letters."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def assemble(
     path: Path,
     scenario_id: str,
@@ -209,6 +216,13 @@ def assemble(
     """
     check_times(path, times)
     check_tracks(path, times, tracks)
+    if len(features) > MAX_FEATURES:
+        raise UserError(
+            f"{path} holds too many map features",
+            got=len(features),
+            expected=f"at most {MAX_FEATURES}",
+            fix="cut out the part of the map that is near the drive",
+        )
     notes = list(notes)
     if ego is not None and not tracks.valid[ego].any():
         raise UserError(
@@ -267,13 +281,13 @@ def assemble(
         if not math.isfinite(lane_width):
             lane_width = 3.6
     return Scenario(
-        id=scenario_id,
+        id=_writable(scenario_id),
         times=times - times[0],
         road=RoadMap(tuple(features)),
         tracks=tracks,
         ego=ego,
         route=route,
         signals=signals,
-        provenance=Provenance(source, str(path), licence, fingerprint, tuple(notes)),
+        provenance=Provenance(source, _writable(str(path)), licence, fingerprint, tuple(notes)),
         lane_width=lane_width,
     )
