@@ -160,7 +160,7 @@ def _features(place: Field, entries: Sequence[Any], notes: list[str]) -> list[Ma
             limit = body.speed_limit_mph * _MPH
             points = _points(here, body.polyline)
             lanes[len(features)] = body
-            feature = MapFeature(name, MapKind.LANE, points, None, limit if 0 < limit < 100 else None)
+            feature = MapFeature(name, MapKind.LANE, points, None, limit if limit > 0 else None)
         elif entry.HasField("road_line"):
             style = entry.road_line.type
             plain += style == 0
