@@ -56,7 +56,7 @@ def plausible(
     signals: Signals,
     ego: int | None,
     notes: list[str],
-) -> tuple[Float[ndarray, "time"], Tracks, list[MapFeature], Signals]:
+) -> tuple[Float[ndarray, "kept"], Tracks, list[MapFeature], Signals]:
     """The recording in seconds, metres and radians, whole in time, with sizes and limits that can be.
 
     Args:
@@ -151,7 +151,7 @@ def _with_limits(features: list[MapFeature], notes: list[str]) -> list[MapFeatur
     widths = {one.id: one.width for one in features if bad(one.width, _LANE_WIDTHS)}
     stated = np.array([one.speed_limit for one in features if one.speed_limit is not None], float)
     limits = {one.id: one.speed_limit for one in features if bad(one.speed_limit, _SPEED_LIMITS)}
-    other_unit = len(limits) > 0.1 * len(stated) and ((stated >= 5) & (stated <= 200)).all()
+    other_unit = len(limits) > max(len(stated) / 4, 1) and ((stated >= 5) & (stated <= 200)).all()
     if other_unit:  # 30 is as doubtful as 70 beside it
         limits = {one.id: one.speed_limit for one in features if one.speed_limit is not None}
     for what, found, why in (

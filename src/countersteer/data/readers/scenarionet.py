@@ -31,6 +31,7 @@ from countersteer.data.readers.assembly import (
 from countersteer.data.readers.physics import key_frame_interval
 from countersteer.data.readers.plain_pickle import load_plain
 from countersteer.data.readers.source import Field, Reader, fingerprint, head, read_bytes
+from countersteer.data.readers.units import stamps
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.polylines import arc_length
 from countersteer.scenarios.scenario import (
@@ -111,7 +112,7 @@ def _read(path: Path) -> Scenario:
 
 def _times(metadata: Field, length: int) -> ndarray:
     stated = metadata.get("ts") or metadata["timestep"]
-    times = stated.numbers(None)
+    times = stamps(stated)
     if len(times) != length:
         stated.fail("has the wrong length", got=len(times), expected=f"{length}, as `length` says")
     return times

@@ -15,11 +15,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
+from countersteer.data.readers.source import Field
 from countersteer.errors import UserError
 from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.scenario import ActorKind, Tracks
 
-__all__ = ["FASTEST", "Motion", "metres", "radians", "seconds", "velocity_of"]
+__all__ = ["FASTEST", "Motion", "metres", "radians", "seconds", "stamps", "velocity_of"]
 
 FASTEST = 100.0
 """A track whose position moves faster than this is damaged, not driven [m/s]."""
@@ -97,6 +98,19 @@ def velocity_of(
     after = np.pad(step, ((0, 0), (0, 1), (0, 0)))
     count = np.pad(both, ((0, 0), (1, 0), (0, 0))).astype(int) + np.pad(both, ((0, 0), (0, 1), (0, 0)))
     return (before + after) / np.maximum(count, 1)
+
+
+def stamps(stated: Field) -> Float[ndarray, "time"]:
+    """Times as a file states them, in its own unit; from their first one where that is an epoch's.
+
+    Raises:
+        UserError: They are no numbers.
+    """
+    values = np.asarray(stated.value) if len(stated.shape()) == 1 else np.zeros(0)
+    if values.dtype.kind not in "iuf" or not len(values) or not np.isfinite(values).all() or values.max() < 1e6:
+        return stated.numbers(None)
+    values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+    return (values - values[0]).astype(np.float64)
 
 
 def seconds(
@@ -269,9 +283,11 @@ def radians(
     }
     agreement = {name: float(np.cos(course - angle[:, :-1][moving]).mean()) for name, angle in turned.items()}
     best = max(agreement, key=lambda name: agreement[name])
-    if agreement[best] < 0.95 or agreement[best] < agreement[""] + 0.05:
-        if agreement[""] < 0.5:
-            notes.append(f"headings agree badly with the course of motion (mean cosine {agreement['']:.2f})")
+    # 45 degrees read as radians is 13 degrees beside the course of 45 degrees: what fits far better is meant.
+    if agreement[best] < 0.95 or agreement[""] > 0.99 or 1 - agreement[best] > 0.25 * (1 - agreement[""]):
+        said = f"headings agree badly with the course of motion (mean cosine {agreement['']:.2f})"
+        if agreement[""] < 0.5 and said not in notes:
+            notes.append(said)
         return tracks
     rivals = [name for name in turned if agreement[name] > agreement[best] - 0.02]
     if any((np.abs(wrap_angle(turned[name] - turned[best]))[seen] > 0.1).any() for name in rivals):

@@ -20,6 +20,7 @@ from numpy import ndarray
 from countersteer.data.readers.assembly import USUAL_SIZE, assemble, course_at, signal_state
 from countersteer.data.readers.source import Field, Reader, choose, fingerprint, numbered, split_number
 from countersteer.data.readers.tfrecord import is_tfrecord, read_record, record_offsets
+from countersteer.data.readers.units import stamps
 from countersteer.data.readers.waymo_json import LICENCE, ROAD_LINES
 from countersteer.data.readers.waymo_proto import parse_scenario
 from countersteer.geometry.polylines import project
@@ -66,7 +67,7 @@ def _read(path: Path) -> Scenario:
 
 
 def _scenario(place: Field, message: Any, source_fingerprint: str) -> Scenario:
-    times = place.child("timestamps_seconds", list(message.timestamps_seconds)).numbers(None)
+    times = stamps(place.child("timestamps_seconds", list(message.timestamps_seconds)))
     notes: list[str] = []
     tracks = _tracks(place, message.tracks, len(times), notes)
     features = _features(place, message.map_features, notes)
