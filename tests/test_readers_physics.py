@@ -17,7 +17,16 @@ from countersteer.data.readers.physics import key_frame_interval
 from countersteer.data.readers.units import Motion
 from countersteer.errors import UserError
 from countersteer.scenarios.scenario import Scenario
-from recordings import COUNT, argoverse_motion, argoverse_sensor, ego_heading, ego_path, kitti_poses, lyft, write_feather
+from recordings import (
+    COUNT,
+    argoverse_motion,
+    argoverse_sensor,
+    ego_heading,
+    ego_path,
+    kitti_poses,
+    lyft,
+    write_feather,
+)
 from test_readers import SAMPLE, small_json, small_scene, write_comma, write_json, write_pickle
 
 KMH, MPH, FOOT = 3.6, 1 / 0.44704, 1 / 0.3048
@@ -114,7 +123,9 @@ def test_a_sound_scene_has_no_doubts(tmp_path: Path):
     assert doubts(reading(tmp_path, traffic())) == []
 
 
-@pytest.mark.parametrize(("factor", "unit"), [(1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds")])
+@pytest.mark.parametrize(
+    ("factor", "unit"), [(1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds")]
+)
 @pytest.mark.parametrize("epoch", [0.0, 1.5e9])
 def test_units_of_time(tmp_path: Path, factor: float, unit: str, epoch: float):
     """Times from zero and from 1970, as floats and as whole numbers."""
@@ -129,7 +140,9 @@ def test_units_of_time(tmp_path: Path, factor: float, unit: str, epoch: float):
     unmoved = scaled(scene, velocity=0.0)
     for state in states(unmoved):
         state["position"][:] = state["position"][0]
-    assert reading(tmp_path, scaled(unmoved, ts=1e3)).times[-1] == pytest.approx(5.9), "standing says nothing else"
+    assert reading(tmp_path, scaled(unmoved, ts=1e3)).times[-1] == pytest.approx(5.9), (
+        "standing says nothing else"
+    )
 
 
 def test_slow_recordings_are_no_other_unit(tmp_path: Path):
@@ -150,13 +163,16 @@ def test_slow_recordings_are_no_other_unit(tmp_path: Path):
         ({"velocity": 1000.0}, "velocities are in mm/s"),
         ({"position": 100.0, "map": 100.0}, "positions are in cm"),
         ({"position": FOOT, "map": FOOT}, "positions are in feet"),
-        ({"position": 100.0, "map": 100.0, "length": 100, "width": 100, "height": 100}, "positions and sizes are in cm"),
+        (
+            {"position": 100.0, "map": 100.0, "length": 100, "width": 100, "height": 100},
+            "positions and sizes are in cm",
+        ),
         (
             {"position": 100.0, "map": 100.0, "length": 100, "width": 100, "height": 100, "velocity": 100.0},
             "lengths and speeds are in cm",
         ),
         ({"length": 100.0, "width": 100.0, "height": 100.0}, "sizes are in cm"),
-        ({"velocity": 0.0}, "velocities are zero in the source"),
+        ({"velocity": 0.0}, "are zero in the source although they move"),
     ],
 )
 def test_units_of_length_and_speed(tmp_path: Path, factors: dict, says: str):
@@ -183,7 +199,7 @@ def test_units_of_length_and_speed(tmp_path: Path, factors: dict, says: str):
 )
 def test_units_that_cannot_be_told_are_refused(tmp_path: Path, factors: dict):
     """No known unit; or feet in town, where 8 m/s and 26 feet per second are both a car's speed."""
-    with pytest.raises(UserError, match="in the same units|look like feet") as caught:
+    with pytest.raises(UserError, match=r"in the same units|look like feet") as caught:
         reading(tmp_path, scaled(traffic(), **factors))
     assert caught.value.got
     assert caught.value.fix
@@ -276,7 +292,7 @@ def kitti(folder: Path, times: np.ndarray) -> Path:
 def test_milliseconds_in_every_clock(tmp_path: Path):
     """KITTI's and comma's times in ms, Lyft's microseconds where nanoseconds belong."""
     drives = [read(kitti(tmp_path / unit, np.arange(COUNT) * dt)) for unit, dt in (("s", 0.1), ("ms", 100.0))]
-    same_motion(*drives)
+    same_motion(drives[1], drives[0])
     said(drives[1], "milliseconds")
     times = np.load(SAMPLE / "global_pose" / "frame_times.npy")
     drive = read(write_comma(tmp_path / "segment", times=(times - times[0]) * 1000))
@@ -301,7 +317,10 @@ def test_motion_in_compass_headings_and_degrees(tmp_path: Path):
     file = folder / "scenario_small.parquet"
     table = pq.read_table(file)
     sound = read(folder)
-    for given, says in ((lambda h: 90 - np.degrees(h), "clockwise from north"), (np.degrees, "in degrees in")):
+    for given, says in (
+        (lambda h: 90 - np.degrees(h), "clockwise from north"),
+        (np.degrees, "in degrees in"),
+    ):
         heading = given(table.column("heading").to_numpy())
         at = table.column_names.index("heading")
         pq.write_table(table.set_column(at, "heading", [heading]), file)
@@ -317,6 +336,20 @@ def test_json_in_km_h(tmp_path: Path):
     drive = read(write_json(tmp_path / "a.json", content))
     said(drive, "velocities are in km/h")
     same_motion(drive, read(write_json(tmp_path / "b.json", small_json())))
+
+
+def test_argoverse_sweeps_in_microseconds(tmp_path: Path):
+    folder = argoverse_sensor(tmp_path / "log", lever=1.4)
+    sound = read(folder)
+    for name in ("annotations.feather", "city_SE3_egovehicle.feather"):
+
+        def shorter(columns: dict) -> None:
+            columns["timestamp_ns"] //= 1000
+
+        edit_feather(folder / name, shorter)
+    drive = read(folder)
+    said(drive, "thousands of what the format says")
+    same_motion(drive, sound, within=1e-3)
 
 
 # Clocks -----------------------------------------------------------------------------------------------
@@ -338,14 +371,18 @@ def test_a_clock_that_jumps_cuts_the_drive(tmp_path: Path):
     drive = read(kitti(tmp_path, jumping(0.1 * np.arange(COUNT), 20, 5.0)))
     assert "the 19 from 0 on" in said(drive, "the clock jumps")
     assert np.linalg.norm(drive.tracks.velocity[0], axis=-1) == pytest.approx(8.0, abs=0.1)
-    drive = reading(tmp_path, {**traffic(), "metadata": {"ts": jumping(0.1 * np.arange(60), 50, 5.0), "sdc_id": "0"}})
+    drive = reading(
+        tmp_path, {**traffic(), "metadata": {"ts": jumping(0.1 * np.arange(60), 50, 5.0), "sdc_id": "0"}}
+    )
     assert len(drive.times) == 49
     folder = argoverse_sensor(tmp_path / "log", lever=1.4)
     start = 315_966_253_660_357_000 + 2_000_000_000
     for name in ("annotations.feather", "city_SE3_egovehicle.feather"):
 
         def later(columns: dict) -> None:
-            columns["timestamp_ns"] = np.where(columns["timestamp_ns"] >= start, 5_000_000_000, 0) + columns["timestamp_ns"]
+            columns["timestamp_ns"] = (
+                np.where(columns["timestamp_ns"] >= start, 5_000_000_000, 0) + columns["timestamp_ns"]
+            )
 
         edit_feather(folder / name, later)
     drive = read(folder)
@@ -390,11 +427,13 @@ def test_positions_in_large_steps_are_refused(tmp_path: Path):
     scene = traffic()
     for state in states(scene):
         state["position"] = np.round(state["position"] / 4) * 4
-    with pytest.raises(UserError, match="come in steps of up to 4 m|in the same units"):
+    with pytest.raises(UserError, match=r"come in steps of up to 4 m|in the same units"):
         reading(tmp_path, scene)
 
 
-@pytest.mark.parametrize(("rate", "dt"), [(2.0, 0.1), (1.0, 0.1), (2.5, 0.1), (2.0, 0.05), (4.0, 0.05), (2.0, 1 / 15)])
+@pytest.mark.parametrize(
+    ("rate", "dt"), [(2.0, 0.1), (1.0, 0.1), (2.5, 0.1), (2.0, 0.05), (4.0, 0.05), (2.0, 1 / 15)]
+)
 def test_interpolated_key_frames_are_no_jumps(tmp_path: Path, rate: float, dt: float):
     """Any rate, also one that the steps do not meet; the ego of a nuScenes export is not cut."""
     count = round(8 / dt) + 1
@@ -411,7 +450,9 @@ def test_interpolated_key_frames_are_no_jumps(tmp_path: Path, rate: float, dt: f
     assert f"key frames {1 / rate:.3g} s apart" in said(drive, "interpolated")
     steady = np.stack([10 * times, 0 * times], -1)
     assert key_frame_interval(times, steady) is None
-    assert key_frame_interval(times, ego_path()[:1] + 30 * np.stack([np.cos(times), np.sin(times)], -1)) is None
+    assert (
+        key_frame_interval(times, ego_path()[:1] + 30 * np.stack([np.cos(times), np.sin(times)], -1)) is None
+    )
 
 
 # Values of lanes and actors ---------------------------------------------------------------------------
@@ -474,6 +515,25 @@ def test_impossible_sizes_become_usual_ones(tmp_path: Path, value: float):
     drive = read(folder)
     assert drive.tracks.size[drive.tracks.ids.index("car"), 0] == pytest.approx(4.6)
     said(drive, "none of a thing on a road")
+
+
+def test_lengths_along_widths_are_put_right(tmp_path: Path):
+    scene = traffic()
+    for state in states(scene):
+        state["length"], state["width"] = state["width"], state["length"]
+    drive = reading(tmp_path, scene)
+    assert drive.tracks.size[:, :2].tolist() == [[4.6, 1.9]] * 7
+    said(drive, "lengths and widths are swapped")
+
+
+def test_an_actor_without_velocities_gets_those_of_its_positions(tmp_path: Path):
+    scene = traffic()
+    scene["tracks"]["3"]["state"]["velocity"][:] = 0.0
+    drive = reading(tmp_path, scene)
+    assert np.linalg.norm(drive.tracks.velocity[3], axis=-1).min() > 5.0
+    assert "1 of 7 actors" in said(drive, "although they move")
+    still = reading(tmp_path, traffic()).tracks.velocity[6]
+    assert not still.any(), "one that stands keeps its zero"
 
 
 def perturbed(name: str, tick: int, by: object) -> dict:

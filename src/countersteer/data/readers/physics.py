@@ -12,11 +12,12 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.data.readers.units import Motion, metres, radians, seconds
 from countersteer.errors import UserError
+from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.routes import rear_axle_of
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Signals, Tracks
 
@@ -39,13 +40,28 @@ _LARGEST = {
 _LANE_WIDTHS = (1.0, 25.0)  # a converter's sum of both sides is 21.7 m where lanes fan out [m]
 _SPEED_LIMITS = (1.0, 45.0)  # the highest that any road has is 160 km/h [m/s]
 _LONGEST_GAP = 1.0  # between two steps, or five usual ones if they are longer [s]
-_UNEVEN = 1.5  # steps longer than this many usual ones, or shorter than 1/1.5, are worth a word
-_GRIDS = (5.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.2, 0.125, 0.1, 0.0625, 0.05)  # steps in which positions may come [m]
+_UNEVEN = 1.15  # steps longer than this many usual ones, or shorter than 1/1.15, are worth a word
+_GRIDS = (
+    5.0,
+    4.0,
+    2.0,
+    1.0,
+    0.5,
+    0.25,
+    0.2,
+    0.125,
+    0.1,
+    0.0625,
+    0.05,
+)  # steps in which positions may come [m]
 _STRAIGHT = 2e-3  # from the middle of its neighbours; float32 of map coordinates is half a millimetre off [m]
-_APART = 3.0  # stated velocities from those of positions [m/s]
-_HARDEST = 60.0  # change of velocity of a vehicle between two steps [m/s^2]
-_SPIN = 3.0  # of a vehicle or cyclist between two steps [rad/s]
-_CLIMB = 8.0  # [m/s]
+# What is odd is the more odd the smoother a recording is: bounds lie between these.
+_APART = (1.0, 3.0)  # stated velocities from those of positions [m/s]
+_HARDEST = (30.0, 60.0)  # change of velocity of a vehicle between two steps [m/s^2]
+_CLIMB = (2.5, 8.0)  # [m/s]
+_SPIN = (1.4, 3.0)  # of a vehicle or cyclist between two steps [rad/s]
+_USUAL = 16.0  # times what nine in ten steps keep to
+_UNFOLDED = 1.0  # a lane bends by less than this and back at the next point [rad]
 
 
 def plausible(
@@ -93,6 +109,7 @@ def plausible(
     _say_precision(path, times, tracks, notes)
     _say_key_frames(times, tracks, ego, notes)
     _say_disagreement(times, tracks, notes)
+    _say_spikes(features, notes)
     return times, tracks, features, signals
 
 
@@ -128,10 +145,18 @@ def _longest_piece(
 
 
 def _with_sizes(tracks: Tracks, notes: list[str]) -> Tracks:
-    """Usual extents where the stated ones are none of a thing on a road."""
+    """Usual extents where the stated ones are none of a thing on a road; lengths along vehicles."""
+    size = tracks.size[tracks.valid.any(1) & (tracks.kind == ActorKind.VEHICLE)]
+    across = (size[:, 0] > 0) & (size[:, 0] < 0.8 * size[:, 1])
+    if across.sum() > len(size) / 2:
+        notes.append("lengths and widths are swapped in the source: put right")
+        wheeled = np.isin(tracks.kind, (ActorKind.VEHICLE, ActorKind.CYCLIST))
+        swapped = (wheeled & (tracks.size[:, 0] < tracks.size[:, 1]))[:, None]
+        tracks = dataclasses.replace(tracks, size=np.where(swapped, tracks.size[:, [1, 0, 2]], tracks.size))
     usual = np.array([USUAL_SIZE[ActorKind(kind)] for kind in tracks.kind.tolist()]).reshape(-1, 3)
     most = np.array([_LARGEST[ActorKind(kind)] for kind in tracks.kind.tolist()]).reshape(-1, 3)
-    bad = tracks.valid.any(1)[:, None] & ~((tracks.size > 0) & (tracks.size <= most))
+    good = (tracks.size > 0) & (tracks.size <= most)
+    bad = np.logical_and(tracks.valid.any(1)[:, None], ~good)
     if not bad.any() or (bad.sum(0).max() > 1 and (2 * bad.sum(0) > tracks.valid.any(1).sum()).any()):
         return tracks  # if most are, sizes are in another unit, which is refused
     actor, axis = np.argwhere(bad)[0].tolist()
@@ -191,7 +216,9 @@ def _paths(tracks: Tracks) -> list[tuple[int, ndarray]]:
     seen = tracks.valid & np.isfinite(tracks.position).all(-1)
     found = []
     for actor in np.flatnonzero(seen.sum(1) >= 10).tolist():
-        pieces = np.split(np.flatnonzero(seen[actor]), np.flatnonzero(np.diff(np.flatnonzero(seen[actor])) > 1) + 1)
+        pieces = np.split(
+            np.flatnonzero(seen[actor]), np.flatnonzero(np.diff(np.flatnonzero(seen[actor])) > 1) + 1
+        )
         if len(longest := max(pieces, key=len)) >= 10:
             found.append((actor, longest))
     return found
@@ -215,7 +242,9 @@ def _say_precision(path: Path, times: ndarray, tracks: Tracks, notes: list[str])
             expected="steps of at most 1 m",
             fix="store positions as float64, or relative to a place nearby",
         )
-    notes.append(f"{said} (float32 of large coordinates?): their speeds are {grids[name] / step:.2g} m/s uncertain")
+    notes.append(
+        f"{said} (float32 of large coordinates?): their speeds are {grids[name] / step:.2g} m/s uncertain"
+    )
 
 
 def key_frame_interval(
@@ -272,21 +301,40 @@ def _say_disagreement(times: ndarray, tracks: Tracks, notes: list[str]) -> None:
     wheeled = vehicle | (tracks.kind == ActorKind.CYCLIST)[:, None]
     apart = np.linalg.norm(motion.moved - motion.stated, axis=-1)
     three = motion.both[:, 1:] & motion.both[:, :-1]
-    jolt = np.where(three, np.linalg.norm(np.diff(motion.moved, axis=1), axis=-1), 0.0)
-    jolt = vehicle * jolt / ((step[1:] + step[:-1]) / 2)
-    height = np.where(motion.both, np.diff(np.nan_to_num(tracks.position[..., 2]), axis=1), 0.0)
-    turn = np.nan_to_num(tracks.heading)
-    turn = np.abs((np.diff(turn, axis=1) + np.pi) % (2 * np.pi) - np.pi)
-    spin = np.where(motion.both & wheeled & (turn > 0.2), turn, 0.0) / step
-    for values, most, what, unit in (
-        (apart, _APART, "stated velocities differ from those of positions", "m/s"),
-        (jolt, _HARDEST, "positions of vehicles jump off their paths", "m/s^2"),
-        (np.abs(height) / step, _CLIMB, "heights jump", "m/s"),
-        (spin, _SPIN, "headings of vehicles and cyclists jump", "rad/s"),
+    jolt = np.linalg.norm(np.diff(motion.moved, axis=1), axis=-1) / ((step[1:] + step[:-1]) / 2)
+    height = np.abs(np.diff(np.nan_to_num(tracks.position[..., 2]), axis=1)) / step
+    turn = np.abs(wrap_angle(np.diff(np.nan_to_num(tracks.heading), axis=1)))
+    for values, where, bounds, what, unit in (
+        (apart, motion.both, _APART, "stated velocities differ from those of positions", "m/s"),
+        (jolt, three & vehicle, _HARDEST, "positions of vehicles jump off their paths", "m/s^2"),
+        (height, motion.both, _CLIMB, "heights jump", "m/s"),
+        (turn / step, motion.both & wheeled, _SPIN, "headings of vehicles and cyclists jump", "rad/s"),
     ):
-        if (bad := values > most).any():
-            actor, tick = np.unravel_index(values.argmax(), values.shape)
+        if not where.any():
+            continue
+        most = float(np.clip(_USUAL * np.percentile(values[where], 90), *bounds))
+        bad = np.asarray(where & (values > most))
+        if bad.any():
+            worst = np.where(where, values, 0.0)
+            actor, tick = np.unravel_index(worst.argmax(), worst.shape)
             notes.append(
                 f"{what} at {int(bad.sum())} steps of {int(bad.any(1).sum())} of {len(bad)} actors "
-                f"(up to {values.max():.3g} {unit}, {tracks.ids[int(actor)]!r} at {times[tick] - times[0]:.1f} s)"
+                f"(up to {worst.max():.3g} {unit}, {tracks.ids[int(actor)]!r} at {times[tick] - times[0]:.1f} s)"
             )
+
+
+def _say_spikes(features: list[MapFeature], notes: list[str]) -> None:
+    """A note on lanes with a point beside them: a sharp bend and one back."""
+    found = []
+    for lane in features:
+        step = np.diff(lane.points[:, :2], axis=0)
+        length = np.linalg.norm(step, axis=1)
+        if lane.kind != MapKind.LANE or len(step) < 3 or not np.isfinite(length).all():
+            continue
+        bend = wrap_angle(np.diff(np.arctan2(step[:, 1], step[:, 0])))
+        sharp = (np.abs(bend) > _UNFOLDED) & (np.minimum(length[1:], length[:-1]) > 0.5)
+        back = bend[1:] * bend[:-1] < -0.4 * np.maximum(np.abs(bend[1:]), np.abs(bend[:-1]))
+        if (sharp[1:] & back).any() or (sharp[:-1] & back).any():
+            found.append(lane.id)
+    if found:
+        notes.append(f"{len(found)} lanes have points beside their course, {found[0]!r} first")

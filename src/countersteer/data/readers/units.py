@@ -107,7 +107,12 @@ def stamps(stated: Field) -> Float[ndarray, "time"]:
         UserError: They are no numbers.
     """
     values = np.asarray(stated.value) if len(stated.shape()) == 1 else np.zeros(0)
-    if values.dtype.kind not in "iuf" or not len(values) or not np.isfinite(values).all() or values.max() < 1e6:
+    if (
+        values.dtype.kind not in "iuf"
+        or not len(values)
+        or not np.isfinite(values).all()
+        or values.max() < 1e6
+    ):
         return stated.numbers(None)
     values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
     return (values - values[0]).astype(np.float64)
@@ -153,6 +158,7 @@ def metres(
     Raises:
         UserError: Positions, velocities and the widths of vehicles contradict each other.
     """
+    tracks = _with_velocities(tracks, times, notes)
     motion = Motion.of(times, tracks)
     moved, stated, ratios = motion.moved_speed, motion.stated_speed, motion.ratios()
     of_sizes, width = _unit_of_sizes(tracks)
@@ -171,6 +177,8 @@ def metres(
         )
 
     if 0.7 < ratio < 1.4:
+        if top["moved"] > FASTEST and not of_sizes and (moved[moved > _MOVING] > FASTEST).mean() > 0.5:
+            raise refuse("positions are not in metres, or times not in seconds", f"{top['moved']:.3g} 'm/s'")
         if not of_sizes:
             return _along_positions(motion, tracks, times, notes), 1.0
         got = f"vehicles {width:.3g} 'm' wide in the middle, speeds up to {top['moved']:.3g} 'm/s'"
@@ -182,9 +190,6 @@ def metres(
             return _scaled(tracks, 1.0, 1.0, size), 1.0
         raise refuse(f"sizes look like {of_sizes}, and it cannot be told whether positions are, too", got)
     got = f"positions move {ratio:.3g} times as fast as the velocities say, in {len(ratios)} steps"
-    if ratio > 1e6:  # none are stated
-        notes.append("velocities are zero in the source although actors move: taken from positions")
-        return dataclasses.replace(tracks, velocity=velocity_of(tracks.position, tracks.valid, times)), 1.0
     for name, unit in _LENGTHS.items():
         if abs(ratio * unit - 1) < 0.04 and top["stated"] <= FASTEST and of_sizes in ("", name):
             also = " and sizes" if of_sizes else ""
@@ -214,7 +219,7 @@ def _unit_of_sizes(tracks: Tracks) -> tuple[str, float]:
     size = size[(np.isfinite(size) & (size > 0)).all(-1)]
     if not len(size):
         return "", 0.0
-    length, width = np.median(size, axis=0).tolist()
+    width, length = np.median(np.sort(size, axis=1), axis=0).tolist()  # some sources swap them
     if _ODD_WIDTHS[0] <= width <= _ODD_WIDTHS[1]:
         return "", width
     fits = (n for n, u in _LENGTHS.items() if _WIDTHS[0] <= width * u <= _WIDTHS[1] and length * u < 25.0)
@@ -228,6 +233,20 @@ def _scaled(tracks: Tracks, position: float, velocity: float, size: float) -> Tr
         velocity=tracks.velocity * velocity,
         size=tracks.size * size,
     )
+
+
+def _with_velocities(tracks: Tracks, times: ndarray, notes: list[str]) -> Tracks:
+    """Velocities of positions for actors that move although theirs are zero all the time."""
+    motion = Motion.of(times, tracks)
+    still = ~(motion.stated_speed > 0).any(1) & ((motion.moved_speed > _MOVING).sum(1) >= _EVIDENCE)
+    if not still.any():
+        return tracks
+    notes.append(
+        f"velocities of {int(still.sum())} of {len(still)} actors are zero in the source although they move: "
+        "taken from positions"
+    )
+    taken = velocity_of(tracks.position, tracks.valid, times)
+    return dataclasses.replace(tracks, velocity=np.where(still[:, None, None], taken, tracks.velocity))
 
 
 def _along_positions(motion: Motion, tracks: Tracks, times: ndarray, notes: list[str]) -> Tracks:
