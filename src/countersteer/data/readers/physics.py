@@ -156,7 +156,7 @@ def _with_sizes(tracks: Tracks, notes: list[str]) -> Tracks:
     usual = np.array([USUAL_SIZE[ActorKind(kind)] for kind in tracks.kind.tolist()]).reshape(-1, 3)
     most = np.array([_LARGEST[ActorKind(kind)] for kind in tracks.kind.tolist()]).reshape(-1, 3)
     good = (tracks.size > 0) & (tracks.size <= most)
-    bad = np.logical_and(tracks.valid.any(1)[:, None], ~good)
+    bad = tracks.valid.any(axis=1, keepdims=True) & ~good
     if not bad.any() or (bad.sum(0).max() > 1 and (2 * bad.sum(0) > tracks.valid.any(1).sum()).any()):
         return tracks  # if most are, sizes are in another unit, which is refused
     actor, axis = np.argwhere(bad)[0].tolist()

@@ -26,6 +26,7 @@ FASTEST = 100.0
 """A track whose position moves faster than this is damaged, not driven [m/s]."""
 
 _MOVING = 2.0  # [m/s]
+_STILL = 0.1  # what the lever of a sensor makes of no speed at all [m/s]
 _STEPS = (0.002, 5.0)  # of recordings: 500 Hz to one in five seconds [s]
 _CLOCKS = {
     "nanoseconds": 1e-9,
@@ -238,7 +239,9 @@ def _scaled(tracks: Tracks, position: float, velocity: float, size: float) -> Tr
 def _with_velocities(tracks: Tracks, times: ndarray, notes: list[str]) -> Tracks:
     """Velocities of positions for actors that move although theirs are zero all the time."""
     motion = Motion.of(times, tracks)
-    still = ~(motion.stated_speed > 0).any(1) & ((motion.moved_speed > _MOVING).sum(1) >= _EVIDENCE)
+    moving = motion.moved_speed > _MOVING
+    all_still = bool((motion.stated_speed[moving] <= _STILL).all())
+    still = ~(motion.stated_speed > (_STILL if all_still else 0.0)).any(1) & (moving.sum(1) >= _EVIDENCE)
     if not still.any():
         return tracks
     notes.append(
