@@ -423,6 +423,29 @@ def test_positions_in_steps_are_noted(tmp_path: Path, step: float):
     assert f"up to {step:g} m" in said(reading(tmp_path, scene), "come in steps")
 
 
+@pytest.mark.parametrize("dataset", ["nuscenes", "kitti", "comma"])
+def test_coarse_positions_that_a_reader_moved_are_noted(tmp_path: Path, dataset: str):
+    """The box's centre is on no grid where the file's rear axle, camera or device is."""
+    if dataset == "nuscenes":
+        scene = traffic()
+        scene["metadata"]["dataset"] = "nuscenes"
+        scene["tracks"] = {"0": scene["tracks"]["0"]}
+        state = scene["tracks"]["0"]["state"]
+        state["position"] = (state["position"] + np.array([0.0, 5e6, 0.0])).astype(np.float32)
+        scene["map_features"] = {}
+        drive = reading(tmp_path, scene)
+    elif dataset == "kitti":
+        path = kitti(tmp_path, 0.1 * np.arange(COUNT))
+        rows = np.array([line.split() for line in path.read_text().splitlines()], float)
+        rows[:, [3, 7, 11]] = np.round(rows[:, [3, 7, 11]] * 2) / 2
+        path.write_text("\n".join(" ".join(f"{value:.9e}" for value in row) for row in rows))
+        drive = read(path)
+    else:
+        ecef = np.load(SAMPLE / "global_pose" / "frame_positions.npy")
+        drive = read(write_comma(tmp_path / "segment", positions=ecef.astype(np.float32).astype(np.float64)))
+    said(drive, "tremble")
+
+
 def test_positions_in_large_steps_are_refused(tmp_path: Path):
     scene = traffic()
     for state in states(scene):

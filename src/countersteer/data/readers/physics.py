@@ -58,6 +58,7 @@ _STRAIGHT = 2e-3  # from the middle of its neighbours; float32 of map coordinate
 # What is odd is the more odd the smoother a recording is: bounds lie between these.
 _APART = (1.0, 3.0)  # stated velocities from those of positions [m/s]
 _HARDEST = (30.0, 60.0)  # change of velocity of a vehicle between two steps [m/s^2]
+_TREMBLING = 25.0  # what a third of a vehicle's changes of velocity exceed [m/s^2]
 _CLIMB = (2.5, 8.0)  # [m/s]
 _SPIN = (1.4, 3.0)  # of a vehicle or cyclist between two steps [rad/s]
 _USUAL = 16.0  # times what nine in ten steps keep to
@@ -312,6 +313,11 @@ def _say_disagreement(times: ndarray, tracks: Tracks, notes: list[str]) -> None:
     ):
         if not where.any():
             continue
+        if values is jolt and (tremble := _trembling(jolt, where)):
+            notes.append(
+                f"positions of {len(tremble)} of {len(jolt)} actors tremble, {tracks.ids[tremble[0]]!r} first: a third of their steps "
+                f"imply more than {_TREMBLING:g} m/s^2 (coarse or noisy positions)"
+            )
         most = float(np.clip(_USUAL * np.percentile(values[where], 90), *bounds))
         bad = np.asarray(where & (values > most))
         if bad.any():
@@ -321,6 +327,12 @@ def _say_disagreement(times: ndarray, tracks: Tracks, notes: list[str]) -> None:
                 f"{what} at {int(bad.sum())} steps of {int(bad.any(1).sum())} of {len(bad)} actors "
                 f"(up to {worst.max():.3g} {unit}, {tracks.ids[int(actor)]!r} at {times[tick] - times[0]:.1f} s)"
             )
+
+
+def _trembling(jolt: Float[ndarray, "actor step"], where: ndarray) -> list[int]:
+    """Actors of whose steps a third change their speed as no vehicle can."""
+    judged = np.flatnonzero(where.sum(1) >= 10).tolist()
+    return [actor for actor in judged if np.percentile(jolt[actor, where[actor]], 70) > _TREMBLING]
 
 
 def _say_spikes(features: list[MapFeature], notes: list[str]) -> None:
