@@ -13,11 +13,12 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.data.readers.fields import MAX_FEATURES
+from countersteer.data.readers.physics import USUAL_SIZE, plausible
+from countersteer.data.readers.units import FASTEST, velocity_of
 from countersteer.errors import UserError
 from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.routes import lane_width_along, route_of_track
 from countersteer.scenarios.scenario import (
-    ActorKind,
     MapFeature,
     MapKind,
     Provenance,
@@ -39,17 +40,6 @@ __all__ = [
     "signal_state",
     "velocity_of",
 ]
-
-FASTEST = 100.0
-"""A track whose position moves faster than this is damaged, not driven [m/s]."""
-
-USUAL_SIZE = {
-    ActorKind.VEHICLE: (4.6, 1.9, 1.6),
-    ActorKind.PEDESTRIAN: (0.6, 0.6, 1.75),
-    ActorKind.CYCLIST: (1.8, 0.7, 1.75),
-    ActorKind.STATIC: (0.5, 0.5, 1.0),
-}
-"""Length, width and height [m] of actors whose source states none."""
 
 _LARGEST_BOX = 100.0  # a longer actor is a mistake of units [m]
 
@@ -124,20 +114,6 @@ def check_tracks(path: Path, times: Float[ndarray, "time"], tracks: Tracks) -> N
         )
 
 
-def velocity_of(
-    position: Float[ndarray, "actor time 3"], valid: ndarray, times: Float[ndarray, "time"]
-) -> Float[ndarray, "actor time 2"]:
-    """Velocity [m/s] from positions: central differences where both neighbours are valid, else one-sided."""
-    plane = np.where(valid[..., None], position[..., :2], 0.0)
-    step = np.diff(plane, axis=1) / np.diff(times)[:, None]
-    both = (valid[:, 1:] & valid[:, :-1])[..., None]
-    step = np.where(both, step, 0.0)
-    before = np.pad(step, ((0, 0), (1, 0), (0, 0)))
-    after = np.pad(step, ((0, 0), (0, 1), (0, 0)))
-    count = np.pad(both, ((0, 0), (1, 0), (0, 0))).astype(int) + np.pad(both, ((0, 0), (0, 1), (0, 0)))
-    return (before + after) / np.maximum(count, 1)
-
-
 def lane_width_of_area(area: Float[ndarray, "n d"], length: float) -> float | None:
     """Width [m] of a lane whose outline and length [m] are known: area over length, None if not plausible."""
     if len(area) < 3 or length < 5.0:
@@ -195,7 +171,7 @@ def assemble(
     fingerprint: str,
     notes: list[str],
 ) -> Scenario:
-    """Check what was read, move it to the origin, and give it its route.
+    """Check what was read (`physics`), move it to the origin, and give it its route.
 
     Coordinates of data sets are thousands of metres from their origin, where float32 is millimetres
     wrong; everything is moved by whole metres so that the ego (or the mean of the tracks) starts near
@@ -215,7 +191,6 @@ def assemble(
         notes: Quirks met so far.
     """
     check_times(path, times)
-    check_tracks(path, times, tracks)
     if len(features) > MAX_FEATURES:
         raise UserError(
             f"{path} holds too many map features",
@@ -224,6 +199,9 @@ def assemble(
             fix="cut out the part of the map that is near the drive",
         )
     notes = list(notes)
+    times, tracks, features, signals = plausible(path, times, tracks, features, signals, ego, notes)
+    check_times(path, times)
+    check_tracks(path, times, tracks)
     if ego is not None and not tracks.valid[ego].any():
         raise UserError(
             f"{path}: the ego's track {tracks.ids[ego]!r} has no valid state",
@@ -261,7 +239,7 @@ def assemble(
     stops = moved(signals.stop_point, "a traffic light has a stop point that is")
     signals = dataclasses.replace(signals, stop_point=stops)
     if shift.any():
-        x, y, z = (f"{value:g}" for value in shift)
+        x, y, z = (f"{value:.0f}" for value in shift)  # whole metres, all digits
         notes.append(
             f"moved so that the source's ({x}, {y}, {z}) m is the origin; add it for source coordinates"
         )

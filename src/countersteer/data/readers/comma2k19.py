@@ -23,6 +23,7 @@ from numpy import ndarray
 
 from countersteer.data.readers.assembly import assemble, check_times
 from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
+from countersteer.data.readers.units import seconds
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
@@ -120,6 +121,8 @@ def _read(path: Path) -> Scenario:
     ecef_velocity, velocity_bytes = read_array(pose, "frame_velocities", count, 3)
     quaternion, orientation_bytes = read_array(pose, "frame_orientations", count, 4)
     check_times(path, times)
+    notes: list[str] = []
+    times, _ = seconds(times, ecef[None], np.ones((1, count), bool), notes)  # before yaw rates are taken
     if not (np.linalg.norm(ecef, axis=1) > 6.2e6).all():
         Field(path, "global_pose/frame_positions", ecef).fail(
             "are not on the surface of the earth",
@@ -160,7 +163,7 @@ def _read(path: Path) -> Scenario:
         size=np.array([[length, width, height]]),
         valid=np.ones((1, count), bool),
     )
-    notes = [
+    notes += [
         f"assumed: the device is {DEVICE_AHEAD_OF_REAR_AXLE:g} m ahead of the rear axle and "
         f"{DEVICE_HEIGHT:g} m above the ground, the car is {length:g} x {width:g} x {height:g} m",
         f"the device points {math.degrees(abs(mount)):.2f} degrees to the "

@@ -145,6 +145,10 @@ def _tracks(path: Path, scene: Any, count: int) -> Tracks:
             if label == "EGO":
                 continue
             name = f"{name}/other" if name == "ego" else name
+            if name in rows and rows[name] and rows[name][-1][0] == tick:
+                Field(path, f"track {name!r}", None).fail(
+                    f"is there twice at step {tick}", got="two boxes", expected="one box a step"
+                )
             kinds.setdefault(name, _ACTORS.get(label, ActorKind.STATIC))
             rows.setdefault(name, []).append((tick, _box(box.bounding_box_se3)))
     if not rows["ego"]:
@@ -221,7 +225,7 @@ def _features(path: Path, scene: Any, driven: ndarray, notes: list[str]) -> list
 def _lane(name: str, lane: Any) -> list[MapFeature]:
     center, area, limit = _points(lane.centerline), _outline(lane), lane.speed_limit_mps
     width = lane_width_of_area(area, float(arc_length(center[:, :2])[-1])) if len(center) > 1 else None
-    speed = float(limit) if limit is not None and 0 < limit < 100 else None
+    speed = float(limit) if limit is not None and limit > 0 else None
     return [
         MapFeature(name, MapKind.LANE, center, width, speed),
         MapFeature(f"{name}/area", MapKind.LANE_AREA, area),

@@ -26,6 +26,7 @@ from countersteer.data.readers.source import (
     numbered,
     split_number,
 )
+from countersteer.data.readers.units import seconds
 from countersteer.data.readers.zarr_array import ZarrArray
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
 from countersteer.storage.files import read_json
@@ -116,6 +117,8 @@ def _read(path: Path) -> Scenario:
         "agents state no height: they stand on the ground of the ego",
     ]
     where = _column(place, frame, "ego_translation", "f", 3)
+    # Some velocities are stated and some taken from positions: these need the unit of time first.
+    times, _ = seconds(times, where[None], np.ones((1, len(times)), bool), notes)
     rotation = _column(place, frame, "ego_rotation", "f", 3, 3)
     if np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max() > 1e-2:
         Field(place, "column 'ego_rotation'", None).fail(

@@ -30,6 +30,7 @@ from countersteer.data.readers.source import (
     split_number,
 )
 from countersteer.data.readers.tfrecord import is_tfrecord, read_record, record_offsets
+from countersteer.data.readers.units import stamps
 from countersteer.data.readers.waymo_json import LICENCE, ROAD_LINES
 from countersteer.data.readers.waymo_proto import parse_scenario
 from countersteer.geometry.polylines import project
@@ -78,7 +79,7 @@ def _read(path: Path) -> Scenario:
 
 def _scenario(place: Field, message: Any, source_fingerprint: str) -> Scenario:
     check_counts(place.path, len(message.tracks), len(message.timestamps_seconds))
-    times = place.child("timestamps_seconds", list(message.timestamps_seconds)).numbers(None)
+    times = stamps(place.child("timestamps_seconds", list(message.timestamps_seconds)))
     notes: list[str] = []
     tracks = _tracks(place, message.tracks, len(times), notes)
     features = _features(place, message.map_features, notes)
@@ -175,7 +176,7 @@ def _features(place: Field, entries: Sequence[Any], notes: list[str]) -> list[Ma
             limit = body.speed_limit_mph * _MPH
             points = _points(here, body.polyline)
             lanes[len(features)] = body
-            feature = MapFeature(name, MapKind.LANE, points, None, limit if 0 < limit < 100 else None)
+            feature = MapFeature(name, MapKind.LANE, points, None, limit if limit > 0 else None)
         elif entry.HasField("road_line"):
             style = entry.road_line.type
             plain += style == 0
