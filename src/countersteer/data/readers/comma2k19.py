@@ -14,7 +14,6 @@ Reference: Schafer, Santana, Haden and Biasini, "A Commute in Data: The comma2k1
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from countersteer.data.readers.source import Field, Reader, fingerprint, read_by
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
+from countersteer.storage.files import parse_npy
 
 __all__ = [
     "CAR_SIZE",
@@ -74,25 +74,7 @@ def read_array(folder: Path, name: str, *shape: int | None) -> tuple[ndarray, by
         field.fail("is missing", got="no such file", expected=f"{name} or {name}.npy")
     data = read_bytes(path)
     field = Field(path, name, None)
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        header = (
-            np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-        )
-        extent, fortran, kind = header(stream)
-        if kind.hasobject:
-            raise ValueError("an array of objects")
-        flat = np.frombuffer(data, kind, offset=stream.tell())
-        values = flat.reshape(extent, order="F" if fortran else "C")
-    except Exception as error:
-        # The header is a Python literal: damaged, it fails in the parser with whatever that one raises.
-        field.fail(
-            "is not a numpy array",
-            got=str(error)[:120],
-            expected="a whole .npy file",
-            fix="the file is cut short or damaged; download it again",
-        )
+    values = parse_npy(data, f"{path}: {name}")
     numbers = field.child("values", values).numbers(*shape)
     if not np.isfinite(numbers).all():
         bad = int(np.argwhere(~np.isfinite(numbers))[0][0])

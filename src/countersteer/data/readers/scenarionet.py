@@ -29,7 +29,7 @@ from countersteer.data.readers.assembly import (
     velocity_of,
 )
 from countersteer.data.readers.plain_pickle import load_plain
-from countersteer.data.readers.source import Field, Reader, fingerprint, head, read_bytes
+from countersteer.data.readers.source import Field, Reader, check_counts, fingerprint, head, read_bytes
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.polylines import arc_length
 from countersteer.scenarios.scenario import (
@@ -78,6 +78,7 @@ def _read(path: Path) -> Scenario:
     notes: list[str] = []
 
     times = _times(metadata, whole["length"].integer())
+    check_counts(path, len(whole["tracks"].table()), len(times))
     tracks = _tracks(whole["tracks"], len(times), notes)
     sdc = metadata.get("sdc_id")
     ego = None

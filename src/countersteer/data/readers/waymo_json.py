@@ -11,14 +11,13 @@ Open Motion Dataset", ICCV 2021.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from numpy import ndarray
 
 from countersteer.data.readers.assembly import USUAL_SIZE, assemble, course_at, signal_state
-from countersteer.data.readers.source import Field, Reader, fingerprint, head, read_bytes
+from countersteer.data.readers.source import Field, Reader, check_counts, fingerprint, head, read_bytes
 from countersteer.scenarios.scenario import (
     ActorKind,
     MapFeature,
@@ -28,6 +27,7 @@ from countersteer.scenarios.scenario import (
     SignalState,
     Tracks,
 )
+from countersteer.storage.files import parse_json
 
 __all__ = ["LICENCE", "READER", "ROAD_LINES"]
 
@@ -69,16 +69,7 @@ def _matches(path: Path) -> bool:
 
 def _read(path: Path) -> Scenario:
     data = read_bytes(path)
-    whole = Field(path, "", None)
-    try:
-        whole = Field(path, "", json.loads(data))
-    except (ValueError, RecursionError) as error:
-        whole.fail(
-            "is not valid JSON",
-            got=str(error)[:120] or type(error).__name__,
-            expected="a JSON object with objects and roads",
-            fix="the file is cut short or damaged; write or download it again",
-        )
+    whole = Field(path, "", parse_json(data, path, "a JSON object with objects and roads"))
     notes = [f"no times in the source: steps are {INTERVAL:g} s apart"]
     tracks, agreement = _tracks(whole["objects"], notes)
     features = _features(whole["roads"], notes)
@@ -123,6 +114,7 @@ def _tracks(objects: Field, notes: list[str]) -> tuple[Tracks, float | None]:
     if not entries:
         objects.fail("is empty", got="no objects", expected="at least one object")
     count = len(entries[0]["valid"].entries())
+    check_counts(objects.path, len(entries), count)
     ids, kinds, sizes = [], [], []
     unknown = flat = unsized = 0
     position, heading, velocity, valid = [], [], [], []

@@ -19,7 +19,7 @@ from countersteer.data.cameras.readers import (
     plain,
     radiate,
 )
-from countersteer.data.readers.source import Reader, exists, unknown_format
+from countersteer.data.readers.source import Reader, check_readable, exists, matches, read_by, unknown_format
 from countersteer.errors import UserError
 
 __all__ = ["READERS", "available_readers", "read"]
@@ -52,8 +52,9 @@ def read(path: str | Path) -> CameraLog:
     if not exists(path):
         raise UserError(f"{path} does not exist", fix="check the path")
     for reader in available_readers():
-        if reader.matches(path):
-            return reader.read(path)
+        if matches(reader, path):
+            return read_by(reader, path)
+    check_readable(path)
     raise unknown_format(
         f"{path} holds no camera log of a known format",
         available_readers(),
