@@ -54,8 +54,8 @@ def data_inspect(
     from countersteer.reporting.drawing import draw_scenario, save_picture
     from countersteer.reporting.terminal import print_scenario, scenario_row
 
-    drive = any(reader.matches(path) for reader in readers.available_readers())
-    if not drive and any(reader.matches(path) for reader in cameras.available_readers()):
+    drive = any(readers.matches(reader, path) for reader in readers.available_readers())
+    if not drive and cameras.is_log(path):
         scenario = cameras.drive_of_log(cameras.read(path))
     else:
         scenario = readers.read(path)  # a number of many, or nothing that is known, which it says
