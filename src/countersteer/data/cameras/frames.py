@@ -23,7 +23,8 @@ from countersteer.storage.pictures import decode
 
 __all__ = ["Frames", "PictureFiles", "PicturesInMemory", "SomeFrames", "UndistortedFrames", "VideoFile"]
 
-_LARGEST_PICTURE = 1 << 28  # [bytes]
+_LARGEST_PICTURE = 1 << 27  # file of one [bytes]
+_LARGEST_CACHE = 1 << 28  # of decoded pictures of a video [bytes]
 
 
 class Frames(abc.ABC):
@@ -139,7 +140,7 @@ class VideoFile(Frames):
 
     Args:
         path: The file.
-        cache: Decoded pictures that are kept, at least 1.
+        cache: Decoded pictures that are kept, at least 1, at most 256 MiB.
 
     Attributes:
         times: When each frame is shown [s, from the file's own origin]; None if the file states none.
@@ -151,7 +152,6 @@ class VideoFile(Frames):
         if not Path(path).is_file():
             raise UserError(f"{path} does not exist", expected="a video file", fix="check the path")
         self._cache: OrderedDict[int, ndarray] = OrderedDict()
-        self._room = max(cache, 1)
         self._run: Any = None
         self._next = -1
         self._damaged: dict[int, tuple[int, object]] = {}
@@ -160,6 +160,7 @@ class VideoFile(Frames):
         except Exception as error:  # PyAV's own errors are of many kinds
             raise self._unreadable(error) from error
         self.width, self.height, self.times, self.notes = video.width, video.height, video.times, video.notes
+        self._room = max(min(cache, _LARGEST_CACHE // (3 * self.width * self.height)), 1)
         self._check_whole(video.declared, video.ends)
         if video.empty:
             raise self._unreadable(f"none of its {len(self)} frames can be decoded")

@@ -18,8 +18,6 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 
-from countersteer.storage.pictures import MAX_PIXELS
-
 __all__ = ["MAX_FRAMES", "Damage", "IndexedVideo", "SeekError"]
 
 MAX_FRAMES = 2_000_000
@@ -33,6 +31,7 @@ _CONTAINERS = (
 # Of these each packet shows one frame; of the first, in this order, unless the stream says that it is delayed.
 _IN_ORDER = frozenset({"hevc", "mpeg4", "mjpeg", "vp9", "av1", "ffv1", "prores", "dnxhd", "rawvideo"})
 _ONE_EACH = _IN_ORDER | {"h264", "mpeg2video", "mpeg1video", "vvc", "huffyuv", "ffvhuff", "jpeg2000", "png"}
+_MOST_PIXELS = 8192 * 4320  # a decoder may keep sixteen such pictures
 _TRIED = 8  # frames whose order is compared with that of the stamps on opening
 _DEEPEST = 32  # a decoder holds back no more frames than this
 
@@ -91,7 +90,7 @@ class IndexedVideo:
         options = {
             "protocol_whitelist": "file",
             "format_whitelist": _CONTAINERS,
-            "max_pixels": str(MAX_PIXELS),
+            "max_pixels": str(_MOST_PIXELS),
         }
         container = av.open(f"file:{self._path}", options=options)
         try:
@@ -99,12 +98,12 @@ class IndexedVideo:
             context = videos[0].codec_context if videos else None
             if context is None:
                 raise ValueError("there is no video stream in it that FFmpeg decodes")
-            if context.width * context.height > MAX_PIXELS:
+            if context.width * context.height > _MOST_PIXELS:
                 size = f"{context.width}x{context.height}"
                 raise ValueError(f"it declares {size} pixels, which no camera has")
             videos[0].thread_type = "SLICE"  # frame threads would hold back many frames and their memory
             # Otherwise FFmpeg hides damage by guessing, and a guess looks like a picture.
-            context.options = {"err_detect": "explode", "max_pixels": str(MAX_PIXELS)}
+            context.options = {"err_detect": "explode", "max_pixels": str(_MOST_PIXELS)}
         except BaseException:
             container.close()
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.data.readers import source
-from countersteer.data.readers.source import Field
+from countersteer.data.readers.source import Field, exists
 from countersteer.storage.files import read_npz
 
 __all__ = ["PackedSweeps", "inside", "number_of", "numbers_of_text", "pictures_in"]
@@ -37,11 +36,11 @@ def number_of(name: str) -> int | None:
     return int(name) if name.isascii() and name.isdigit() and len(name) < 19 else None
 
 
-def _files(folder: Path) -> list[str]:
-    """Names of the files in a folder.
+def _files(folder: Path, endings: frozenset[str]) -> list[str]:
+    """Names in a folder that end so.
 
     Raises:
-        UserError: It cannot be listed, or holds too many.
+        UserError: The folder cannot be listed or holds too much, or such a name is that of no file.
     """
     found = []
     try:
@@ -52,11 +51,12 @@ def _files(folder: Path) -> list[str]:
                         "holds too much", got=f"more than {count} files", expected=f"at most {_MOST_FILES}",
                         fix="cut the recording into shorter ones",
                     )  # fmt: skip
-                with contextlib.suppress(OSError):  # a link to itself
-                    if entry.is_file():
-                        found.append(entry.name)
+                if os.path.splitext(entry.name)[1].lower() in endings:
+                    if not entry.is_file():  # left out, all after it would have another number
+                        raise OSError(f"{entry.name!r} is no file")
+                    found.append(entry.name)
     except OSError as error:
-        Field(folder, "the folder", None).fail("cannot be listed", got=error, expected="a folder of files")
+        Field(folder, "the folder", None).fail("cannot be read", got=error, expected="a folder of files")
     return found
 
 
@@ -64,9 +64,9 @@ def pictures_in(folder: Path) -> list[Path]:
     """Picture files of a folder in the order of their names, numbers by value.
 
     Raises:
-        UserError: The folder cannot be listed, or holds none or too many.
+        UserError: The folder cannot be listed, holds none or too many, or one is no file.
     """
-    names = [name for name in _files(folder) if os.path.splitext(name)[1].lower() in _PICTURES]
+    names = _files(folder, _PICTURES)
     if not names:
         Field(folder, "the folder", None).fail("holds no pictures", got="none", expected="PNG or JPEG files")
 
@@ -85,8 +85,8 @@ class PackedSweeps:
     """
 
     def __init__(self, folder: Path):
-        names = _files(folder) if folder.is_dir() else []
-        numbers = ((number_of(name[:-4]), name) for name in names if name.endswith(".npz"))
+        names = _files(folder, frozenset({".npz"})) if exists(folder) else []
+        numbers = ((number_of(name[:-4]), name) for name in names)
         self._files = sorted((number, folder / name) for number, name in numbers if number is not None)
         self.numbers = [number for number, _ in self._files]
 
@@ -102,7 +102,7 @@ def inside(folder: Path, field: Field, name: str) -> Path:
     try:
         path = (folder / name).resolve()
         there = path.exists()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # the last of a link to itself
         field.fail("names no file", got=name[:80], expected="a path inside the recording")
     if not path.is_relative_to(folder.resolve()):
         field.fail("leads out of the recording", got=name[:80], expected="a path inside it")

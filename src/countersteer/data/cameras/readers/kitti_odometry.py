@@ -19,7 +19,7 @@ from countersteer.data.cameras.frames import PictureFiles
 from countersteer.data.cameras.log import CameraLog, RecordedCamera
 from countersteer.data.cameras.poses import Poses
 from countersteer.data.cameras.readers.files import number_of, numbers_of_text, pictures_in
-from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
+from countersteer.data.readers.source import Field, Reader, exists, fingerprint, read_bytes
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import Provenance
@@ -89,7 +89,7 @@ def _read(path: Path) -> CameraLog:
         f"assumed: camera 0 looks straight ahead, {CAMERA_AHEAD:g} m ahead of the rear axle and {CAMERA_HEIGHT:g} m high"
     ]
     stamps = path / "times.txt"
-    if stamps.is_file():
+    if exists(stamps):
         times = numbers_of_text(stamps, "times", read_bytes(stamps), 1)[:, 0]
     else:
         times = np.arange(count) / _RATE

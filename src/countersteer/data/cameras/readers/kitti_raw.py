@@ -23,7 +23,7 @@ from countersteer.data.cameras.poses import Poses
 from countersteer.data.cameras.readers.files import PackedSweeps, number_of, numbers_of_text, pictures_in
 from countersteer.data.cameras.readers.kitti_odometry import camera_of_projection
 from countersteer.data.cameras.road_users import AnnotatedBox, RoadUsers
-from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
+from countersteer.data.readers.source import Field, Reader, exists, fingerprint, read_bytes
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import ActorKind, Provenance
 from countersteer.storage.files import parse_json
@@ -129,7 +129,7 @@ def _read(path: Path) -> CameraLog:
     if sweeps.numbers:
         lidar = LidarSweeps(np.array(sweeps.numbers) / _RATE, ego_from_lidar, sweeps)
     tracklets, users, annotation = path / "tracklet_labels.xml", None, b""
-    if tracklets.is_file():
+    if exists(tracklets):
         annotation = read_bytes(tracklets, _LARGEST_XML)
         first = number_of(files[0].stem) or 0
         users = RoadUsers.of(tracklets, _boxes(tracklets, annotation, first, poses @ ego_from_lidar))

@@ -19,7 +19,7 @@ from countersteer.data.cameras.frames import Frames, PictureFiles, VideoFile
 from countersteer.data.cameras.log import CameraLog, Distortion, RecordedCamera
 from countersteer.data.cameras.poses import Poses
 from countersteer.data.cameras.readers.files import inside, numbers_of_text, pictures_in
-from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
+from countersteer.data.readers.source import Field, Reader, exists, fingerprint, read_bytes
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import matrix_from_quaternion, transform
 from countersteer.scenarios.scenario import Provenance
@@ -94,7 +94,7 @@ def _read(path: Path) -> CameraLog:
     licence = root.get("licence")
     table, poses = path / "poses.csv", None
     pose_bytes = b""
-    if table.is_file():
+    if exists(table):
         pose_bytes = read_bytes(table)
         names, _, rest = pose_bytes.partition(b"\n")
         if names.decode("ascii", errors="replace").strip().split(",") != _COLUMNS:

@@ -20,7 +20,7 @@ from countersteer.data.cameras.frames import PictureFiles
 from countersteer.data.cameras.log import CameraLog, Distortion, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
 from countersteer.data.cameras.readers.files import PackedSweeps, number_of, numbers_of_text, pictures_in
-from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
+from countersteer.data.readers.source import Field, Reader, exists, fingerprint, read_bytes
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import Provenance
@@ -118,7 +118,7 @@ def _read(path: Path) -> CameraLog:
     sweeps = PackedSweeps(path / "velo_lidar")
     times = _sweep_times(sweeps.numbers, stamps) - start
     poses, pose_bytes = None, b""
-    if (path / "poses_velo_icp.txt").is_file():
+    if exists(path / "poses_velo_icp.txt"):
         pose_bytes = read_bytes(path / "poses_velo_icp.txt")
         rows = numbers_of_text(path / "poses_velo_icp.txt", "poses", pose_bytes, 12).reshape(-1, 3, 4)
         if len(rows) != len(times):
