@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import time
+import zipfile
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -30,7 +32,9 @@ def clip(path: Path, codec: str, count: int = 50, form: str | None = None, chang
     stamps, gop = options.pop("stamps", None), options.pop("gop", 12)
     muxing = options.pop("muxing", {})
     with av.open(str(path), "w", format=form, options=muxing) as container:
-        stream = container.add_stream(codec, rate=1000 if stamps else 20, options=options.pop("coding", {}))
+        stream = container.add_stream(
+            codec, rate=20 if stamps is None else 1000, options=options.pop("coding", {})
+        )
         stream.width, stream.height, stream.gop_size = 96, 64, gop
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         packets = []
@@ -63,27 +67,27 @@ def decoded_first(number: int, packet) -> None:
 
 UNEVEN = np.cumsum(np.random.default_rng(0).integers(5, 200, 50))
 KINDS = {
-    "open_gop.hevc": dict(codec="libx265", form="hevc", coding={"x265-params": f"{X265}:open-gop=1"}),
-    "open_gop_265.mp4": dict(codec="libx265", coding={"x265-params": f"{X265}:open-gop=1"}),
-    "radl.ts": dict(codec="libx265", coding={"x265-params": f"{X265}:open-gop=0:radl=2"}),
-    "open_gop.mkv": dict(codec="libx264", coding={"x264-params": f"{X264}:open-gop=1:bframes=4"}),
-    "open_gop.ts": dict(codec="libx264", coding={"x264-params": f"{X264}:open-gop=1:bframes=4"}),
-    "refreshed.mp4": dict(codec="libx264", coding={"x264-params": f"{X264}:intra-refresh=1:bframes=2"}),
-    "interlaced.mp4": dict(codec="libx264", coding={"x264-params": f"{X264}:interlaced=1:bframes=2"}),
-    "raw.h264": dict(codec="libx264", form="h264", coding={"x264-params": f"{X264}:bframes=3"}),
-    "no_b.hevc": dict(codec="libx265", form="hevc", coding={"x265-params": "log-level=none:bframes=0:keyint=12"}),
-    "h264.avi": dict(codec="libx264", coding={"bf": "3"}),
-    "mpeg4_b.avi": dict(codec="mpeg4", coding={"bf": "2"}),
-    "mpeg2.ts": dict(codec="mpeg2video", coding={"bf": "2"}),
-    "mjpeg.avi": dict(codec="mjpeg"),
-    "hidden.webm": dict(codec="libvpx", coding={"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"}),
-    "vp9.webm": dict(codec="libvpx-vp9", coding={"cpu-used": "8", "lag-in-frames": "10"}),
-    "one_key.mp4": dict(codec="libx264", gop=1000, coding={"bf": "3"}),
-    "fragments.mp4": dict(codec="libx264", muxing={"movflags": "frag_keyframe+empty_moov"}),
-    "uneven.mkv": dict(codec="libx264", stamps=UNEVEN, coding={"bf": "3"}),
-    "later.mp4": dict(codec="libx264", stamps=5000 + 50 * np.arange(50), coding={"bf": "3"}),
-    "cut_by_edit_list.mp4": dict(codec="libx264", stamps=50 * np.arange(50) - 500, coding={"bf": "3"}),
-    "stamps_of_decoding.mkv": dict(codec="libx264", changed=decoded_first, coding={"bf": "3"}),
+    "open_gop.hevc": {"codec": "libx265", "form": "hevc", "coding": {"x265-params": f"{X265}:open-gop=1"}},
+    "open_gop_265.mp4": {"codec": "libx265", "coding": {"x265-params": f"{X265}:open-gop=1"}},
+    "radl.ts": {"codec": "libx265", "coding": {"x265-params": f"{X265}:open-gop=0:radl=2"}},
+    "open_gop.mkv": {"codec": "libx264", "coding": {"x264-params": f"{X264}:open-gop=1:bframes=4"}},
+    "open_gop.ts": {"codec": "libx264", "coding": {"x264-params": f"{X264}:open-gop=1:bframes=4"}},
+    "refreshed.mp4": {"codec": "libx264", "coding": {"x264-params": f"{X264}:intra-refresh=1:bframes=2"}},
+    "interlaced.mp4": {"codec": "libx264", "coding": {"x264-params": f"{X264}:interlaced=1:bframes=2"}},
+    "raw.h264": {"codec": "libx264", "form": "h264", "coding": {"x264-params": f"{X264}:bframes=3"}},
+    "no_b.hevc": {"codec": "libx265", "form": "hevc", "coding": {"x265-params": "log-level=none:bframes=0:keyint=12"}},
+    "h264.avi": {"codec": "libx264", "coding": {"bf": "3"}},
+    "mpeg4_b.avi": {"codec": "mpeg4", "coding": {"bf": "2"}},
+    "mpeg2.ts": {"codec": "mpeg2video", "coding": {"bf": "2"}},
+    "mjpeg.avi": {"codec": "mjpeg"},
+    "hidden.webm": {"codec": "libvpx", "coding": {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"}},
+    "vp9.webm": {"codec": "libvpx-vp9", "coding": {"cpu-used": "8", "lag-in-frames": "10"}},
+    "one_key.mp4": {"codec": "libx264", "gop": 1000, "coding": {"bf": "3"}},
+    "fragments.mp4": {"codec": "libx264", "muxing": {"movflags": "frag_keyframe+empty_moov"}},
+    "uneven.mkv": {"codec": "libx264", "stamps": UNEVEN, "coding": {"bf": "3"}},
+    "later.mp4": {"codec": "libx264", "stamps": 5000 + 50 * np.arange(50), "coding": {"bf": "3"}},
+    "cut_by_edit_list.mp4": {"codec": "libx264", "stamps": 50 * np.arange(50) - 500, "coding": {"bf": "3"}},
+    "stamps_of_decoding.mkv": {"codec": "libx264", "changed": decoded_first, "coding": {"bf": "3"}},
 }  # fmt: skip
 
 
@@ -189,19 +193,25 @@ def test_frames_before_the_damage_are_read_and_then_an_error_names_the_place(tmp
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     video = VideoFile(path)
     assert 30 < len(video) < 55
-    assert [number_of(video[number]) for number in range(len(video) - 2)] == list(range(len(video) - 2))
+    whole = len(video) - 4  # a decoder holds back as many
+    assert [number_of(video[number]) for number in range(whole)] == list(range(whole))
+    with pytest.raises(UserError, match="torn"):
+        [video[number] for number in range(whole, len(video))]
     path = write_video(tmp_path / "holed.mkv", 60, grain=20)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 20] = bytes(20)
-    path.write_bytes(data)
-    video, good = VideoFile(path), []
+    with av.open(str(path)) as container:
+        packet = [bytes(packet) for packet in container.demux(video=0)][30]
+    half = len(packet) // 2
+    noise = np.random.default_rng(0).bytes(len(packet) - half)
+    path.write_bytes(path.read_bytes().replace(packet, packet[:half] + noise))
+    video, good, said = VideoFile(path), [], set()
     for number in np.random.default_rng(0).permutation(len(video)).tolist():
         try:
-            assert number_of(video[number]) == number
-            good.append(number)
+            good.append((number, number_of(video[number])))
         except UserError as error:
-            assert "holed.mkv" in str(error)
-    assert {*range(20), *range(50, 60)} <= set(good)
+            said.add(str(error).split(" ")[0])
+    assert all(number == shown for number, shown in good)
+    assert said == {str(path)}
+    assert {*range(20), *range(50, 60)} <= {number for number, _ in good}
     assert len(good) < 60
 
 
@@ -257,7 +267,7 @@ HOSTILE = {
 def test_what_is_no_video_is_refused_by_name_and_quickly(tmp_path: Path, name: str):
     HOSTILE[name](tmp_path / name)
     began = time.perf_counter()
-    with pytest.raises(UserError, match=name):
+    with pytest.raises(UserError, match=re.escape(name)):
         read(tmp_path / name)
     assert time.perf_counter() - began < 10
 
@@ -318,7 +328,7 @@ def test_a_picture_that_declares_too_much_is_refused_before_it_is_decoded(tmp_pa
     with pytest.raises(UserError, match=r"000004.png[\s\S]*size that no camera has"):
         log.cameras[0].frames[4]
     (folder / "front" / "000000.png").write_bytes(bomb())
-    with pytest.raises(UserError, match="000000.png"):
+    with pytest.raises(UserError, match=r"000000.png"):
         read(folder)
 
 
@@ -330,7 +340,7 @@ def test_what_is_no_file_is_refused_and_named(tmp_path: Path, what: str, how: st
     {"pipe": os.mkfifo, "link to itself": lambda path: path.symlink_to(path), "folder": Path.mkdir}[how](
         place
     )
-    with pytest.raises(UserError, match=place.name):
+    with pytest.raises(UserError, match=re.escape(place.name)):
         read(tmp_path / "mine")
 
 
@@ -363,7 +373,7 @@ def test_a_folder_of_too_many_files_is_refused(tmp_path: Path, monkeypatch):
 def test_json_that_grows_is_refused(tmp_path: Path, text: str):
     folder = pictures(tmp_path / "mine")
     (folder / "rig.json").write_text(text)
-    with pytest.raises(UserError, match="rig.json|name"):
+    with pytest.raises(UserError, match=r"rig.json|name"):
         read(folder)
 
 
@@ -372,11 +382,9 @@ def test_sweeps_that_declare_too_much_are_refused(tmp_path: Path):
 
     header = np.lib.format.magic(1, 0) + struct.pack("<H", 118)
     header += b"{'descr': '<i2', 'fortran_order': False, 'shape': (3000000000, 3), }".ljust(117) + b"\n"
-    import zipfile
-
     with zipfile.ZipFile(tmp_path / "000001.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xyz_5mm.npy", header + bytes(600))
-    with pytest.raises(UserError, match="000001.npz"):
+    with pytest.raises(UserError, match=r"000001.npz"):
         PackedSweeps(tmp_path)(0)
 
 
@@ -387,7 +395,7 @@ def test_a_calibration_with_impossible_numbers_is_refused(tmp_path: Path):
     (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
     for row in (f"P{'0' * 5000}: 1 0 0 0", "P0: " + "9" * 5000 + " 0" * 11, "P0: 1 2"):
         (folder / "calib.txt").write_text(row)
-        with pytest.raises(UserError, match="calib.txt"):
+        with pytest.raises(UserError, match=r"calib.txt"):
             read(folder)
 
 
@@ -412,7 +420,7 @@ ABSURD = {"1e7 m away": far, "a long way": slowly_far}
         ["data", "inspect"],
         ["novel-view"],
         ["view-metrics"],
-        ["train", "--world", "reprojection", "--scenarios"],
+        ["train", "reprojection", "--scenarios"],
     ],
 )
 def test_poses_that_no_car_drives_are_refused_by_every_command(
@@ -421,11 +429,8 @@ def test_poses_that_no_car_drives_are_refused_by_every_command(
     monkeypatch.chdir(tmp_path)
     poses = circle(EVEN)
     ABSURD[how](poses)
-    folder = rig(tmp_path / "mine", poses)
-    began = time.perf_counter()
-    assert main([*command, str(folder)]) == 2
+    assert main([*command, str(rig(tmp_path / "mine", poses))]) == 2
     assert "cannot be rendered from yet" in capsys.readouterr().err
-    assert time.perf_counter() - began < 10
 
 
 def test_poses_that_no_car_drives_are_refused_as_a_source_of_scenarios(tmp_path: Path):

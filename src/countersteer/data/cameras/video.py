@@ -78,6 +78,8 @@ class IndexedVideo:
         if not self._order_by_stamps() or shown != self._packet_of[: len(shown)].tolist():
             self._order_by_decoding()
         stamps = self._decoded if self._stamps is None else self._stamps
+        if self._until is not None and stamps is not None and stamps.max() >= self._until:
+            self.declared = 0  # an edit list leaves out the others
         self.times: Float[ndarray, "frame"] | None = None
         if self._base is not None and stamps is not None:
             # Frames are shown in their own order, whatever order a file states (or, as AVI, states not at all).
@@ -119,6 +121,10 @@ class IndexedVideo:
             context = stream.codec_context
             self._codec, self._delayed = context.name, bool(context.has_b_frames)
             self._base, self.declared = stream.time_base, stream.frames
+            self._until = None  # a stamp of the last but one frame
+            if None not in (stream.start_time, stream.duration) and stream.frames:
+                step = stream.duration // stream.frames
+                self._until = stream.start_time + stream.duration - 2 * step
             self.ends = _seconds(stream.metadata.get("DURATION", ""))  # Matroska's way to say it
             for packet in container.demux(stream):
                 if not packet.size:  # dropped by the recorder, or the end

@@ -51,7 +51,9 @@ def _camera(field: Field, frames: Frames, origin: float) -> RecordedCamera:
     stated, rate, start = field.get("times_s"), field.get("rate_hz"), field.get("start_s")
     if stated is not None:
         times = stated.numbers(len(frames))
-    elif rate is not None and rate.number() > 0:
+    elif rate is not None:
+        if rate.number() < 1e-3:
+            rate.fail("is no rate of frames", expected="frames a second, at least 0.001")
         times = np.arange(len(frames)) / rate.number()
     elif isinstance(frames, VideoFile) and frames.times is not None:
         times = frames.times - origin
