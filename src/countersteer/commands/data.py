@@ -51,13 +51,12 @@ def data_inspect(
         out: Picture to write; default NAME.png here, or NAME-2.png where that is there.
     """
     from countersteer.data import cameras, readers
-    from countersteer.data.readers.source import matches
     from countersteer.reporting.drawing import draw_scenario, save_picture
     from countersteer.reporting.terminal import print_scenario, scenario_row
     from countersteer.storage.names import file_name, free_path
 
-    drive = any(matches(reader, path) for reader in readers.available_readers())
-    if not drive and any(matches(reader, path) for reader in cameras.available_readers()):
+    drive = any(readers.matches(reader, path) for reader in readers.available_readers())
+    if not drive and cameras.is_log(path):
         scenario = cameras.drive_of_log(cameras.read(path))
     else:
         scenario = readers.read(path)  # a number of many, or nothing that is known, which it says

@@ -56,13 +56,9 @@ def camera_drives(folder: Path, message: Callable[[str], None]) -> list[CameraDr
     Raises:
         UserError: There is no log that can be driven; of a single one, what it lacks.
     """
-
-    def is_log(path: Path) -> bool:
-        return any(matches(reader, path) for reader in cameras.available_readers())
-
     check_readable(folder)
-    inside = sorted(folder.iterdir()) if folder.is_dir() and not is_log(folder) else []
-    logs = [path for path in inside if is_log(path)]
+    inside = sorted(folder.iterdir()) if folder.is_dir() and not cameras.is_log(folder) else []
+    logs = [path for path in inside if cameras.is_log(path)]
     drives = []
     for path in logs or [folder]:
         try:

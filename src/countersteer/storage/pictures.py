@@ -17,14 +17,14 @@ __all__ = ["MAX_PIXELS", "decode"]
 MAX_PIXELS = 64_000_000
 """Largest picture that is decoded [pixels]: 8192 x 7812; the largest cameras of cars have 8 to 20 million."""
 
-_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 
 
 def decode(content: bytes, name: str, most: int = MAX_PIXELS) -> UInt8[ndarray, "height width 3"]:
     """The picture of an encoded file, RGB.
 
     Args:
-        content: The file's bytes: PNG, JPEG, BMP, WebP or PPM.
+        content: The file's bytes: PNG, JPEG, BMP, WebP, PPM or TIFF.
         name: What messages call it.
         most: Pixels that it may have, at most `MAX_PIXELS`.
 

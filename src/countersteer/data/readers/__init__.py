@@ -34,7 +34,7 @@ from countersteer.errors import UserError
 from countersteer.scenarios import storage
 from countersteer.scenarios.scenario import Scenario
 
-__all__ = ["READERS", "Reader", "available_readers", "read", "scan"]
+__all__ = ["READERS", "Reader", "available_readers", "matches", "read", "scan"]
 
 READERS: tuple[Reader[Scenario], ...] = (
     Reader(

@@ -22,7 +22,7 @@ from countersteer.data.cameras.readers import (
 from countersteer.data.readers.source import Reader, check_readable, exists, matches, read_by, unknown_format
 from countersteer.errors import UserError
 
-__all__ = ["READERS", "available_readers", "read"]
+__all__ = ["READERS", "available_readers", "is_log", "read"]
 
 READERS: tuple[Reader[CameraLog], ...] = (
     plain.READER,
@@ -40,6 +40,11 @@ def available_readers() -> tuple[Reader[CameraLog], ...]:
     """The readers above, then those of other packages."""
     own = (reader.name for reader in READERS)
     return (*READERS, *extensions.load("countersteer.camera_readers", own).values())
+
+
+def is_log(path: Path) -> bool:
+    """Whether some reader knows what is at a path."""
+    return any(matches(reader, path) for reader in available_readers())
 
 
 def read(path: str | Path) -> CameraLog:
