@@ -19,8 +19,8 @@ from countersteer.data.readers import argoverse2, waymo_json
 from countersteer.data.readers.assembly import (
     assemble,
     check_times,
-    course_at,
     lane_width_of_area,
+    signals_of,
     velocity_of,
 )
 from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
@@ -232,20 +232,13 @@ def _signals(scene: Any, count: int, features: list[MapFeature], notes: list[str
     for tick in range(count):
         lights = scene.get_traffic_light_detections_at_iteration(tick)
         for light in lights.detections if lights is not None else ():
-            lane = str(light.lane_id)
-            if lane in starts:
-                state = states.setdefault(lane, np.full(count, int(SignalState.UNKNOWN), np.int64))
-                state[tick] = int(_LIGHTS.get(light.status.name, SignalState.UNKNOWN))
+            state = states.setdefault(str(light.lane_id), np.full(count, int(SignalState.UNKNOWN), np.int64))
+            state[tick] = int(_LIGHTS.get(light.status.name, SignalState.UNKNOWN))
     if states:
         notes.append("stop points are the beginnings of the lanes that the lights govern")
-    points = np.array([starts[lane] for lane in states], float).reshape(-1, 3)
-    courses = [course_at(features, lane, point[:2]) for lane, point in zip(states, points, strict=True)]
-    return Signals(
-        tuple(states),
-        points,
-        np.array(courses, float),
-        np.array(list(states.values()), np.int64).reshape(-1, count),
-    )
+    nowhere = np.full(3, np.nan)
+    found = [(lane, starts.get(lane, nowhere)[None], state) for lane, state in states.items()]
+    return signals_of(found, count, features, notes)
 
 
 READER = Reader(

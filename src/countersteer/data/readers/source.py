@@ -251,11 +251,21 @@ class Field:
                 self.fail("has a name that is neither text nor a number", got=_brief(key))
             yield str(key), self.child(str(key), value)
 
+    def is_list(self) -> bool:
+        """Whether this value is a list, or an array, which `entries` takes for one."""
+        return isinstance(self.value, list | tuple) or hasattr(self.value, "tolist")
+
     def entries(self) -> list[Field]:
-        """The entries of a list."""
-        if not isinstance(self.value, list | tuple):
+        """The entries of a list or array."""
+        values = self.value
+        if hasattr(values, "tolist"):
+            try:
+                values = values.tolist()
+            except (ValueError, TypeError, OverflowError, MemoryError) as error:
+                self.fail("is not a list", got=str(error)[:120], expected="a list")
+        if not isinstance(values, list | tuple):
             self.fail("is not a list", expected="a list")
-        return [self.child(index, value) for index, value in enumerate(self.value)]
+        return [self.child(index, value) for index, value in enumerate(values)]
 
     def text(self) -> str:
         """This value as text; numbers are taken too, because identifiers are written either way."""

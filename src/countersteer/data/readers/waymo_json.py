@@ -17,14 +17,13 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import USUAL_SIZE, assemble, course_at, signal_state
+from countersteer.data.readers.assembly import USUAL_SIZE, assemble, signal_state, signals_of
 from countersteer.data.readers.source import Field, Reader, fingerprint, head, read_bytes
 from countersteer.scenarios.scenario import (
     ActorKind,
     MapFeature,
     MapKind,
     Scenario,
-    Signals,
     SignalState,
     Tracks,
 )
@@ -84,7 +83,7 @@ def _read(path: Path) -> Scenario:
     features = _features(whole["roads"], notes)
     count = tracks.position.shape[1]
     lights = whole.get("tl_states")
-    signals = _signals(lights, count, features) if lights else _no_signals(count)
+    signals = signals_of(_lights(lights, count) if lights else [], count, features, notes)
     if agreement is not None and agreement < 0.5:
         notes.append(f"headings agree badly with the course of motion (mean cosine {agreement:.2f})")
     ego = None
@@ -233,13 +232,10 @@ def _features(roads: Field, notes: list[str]) -> list[MapFeature]:
     return features
 
 
-def _no_signals(count: int) -> Signals:
-    return Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, count), np.int64))
-
-
-def _signals(lights: Field, count: int, features: list[MapFeature]) -> Signals:
-    lanes, stops, courses, states = [], [], [], []
-    for lane, light in lights.items():
+def _lights(table: Field, count: int) -> list[tuple[str, ndarray, ndarray]]:
+    """Lane, stated stop points and states of each light."""
+    found = []
+    for lane, light in table.items():
         ticks = light["time_index"].numbers(None)
         shown = light["state"].entries()
         x, y = light["x"].numbers(None), light["y"].numbers(None)
@@ -248,19 +244,14 @@ def _signals(lights: Field, count: int, features: list[MapFeature]) -> Signals:
         if not len(ticks):
             continue
         height = light.get("z")
-        z = height.numbers(len(ticks))[0] if height else np.nan
+        z = height.numbers(len(ticks)) if height else np.full(len(ticks), np.nan)
         state = np.full(count, int(SignalState.UNKNOWN))
         for tick, word in zip(ticks, shown, strict=True):
             if not 0 <= tick < count:
                 light["time_index"].fail("is outside the drive", got=tick, expected=f"0 to {count - 1}")
             state[int(tick)] = signal_state(word.text())
-        lanes.append(lane)
-        stops.append([x[0], y[0], z])
-        courses.append(course_at(features, lane, np.array([x[0], y[0]])))
-        states.append(state)
-    if not lanes:
-        return _no_signals(count)
-    return Signals(tuple(lanes), np.array(stops, float), np.array(courses, float), np.stack(states))
+        found.append((lane, np.stack([x, y, z], -1), state))
+    return found
 
 
 READER = Reader(

@@ -59,7 +59,7 @@ class SceneBank(TensorTree):
         lane_width: [m].
         cruise: Speed a passenger would set [m/s].
         stop_point: Stop points of lights [m].
-        stop_heading: [rad].
+        stop_heading: [rad]; NaN where unknown.
         light: `SignalState` at every tick; UNKNOWN in unused slots.
     """
 

@@ -279,8 +279,9 @@ def _lead(scenes, before, w, scene, n):
             continue
         dx, dy = scenes.stop_point[scene, k, 0] - x, scenes.stop_point[scene, k, 1] - y
         distance = cos * dx + sin * dy - length / F(2.0)
-        aligned = math.cos(scenes.stop_heading[scene, k] - heading) > F(0.7)
-        if aligned and abs(cos * dy - sin * dx) < F(2.0) and distance > F(0.0) and distance < gap:
+        # A light of unknown direction (NaN) is nobody's but of those who come to its stop point.
+        turned = math.cos(scenes.stop_heading[scene, k] - heading) <= F(0.7)
+        if not turned and abs(cos * dy - sin * dx) < F(2.0) and distance > F(0.0) and distance < gap:
             gap, speed = distance, F(0.0)
     return gap, speed
 
@@ -463,6 +464,8 @@ def _ran_light(scenes, before, after, w, scene, a):
         if scenes.light[scene, k, before.tick[w]] != STOP:
             continue
         course = scenes.stop_heading[scene, k]
+        if math.isnan(course):
+            course = after.heading[w, a]
         if not math.cos(after.heading[w, a] - course) > F(0.5):
             continue
         cos, sin = math.cos(course), math.sin(course)
