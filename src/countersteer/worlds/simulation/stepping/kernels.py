@@ -535,9 +535,11 @@ def _find_events(settings, scenes, ground, before, after, found, w, scene, a, fi
             cause = name
     terminated = cause != NONE
     over = after.tick[w] >= scenes.ticks[scene] - 1 or after.age[w] >= settings.duration_ticks
-    truncated = over and not terminated
+    # Beyond the end of its route nothing was built, so nothing can be judged there.
+    beyond_route = after.arc[w, a] >= scenes.path_length[scene, a]
+    truncated = (over or beyond_route) and not terminated
     if truncated:
-        cause = TIME
+        cause = TIME if over else GOAL
     found.terminated[w, a], found.truncated[w, a] = terminated, truncated
     found.cause[w, a], found.collided_with[w, a] = cause, collided_with
     found.collision[w, a], found.off_road[w, a] = collided_with >= 0, off_road

@@ -247,8 +247,11 @@ def find_events(
     alive = before.alive
     terminated = alive & (cause != int(TerminationReason.NONE))
     over = (state.tick >= bank.ticks[state.scene] - 1) | (state.age >= round(spec.duration / spec.dt))
-    truncated = alive & ~terminated & over[:, None]
-    cause = torch.where(truncated, int(TerminationReason.TIME), cause)
+    # Beyond the end of its route nothing was built, so nothing can be judged there.
+    beyond_route = state.arc >= bank.path_length[state.scene]
+    truncated = alive & ~terminated & (over[:, None] | beyond_route)
+    ended = torch.where(over[:, None], int(TerminationReason.TIME), int(TerminationReason.GOAL))
+    cause = torch.where(truncated, ended, cause)
     return Events(
         terminated=terminated,
         truncated=truncated,
