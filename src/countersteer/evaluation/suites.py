@@ -19,6 +19,7 @@ from countersteer.geometry.boxes import REAR_AXLE_SHARE
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import Policy, PolicySpec
 from countersteer.scenarios.procedural import RoadKind, procedural_road
+from countersteer.scenarios.routes import REVERSING, backed_up
 from countersteer.scenarios.scenario import Scenario
 from countersteer.storage.serialise import fingerprint
 from countersteer.traffic.idm import IDM
@@ -366,7 +367,12 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
         reason = f"a corner left the road at {when:.1f} s"
     elif not reason and logged >= _STANDING and share < 0.7:
         reason, when = f"progress {share:.2f} of the log's", float(record.times[-1])
-    counts = case.counts and logged >= _STANDING
+    tracks, ego = scenario.tracks, scenario.ego
+    backs = backed_up(log, tracks.heading[ego], upto & tracks.valid[ego], float(tracks.size[ego, 0]))
+    counts = case.counts and logged >= _STANDING and backs <= REVERSING
+    if not counts and not reason and case.counts:
+        what = f"backs up {backs:.0f} m" if backs > REVERSING else f"moves {logged:.1f} m"
+        reason = f"does not count: the recorded ego {what}"
     return CaseResult(case.id, (not reason) if counts else None, reason, when, measures)
 
 

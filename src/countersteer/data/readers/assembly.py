@@ -14,7 +14,7 @@ from numpy import ndarray
 from countersteer.errors import UserError
 from countersteer.geometry import polylines
 from countersteer.geometry.poses import wrap_angle
-from countersteer.scenarios.routes import lane_width_along, route_of_track
+from countersteer.scenarios.routes import forward_stretch, lane_width_along, route_of_track
 from countersteer.scenarios.scenario import (
     ActorKind,
     MapFeature,
@@ -59,6 +59,7 @@ WAYMO_STATES = (
 """Words for the numbers of a light's states in Waymo's messages."""
 
 _AT_LANE = 10.0  # a stop point further than this from a lane is not on it [m]
+_SHORTEST_DRIVE = 5.0  # a part that gets less far is no drive; the whole recording is kept then [m]
 _LARGEST_BOX = 100.0  # a longer actor is a mistake of units [m]
 
 
@@ -234,6 +235,26 @@ def signals_of(
     )
 
 
+def _drive_of(tracks: Tracks, ego: int, times: ndarray, notes: list[str]) -> slice:
+    """The steps of a recording that are a drive: from when the ego is seen on, and while it drives forward."""
+    valid, clock = tracks.valid[ego], times - times[0]
+    whole = slice(int(valid.argmax()), len(times))
+    if not (0 < whole.start < len(times) - 1):
+        whole = slice(0, len(times))
+    elif whole.start:
+        notes.append(f"the first {clock[whole.start]:.1f} s are left out: the ego is not seen yet")
+    path = tracks.position[ego, :, :2]
+    first, last = forward_stretch(path, tracks.heading[ego], valid, float(tracks.size[ego, 0]))
+    seen = np.flatnonzero(valid)
+    if (first, last) == (seen[0], seen[-1]) or np.linalg.norm(path[last] - path[first]) < _SHORTEST_DRIVE:
+        return whole
+    notes.append(
+        f"the ego backs up or turns on the spot: the drive is {clock[first]:.1f} to {clock[last]:.1f} s of the "
+        "recording, in which it drives forward the furthest"
+    )
+    return slice(first, last + 1 if last < seen[-1] else len(times))
+
+
 def _origin(tracks: Tracks, ego: int | None) -> tuple[ndarray, float]:
     """Whole metres close to where the ego (or the mean of the tracks) starts, and the height of its ground [m]."""
     if ego is None:
@@ -288,7 +309,14 @@ def assemble(
             expected="at least one valid step",
             fix="check that the file is whole",
         )
-    if ego is None:
+    if ego is not None:
+        kept = _drive_of(tracks, ego, times, notes)
+        arrays = {
+            name: getattr(tracks, name)[:, kept] for name in ("position", "heading", "velocity", "valid")
+        }
+        times, tracks = times[kept], dataclasses.replace(tracks, **arrays)
+        signals = dataclasses.replace(signals, state=signals.state[:, kept])
+    else:
         notes.append("the source names no ego, so there is no route either")
     shift, ground = _origin(tracks, ego)
     valid = tracks.valid[..., None]
