@@ -10,13 +10,22 @@ NeurIPS Datasets and Benchmarks 2021.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from countersteer.data.readers.argoverse2 import AXLE_HEIGHT, CAR_SIZE, LICENCE, Table, read_map, read_table
+from countersteer.data.readers.argoverse2 import (
+    AXLE_HEIGHT,
+    CAR_SIZE,
+    CITIES,
+    LICENCE,
+    Table,
+    read_map,
+    read_table,
+)
 from countersteer.data.readers.assembly import assemble, check_times, velocity_of
 from countersteer.data.readers.source import Field, Reader, fingerprint
 from countersteer.geometry.boxes import rear_axle_to_center
@@ -76,16 +85,18 @@ def _read(path: Path) -> Scenario:
     sweeps, tick = np.unique(stamps, return_inverse=True)
     times = (sweeps - sweeps[:1]) / 1e9
     check_times(path, times)
-    city_from_ego, origin = _poses_at(poses, sweeps)
+    city_from_ego, place = _poses_at(poses, sweeps)
 
-    center = np.einsum("nij,nj->ni", city_from_ego[tick], boxes.numbers(*_TRANSLATION)) + origin[tick]
+    center = np.einsum("nij,nj->ni", city_from_ego[tick], boxes.numbers(*_TRANSLATION)) + place[tick]
     ahead = np.einsum("nij,nj->ni", city_from_ego[tick], _rotations(boxes)[:, :, 0])
     others = _tracks(boxes, tick, len(times), center, np.arctan2(ahead[:, 1], ahead[:, 0]), notes)
-    tracks = _with_ego(others, times, city_from_ego, origin)
+    tracks = _with_ego(others, times, city_from_ego, place)
     maps = sorted(path.glob("map/log_map_archive_*.json"))
     features, map_data = read_map(maps[0], notes) if maps else ([], b"")
     if not maps:
         notes.append("the log has no map")
+    proof = bool(maps) and re.search(f"____({'|'.join(CITIES)})_city_", maps[0].name) is not None
+    source, licence = origin(proof, "Argoverse 2 sensor", LICENCE, "annotations.feather")
     return assemble(
         path,
         path.name,
@@ -94,8 +105,8 @@ def _read(path: Path) -> Scenario:
         features,
         Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, len(times)), np.int64)),
         0,
-        source="Argoverse 2 sensor",
-        licence=LICENCE,
+        source=source,
+        licence=licence,
         fingerprint=fingerprint(boxes.data, poses.data, map_data),
         notes=notes,
     )

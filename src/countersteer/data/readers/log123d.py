@@ -9,6 +9,7 @@ Reference: Dauner et al., "123D: Unifying Multi-Modal Autonomous Driving Data at
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ LICENCES = {
     "pandaset": "CC BY 4.0 with the PandaSet terms of use",
     "wod": waymo_json.LICENCE,
 }
-"""By the beginning of the data set's name; others are "unknown"."""
+"""By the first word of the data set's name; others are "unknown"."""
 
 _ACTORS = {
     "VEHICLE": ActorKind.VEHICLE,
@@ -125,7 +126,7 @@ def _scenario(path: Path, scene: Any) -> Scenario:
         _signals(scene, len(times), features, notes),
         0,
         source=f"123D ({dataset})",
-        licence=next((text for name, text in LICENCES.items() if dataset.startswith(name)), "unknown"),
+        licence=LICENCES.get(re.split("[-_]", dataset)[0], "unknown"),
         fingerprint=fingerprint(*(read_bytes(file) for file in sorted(path.glob("*.arrow")))),
         notes=notes,
     )

@@ -12,6 +12,7 @@ Reference: Houston et al., "One Thousand and One Hours: Self-driving Motion Pred
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from countersteer.data.readers.source import (
     choose,
     fingerprint,
     numbered,
+    origin,
     read_bytes,
     split_number,
 )
@@ -123,6 +125,9 @@ def _read(path: Path) -> Scenario:
         )
     ego = _ego(where, rotation, times)
     tracks = _tracks(folder, agent, tick, times, ego, where[:, 2], notes)
+    names = scene.dtype.names or ()
+    proof = "host" in names and re.fullmatch(r"host-a\d+", str(scene["host"][0])) is not None
+    source, licence = origin(proof, "Lyft Level 5 prediction", LICENCE, "zarr as for l5kit")
     return assemble(
         path,
         _name(scene, folder, number, len(scenes)),
@@ -131,8 +136,8 @@ def _read(path: Path) -> Scenario:
         [],
         Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, len(times)), np.int64)),
         0,
-        source="Lyft Level 5 prediction",
-        licence=LICENCE,
+        source=source,
+        licence=licence,
         fingerprint=fingerprint(scene.tobytes(), frame.tobytes(), agent.tobytes()),
         notes=notes,
     )

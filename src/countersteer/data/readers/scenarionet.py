@@ -47,7 +47,9 @@ __all__ = ["READER"]
 LICENCES = {
     "waymo": "Waymo Dataset License Agreement for Non-Commercial Use",
     "nuscenes": "CC BY-NC-SA 4.0 with the nuScenes terms of use",
+    "nuplan": "CC BY-NC-SA 4.0 with the nuPlan terms of use",
 }
+"""By the data set that a file says it was made from; others are "unknown"."""
 
 _ACTORS = {
     "VEHICLE": ActorKind.VEHICLE,
@@ -74,6 +76,8 @@ def _read(path: Path) -> Scenario:
     metadata = whole["metadata"]
     stated = metadata.get("dataset") or metadata.get("coordinate")
     dataset = stated.text() if stated else "unknown"
+    # A system of coordinates is not a data set: others use Waymo's.
+    of = metadata["dataset"].text() if metadata.get("dataset") else "unknown"
     nuscenes = dataset == "nuscenes"
     notes: list[str] = []
 
@@ -104,8 +108,8 @@ def _read(path: Path) -> Scenario:
         features,
         signals,
         ego,
-        source=f"ScenarioNet ({dataset}{f' {version.text()}' if version else ''})",
-        licence=LICENCES.get(dataset, "unknown"),
+        source=f"ScenarioNet ({of}{f' {version.text()}' if version else ''})",
+        licence=LICENCES.get(of, "unknown"),
         fingerprint=fingerprint(data),
         notes=notes,
     )

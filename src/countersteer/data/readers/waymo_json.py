@@ -1,4 +1,4 @@
-"""Waymo Open Motion Dataset scenes as JSON, as written for Nocturne and GPUDrive (.json or .json.gz).
+"""Scenes as JSON as written for Nocturne and GPUDrive, of the Waymo Open Motion Dataset mostly (.json or .json.gz).
 
 A file holds `objects` (tracks of 91 steps at 10 Hz: 1.1 s of past, 8 s of future), `roads` and, in the
 GPUDrive flavour, `metadata.sdc_track_index`, the ego. Positions are box centres. Invalid steps hold
@@ -12,13 +12,14 @@ Open Motion Dataset", ICCV 2021.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 from numpy import ndarray
 
 from countersteer.data.readers.assembly import USUAL_SIZE, assemble, signal_state, signals_of
-from countersteer.data.readers.source import Field, Reader, fingerprint, head, read_bytes
+from countersteer.data.readers.source import Field, Reader, fingerprint, head, origin, read_bytes
 from countersteer.scenarios.scenario import (
     ActorKind,
     MapFeature,
@@ -57,6 +58,7 @@ ROAD_LINES = {
     12: MapKind.LINE_SOLID_YELLOW,  # double
     13: MapKind.LINE_DASHED_YELLOW,  # double, passing allowed
 }
+_PUBLISHED = re.compile(r"tfrecord-\d{5}-of-\d{5}")
 _BIKE_LANE = 3
 _FEWEST_POINTS = {MapKind.STOP_SIGN: 1, MapKind.CROSSWALK: 3, MapKind.SPEED_BUMP: 3, MapKind.DRIVEWAY: 3}
 
@@ -91,6 +93,14 @@ def _read(path: Path) -> Scenario:
         ego = index.integer()
         if not 0 <= ego < len(tracks.ids):
             index.fail("names no object", expected=f"0 to {len(tracks.ids) - 1}")
+    named = [field.text() for key in ("name", "scenario_id") if (field := whole.get(key))]
+    # Converters name the published file that they took the scene from.
+    source, licence = origin(
+        any(_PUBLISHED.search(text) for text in named),
+        "Waymo Open Motion Dataset (JSON)",
+        LICENCE,
+        "JSON as for GPUDrive",
+    )
     name = whole.get("scenario_id") or whole.get("name")
     return assemble(
         path,
@@ -100,8 +110,8 @@ def _read(path: Path) -> Scenario:
         features,
         signals,
         ego,
-        source="Waymo Open Motion Dataset (JSON)",
-        licence=LICENCE,
+        source=source,
+        licence=licence,
         fingerprint=fingerprint(data),
         notes=notes,
     )

@@ -10,6 +10,7 @@ Open Motion Dataset", ICCV 2021.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,15 @@ import numpy as np
 from numpy import ndarray
 
 from countersteer.data.readers.assembly import USUAL_SIZE, WAYMO_STATES, assemble, signal_state, signals_of
-from countersteer.data.readers.source import Field, Reader, choose, fingerprint, numbered, split_number
+from countersteer.data.readers.source import (
+    Field,
+    Reader,
+    choose,
+    fingerprint,
+    numbered,
+    origin,
+    split_number,
+)
 from countersteer.data.readers.tfrecord import is_tfrecord, read_record, record_offsets
 from countersteer.data.readers.waymo_json import LICENCE, ROAD_LINES
 from countersteer.data.readers.waymo_proto import parse_scenario
@@ -35,6 +44,7 @@ from countersteer.scenarios.scenario import (
 __all__ = ["READER"]
 
 _ACTORS = {1: ActorKind.VEHICLE, 2: ActorKind.PEDESTRIAN, 3: ActorKind.CYCLIST}
+_ID = re.compile("[0-9a-f]{12,16}")  # scenarios of the data set have 64-bit numbers for names
 _AREAS = {"crosswalk": MapKind.CROSSWALK, "speed_bump": MapKind.SPEED_BUMP, "driveway": MapKind.DRIVEWAY}
 _BIKE_LANE = 3
 _FIRST_LINE = 5  # `ROAD_LINES` counts feature types: line type 1 of the map is number 6 there
@@ -68,16 +78,20 @@ def _scenario(place: Field, message: Any, source_fingerprint: str) -> Scenario:
     ego = message.sdc_track_index if message.HasField("sdc_track_index") else -1
     if not 0 <= ego < len(tracks.ids):
         place.child("sdc_track_index", ego).fail("names no track", expected=f"0 to {len(tracks.ids) - 1}")
+    name = _text(place, "scenario_id", message.scenario_id)
+    source, licence = origin(
+        _ID.fullmatch(name) is not None, "Waymo Open Motion Dataset", LICENCE, "Scenario messages"
+    )
     return assemble(
         place.path,
-        _text(place, "scenario_id", message.scenario_id) or place.path.name,
+        name or place.path.name,
         times,
         tracks,
         features,
         signals_of(_lights(place, message.dynamic_map_states, len(times)), len(times), features, notes),
         ego,
-        source="Waymo Open Motion Dataset",
-        licence=LICENCE,
+        source=source,
+        licence=licence,
         fingerprint=source_fingerprint,
         notes=notes,
     )
