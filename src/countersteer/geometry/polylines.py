@@ -17,7 +17,9 @@ def arc_length(points: Float[ndarray, "n d"]) -> Float[ndarray, "n"]:
 
 def distinct(points: Float[ndarray, "n d"]) -> Float[ndarray, "m d"]:
     """The polyline without points that repeat the one before; a single point is left of one without length."""
-    return points[np.concatenate([[True], np.diff(arc_length(points)) > 1e-6])[: len(points)]]
+    if len(points) < 2:
+        return points
+    return points[np.concatenate([[True], np.diff(arc_length(points)) > 1e-6])]
 
 
 def resample(points: Float[ndarray, "n d"], spacing: float) -> Float[ndarray, "m d"]:

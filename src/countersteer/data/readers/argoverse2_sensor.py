@@ -27,7 +27,7 @@ from countersteer.data.readers.argoverse2 import (
     read_table,
 )
 from countersteer.data.readers.assembly import assemble, check_times, velocity_of
-from countersteer.data.readers.source import Field, Reader, fingerprint
+from countersteer.data.readers.source import Field, Reader, fingerprint, origin
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
 
