@@ -17,13 +17,15 @@ import torch
 
 from countersteer.data.cameras.log import LidarSweeps
 from countersteer.data.readers import comma2k19, log123d, read
-from countersteer.data.readers.assembly import course_at
+from countersteer.data.readers.assembly import heading_of
+from countersteer.data.readers.lights import course_at
 from countersteer.data.samples import recorded_drive
 from countersteer.errors import UserError
 from countersteer.evaluation import suites
 from countersteer.evaluation.metrics.from_record import road_of_map
 from countersteer.evaluation.metrics.navsim import score_epdms
 from countersteer.geometry import polylines
+from countersteer.geometry.cameras import Camera
 from countersteer.reporting.drawing import draw_scenario
 from countersteer.scenarios.routes import backed_up, forward_stretch, route_of_track
 from countersteer.scenarios.scenario import MapFeature, MapKind, RoadMap, SignalState
@@ -174,6 +176,13 @@ def test_headings_go_on_where_points_repeat_and_are_unknown_without_length():
     assert len(polylines.distinct(np.zeros((0, 2)))) == 0
 
 
+def test_an_axis_that_points_up_has_no_heading():
+    assert heading_of(Path("here"), np.array([[0.0, 2.0, 0.3]])).tolist() == pytest.approx([math.pi / 2])
+    for axis in ((0.0, 0.0, 1.0), (0.05, 0.0, -1.0)):
+        with pytest.raises(UserError, match="has no heading"):
+            heading_of(Path("here"), np.array([axis]))
+
+
 def test_lanes_without_length_are_no_lanes_to_scores_and_worlds():
     dot = MapFeature("dot", MapKind.LANE, np.array([[5.0, 0.0, 0.0]] * 3), width=4.0)
     ends = MapFeature("ends", MapKind.LANE, np.array([[0, 0, 0], [50, 0, 0], [50, 0, 0], [50, 0, 0]], float))
@@ -188,7 +197,8 @@ def test_a_light_of_unknown_direction_is_judged_by_its_place(load: Any, backend:
     ran = []
     for lane, aside in ((straight(), 0.0), (None, 0.0), (None, 3.0)):
         one = load(scene(lane=lane, stop_point=np.array([25.0, aside, 0.0])))
-        spec = boxworld(vehicle=EXACT, start=StartSpec(lateral=0.0, heading=0.0, speed=0.0), backend=backend)
+        start = StartSpec(lateral=0.0, heading=0.0, speed=0.0)
+        spec = boxworld(vehicle=EXACT, start=start, backend=backend, cameras=(Camera(width=32, height=16),))
         spec = dataclasses.replace(spec, sensors=(*spec.sensors, VectorSpec()))
         world = spec.build([one], 1, seed=0)
         row = torch.arange(1)

@@ -352,9 +352,8 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
         np.linalg.norm(np.diff(log[upto & scenario.tracks.valid[scenario.ego]], axis=0), axis=1).sum()
     )
     progress = float(record.arc[-1])
-    share = progress / max(
-        logged, _STANDING
-    )  # of a log that stands every metre would be a thousand times its way
+    # Of a log that stands every metre would be a thousand times its way.
+    share = progress / max(logged, _STANDING)
     measures = {"progress_m": progress, "logged_m": logged, "progress_share": share}
     reason, when = _ended(record, TerminationReason.GOAL)
     fault = _at_fault(record)

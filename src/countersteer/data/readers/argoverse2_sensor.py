@@ -26,7 +26,7 @@ from countersteer.data.readers.argoverse2 import (
     read_map,
     read_table,
 )
-from countersteer.data.readers.assembly import assemble, check_times, velocity_of
+from countersteer.data.readers.assembly import assemble, check_times, heading_of, velocity_of
 from countersteer.data.readers.source import Field, Reader, fingerprint, origin
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
@@ -89,8 +89,8 @@ def _read(path: Path) -> Scenario:
 
     center = np.einsum("nij,nj->ni", city_from_ego[tick], boxes.numbers(*_TRANSLATION)) + place[tick]
     ahead = np.einsum("nij,nj->ni", city_from_ego[tick], _rotations(boxes)[:, :, 0])
-    others = _tracks(boxes, tick, len(times), center, np.arctan2(ahead[:, 1], ahead[:, 0]), notes)
-    tracks = _with_ego(others, times, city_from_ego, place)
+    others = _tracks(boxes, tick, len(times), center, heading_of(path, ahead), notes)
+    tracks = _with_ego(path, others, times, city_from_ego, place)
     maps = sorted(path.glob("map/log_map_archive_*.json"))
     features, map_data = read_map(maps[0], notes) if maps else ([], b"")
     if not maps:
@@ -136,6 +136,7 @@ def _poses_at(poses: Table, sweeps: ndarray) -> tuple[Float[ndarray, "time 3 3"]
 
 
 def _with_ego(
+    path: Path,
     others: Tracks,
     times: ndarray,
     city_from_ego: Float[ndarray, "time 3 3"],
@@ -150,7 +151,7 @@ def _with_ego(
         ids=("ego", *others.ids),
         kind=np.concatenate([[int(ActorKind.VEHICLE)], others.kind]),
         position=position,
-        heading=np.concatenate([np.arctan2(ahead[:, 1], ahead[:, 0])[None], others.heading]),
+        heading=np.concatenate([heading_of(path, ahead)[None], others.heading]),
         velocity=velocity_of(position, valid, times),
         size=np.concatenate([np.array(CAR_SIZE)[None], others.size]),
         valid=valid,

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.errors import UserError
-from countersteer.geometry import polylines
 from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.routes import forward_stretch, lane_width_along, route_of_track
 from countersteer.scenarios.scenario import (
@@ -23,21 +22,17 @@ from countersteer.scenarios.scenario import (
     RoadMap,
     Scenario,
     Signals,
-    SignalState,
     Tracks,
 )
 
 __all__ = [
     "FASTEST",
     "USUAL_SIZE",
-    "WAYMO_STATES",
     "assemble",
     "check_times",
     "check_tracks",
-    "course_at",
+    "heading_of",
     "lane_width_of_area",
-    "signal_state",
-    "signals_of",
     "velocity_of",
 ]
 
@@ -52,13 +47,7 @@ USUAL_SIZE = {
 }
 """Length, width and height [m] of actors whose source states none."""
 
-WAYMO_STATES = (
-    "unknown", "arrow_stop", "arrow_caution", "arrow_go", "stop", "caution", "go", "flashing_stop",
-    "flashing_caution",
-)  # fmt: skip
-"""Words for the numbers of a light's states in Waymo's messages."""
-
-_AT_LANE = 10.0  # a stop point further than this from a lane is not on it [m]
+_LEVEL = 0.1  # a forward axis that is less than this level points up or down
 _SHORTEST_DRIVE = 5.0  # a part that gets less far is no drive; the whole recording is kept then [m]
 _LARGEST_BOX = 100.0  # a longer actor is a mistake of units [m]
 
@@ -133,6 +122,23 @@ def check_tracks(path: Path, times: Float[ndarray, "time"], tracks: Tracks) -> N
         )
 
 
+def heading_of(path: Path, forward: Float[ndarray, "*batch d"]) -> Float[ndarray, "*batch"]:
+    """Headings [rad] of forward axes in the world.
+
+    Raises:
+        UserError: One points up or down, so that it has no heading.
+    """
+    level = np.hypot(forward[..., 0], forward[..., 1])
+    if (level < _LEVEL * np.linalg.norm(forward, axis=-1)).any():
+        raise UserError(
+            f"{path}: an orientation has no heading",
+            got="a forward axis that points straight up or down",
+            expected="cars on the ground",
+            fix="check the axes of the poses: forward, left, up",
+        )
+    return np.arctan2(forward[..., 1], forward[..., 0])
+
+
 def velocity_of(
     position: Float[ndarray, "actor time 3"], valid: ndarray, times: Float[ndarray, "time"]
 ) -> Float[ndarray, "actor time 2"]:
@@ -154,85 +160,6 @@ def lane_width_of_area(area: Float[ndarray, "n d"], length: float) -> float | No
     x, y = area[:, 0] - area[0, 0], area[:, 1] - area[0, 1]
     width = abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2 / length
     return width if 1.5 <= width <= 8.0 else None
-
-
-def signal_state(text: str) -> SignalState:
-    """State of a light in Waymo's or MetaDrive's words: arrows count like discs, flashing red like red."""
-    word = text.lower()
-    for prefix in ("lane_state_", "traffic_light_", "arrow_", "flashing_"):
-        word = word.removeprefix(prefix)
-    words = {
-        "go": SignalState.GO,
-        "caution": SignalState.CAUTION,
-        "stop": SignalState.STOP,
-        "green": SignalState.GO,
-        "yellow": SignalState.CAUTION,
-        "red": SignalState.STOP,
-    }
-    return words.get(word, SignalState.UNKNOWN)
-
-
-def course_at(features: list[MapFeature], lane: str, point: ndarray) -> float:
-    """Driving direction [rad] of a lane at its vertex closest to `point` [m].
-
-    NaN where it is unknown: there is no such lane, it has no length, turns on the spot there, or is not within 10 m.
-    """
-    for feature in features:
-        if feature.id == lane and feature.kind == MapKind.LANE:
-            plane = polylines.distinct(feature.points[:, :2])
-            if len(plane) < 2 or not _passes(plane, point):
-                continue
-            nearest = int(np.linalg.norm(plane - point, axis=1).argmin())
-            along = plane[min(nearest + 1, len(plane) - 1)] - plane[max(nearest - 1, 0)]
-            if np.hypot(*along) > 1e-6:
-                return float(np.arctan2(along[1], along[0]))
-    return math.nan
-
-
-def _passes(line: ndarray, point: ndarray) -> bool:
-    """Whether a polyline passes within `_AT_LANE` of a point."""
-    at, _ = polylines.project(line, point[None])
-    arc = polylines.arc_length(line)
-    gap = [np.interp(at[0], arc, line[:, axis]) - point[axis] for axis in range(2)]
-    return bool(np.hypot(*gap) <= _AT_LANE)
-
-
-def signals_of(
-    lights: list[tuple[str, ndarray, ndarray]], count: int, features: list[MapFeature], notes: list[str]
-) -> Signals:
-    """Traffic lights as far as they are known; `notes` learn what is not.
-
-    A light whose place nobody states is left out. One whose direction nobody knows is kept with a heading of NaN.
-
-    Args:
-        lights: Lane, stated stop points `[n, 3]` (one, or one a step; NaN or all zero for none) and states by step.
-        count: Steps of the drive.
-        features: The map, in the frame of the stop points.
-        notes: Quirks met so far.
-    """
-    kept = []
-    lanes = [polylines.distinct(one.points[:, :2]) for one in features if one.kind == MapKind.LANE]
-    for lane, points, states in lights:
-        stated = points[~np.isnan(points[:, :2]).any(1)]
-        places = stated[(stated[:, :2] != 0).any(1)]
-        # Writers put zeros where they know no place; the origin is one only if a lane passes there.
-        if not len(places) and any(len(line) > 1 and _passes(line, np.zeros(2)) for line in lanes):
-            places = stated
-        if len(places):
-            kept.append((lane, places[0], course_at(features, lane, places[0, :2]), states))
-    if len(kept) < len(lights):
-        notes.append(f"{len(lights) - len(kept)} traffic lights state no place: left out")
-    if unknown := sum(math.isnan(course) for _, _, course, _ in kept):
-        notes.append(
-            f"{unknown} traffic lights are of unknown direction, because the map has no such lane there: they count for "
-            "whoever passes their stop point"
-        )
-    return Signals(
-        tuple(lane for lane, *_ in kept),
-        np.array([place for _, place, _, _ in kept], float).reshape(-1, 3),
-        np.array([course for _, _, course, _ in kept], float),
-        np.array([states for *_, states in kept], np.int64).reshape(-1, count),
-    )
 
 
 def _drive_of(tracks: Tracks, ego: int, times: ndarray, notes: list[str]) -> slice:

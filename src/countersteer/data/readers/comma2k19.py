@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import assemble, check_times
+from countersteer.data.readers.assembly import assemble, check_times, heading_of
 from countersteer.data.readers.source import Field, Reader, fingerprint, origin, read_bytes
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.poses import wrap_angle
@@ -163,7 +163,7 @@ def _read(path: Path) -> Scenario:
     device = (ecef - ecef[0]) @ enu_from_ecef.T + np.array([0.0, 0.0, DEVICE_HEIGHT])
     velocity = (ecef_velocity @ enu_from_ecef.T)[:, :2]
     forward = _forward(quaternion) @ enu_from_ecef.T
-    device_heading = np.unwrap(np.arctan2(forward[:, 1], forward[:, 0]))
+    device_heading = np.unwrap(heading_of(path, forward))
     yaw_rate = np.gradient(device_heading, times)[:, None]
     mount = _mount_angle(path, device_heading, velocity, yaw_rate)
     heading = device_heading + (mount or 0.0)

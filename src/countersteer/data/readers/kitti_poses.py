@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import assemble, check_times
+from countersteer.data.readers.assembly import assemble, check_times, heading_of
 from countersteer.data.readers.source import Field, Reader, fingerprint, head, origin, read_bytes
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
@@ -129,7 +129,7 @@ def _read(path: Path) -> Scenario:
         ids=("ego",),
         kind=np.array([int(ActorKind.VEHICLE)]),
         position=center[None],
-        heading=np.arctan2(forward[:, 1], forward[:, 0])[None],
+        heading=heading_of(path, forward)[None],
         velocity=np.gradient(center[:, :2], times, axis=0)[None],
         size=np.array([CAR_SIZE]),
         valid=np.ones((1, len(times)), bool),

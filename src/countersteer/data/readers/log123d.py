@@ -17,13 +17,8 @@ import numpy as np
 from numpy import ndarray
 
 from countersteer.data.readers import argoverse2, waymo_json
-from countersteer.data.readers.assembly import (
-    assemble,
-    check_times,
-    lane_width_of_area,
-    signals_of,
-    velocity_of,
-)
+from countersteer.data.readers.assembly import assemble, check_times, lane_width_of_area, velocity_of
+from countersteer.data.readers.lights import signals_of
 from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.geometry.polylines import arc_length

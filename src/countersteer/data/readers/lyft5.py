@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import assemble, check_times, velocity_of
+from countersteer.data.readers.assembly import assemble, check_times, heading_of, velocity_of
 from countersteer.data.readers.source import (
     Field,
     Reader,
@@ -123,7 +123,7 @@ def _read(path: Path) -> Scenario:
         Field(place, "column 'ego_rotation'", None).fail(
             "holds matrices that are no rotations", got="R R^T far from 1", expected="rotations, ego to world"
         )
-    ego = _ego(where, rotation, times)
+    ego = _ego(place, where, rotation, times)
     tracks = _tracks(folder, agent, tick, times, ego, where[:, 2], notes)
     names = scene.dtype.names or ()
     proof = "host" in names and re.fullmatch(r"host-a\d+", str(scene["host"][0])) is not None
@@ -153,7 +153,7 @@ def _name(scene: ndarray, folder: Path, number: int, count: int) -> str:
     return f"{folder.stem}-{number}" if count > 1 else folder.stem
 
 
-def _ego(where: ndarray, rotation: ndarray, times: ndarray) -> Tracks:
+def _ego(place: Path, where: ndarray, rotation: ndarray, times: ndarray) -> Tracks:
     """The recording car; its position is taken as the middle of its box, as the data set's toolkit does."""
     position = where[None] + np.array([0.0, 0.0, CAR_SIZE[2] / 2])
     valid = np.ones((1, len(times)), bool)
@@ -161,7 +161,7 @@ def _ego(where: ndarray, rotation: ndarray, times: ndarray) -> Tracks:
         ids=("ego",),
         kind=np.array([int(ActorKind.VEHICLE)]),
         position=position,
-        heading=np.arctan2(rotation[:, 1, 0], rotation[:, 0, 0])[None],
+        heading=heading_of(place, rotation[:, :, 0])[None],
         velocity=velocity_of(position, valid, times),
         size=np.array([CAR_SIZE]),
         valid=valid,

@@ -21,14 +21,12 @@ from numpy import ndarray
 
 from countersteer.data.readers.assembly import (
     USUAL_SIZE,
-    WAYMO_STATES,
     assemble,
     check_times,
     lane_width_of_area,
-    signal_state,
-    signals_of,
     velocity_of,
 )
+from countersteer.data.readers.lights import WAYMO_STATES, signal_state, signals_of
 from countersteer.data.readers.plain_pickle import load_plain
 from countersteer.data.readers.source import Field, Reader, fingerprint, head, read_bytes
 from countersteer.geometry.boxes import rear_axle_to_center

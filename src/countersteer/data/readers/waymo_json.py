@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import USUAL_SIZE, assemble, signal_state, signals_of
+from countersteer.data.readers.assembly import USUAL_SIZE, assemble
+from countersteer.data.readers.lights import signal_state, signals_of
 from countersteer.data.readers.source import Field, Reader, fingerprint, head, origin, read_bytes
 from countersteer.scenarios.scenario import (
     ActorKind,

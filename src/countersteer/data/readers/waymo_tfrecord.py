@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import USUAL_SIZE, WAYMO_STATES, assemble, signal_state, signals_of
+from countersteer.data.readers.assembly import USUAL_SIZE, assemble
+from countersteer.data.readers.lights import WAYMO_STATES, signal_state, signals_of
 from countersteer.data.readers.source import (
     Field,
     Reader,
