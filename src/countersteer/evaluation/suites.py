@@ -346,11 +346,9 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
     """No at-fault collision, no corner off the road, progress >= 0.7 of the log's."""
     scenario = record.scenario
     assert scenario.ego is not None
-    log = scenario.tracks.position[scenario.ego, :, :2]
-    upto = scenario.times <= record.times[-1] + 1e-6
-    logged = float(
-        np.linalg.norm(np.diff(log[upto & scenario.tracks.valid[scenario.ego]], axis=0), axis=1).sum()
-    )
+    tracks, ego = scenario.tracks, scenario.ego
+    log, upto = tracks.position[ego, :, :2], scenario.times <= record.times[-1] + 1e-6
+    logged = float(np.linalg.norm(np.diff(log[upto & tracks.valid[ego]], axis=0), axis=1).sum())
     progress = float(record.arc[-1])
     # Of a log that stands every metre would be a thousand times its way.
     share = progress / max(logged, _STANDING)
@@ -366,7 +364,6 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
         reason = f"a corner left the road at {when:.1f} s"
     elif not reason and logged >= _STANDING and share < 0.7:
         reason, when = f"progress {share:.2f} of the log's", float(record.times[-1])
-    tracks, ego = scenario.tracks, scenario.ego
     backs = backed_up(log, tracks.heading[ego], upto & tracks.valid[ego], float(tracks.size[ego, 0]))
     counts = case.counts and logged >= _STANDING and backs <= REVERSING
     if not counts and not reason and case.counts:
