@@ -19,6 +19,7 @@ from countersteer.geometry.boxes import REAR_AXLE_SHARE
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import Policy, PolicySpec
 from countersteer.scenarios.procedural import RoadKind, procedural_road
+from countersteer.scenarios.routes import REVERSING, backed_up
 from countersteer.scenarios.scenario import Scenario
 from countersteer.storage.serialise import fingerprint
 from countersteer.traffic.idm import IDM
@@ -345,15 +346,12 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
     """No at-fault collision, no corner off the road, progress >= 0.7 of the log's."""
     scenario = record.scenario
     assert scenario.ego is not None
-    log = scenario.tracks.position[scenario.ego, :, :2]
-    upto = scenario.times <= record.times[-1] + 1e-6
-    logged = float(
-        np.linalg.norm(np.diff(log[upto & scenario.tracks.valid[scenario.ego]], axis=0), axis=1).sum()
-    )
+    tracks, ego = scenario.tracks, scenario.ego
+    log, upto = tracks.position[ego, :, :2], scenario.times <= record.times[-1] + 1e-6
+    logged = float(np.linalg.norm(np.diff(log[upto & tracks.valid[ego]], axis=0), axis=1).sum())
     progress = float(record.arc[-1])
-    share = progress / max(
-        logged, _STANDING
-    )  # of a log that stands every metre would be a thousand times its way
+    # Of a log that stands every metre would be a thousand times its way.
+    share = progress / max(logged, _STANDING)
     measures = {"progress_m": progress, "logged_m": logged, "progress_share": share}
     reason, when = _ended(record, TerminationReason.GOAL)
     fault = _at_fault(record)
@@ -366,7 +364,11 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
         reason = f"a corner left the road at {when:.1f} s"
     elif not reason and logged >= _STANDING and share < 0.7:
         reason, when = f"progress {share:.2f} of the log's", float(record.times[-1])
-    counts = case.counts and logged >= _STANDING
+    backs = backed_up(log, tracks.heading[ego], upto & tracks.valid[ego], float(tracks.size[ego, 0]))
+    counts = case.counts and logged >= _STANDING and backs <= REVERSING
+    if not counts and not reason and case.counts:
+        what = f"backs up {backs:.0f} m" if backs > REVERSING else f"moves {logged:.1f} m"
+        reason = f"does not count: the recorded ego {what}"
     return CaseResult(case.id, (not reason) if counts else None, reason, when, measures)
 
 

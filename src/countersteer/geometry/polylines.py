@@ -6,13 +6,20 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-__all__ = ["arc_length", "resample", "headings", "curvatures", "offset", "project"]
+__all__ = ["arc_length", "curvatures", "distinct", "headings", "offset", "project", "resample"]
 
 
 def arc_length(points: Float[ndarray, "n d"]) -> Float[ndarray, "n"]:
     """Distance travelled along the polyline at each point [m], from 0."""
     steps = np.linalg.norm(np.diff(points[:, :2], axis=0), axis=1)
     return np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def distinct(points: Float[ndarray, "n d"]) -> Float[ndarray, "m d"]:
+    """The polyline without points that repeat the one before; a single point is left of one without length."""
+    if len(points) < 2:
+        return points
+    return points[np.concatenate([[True], np.diff(arc_length(points)) > 1e-6])]
 
 
 def resample(points: Float[ndarray, "n d"], spacing: float) -> Float[ndarray, "m d"]:
@@ -28,10 +35,15 @@ def resample(points: Float[ndarray, "n d"], spacing: float) -> Float[ndarray, "m
 
 
 def headings(points: Float[ndarray, "n d"]) -> Float[ndarray, "n"]:
-    """Unwrapped course [rad] at each point, by central differences."""
-    if len(points) < 2:
-        return np.zeros(len(points))
-    gradient = np.gradient(points[:, :2], axis=0)
+    """Unwrapped course [rad] at each point, by central differences; that of the point before (else of the next) where
+    points repeat. NaN all along a polyline without length, which leads nowhere."""
+    gradient = np.gradient(points[:, :2], axis=0) if len(points) > 1 else np.zeros((len(points), 2))
+    known = gradient.any(axis=1)
+    if not known.any():
+        return np.full(len(points), np.nan)
+    if not known.all():
+        before = np.maximum.accumulate(np.where(known, np.arange(len(points)), -1))
+        gradient = gradient[np.where(before < 0, known.argmax(), before)]
     return np.unwrap(np.arctan2(gradient[:, 1], gradient[:, 0]))
 
 

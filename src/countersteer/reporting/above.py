@@ -100,6 +100,9 @@ class Above:
         signals = self.record.scenario.signals
         left = np.stack([-np.sin(signals.heading), np.cos(signals.heading)], -1)
         for k, state in enumerate(self.lights[:, tick]):
+            if np.isnan(signals.heading[k]):
+                disc(panel, to_view(signals.stop_point[k, :2]), 7.0, SIGNAL_COLORS[int(state)])
+                continue
             bar = signals.stop_point[k, :2] + 1.7 * left[k] * np.array([[-1.0], [1.0]])
             line(panel, to_view(bar), SIGNAL_COLORS[int(state)], 4)
 

@@ -104,6 +104,11 @@ def _draw_signals(view: BirdsEye, image: ndarray, scenario: Scenario, tick: int)
     for point, heading, state in zip(
         signals.stop_point, signals.heading, signals.state[:, tick], strict=True
     ):
+        if np.isnan(heading):
+            canvas.disc(
+                view.pixels_of(point[:2]), max(0.8 * view.pixels_per_meter, 3.0), SIGNAL_COLORS[int(state)]
+            )
+            continue
         left = np.array([-np.sin(heading), np.cos(heading)]) * 1.6
         bar = view.pixels_of(point[:2] + np.array([[-1.0], [1.0]]) * left)
         color = SIGNAL_COLORS[int(state)]

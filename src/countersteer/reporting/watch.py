@@ -258,7 +258,7 @@ def _lights(record: DriveRecord, origin: ndarray) -> list[dict[str, Any]]:
         {
             "x": round(float(signals.stop_point[k, 0] - origin[0]), 2),
             "y": round(float(signals.stop_point[k, 1] - origin[1]), 2),
-            "h": round(float(signals.heading[k]), 3),
+            "h": None if np.isnan(signals.heading[k]) else round(float(signals.heading[k]), 3),
             "state": state.tolist(),
         }
         for k, state in enumerate(record.lights)

@@ -14,12 +14,16 @@ from numpy import ndarray
 
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.polylines import arc_length, project, resample
+from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.scenario import MapFeature
 
 __all__ = [
     "EXTENSION",
+    "REVERSING",
     "STANDSTILL_ROUTE",
+    "backed_up",
     "drop_standing",
+    "forward_stretch",
     "lane_width_along",
     "prolong",
     "rear_axle_of",
@@ -33,8 +37,12 @@ EXTENSION = 30.0
 STANDSTILL_ROUTE = 20.0
 """Length of the straight route of a car that never moves [m]."""
 
+REVERSING = 2.0
+"""A recorded car that backs up by more than this does not drive forward there [m]; less is jitter or a hill start."""
+
 SPACING = 0.5  # distance between way points [m]
 MERGE = 20.0  # distance over which the path from the recording's end joins its lane [m]
+SPOT, TIGHTEST = 2.0, 4.0  # a car that turns further in a spot than this radius allows turns on the spot [m]
 STEP = 0.2  # recorded points closer than this to the last one are standing jitter [m]
 
 
@@ -59,6 +67,87 @@ def drop_standing(
         if np.hypot(*way) >= step and way @ np.array([np.cos(turn), np.sin(turn)]) > 0:
             kept.append(point)
     return np.stack(kept)
+
+
+def _advanced(axle: ndarray, heading: ndarray) -> Float[ndarray, "n"]:
+    """How far forward a car has driven since the first point [m]; what it backed up is taken off."""
+    ahead = np.stack([np.cos(heading), np.sin(heading)], -1)
+    step = (np.diff(axle, axis=0) * (ahead[1:] + ahead[:-1]) / 2).sum(-1)
+    return np.concatenate([[0.0], np.cumsum(step)])
+
+
+def backed_up(
+    center: Float[ndarray, "time 2"],
+    heading: Float[ndarray, "time"],
+    valid: Bool[ndarray, "time"],
+    length: float,
+) -> float:
+    """The longest way that a recorded car drove backwards at a time [m]; arguments as of `route_of_track`."""
+    if not valid.any():
+        return 0.0
+    advanced = _advanced(rear_axle_of(center[valid], heading[valid], length), heading[valid])
+    return float((np.maximum.accumulate(advanced) - advanced).max())
+
+
+def forward_stretch(
+    center: Float[ndarray, "time 2"],
+    heading: Float[ndarray, "time"],
+    valid: Bool[ndarray, "time"],
+    length: float,
+) -> tuple[int, int]:
+    """First and last step of the stretch in which a recorded car drives forward the furthest.
+
+    A stretch ends where the car backs up by more than `REVERSING`, or turns on the spot; standing belongs to it.
+    A car that does neither drives one stretch, from the first to the last step in which it is seen.
+    Arguments as of `route_of_track`.
+    """
+    ticks = np.flatnonzero(valid)
+    place, turn = center[valid], heading[valid]
+    advanced = _advanced(rear_axle_of(place, turn, length), turn)
+    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(place, axis=0), axis=1))])
+    stretches: list[tuple[int, int]] = []
+    begin: int | None = 0  # of the stretch; None while the car backs up
+    peak = low = 0
+    for now in range(len(ticks)):
+        if begin is None:
+            low = now if advanced[now] <= advanced[low] else low
+            if advanced[now] - advanced[low] > REVERSING:
+                begin, peak = low, now
+            continue
+        peak = now if advanced[now] > advanced[peak] else peak
+        before = max(int(np.searchsorted(way, way[now] - SPOT)), begin)
+        if advanced[peak] - advanced[now] > REVERSING:
+            stretches.append((begin, peak))
+            begin, low = None, now
+        elif (
+            (leaves := _leaves(place, before, now))
+            and _differ(turn[leaves], turn[before])
+            and _differ(turn[now], turn[before])
+        ):
+            # Headings of a standing car may be noise: what counts is whether it leaves as it came.
+            stretches.append((begin, before))
+            begin = peak = now
+    if begin is not None:
+        stretches.append((begin, len(ticks) - 1))
+    if len(stretches) == 1 and begin == 0:
+        return int(ticks[0]), int(ticks[-1])
+    first, last = max(stretches, key=lambda one: advanced[one[1]] - advanced[one[0]])
+    # It begins when the car faces where it leaves for.
+    leaves = min(_leaves(place, first, first) or last, last)
+    away = np.abs(wrap_angle(turn[first:leaves] - turn[leaves])) > math.radians(10.0)
+    first += int(np.flatnonzero(away)[-1]) + 1 if away.any() else 0
+    return int(ticks[first]), int(ticks[last])
+
+
+def _differ(one: float, other: float) -> bool:
+    """Whether no car turns like this within `SPOT`."""
+    return abs(math.remainder(one - other, math.tau)) > math.radians(45.0) + SPOT / TIGHTEST
+
+
+def _leaves(place: ndarray, of: int, after: int) -> int:
+    """The first index after `after` that is `SPOT` away from the place at `of`; 0 if there is none."""
+    away = np.linalg.norm(place[after:] - place[of], axis=1) >= SPOT
+    return after + int(away.argmax()) if away.any() else 0
 
 
 def smooth(
@@ -214,7 +303,9 @@ def route_of_track(
         turn = heading[valid][0]
         ahead = np.arange(0.0, STANDSTILL_ROUTE + SPACING / 2, SPACING)[:, None]
         path = axle[0] + ahead * np.array([np.cos(turn), np.sin(turn)])
-        return path, (f"the ego stands: its route is {STANDSTILL_ROUTE:g} m straight ahead",)
+        stands = np.ptp(center[valid], axis=0).max() <= REVERSING
+        what = "stands" if stands else "never drives forward"
+        return path, (f"the ego {what}: its route is {STANDSTILL_ROUTE:g} m straight ahead",)
     path, followed = prolong(smooth(driven, tolerance / 2), lanes)
     # Once more over the whole, because the joint to the lane and the vertices of the lane are kinks.
     path = smooth(path, tolerance / 2, reach=8.0)

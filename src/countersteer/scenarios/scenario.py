@@ -127,7 +127,8 @@ class Signals:
     Attributes:
         lane: Id of the lane each light governs.
         stop_point: Where to stop [m, world].
-        heading: Driving direction at the stop point [rad].
+        heading: Driving direction at the stop point [rad]; NaN where nobody knows it: the light then counts for
+            whoever passes its stop point.
         state: `SignalState` at each time.
     """
 
@@ -226,6 +227,8 @@ class Scenario:
                 fail(f"map feature {feature.id!r} has points that are not finite", "NaN", "finite numbers")
         if self.route is not None and (len(self.route) < 2 or not np.isfinite(self.route).all()):
             fail("the route is not a path", f"{len(self.route)} points", "at least two finite points")
+        if self.route is not None and not np.ptp(self.route, axis=0).any():
+            fail("the route has no length", f"{len(self.route)} times the same point", "two different points")
 
     @property
     def duration(self) -> float:

@@ -80,7 +80,7 @@ class Events(TensorTree):
 
     Attributes:
         terminated: The drive ended by its own doing (`cause` says which).
-        truncated: The drive ended because its time is over.
+        truncated: The drive ended because its time is over, or its route, in a world where that is no goal.
         cause: `TerminationReason`.
         collision: Overlaps another actor's box.
         collided_with: Slot of that actor, -1 if none.

@@ -45,7 +45,7 @@ class Lights(TensorTree):
 
     Attributes:
         position: Stop point [m, world].
-        heading: Driving direction there [rad].
+        heading: Driving direction there [rad]; NaN where nobody knows it.
         state: `SignalState`; UNKNOWN in unused slots.
     """
 

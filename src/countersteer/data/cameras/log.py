@@ -156,12 +156,27 @@ class LidarSweeps:
     Attributes:
         times: Of each sweep [s, log time].
         ego_from_lidar: Mounting.
-        read: Points [m, lidar frame] of a sweep by number, `[n, 3]`.
+        read: Points [m, lidar frame] of a sweep by number, `[n, 3]`, all finite.
     """
 
     times: Float[ndarray, "sweep"]
     ego_from_lidar: Float[ndarray, "4 4"]
     read: Callable[[int], Float[ndarray, "n 3"]]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.read, _Returns):
+            object.__setattr__(self, "read", _Returns(self.read))
+
+
+@dataclass(frozen=True)
+class _Returns:
+    """The points of sweeps that came back; scanners write NaN for rays that did not."""
+
+    stored: Callable[[int], Float[ndarray, "n 3"]]
+
+    def __call__(self, number: int) -> Float[ndarray, "n 3"]:
+        points = self.stored(number)
+        return points[np.isfinite(points).all(axis=1)]
 
 
 @dataclass(frozen=True)

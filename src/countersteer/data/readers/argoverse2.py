@@ -24,12 +24,22 @@ from countersteer.scenarios.scenario import MapFeature, MapKind
 from countersteer.storage.files import parse_json
 from countersteer.storage.tables import parse_table
 
-__all__ = ["AXLE_HEIGHT", "CAR_SIZE", "LICENCE", "MARKS", "Table", "read_map", "read_table"]
+__all__ = ["AXLE_HEIGHT", "CAR_SIZE", "CITIES", "LICENCE", "MARKS", "Table", "read_map", "read_table"]
 
 LICENCE = "CC BY-NC-SA 4.0 with the Argoverse terms of use"
 
 CAR_SIZE = (4.877, 2.0, 1.473)
 """Length, width and height of the recording car [m], as the data set's ego annotations state them."""
+
+CITIES = {
+    "ATX": "austin",
+    "DTW": "dearborn",
+    "MIA": "miami",
+    "PAO": "palo-alto",
+    "PIT": "pittsburgh",
+    "WDC": "washington-dc",
+}
+"""Where the data set was recorded, as its maps' files and its tables name it: what tells it from others of its form."""
 
 AXLE_HEIGHT = 0.33
 """Height of the ego frame's origin, the middle of the rear axle, above the ground [m]; measured on the data
@@ -62,6 +72,10 @@ class Table:
 
     def __len__(self) -> int:
         return self._table.num_rows
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a column."""
+        return name in self._table.column_names
 
     def _column(self, name: str, kind: str) -> tuple[Field, Any]:
         import pyarrow as pa

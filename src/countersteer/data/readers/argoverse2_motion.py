@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from countersteer.data.readers.argoverse2 import CAR_SIZE, LICENCE, read_map, read_table
+from countersteer.data.readers.argoverse2 import CAR_SIZE, CITIES, LICENCE, read_map, read_table
 from countersteer.data.readers.assembly import USUAL_SIZE, assemble
-from countersteer.data.readers.source import Field, Reader, check_counts, fingerprint
+from countersteer.data.readers.source import Field, Reader, check_counts, fingerprint, origin
 from countersteer.data.readers.units import radians
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, Signals, Tracks
@@ -136,6 +136,8 @@ def _read(path: Path) -> Scenario:
         valid,
     )
     stated = table.text("scenario_id")[0]
+    proof = table.has("city") and table.text("city")[0] in CITIES.values()
+    source, licence = origin(proof, "Argoverse 2 motion forecasting", LICENCE, "scenario.parquet")
     return assemble(
         path,
         stated,
@@ -144,8 +146,8 @@ def _read(path: Path) -> Scenario:
         features,
         Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, steps), np.int64)),
         ego,
-        source="Argoverse 2 motion forecasting",
-        licence=LICENCE,
+        source=source,
+        licence=licence,
         fingerprint=fingerprint(table.data, map_data),
         notes=notes,
     )

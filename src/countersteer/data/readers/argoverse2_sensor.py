@@ -10,15 +10,24 @@ NeurIPS Datasets and Benchmarks 2021.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from countersteer.data.readers.argoverse2 import AXLE_HEIGHT, CAR_SIZE, LICENCE, Table, read_map, read_table
-from countersteer.data.readers.assembly import assemble, check_times, velocity_of
-from countersteer.data.readers.source import Field, Reader, check_counts, fingerprint
+from countersteer.data.readers.argoverse2 import (
+    AXLE_HEIGHT,
+    CAR_SIZE,
+    CITIES,
+    LICENCE,
+    Table,
+    read_map,
+    read_table,
+)
+from countersteer.data.readers.assembly import assemble, check_times, heading_of, velocity_of
+from countersteer.data.readers.source import Field, Reader, check_counts, fingerprint, origin
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
 
@@ -77,16 +86,18 @@ def _read(path: Path) -> Scenario:
     times = (sweeps - sweeps[:1]) / 1e9
     check_times(path, times)
     check_counts(files[0], 1, len(times))
-    city_from_ego, origin = _poses_at(poses, sweeps)
+    city_from_ego, place = _poses_at(poses, sweeps)
 
-    center = np.einsum("nij,nj->ni", city_from_ego[tick], boxes.numbers(*_TRANSLATION)) + origin[tick]
+    center = np.einsum("nij,nj->ni", city_from_ego[tick], boxes.numbers(*_TRANSLATION)) + place[tick]
     ahead = np.einsum("nij,nj->ni", city_from_ego[tick], _rotations(boxes)[:, :, 0])
-    others = _tracks(boxes, tick, len(times), center, np.arctan2(ahead[:, 1], ahead[:, 0]), notes)
-    tracks = _with_ego(others, times, city_from_ego, origin)
+    others = _tracks(boxes, tick, len(times), center, heading_of(path, ahead), notes)
+    tracks = _with_ego(path, others, times, city_from_ego, place)
     maps = sorted(path.glob("map/log_map_archive_*.json"))
     features, map_data = read_map(maps[0], notes) if maps else ([], b"")
     if not maps:
         notes.append("the log has no map")
+    proof = bool(maps) and re.search(f"____({'|'.join(CITIES)})_city_", maps[0].name) is not None
+    source, licence = origin(proof, "Argoverse 2 sensor", LICENCE, "annotations.feather")
     return assemble(
         path,
         path.name,
@@ -95,8 +106,8 @@ def _read(path: Path) -> Scenario:
         features,
         Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, len(times)), np.int64)),
         0,
-        source="Argoverse 2 sensor",
-        licence=LICENCE,
+        source=source,
+        licence=licence,
         fingerprint=fingerprint(boxes.data, poses.data, map_data),
         notes=notes,
     )
@@ -126,6 +137,7 @@ def _poses_at(poses: Table, sweeps: ndarray) -> tuple[Float[ndarray, "time 3 3"]
 
 
 def _with_ego(
+    path: Path,
     others: Tracks,
     times: ndarray,
     city_from_ego: Float[ndarray, "time 3 3"],
@@ -140,7 +152,7 @@ def _with_ego(
         ids=("ego", *others.ids),
         kind=np.concatenate([[int(ActorKind.VEHICLE)], others.kind]),
         position=position,
-        heading=np.concatenate([np.arctan2(ahead[:, 1], ahead[:, 0])[None], others.heading]),
+        heading=np.concatenate([heading_of(path, ahead)[None], others.heading]),
         velocity=velocity_of(position, valid, times),
         size=np.concatenate([np.array(CAR_SIZE)[None], others.size]),
         valid=valid,

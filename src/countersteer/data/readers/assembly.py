@@ -17,7 +17,7 @@ from countersteer.data.readers.physics import USUAL_SIZE, plausible
 from countersteer.data.readers.units import FASTEST, velocity_of
 from countersteer.errors import UserError
 from countersteer.geometry.poses import wrap_angle
-from countersteer.scenarios.routes import lane_width_along, route_of_track
+from countersteer.scenarios.routes import forward_stretch, lane_width_along, route_of_track
 from countersteer.scenarios.scenario import (
     MapFeature,
     MapKind,
@@ -25,7 +25,6 @@ from countersteer.scenarios.scenario import (
     RoadMap,
     Scenario,
     Signals,
-    SignalState,
     Tracks,
 )
 
@@ -35,12 +34,13 @@ __all__ = [
     "assemble",
     "check_times",
     "check_tracks",
-    "course_at",
+    "heading_of",
     "lane_width_of_area",
-    "signal_state",
     "velocity_of",
 ]
 
+_LEVEL = 0.1  # a forward axis that is less than this level points up or down
+_SHORTEST_DRIVE = 5.0  # a part that gets less far is no drive; the whole recording is kept then [m]
 _LARGEST_BOX = 100.0  # a longer actor is a mistake of units [m]
 
 
@@ -114,6 +114,23 @@ def check_tracks(path: Path, times: Float[ndarray, "time"], tracks: Tracks) -> N
         )
 
 
+def heading_of(path: Path, forward: Float[ndarray, "*batch d"]) -> Float[ndarray, "*batch"]:
+    """Headings [rad] of forward axes in the world.
+
+    Raises:
+        UserError: One points up or down, so that it has no heading.
+    """
+    level = np.hypot(forward[..., 0], forward[..., 1])
+    if (level < _LEVEL * np.linalg.norm(forward, axis=-1)).any():
+        raise UserError(
+            f"{path}: an orientation has no heading",
+            got="a forward axis that points straight up or down",
+            expected="cars on the ground",
+            fix="check the axes of the poses: forward, left, up",
+        )
+    return np.arctan2(forward[..., 1], forward[..., 0])
+
+
 def lane_width_of_area(area: Float[ndarray, "n d"], length: float) -> float | None:
     """Width [m] of a lane whose outline and length [m] are known: area over length, None if not plausible."""
     if len(area) < 3 or length < 5.0:
@@ -123,22 +140,24 @@ def lane_width_of_area(area: Float[ndarray, "n d"], length: float) -> float | No
     return width if 1.5 <= width <= 8.0 else None
 
 
-def signal_state(text: str) -> SignalState:
-    """State of a light in Waymo's words: arrows count like discs, flashing red like red."""
-    word = text.lower().removeprefix("lane_state_").removeprefix("arrow_").removeprefix("flashing_")
-    words = {"go": SignalState.GO, "caution": SignalState.CAUTION, "stop": SignalState.STOP}
-    return words.get(word, SignalState.UNKNOWN)
-
-
-def course_at(features: list[MapFeature], lane: str, point: ndarray) -> float:
-    """Driving direction [rad] of a lane at its vertex closest to `point` [m]; 0 if there is no such lane."""
-    for feature in features:
-        if feature.id == lane and feature.kind == MapKind.LANE and len(feature.points) > 1:
-            plane = feature.points[:, :2]
-            nearest = int(np.linalg.norm(plane - point, axis=1).argmin())
-            along = plane[min(nearest + 1, len(plane) - 1)] - plane[max(nearest - 1, 0)]
-            return float(np.arctan2(along[1], along[0]))
-    return 0.0
+def _drive_of(tracks: Tracks, ego: int, times: ndarray, notes: list[str]) -> slice:
+    """The steps of a recording that are a drive: from when the ego is seen on, and while it drives forward."""
+    valid, clock = tracks.valid[ego], times - times[0]
+    whole = slice(int(valid.argmax()), len(times))
+    if not (0 < whole.start < len(times) - 1):
+        whole = slice(0, len(times))
+    elif whole.start:
+        notes.append(f"the first {clock[whole.start]:.1f} s are left out: the ego is not seen yet")
+    path = tracks.position[ego, :, :2]
+    first, last = forward_stretch(path, tracks.heading[ego], valid, float(tracks.size[ego, 0]))
+    seen = np.flatnonzero(valid)
+    if (first, last) == (seen[0], seen[-1]) or np.linalg.norm(path[last] - path[first]) < _SHORTEST_DRIVE:
+        return whole
+    notes.append(
+        f"the ego backs up or turns on the spot: the drive is {clock[first]:.1f} to {clock[last]:.1f} s of the "
+        "recording, in which it drives forward the furthest"
+    )
+    return slice(first, last + 1 if last < seen[-1] else len(times))
 
 
 def _origin(tracks: Tracks, ego: int | None) -> tuple[ndarray, float]:
@@ -209,7 +228,14 @@ def assemble(
             expected="at least one valid step",
             fix="check that the file is whole",
         )
-    if ego is None:
+    if ego is not None:
+        kept = _drive_of(tracks, ego, times, notes)
+        arrays = {
+            name: getattr(tracks, name)[:, kept] for name in ("position", "heading", "velocity", "valid")
+        }
+        times, tracks = times[kept], dataclasses.replace(tracks, **arrays)
+        signals = dataclasses.replace(signals, state=signals.state[:, kept])
+    else:
         notes.append("the source names no ego, so there is no route either")
     shift, ground = _origin(tracks, ego)
     valid = tracks.valid[..., None]

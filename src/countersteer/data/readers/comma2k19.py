@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import assemble, check_times
-from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
+from countersteer.data.readers.assembly import assemble, check_times, heading_of
+from countersteer.data.readers.source import Field, Reader, fingerprint, origin, read_bytes
 from countersteer.data.readers.units import seconds
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.poses import wrap_angle
@@ -36,6 +36,7 @@ __all__ = [
     "READER",
     "east_north_up",
     "find_array",
+    "of_data_set",
     "read_array",
 ]
 
@@ -48,6 +49,7 @@ DEVICE_AHEAD_OF_REAR_AXLE = 1.7
 DEVICE_HEIGHT = 1.2
 """Height of the device above the ground [m]; assumed."""
 
+_COMMUTE = np.array([-2_697_000.0, -4_293_000.0, 3_857_000.0])  # its middle, earth-centred [m]
 _LARGEST_MOUNT_ANGLE = 0.2  # a device turned further than this would not see the road [rad]
 _SLOW = 3.0  # below this speed the course says little about the heading [m/s]
 
@@ -107,6 +109,11 @@ def east_north_up(origin: Float[ndarray, "3"]) -> Float[ndarray, "3 3"]:
     )
 
 
+def of_data_set(ecef: Float[ndarray, "n 3"]) -> bool:
+    """Whether positions [m] are on the data set's commute, between San Francisco and San Jose."""
+    return bool((np.linalg.norm(ecef - _COMMUTE, axis=1) < 80_000.0).all())
+
+
 def _forward(quaternion: ndarray) -> ndarray:
     """First column of the rotation matrix of unit quaternions (w, x, y, z): the device's forward axis."""
     w, x, y, z = quaternion.T
@@ -141,10 +148,10 @@ def _read(path: Path) -> Scenario:
     device = (ecef - ecef[0]) @ enu_from_ecef.T + np.array([0.0, 0.0, DEVICE_HEIGHT])
     velocity = (ecef_velocity @ enu_from_ecef.T)[:, :2]
     forward = _forward(quaternion) @ enu_from_ecef.T
-    device_heading = np.unwrap(np.arctan2(forward[:, 1], forward[:, 0]))
+    device_heading = np.unwrap(heading_of(path, forward))
     yaw_rate = np.gradient(device_heading, times)[:, None]
     mount = _mount_angle(path, device_heading, velocity, yaw_rate)
-    heading = device_heading + mount
+    heading = device_heading + (mount or 0.0)
 
     ahead = np.stack([np.cos(heading), np.sin(heading)], -1)
     left = np.stack([-np.sin(heading), np.cos(heading)], -1)
@@ -166,12 +173,15 @@ def _read(path: Path) -> Scenario:
     notes += [
         f"assumed: the device is {DEVICE_AHEAD_OF_REAR_AXLE:g} m ahead of the rear axle and "
         f"{DEVICE_HEIGHT:g} m above the ground, the car is {length:g} x {width:g} x {height:g} m",
-        f"the device points {math.degrees(abs(mount)):.2f} degrees to the "
+        "the car stands, so nobody knows how the device is turned: it is taken to look ahead"
+        if mount is None
+        else f"the device points {math.degrees(abs(mount)):.2f} degrees to the "
         f"{'right' if mount > 0 else 'left'} of the course of the rear axle: taken out",
         "the format has no map; the other road users in its radar log are not read",
         *_compare_with_wheels(path, times, velocity),
     ]
     name = f"{path.parent.name}--{path.name}" if path.name.isdigit() else path.name
+    source, licence = origin(of_data_set(ecef), "comma2k19", "MIT", "folders as of comma2k19")
     return assemble(
         path,
         name or "comma2k19",
@@ -180,20 +190,20 @@ def _read(path: Path) -> Scenario:
         [],
         Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, count), np.int64)),
         0,
-        source="comma2k19",
-        licence="MIT",
+        source=source,
+        licence=licence,
         fingerprint=fingerprint(time_bytes, position_bytes, velocity_bytes, orientation_bytes),
         notes=notes,
     )
 
 
-def _mount_angle(path: Path, heading: ndarray, velocity: ndarray, yaw_rate: ndarray) -> float:
-    """Constant angle from the device's forward axis to the car's [rad]; 0 for a car that stands."""
+def _mount_angle(path: Path, heading: ndarray, velocity: ndarray, yaw_rate: ndarray) -> float | None:
+    """Constant angle from the device's forward axis to the car's [rad]; None, which is unknown, for a car that stands."""
     left = np.stack([-np.sin(heading), np.cos(heading)], -1)
     axle = velocity - DEVICE_AHEAD_OF_REAR_AXLE * yaw_rate * left
     moving = np.linalg.norm(axle, axis=1) > _SLOW
     if not moving.any():
-        return 0.0
+        return None
     angle = float(np.median(wrap_angle(np.arctan2(axle[:, 1], axle[:, 0]) - heading)[moving]))
     if abs(angle) > _LARGEST_MOUNT_ANGLE:
         Field(path, "global_pose/frame_orientations", None).fail(

@@ -172,12 +172,23 @@ class Field:
             name = self.child("a name", key).text()
             yield name, self.child(name, value)
 
+    def is_list(self) -> bool:
+        """Whether this value is a list, or an array, which `entries` takes for one."""
+        return isinstance(self.value, list | tuple) or hasattr(self.value, "tolist")
+
     def entries(self) -> list[Field]:
-        """The entries of a list."""
-        if not isinstance(self.value, list | tuple):
+        """The entries of a list or array."""
+        values = self.value
+        if hasattr(values, "tolist"):
+            self.spend(ENTRY * values.size)
+            try:
+                values = values.tolist()
+            except (ValueError, TypeError, OverflowError, MemoryError) as error:
+                self.fail("is not a list", got=str(error)[:120], expected="a list")
+        if not isinstance(values, list | tuple):
             self.fail("is not a list", expected="a list")
-        self.spend(ENTRY * len(self.value))
-        return [self.child(index, value) for index, value in enumerate(self.value)]
+        self.spend(ENTRY * len(values))
+        return [self.child(index, value) for index, value in enumerate(values)]
 
     def text(self) -> str:
         """This value as text; numbers are taken too, because identifiers are written either way."""

@@ -18,8 +18,16 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import assemble, check_times
-from countersteer.data.readers.source import Field, Reader, fingerprint, head, numbers_of_text, read_bytes
+from countersteer.data.readers.assembly import assemble, check_times, heading_of
+from countersteer.data.readers.source import (
+    Field,
+    Reader,
+    fingerprint,
+    head,
+    numbers_of_text,
+    origin,
+    read_bytes,
+)
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
 
@@ -39,6 +47,7 @@ LICENCE = "CC BY-NC-SA 3.0"
 INTERVAL = 0.1  # [s]
 
 _WORLD_FROM_CAMERA = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+_RESIDUES = (9.04368e-12, -1.822835e-10, 1.197625e-11)  # of sequences 00 to 02, 03, 04 to 10
 _SLOW = 1.0  # below this speed the course says little about the heading [m/s]
 
 
@@ -107,7 +116,7 @@ def _read(path: Path) -> Scenario:
         ids=("ego",),
         kind=np.array([int(ActorKind.VEHICLE)]),
         position=center[None],
-        heading=np.arctan2(forward[:, 1], forward[:, 0])[None],
+        heading=heading_of(path, forward)[None],
         velocity=np.gradient(center[:, :2], times, axis=0)[None],
         size=np.array([CAR_SIZE]),
         valid=np.ones((1, len(times)), bool),
@@ -117,6 +126,10 @@ def _read(path: Path) -> Scenario:
         f"the rear axle, the car is {length:g} x {width:g} x {height:g} m",
         "the format has no map and no other road users; up is that of the first camera frame",
     ]
+    # The first pose is one only up to rounding, which tells the data set's calibrations from others' ones.
+    first = float(pose[0, 0, 1])
+    proof = any(abs(first - residue) < 1e-5 * abs(residue) for residue in _RESIDUES)
+    source, licence = origin(proof, "KITTI odometry", LICENCE, "poses as of KITTI")
     return assemble(
         path,
         path.parent.name if _stem(path) == "poses" else f"kitti-odometry-{_stem(path)}",
@@ -125,8 +138,8 @@ def _read(path: Path) -> Scenario:
         [],
         Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, len(times)), np.int64)),
         0,
-        source="KITTI odometry",
-        licence=LICENCE,
+        source=source,
+        licence=licence,
         fingerprint=fingerprint(data, time_data),
         notes=notes,
     )

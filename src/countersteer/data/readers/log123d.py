@@ -9,6 +9,7 @@ Reference: Dauner et al., "123D: Unifying Multi-Modal Autonomous Driving Data at
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,17 @@ from countersteer.data.readers import argoverse2, waymo_json
 from countersteer.data.readers.assembly import (
     assemble,
     check_times,
-    course_at,
     lane_width_of_area,
     velocity_of,
 )
-from countersteer.data.readers.source import Field, Reader, check_counts, check_lights, fingerprint_of_files
+from countersteer.data.readers.lights import signals_of
+from countersteer.data.readers.source import (
+    Field,
+    Reader,
+    check_counts,
+    check_lights,
+    fingerprint_of_files,
+)
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.geometry.polylines import arc_length
 from countersteer.scenarios.scenario import (
@@ -46,7 +53,7 @@ LICENCES = {
     "pandaset": "CC BY 4.0 with the PandaSet terms of use",
     "wod": waymo_json.LICENCE,
 }
-"""By the beginning of the data set's name; others are "unknown"."""
+"""By the first word of the data set's name; others are "unknown"."""
 
 _ACTORS = {
     "VEHICLE": ActorKind.VEHICLE,
@@ -127,7 +134,7 @@ def _scenario(path: Path, scene: Any) -> Scenario:
         _signals(path, scene, len(times), features, notes),
         0,
         source=f"123D ({dataset})",
-        licence=next((text for name, text in LICENCES.items() if dataset.startswith(name)), "unknown"),
+        licence=LICENCES.get(re.split("[-_]", dataset)[0], "unknown"),
         fingerprint=fingerprint_of_files(path.glob("*.arrow")),
         notes=notes,
     )
@@ -239,21 +246,14 @@ def _signals(path: Path, scene: Any, count: int, features: list[MapFeature], not
     for tick in range(count):
         lights = scene.get_traffic_light_detections_at_iteration(tick)
         for light in lights.detections if lights is not None else ():
-            lane = str(light.lane_id)
-            if lane in starts:
-                check_lights(path, len(states) + 1, count)
-                state = states.setdefault(lane, np.full(count, int(SignalState.UNKNOWN), np.int64))
-                state[tick] = int(_LIGHTS.get(light.status.name, SignalState.UNKNOWN))
+            check_lights(path, len(states) + 1, count)
+            state = states.setdefault(str(light.lane_id), np.full(count, int(SignalState.UNKNOWN), np.int64))
+            state[tick] = int(_LIGHTS.get(light.status.name, SignalState.UNKNOWN))
     if states:
         notes.append("stop points are the beginnings of the lanes that the lights govern")
-    points = np.array([starts[lane] for lane in states], float).reshape(-1, 3)
-    courses = [course_at(features, lane, point[:2]) for lane, point in zip(states, points, strict=True)]
-    return Signals(
-        tuple(states),
-        points,
-        np.array(courses, float),
-        np.array(list(states.values()), np.int64).reshape(-1, count),
-    )
+    nowhere = np.full(3, np.nan)
+    found = [(lane, starts.get(lane, nowhere)[None], state) for lane, state in states.items()]
+    return signals_of(found, count, features, notes)
 
 
 READER = Reader(

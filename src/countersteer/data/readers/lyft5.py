@@ -11,12 +11,13 @@ Reference: Houston et al., "One Thousand and One Hours: Self-driving Motion Pred
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import assemble, check_times, velocity_of
+from countersteer.data.readers.assembly import assemble, check_times, heading_of, velocity_of
 from countersteer.data.readers.source import (
     Field,
     Reader,
@@ -24,6 +25,7 @@ from countersteer.data.readers.source import (
     choose,
     fingerprint,
     numbered,
+    origin,
     split_number,
 )
 from countersteer.data.readers.units import seconds
@@ -124,8 +126,11 @@ def _read(path: Path) -> Scenario:
         Field(place, "column 'ego_rotation'", None).fail(
             "holds matrices that are no rotations", got="R R^T far from 1", expected="rotations, ego to world"
         )
-    ego = _ego(where, rotation, times)
+    ego = _ego(place, where, rotation, times)
     tracks = _tracks(folder, agent, tick, times, ego, where[:, 2], notes)
+    names = scene.dtype.names or ()
+    proof = "host" in names and re.fullmatch(r"host-a\d+", str(scene["host"][0])) is not None
+    source, licence = origin(proof, "Lyft Level 5 prediction", LICENCE, "zarr as for l5kit")
     return assemble(
         path,
         _name(scene, folder, number, len(scenes)),
@@ -134,8 +139,8 @@ def _read(path: Path) -> Scenario:
         [],
         Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, len(times)), np.int64)),
         0,
-        source="Lyft Level 5 prediction",
-        licence=LICENCE,
+        source=source,
+        licence=licence,
         fingerprint=fingerprint(scene.tobytes(), frame.tobytes(), agent.tobytes()),
         notes=notes,
     )
@@ -151,7 +156,7 @@ def _name(scene: ndarray, folder: Path, number: int, count: int) -> str:
     return f"{folder.stem}-{number}" if count > 1 else folder.stem
 
 
-def _ego(where: ndarray, rotation: ndarray, times: ndarray) -> Tracks:
+def _ego(place: Path, where: ndarray, rotation: ndarray, times: ndarray) -> Tracks:
     """The recording car; its position is taken as the middle of its box, as the data set's toolkit does."""
     position = where[None] + np.array([0.0, 0.0, CAR_SIZE[2] / 2])
     valid = np.ones((1, len(times)), bool)
@@ -159,7 +164,7 @@ def _ego(where: ndarray, rotation: ndarray, times: ndarray) -> Tracks:
         ids=("ego",),
         kind=np.array([int(ActorKind.VEHICLE)]),
         position=position,
-        heading=np.arctan2(rotation[:, 1, 0], rotation[:, 0, 0])[None],
+        heading=heading_of(place, rotation[:, :, 0])[None],
         velocity=velocity_of(position, valid, times),
         size=np.array([CAR_SIZE]),
         valid=valid,

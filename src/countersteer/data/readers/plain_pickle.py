@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import io
 import pickle
+import re
 import sys
 from collections import OrderedDict, defaultdict
 from pathlib import Path
@@ -42,12 +43,14 @@ class _Type:
             raise ValueError("a byte order is unknown")
         self.order = order
 
-    def resolve(self) -> np.dtype[Any]:
-        if not isinstance(self.code, str) or self.code.strip("<>|=") not in _NUMBER_CODES:
+    def resolve(self, text: bool = False) -> np.dtype[Any]:
+        code = self.code.strip("<>|=") if isinstance(self.code, str) else ""
+        if code not in _NUMBER_CODES and not (text and _TEXT_CODE.fullmatch(code)):
             raise ValueError(f"arrays of type {str(self.code)[:20]!r} are not read")
-        return np.dtype((">" if self.order == ">" else "<") + self.code.strip("<>|="))
+        return np.dtype((">" if self.order == ">" else "<") + code)
 
 
+_TEXT_CODE = re.compile("[US][1-9][0-9]{0,3}")
 _NUMBER_CODES = {"b1", "?", *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f2", "f4", "f8"}
 
 
@@ -79,6 +82,16 @@ class _Array:
         return flat.reshape(shape, order="F" if fortran else "C").astype(
             dtype or flat.dtype.newbyteorder("=")
         )
+
+    def tolist(self) -> Any:
+        """The entries as plain values, of numbers, of text, or of a row of objects."""
+        shape, kind, fortran, data = self.content
+        if isinstance(data, list) and shape == (len(data),):
+            return data
+        if not isinstance(kind, _Type) or not isinstance(data, bytes | bytearray):
+            raise ValueError("an array of objects, not in one row")
+        values = np.frombuffer(data, kind.resolve(text=True)).reshape(shape, order="F" if fortran else "C")
+        return (np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values).tolist()
 
 
 class _Reconstruct:

@@ -23,11 +23,10 @@ from countersteer.data.readers.assembly import (
     USUAL_SIZE,
     assemble,
     check_times,
-    course_at,
     lane_width_of_area,
-    signal_state,
     velocity_of,
 )
+from countersteer.data.readers.lights import WAYMO_STATES, signal_state, signals_of
 from countersteer.data.readers.physics import key_frame_interval
 from countersteer.data.readers.plain_pickle import load_plain
 from countersteer.data.readers.source import (
@@ -47,7 +46,6 @@ from countersteer.scenarios.scenario import (
     MapFeature,
     MapKind,
     Scenario,
-    Signals,
     SignalState,
     Tracks,
 )
@@ -57,7 +55,9 @@ __all__ = ["READER"]
 LICENCES = {
     "waymo": "Waymo Dataset License Agreement for Non-Commercial Use",
     "nuscenes": "CC BY-NC-SA 4.0 with the nuScenes terms of use",
+    "nuplan": "CC BY-NC-SA 4.0 with the nuPlan terms of use",
 }
+"""By the data set that a file says it was made from; others are "unknown"."""
 
 _ACTORS = {
     "VEHICLE": ActorKind.VEHICLE,
@@ -84,6 +84,8 @@ def _read(path: Path) -> Scenario:
     metadata = whole["metadata"]
     stated = metadata.get("dataset") or metadata.get("coordinate")
     dataset = stated.text() if stated else "unknown"
+    # A system of coordinates is not a data set: others use Waymo's.
+    of = metadata["dataset"].text() if metadata.get("dataset") else "unknown"
     nuscenes = dataset == "nuscenes"
     notes: list[str] = []
 
@@ -101,7 +103,10 @@ def _read(path: Path) -> Scenario:
         times, tracks = _drop_jump_at_end(times, tracks, ego, notes)
         tracks = _repair_nuscenes(tracks, ego, times, notes)
     features = _features(whole["map_features"], nuscenes, notes)
-    signals = _signals(whole["dynamic_map_states"], whole["length"].integer(), features)
+    length = whole["length"].integer()
+    signals = signals_of(
+        _lights(whole["dynamic_map_states"], length, dataset, notes), length, features, notes
+    )
     signals = dataclasses.replace(signals, state=signals.state[:, : len(times)])
     version = whole.get("version")
     return assemble(
@@ -112,8 +117,8 @@ def _read(path: Path) -> Scenario:
         features,
         signals,
         ego,
-        source=f"ScenarioNet ({dataset}{f' {version.text()}' if version else ''})",
-        licence=LICENCES.get(dataset, "unknown"),
+        source=f"ScenarioNet ({of}{f' {version.text()}' if version else ''})",
+        licence=LICENCES.get(of, "unknown"),
         fingerprint=fingerprint(data),
         notes=notes,
     )
@@ -136,8 +141,14 @@ def _tracks(tracks: Field, count: int, notes: list[str]) -> Tracks:
         kind = _ACTORS.get(track["type"].text(), ActorKind.STATIC)
         points = _planar_or_spatial(state["position"], count)
         extent = []
-        for key, default in zip(("length", "width", "height"), USUAL_SIZE[kind], strict=True):
+        whole = state.get("size")
+        table = whole.numbers(count, 3) if whole else None  # as MetaDrive wrote it before version 0.4
+        for axis, (key, default) in enumerate(
+            zip(("length", "width", "height"), USUAL_SIZE[kind], strict=True)
+        ):
             stated = state.get(key)
+            if stated is None and whole is not None and table is not None:
+                stated = whole.child(key, table[:, axis])
             values = np.zeros(0)
             if stated:
                 column = stated.numbers(count, 1)[:, 0] if len(stated.shape()) == 2 else stated.numbers(count)
@@ -288,33 +299,65 @@ def _lane(name: str, feature: Field, points: ndarray, outline: Field | None) -> 
     return found
 
 
-def _signals(table: Field, count: int, features: list[MapFeature]) -> Signals:
-    lanes, stops, courses, states = [], [], [], []
+def _lights(table: Field, count: int, dataset: str, notes: list[str]) -> list[tuple[str, ndarray, ndarray]]:
+    """Lane, stated stop points and states of each light.
+
+    Lane and stop point are stated once or for every step, in the light or in its state; states are words, or
+    numbers, of which only Waymo's meaning is known.
+    """
     check_lights(table.path, len(table.table()), count)
+    found, strange = [], 0
     for name, light in table.items():
-        shown = light["state"]["object_state"].entries()
+        state = light["state"]
+        shown = state["object_state"].entries()
         if len(shown) != count:
             light.fail("has the wrong number of states", got=len(shown), expected=count)
-        stop = light.get("stop_point") or light["state"].get("stop_point")
-        if stop is None:
-            continue
-        point = _planar_or_spatial(_as_row(stop), 1)[0]
-        lane = light.get("lane")
-        lanes.append(lane.text() if lane else name)
-        stops.append(point)
-        courses.append(course_at(features, lanes[-1], point[:2]))
-        states.append(
-            [
-                int(SignalState.UNKNOWN) if state.value is None else int(signal_state(state.text()))
-                for state in shown
-            ]
+        codes = [_light_state(entry, dataset == "waymo") for entry in shown]
+        strange += None in codes
+        stop, lane = (light.get(key) or state.get(key) for key in ("stop_point", "lane"))
+        named = [
+            one
+            for one in ([lane] if lane and not lane.is_list() else lane.entries() if lane else [])
+            if one.value
+        ]
+        found.append(
+            (
+                named[0].text() if named else name,
+                np.full((1, 3), np.nan) if stop is None else _stops(stop),
+                np.array([int(code or SignalState.UNKNOWN) for code in codes], np.int64),
+            )
         )
-    return Signals(
-        tuple(lanes),
-        np.array(stops, float).reshape(-1, 3),
-        np.array(courses, float),
-        np.array(states, np.int64).reshape(-1, count),
-    )
+    if strange:
+        notes.append(f"states of {strange} traffic lights have no known meaning: read as unknown")
+    return found
+
+
+def _light_state(entry: Field, waymo: bool) -> SignalState | None:
+    """A state of a light; None for one that nobody has told us the meaning of."""
+    value = entry.value
+    if value is None or value != value or value == "":
+        return SignalState.UNKNOWN
+    if isinstance(value, float) and value.is_integer():
+        entry = entry.child("number", int(value))
+    if isinstance(entry.value, int):
+        code = entry.integer()
+        known = waymo and 0 <= code < len(WAYMO_STATES)
+        return signal_state(WAYMO_STATES[code]) if known else SignalState.UNKNOWN if code == 0 else None
+    word = entry.text()
+    state = signal_state(word)
+    return state if state or word.lower().endswith(("unknown", "none")) else None
+
+
+def _stops(field: Field) -> ndarray:
+    """Stop points [n, 3]: one, or one for each step that has one."""
+    if field.is_list():
+        stated = (
+            [one for one in field.value if one is not None] if isinstance(field.value, list) else field.value
+        )
+        field = field.child("stated", stated)
+    if field.shape() == (0,):
+        return np.full((1, 3), np.nan)
+    return _planar_or_spatial(_as_row(field) if len(field.shape()) == 1 else field, None)
 
 
 READER = Reader(

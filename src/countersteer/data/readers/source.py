@@ -48,6 +48,7 @@ __all__ = [
     "matches",
     "numbered",
     "numbers_of_text",
+    "origin",
     "read_bytes",
     "read_by",
     "split_number",
@@ -190,3 +191,16 @@ def fingerprint(*parts: bytes) -> str:
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
+
+
+def origin(proof: bool, source: str, licence: str, form: str) -> tuple[str, str]:
+    """Source and licence of a file: those of a data set where the content proves that it is of it, else unknown.
+
+    Others write the same forms: simulators, converters, one's own logger.
+
+    Args:
+        proof: Whether the content says so itself: a name of the data set's, a calibration of its cars, their places.
+        source, licence: Of the data set.
+        form: Name of the form, for a source that is unknown.
+    """
+    return (source, licence) if proof else (f"unknown ({form})", "unknown")

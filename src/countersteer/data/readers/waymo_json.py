@@ -1,4 +1,4 @@
-"""Waymo Open Motion Dataset scenes as JSON, as written for Nocturne and GPUDrive (.json or .json.gz).
+"""Scenes as JSON as written for Nocturne and GPUDrive, of the Waymo Open Motion Dataset mostly (.json or .json.gz).
 
 A file holds `objects` (tracks of 91 steps at 10 Hz: 1.1 s of past, 8 s of future), `roads` and, in the
 GPUDrive flavour, `metadata.sdc_track_index`, the ego. Positions are box centres. Invalid steps hold
@@ -11,12 +11,14 @@ Open Motion Dataset", ICCV 2021.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import USUAL_SIZE, assemble, course_at, signal_state
+from countersteer.data.readers.assembly import USUAL_SIZE, assemble
+from countersteer.data.readers.lights import signal_state, signals_of
 from countersteer.data.readers.source import (
     Field,
     Reader,
@@ -24,6 +26,7 @@ from countersteer.data.readers.source import (
     check_lights,
     fingerprint,
     head,
+    origin,
     read_bytes,
 )
 from countersteer.scenarios.scenario import (
@@ -31,7 +34,6 @@ from countersteer.scenarios.scenario import (
     MapFeature,
     MapKind,
     Scenario,
-    Signals,
     SignalState,
     Tracks,
 )
@@ -66,6 +68,7 @@ ROAD_LINES = {
     12: MapKind.LINE_SOLID_YELLOW,  # double
     13: MapKind.LINE_DASHED_YELLOW,  # double, passing allowed
 }
+_PUBLISHED = re.compile(r"tfrecord-\d{5}-of-\d{5}")
 _BIKE_LANE = 3
 _FEWEST_POINTS = {MapKind.STOP_SIGN: 1, MapKind.CROSSWALK: 3, MapKind.SPEED_BUMP: 3, MapKind.DRIVEWAY: 3}
 
@@ -83,12 +86,20 @@ def _read(path: Path) -> Scenario:
     features = _features(whole["roads"], notes)
     count = tracks.position.shape[1]
     lights = whole.get("tl_states")
-    signals = _signals(lights, count, features) if lights else _no_signals(count)
+    signals = signals_of(_lights(lights, count) if lights else [], count, features, notes)
     ego = None
     if (metadata := whole.get("metadata")) and (index := metadata.get("sdc_track_index")):
         ego = index.integer()
         if not 0 <= ego < len(tracks.ids):
             index.fail("names no object", expected=f"0 to {len(tracks.ids) - 1}")
+    named = [field.text() for key in ("name", "scenario_id") if (field := whole.get(key))]
+    # Converters name the published file that they took the scene from.
+    source, licence = origin(
+        any(_PUBLISHED.search(text) for text in named),
+        "Waymo Open Motion Dataset (JSON)",
+        LICENCE,
+        "JSON as for GPUDrive",
+    )
     name = whole.get("scenario_id") or whole.get("name")
     return assemble(
         path,
@@ -98,8 +109,8 @@ def _read(path: Path) -> Scenario:
         features,
         signals,
         ego,
-        source="Waymo Open Motion Dataset (JSON)",
-        licence=LICENCE,
+        source=source,
+        licence=licence,
         fingerprint=fingerprint(data),
         notes=notes,
     )
@@ -203,14 +214,11 @@ def _features(roads: Field, notes: list[str]) -> list[MapFeature]:
     return features
 
 
-def _no_signals(count: int) -> Signals:
-    return Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, count), np.int64))
-
-
-def _signals(lights: Field, count: int, features: list[MapFeature]) -> Signals:
-    lanes, stops, courses, states = [], [], [], []
-    check_lights(lights.path, len(lights.table()), count)
-    for lane, light in lights.items():
+def _lights(table: Field, count: int) -> list[tuple[str, ndarray, ndarray]]:
+    """Lane, stated stop points and states of each light."""
+    check_lights(table.path, len(table.table()), count)
+    found = []
+    for lane, light in table.items():
         ticks = light["time_index"].numbers(None)
         shown = light["state"].entries()
         x, y = light["x"].numbers(None), light["y"].numbers(None)
@@ -219,19 +227,14 @@ def _signals(lights: Field, count: int, features: list[MapFeature]) -> Signals:
         if not len(ticks):
             continue
         height = light.get("z")
-        z = height.numbers(len(ticks))[0] if height else np.nan
+        z = height.numbers(len(ticks)) if height else np.full(len(ticks), np.nan)
         state = np.full(count, int(SignalState.UNKNOWN))
         for tick, word in zip(ticks, shown, strict=True):
             if not 0 <= tick < count:
                 light["time_index"].fail("is outside the drive", got=tick, expected=f"0 to {count - 1}")
             state[int(tick)] = signal_state(word.text())
-        lanes.append(lane)
-        stops.append([x[0], y[0], z])
-        courses.append(course_at(features, lane, np.array([x[0], y[0]])))
-        states.append(state)
-    if not lanes:
-        return _no_signals(count)
-    return Signals(tuple(lanes), np.array(stops, float), np.array(courses, float), np.stack(states))
+        found.append((lane, np.stack([x, y, z], -1), state))
+    return found
 
 
 READER = Reader(

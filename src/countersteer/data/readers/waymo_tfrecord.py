@@ -10,6 +10,7 @@ Open Motion Dataset", ICCV 2021.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import USUAL_SIZE, assemble, course_at, signal_state
+from countersteer.data.readers.assembly import USUAL_SIZE, assemble
+from countersteer.data.readers.lights import WAYMO_STATES, signal_state, signals_of
 from countersteer.data.readers.source import (
     ENTRY,
     Field,
@@ -27,6 +29,7 @@ from countersteer.data.readers.source import (
     choose,
     fingerprint,
     numbered,
+    origin,
     split_number,
 )
 from countersteer.data.readers.tfrecord import is_tfrecord, read_record, record_offsets
@@ -39,7 +42,6 @@ from countersteer.scenarios.scenario import (
     MapFeature,
     MapKind,
     Scenario,
-    Signals,
     SignalState,
     Tracks,
 )
@@ -47,10 +49,7 @@ from countersteer.scenarios.scenario import (
 __all__ = ["READER"]
 
 _ACTORS = {1: ActorKind.VEHICLE, 2: ActorKind.PEDESTRIAN, 3: ActorKind.CYCLIST}
-_STATES = (
-    "unknown", "arrow_stop", "arrow_caution", "arrow_go", "stop", "caution", "go", "flashing_stop",
-    "flashing_caution",
-)  # fmt: skip
+_ID = re.compile("[0-9a-f]{12,16}")  # scenarios of the data set have 64-bit numbers for names
 _AREAS = {"crosswalk": MapKind.CROSSWALK, "speed_bump": MapKind.SPEED_BUMP, "driveway": MapKind.DRIVEWAY}
 _BIKE_LANE = 3
 _FIRST_LINE = 5  # `ROAD_LINES` counts feature types: line type 1 of the map is number 6 there
@@ -86,16 +85,20 @@ def _scenario(place: Field, message: Any, source_fingerprint: str) -> Scenario:
     ego = message.sdc_track_index if message.HasField("sdc_track_index") else -1
     if not 0 <= ego < len(tracks.ids):
         place.child("sdc_track_index", ego).fail("names no track", expected=f"0 to {len(tracks.ids) - 1}")
+    name = _text(place, "scenario_id", message.scenario_id)
+    source, licence = origin(
+        _ID.fullmatch(name) is not None, "Waymo Open Motion Dataset", LICENCE, "Scenario messages"
+    )
     return assemble(
         place.path,
-        _text(place, "scenario_id", message.scenario_id) or place.path.name,
+        name or place.path.name,
         times,
         tracks,
         features,
-        _signals(place, message.dynamic_map_states, len(times), features),
+        signals_of(_lights(place, message.dynamic_map_states, len(times)), len(times), features, notes),
         ego,
-        source="Waymo Open Motion Dataset",
-        licence=LICENCE,
+        source=source,
+        licence=licence,
         fingerprint=source_fingerprint,
         notes=notes,
     )
@@ -236,34 +239,29 @@ def _width(points: ndarray, lane: Any, lines: dict[str, ndarray]) -> float | Non
     return width if 1.5 <= width <= 8.0 else None
 
 
-def _signals(place: Field, steps: Sequence[Any], count: int, features: list[MapFeature]) -> Signals:
-    """Lights by lane. A light that a step does not mention is unknown there."""
+def _lights(place: Field, steps: Sequence[Any], count: int) -> list[tuple[str, ndarray, ndarray]]:
+    """Lane, stated stop points and states of each light. One that a step does not mention is unknown there."""
     if len(steps) > count:
         place.child("dynamic_map_states", steps).fail(
             "has the wrong number of steps", got=len(steps), expected=count
         )
     states: dict[str, ndarray] = {}
-    stops: dict[str, list[float]] = {}
+    stops: dict[str, list[list[float]]] = {}
     for tick, step in enumerate(steps):
         place.child("dynamic_map_states", None).spend(ENTRY * len(step.lane_states))
         for light in step.lane_states:
-            lane, code = str(light.lane), light.state
+            lane, code, point = str(light.lane), light.state, light.stop_point
             if lane not in states:
                 check_lights(place.path, len(states) + 1, count)
-                point = light.stop_point
-                states[lane] = np.full(count, int(SignalState.UNKNOWN), np.int64)
-                stops[lane] = [point.x, point.y, point.z]
-            states[lane][tick] = signal_state(_STATES[code]) if 0 <= code < len(_STATES) else 0
-    points = (
-        place.child("dynamic_map_states", None).child("stop_point", list(stops.values())).numbers(None, 3)
-    )
-    courses = [course_at(features, lane, point[:2]) for lane, point in zip(states, points, strict=True)]
-    return Signals(
-        tuple(states),
-        points,
-        np.array(courses, float),
-        np.array(list(states.values()), np.int64).reshape(-1, count),
-    )
+                states[lane], stops[lane] = np.full(count, int(SignalState.UNKNOWN), np.int64), []
+            if light.HasField("stop_point"):
+                stops[lane].append([point.x, point.y, point.z])
+            states[lane][tick] = signal_state(WAYMO_STATES[code]) if 0 <= code < len(WAYMO_STATES) else 0
+    field = place.child("dynamic_map_states", None)
+    return [
+        (lane, field.child("stop_point", stops[lane]).numbers(None, 3), state)
+        for lane, state in states.items()
+    ]
 
 
 def _drives(path: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from countersteer.worlds.interface import TerminationReason
 
 __all__ = ["drive_of_record", "road_of_map"]
 
+_SIGNAL_REACH = 2.0  # as far aside as simulations look for a stop point [m]
 _SIGNAL_DEPTH = 5.0
 """How much of the lane behind a stop point counts as closed by its light [m]."""
 
@@ -41,7 +42,7 @@ def road_of_map(
     areas = polygons_of(MapKind.LANE_AREA)
     lanes = []
     for feature in road.of_kind(MapKind.LANE):
-        line = feature.points[:, :2]
+        line = polylines.distinct(feature.points[:, :2])
         if len(line) < 2:
             continue
         half = (feature.width or lane_width) / 2
@@ -112,12 +113,15 @@ def _red_lights(record: DriveRecord, last: int) -> tuple[RedLight, ...]:
     signals = record.scenario.signals
     lights = []
     for k, state in enumerate(record.lights[:, :last]):
-        heading = signals.heading[k]
+        heading, red = signals.heading[k], state == SignalState.STOP
+        if np.isnan(heading):
+            # Nobody knows whose it is: the car's, if its path passes the stop point.
+            at, aside = polylines.project(record.path, signals.stop_point[k : k + 1, :2])
+            heading = np.interp(at[0], polylines.arc_length(record.path), polylines.headings(record.path))
+            red = red & (np.abs(aside[0]) < _SIGNAL_REACH)
         middle = signals.stop_point[k, :2] + _SIGNAL_DEPTH / 2 * np.array([np.cos(heading), np.sin(heading)])
         size = np.array([_SIGNAL_DEPTH, record.scenario.lane_width])
-        lights.append(
-            RedLight(polygons.rectangle(middle, np.array(heading), size), state == SignalState.STOP)
-        )
+        lights.append(RedLight(polygons.rectangle(middle, np.array(heading), size), red))
     return tuple(lights)
 
 

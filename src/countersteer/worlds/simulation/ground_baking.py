@@ -70,7 +70,7 @@ def bake(
         )
     road = scenario.road
     areas = road.of_kind(MapKind.DRIVABLE_AREA, MapKind.LANE_AREA)
-    lanes = [lane for lane in road.of_kind(MapKind.LANE) if len(lane.points) > 1]
+    lanes = [lane for lane in road.of_kind(MapKind.LANE) if len(polylines.distinct(lane.points)) > 1]
     if not lanes and not areas:
         raise UserError(
             f"scenario {scenario.id!r} has no road",

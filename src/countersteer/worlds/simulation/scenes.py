@@ -17,7 +17,7 @@ from torch import Tensor
 from countersteer.errors import UserError
 from countersteer.geometry import boxes, polylines
 from countersteer.geometry.poses import world_from_local
-from countersteer.scenarios.routes import route_of_track
+from countersteer.scenarios.routes import REVERSING, backed_up, route_of_track
 from countersteer.scenarios.scenario import ActorKind, MapKind, Scenario
 from countersteer.tensors import TensorTree
 from countersteer.worlds.simulation.ground import GroundBank
@@ -59,7 +59,7 @@ class SceneBank(TensorTree):
         lane_width: [m].
         cruise: Speed a passenger would set [m/s].
         stop_point: Stop points of lights [m].
-        stop_heading: [rad].
+        stop_heading: [rad]; NaN where unknown.
         light: `SignalState` at every tick; UNKNOWN in unused slots.
     """
 
@@ -123,6 +123,13 @@ def _slots(scenario: Scenario, agents: int, min_agents: int) -> list[int | None]
     if scenario.ego is not None:
         drivable[scenario.ego] = True
         travelled[scenario.ego] = np.inf
+    for k in np.flatnonzero(drivable):
+        # Its path would not be one that can be driven forward.
+        path = tracks.position[k, :, :2].astype(np.float64)
+        backs = backed_up(
+            path, tracks.heading[k].astype(np.float64), tracks.valid[k], float(tracks.size[k, 0])
+        )
+        drivable[k] = backs <= REVERSING or k == scenario.ego
     chosen = [int(k) for k in np.argsort(-travelled, kind="stable") if drivable[k]][:agents]
     if len(chosen) < min_agents:
         raise UserError(

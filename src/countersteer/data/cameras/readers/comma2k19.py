@@ -21,9 +21,10 @@ from countersteer.data.readers.comma2k19 import (
     DEVICE_HEIGHT,
     east_north_up,
     find_array,
+    of_data_set,
     read_array,
 )
-from countersteer.data.readers.source import Field, Reader, fingerprint
+from countersteer.data.readers.source import Field, Reader, fingerprint, origin
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.geometry.rigid import inverse, matrix_from_quaternion, transform
 from countersteer.scenarios.scenario import Provenance
@@ -103,17 +104,20 @@ def _read(path: Path) -> CameraLog:
         Intrinsics(frames.width, frames.height, focal, focal, frames.width / 2, frames.height / 2),
         mounting @ transform(_DEVICE_FROM_CAMERA, np.zeros(3)),
     )
+    source, licence = origin(of_data_set(ecef), "comma2k19", "MIT", "folders as of comma2k19")
     return CameraLog(
         f"{path.parent.name}--{path.name}" if path.name.isdigit() else path.name,
         (camera,),
         Poses(times - start, world_from_ego, cubic=True),
         Provenance(
-            "comma2k19", str(path), "MIT",
+            source, str(path), licence,
             fingerprint(time_bytes, position_bytes, velocity_bytes, orientation_bytes),
             (
                 f"assumed: the device is {DEVICE_AHEAD_OF_REAR_AXLE:g} m ahead of the rear axle and "
                 f"{DEVICE_HEIGHT:g} m above the ground; focal length {focal:g} px",
-                f"the device points {tilt:.1f} degrees off the mean course: taken out",
+                f"the device points {tilt:.1f} degrees off the mean course: taken out"
+                if moving.any()
+                else "the car stands, so nobody knows how the device is turned: it is taken to look ahead",
                 *frames.notes,
             ),
         ),

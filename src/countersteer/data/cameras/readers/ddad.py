@@ -22,7 +22,7 @@ from countersteer.data.cameras.log import CameraLog, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
 from countersteer.data.cameras.readers.files import inside
 from countersteer.data.cameras.road_users import AnnotatedBox, RoadUsers
-from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
+from countersteer.data.readers.source import Field, Reader, fingerprint, origin, read_bytes
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.geometry.rigid import inverse, matrix_from_quaternion, transform
 from countersteer.scenarios.scenario import ActorKind, Provenance
@@ -186,13 +186,15 @@ def _read(path: Path) -> CameraLog:
         world[:, :3, 3] -= shift
         for box in boxes:
             box.world_from_box[:3, 3] -= shift
+    log = root.get("log")
+    source, licence = origin(
+        log is not None and log.text().startswith("TRI"), "DGP", "CC BY-NC-SA 4.0", "DGP"
+    )
     return CameraLog(
         path.name,
         tuple(cameras),
         Poses(np.array(stamps), world) if stamps else None,
-        Provenance(
-            "DGP", str(path), "CC BY-NC-SA 4.0", fingerprint(*read), ("moved to the origin by whole metres",)
-        ),
+        Provenance(source, str(path), licence, fingerprint(*read), ("moved to the origin by whole metres",)),
         lidar,
         RoadUsers.of(path, boxes),
     )

@@ -19,7 +19,7 @@ from countersteer.data.cameras.frames import PictureFiles
 from countersteer.data.cameras.log import CameraLog, RecordedCamera
 from countersteer.data.cameras.poses import Poses
 from countersteer.data.cameras.readers.files import number_of, numbers_of_text, pictures_in
-from countersteer.data.readers.source import Field, Reader, exists, fingerprint, read_bytes
+from countersteer.data.readers.source import Field, Reader, exists, fingerprint, origin, read_bytes
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import Provenance
@@ -33,6 +33,7 @@ CAMERA_AHEAD = 1.03
 """From the rear axle forward to the cameras [m], from the same drawing and the published extrinsics."""
 
 _RATE = 10.0  # [Hz]
+_FOCAL_LENGTHS = (718.856, 721.5377, 707.0912, 707.0493, 718.3351)  # of the five days of recording
 
 
 def world_from_ego(
@@ -40,6 +41,11 @@ def world_from_ego(
 ) -> Float[ndarray, "pose 4 4"]:
     """Poses of the car in a world that is its ego frame at the first pose."""
     return ego_from_camera @ inverse(first_from_camera[0]) @ first_from_camera @ inverse(ego_from_camera)
+
+
+def of_kitti(projection: Float[ndarray, "3 4"]) -> bool:
+    """Whether a projection is of one of the data set's calibrations, by its focal length [px]."""
+    return any(abs(projection[0, 0] - focal) < 1e-3 for focal in _FOCAL_LENGTHS)
 
 
 def camera_of_projection(
@@ -118,13 +124,14 @@ def _read(path: Path) -> CameraLog:
         )
     if len(times) != count:
         Field(path, "times.txt", None).fail("and poses.txt differ in length", got=len(times), expected=count)
+    source, licence = origin(
+        of_kitti(projections[0]), "KITTI odometry", "CC BY-NC-SA 3.0", "folders as of KITTI"
+    )
     return CameraLog(
         path.name,
         tuple(cameras),
         Poses(times, world_from_ego(first_from_camera, mounting), cubic=True),
-        Provenance(
-            "KITTI odometry", str(path), "CC BY-NC-SA 3.0", fingerprint(calibration, pose_bytes), tuple(notes)
-        ),
+        Provenance(source, str(path), licence, fingerprint(calibration, pose_bytes), tuple(notes)),
     )
 
 

@@ -20,10 +20,15 @@ from numpy import ndarray
 from countersteer.data.cameras.frames import PictureFiles
 from countersteer.data.cameras.log import CameraLog, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
-from countersteer.data.cameras.readers.files import PackedSweeps, number_of, numbers_of_text, pictures_in
-from countersteer.data.cameras.readers.kitti_odometry import camera_of_projection
+from countersteer.data.cameras.readers.files import (
+    PackedSweeps,
+    number_of,
+    numbers_of_text,
+    pictures_in,
+)
+from countersteer.data.cameras.readers.kitti_odometry import camera_of_projection, of_kitti
 from countersteer.data.cameras.road_users import AnnotatedBox, RoadUsers
-from countersteer.data.readers.source import Field, Reader, exists, fingerprint, read_bytes
+from countersteer.data.readers.source import Field, Reader, exists, fingerprint, origin, read_bytes
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import ActorKind, Provenance
 from countersteer.storage.files import parse_json
@@ -133,14 +138,15 @@ def _read(path: Path) -> CameraLog:
         annotation = read_bytes(tracklets, _LARGEST_XML)
         first = number_of(files[0].stem) or 0
         users = RoadUsers.of(tracklets, _boxes(tracklets, annotation, first, poses @ ego_from_lidar))
+    source, licence = origin(of_kitti(projection), "KITTI raw", "CC BY-NC-SA 3.0", "folders as of KITTI raw")
     return CameraLog(
         path.name,
         (RecordedCamera("image_02", frames, times, intrinsics, ego_from_lidar @ inverse(camera_from_velo)),),
         Poses(times, poses),
         Provenance(
-            "KITTI raw",
+            source,
             str(path),
-            "CC BY-NC-SA 3.0",
+            licence,
             fingerprint(calibration, pose_bytes, annotation),
             (
                 f"assumed: frames are {1 / _RATE:g} s apart; the scanner is level, {SCANNER_AHEAD:g} m ahead of the "

@@ -24,7 +24,7 @@ from countersteer.data.cameras.log import CameraLog, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
 from countersteer.data.cameras.readers.files import inside
 from countersteer.data.cameras.road_users import AnnotatedBox, RoadUsers
-from countersteer.data.readers.source import Field, Reader, fingerprint, head, read_bytes
+from countersteer.data.readers.source import Field, Reader, fingerprint, head, origin, read_bytes
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import ActorKind, Provenance
@@ -155,12 +155,20 @@ def _read(path: Path) -> CameraLog:
         world_from_lidar = ego[time] @ lidar_mounting
         world_from_lidar[:3, 3] -= shift
         boxes += _boxes(sample, number, time - start, world_from_lidar, kinds)
+    about = root.get("metainfo")
+    dataset = about.get("dataset") if about else None
+    source, licence = origin(
+        dataset is not None and dataset.text() == "nuscenes",
+        "nuScenes",
+        "CC BY-NC-SA 4.0 with nuScenes terms",
+        "MMDetection3D",
+    )
     return CameraLog(
         path.name,
         tuple(cameras),
         Poses(np.array(stamps) - start, world),
         Provenance(
-            "nuScenes", str(path), "CC BY-NC-SA 4.0 with nuScenes terms", fingerprint(data),
+            source, str(path), licence, fingerprint(data),
             ("moved to the origin by whole metres",),
         ),
         LidarSweeps(

@@ -20,7 +20,7 @@ from countersteer.data.cameras.frames import PictureFiles
 from countersteer.data.cameras.log import CameraLog, Distortion, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
 from countersteer.data.cameras.readers.files import PackedSweeps, number_of, numbers_of_text, pictures_in
-from countersteer.data.readers.source import Field, Reader, exists, fingerprint, read_bytes
+from countersteer.data.readers.source import Field, Reader, exists, fingerprint, origin, read_bytes
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import Provenance
@@ -35,6 +35,8 @@ SCANNER_AHEAD = 1.0
 
 SCANNER_HEIGHT = 1.9
 """Of the scanner above the road [m]; assumed."""
+
+_FOCAL = 337.9191448899105  # of the data set's left camera [px]
 
 
 def _matches(path: Path) -> bool:
@@ -128,14 +130,17 @@ def _read(path: Path) -> CameraLog:
         first_from_lidar = transform(rows[:, :, :3], rows[:, :, 3])
         world = mounting @ inverse(first_from_lidar[0]) @ first_from_lidar @ inverse(mounting)
         poses = Poses(times, world)
+    left = cameras[0].intrinsics
+    proof = left is not None and abs(left.fx - _FOCAL) < 1e-6
+    source, licence = origin(proof, "RADIATE", "CC BY-NC-SA 4.0", "folders as of RADIATE")
     return CameraLog(
         path.name,
         tuple(cameras),
         poses,
         Provenance(
-            "RADIATE",
+            source,
             str(path),
-            "CC BY-NC-SA 4.0",
+            licence,
             fingerprint(calibration, pose_bytes),
             (
                 f"assumed: the scanner is level, {SCANNER_AHEAD:g} m ahead of the rear axle and {SCANNER_HEIGHT:g} m high",

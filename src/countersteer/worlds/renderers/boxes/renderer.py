@@ -141,7 +141,7 @@ class BoxRenderer(Renderer):
             instance=number.expand(len(drive), -1).contiguous(),
             colour=torch.where(kind == ActorKind.STATIC, int(Colour.STATIC), paint),
             light_center=torch.cat([point, torch.full_like(point[..., :1], _LIGHT_HEIGHT)], -1),
-            light_heading=lights.heading,
+            light_heading=lights.heading.nan_to_num(),  # a cube that shines to all sides
             mounts={camera.name: _mounted(camera, turned) for camera in self.cameras},
             heights={camera.name: raised + camera.position[2] for camera in self.cameras},
         )

@@ -74,7 +74,7 @@ class VectorSpec:
     - route: points of the car's path at the distances `route` ahead of it.
     - actors: box centre, heading as cosine and sine, velocity relative to the car's own, length, width,
       `ActorKind` as a number, valid.
-    - lights: stop point, driving direction there, whether it says stop, whether it says caution (neither: go), valid.
+    - lights: stop point, driving direction there (0, 0 where unknown), whether it says stop, whether it says caution (neither: go), valid.
     - lanes: middle of a piece of a lane's centre line, driving direction, valid.
     - edges: middle of a piece of the road's border, its direction (the map's; of an area's outline the one
       with the area on its left), valid.

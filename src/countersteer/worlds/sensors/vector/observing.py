@@ -61,7 +61,7 @@ def observe(
         as_array(actors.kind, np.int64),
         as_array(actors.present, np.bool_),
         _array(lights.position),
-        *_course(lights.heading),
+        *map(np.nan_to_num, _course(lights.heading)),
         as_array(lights.state, np.int64),
         as_array(scene, np.int64),
         roads.origin.numpy(),

@@ -107,7 +107,7 @@ def _actors(ego: Ego, actors: Actors, wanted: int, cos: Tensor, sin: Tensor) -> 
 def _lights(ego: Ego, lights: Lights, wanted: int, cos: Tensor, sin: Tensor) -> Tensor:
     known = lights.state != int(SignalState.UNKNOWN)
     index, valid = _nearest(ego.position, lights.position, known[:, None], wanted)
-    course = torch.stack([lights.heading.cos(), lights.heading.sin()], -1)
+    course = torch.stack([lights.heading.cos(), lights.heading.sin()], -1).nan_to_num()
     state = torch.stack([lights.state == int(SignalState.STOP), lights.state == int(SignalState.CAUTION)], -1)
     gap = _gather(lights.position, index) - ego.position[..., None, :]
     columns = torch.cat(

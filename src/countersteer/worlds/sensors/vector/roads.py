@@ -217,7 +217,9 @@ def edge_points(scenario: Scenario) -> Float[ndarray, "n 4"]:
         if len(area.points) > 2
     ]
     if not areas:
-        areas = [_ribbon(lane) for lane in road.of_kind(MapKind.LANE) if len(lane.points) > 1]
+        areas = [
+            _ribbon(lane) for lane in road.of_kind(MapKind.LANE) if len(polylines.distinct(lane.points)) > 1
+        ]
     outlines, owner = [], []
     for number, area in enumerate(areas):
         area = np.asarray(area, np.float64)

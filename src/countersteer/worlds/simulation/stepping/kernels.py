@@ -279,8 +279,9 @@ def _lead(scenes, before, w, scene, n):
             continue
         dx, dy = scenes.stop_point[scene, k, 0] - x, scenes.stop_point[scene, k, 1] - y
         distance = cos * dx + sin * dy - length / F(2.0)
-        aligned = math.cos(scenes.stop_heading[scene, k] - heading) > F(0.7)
-        if aligned and abs(cos * dy - sin * dx) < F(2.0) and distance > F(0.0) and distance < gap:
+        # A light of unknown direction (NaN) is nobody's but of those who come to its stop point.
+        turned = math.cos(scenes.stop_heading[scene, k] - heading) <= F(0.7)
+        if not turned and abs(cos * dy - sin * dx) < F(2.0) and distance > F(0.0) and distance < gap:
             gap, speed = distance, F(0.0)
     return gap, speed
 
@@ -463,6 +464,8 @@ def _ran_light(scenes, before, after, w, scene, a):
         if scenes.light[scene, k, before.tick[w]] != STOP:
             continue
         course = scenes.stop_heading[scene, k]
+        if math.isnan(course):
+            course = after.heading[w, a]
         if not math.cos(after.heading[w, a] - course) > F(0.5):
             continue
         cos, sin = math.cos(course), math.sin(course)
@@ -532,9 +535,11 @@ def _find_events(settings, scenes, ground, before, after, found, w, scene, a, fi
             cause = name
     terminated = cause != NONE
     over = after.tick[w] >= scenes.ticks[scene] - 1 or after.age[w] >= settings.duration_ticks
-    truncated = over and not terminated
+    # Beyond the end of its route nothing was built, so nothing can be judged there.
+    beyond_route = after.arc[w, a] >= scenes.path_length[scene, a]
+    truncated = (over or beyond_route) and not terminated
     if truncated:
-        cause = TIME
+        cause = TIME if over else GOAL
     found.terminated[w, a], found.truncated[w, a] = terminated, truncated
     found.cause[w, a], found.collided_with[w, a] = cause, collided_with
     found.collision[w, a], found.off_road[w, a] = collided_with >= 0, off_road

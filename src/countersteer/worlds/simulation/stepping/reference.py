@@ -175,7 +175,8 @@ def _stop_at_lights(bank: SceneBank, state: RoadState, gap: Tensor, speed: Tenso
     ahead = local_from_world(
         stop[:, None].expand(-1, gap.shape[1], -1, -1), state.actor[:, :, None, :2], state.actor[:, :, 2:]
     )
-    aligned = (course[:, None] - state.actor[..., 2:]).cos() > 0.7
+    # A light of unknown direction (NaN) is nobody's but of those who come to its stop point.
+    aligned = ~((course[:, None] - state.actor[..., 2:]).cos() <= 0.7)
     distance = ahead[..., 0] - bank.size[state.scene][..., :1] / 2
     red = (lights_now(bank, state) == int(SignalState.STOP))[:, None] & aligned
     red = red & (ahead[..., 1].abs() < 2.0) & (distance > 0)
@@ -246,8 +247,11 @@ def find_events(
     alive = before.alive
     terminated = alive & (cause != int(TerminationReason.NONE))
     over = (state.tick >= bank.ticks[state.scene] - 1) | (state.age >= round(spec.duration / spec.dt))
-    truncated = alive & ~terminated & over[:, None]
-    cause = torch.where(truncated, int(TerminationReason.TIME), cause)
+    # Beyond the end of its route nothing was built, so nothing can be judged there.
+    beyond_route = state.arc >= bank.path_length[state.scene]
+    truncated = alive & ~terminated & (over[:, None] | beyond_route)
+    ended = torch.where(over[:, None], int(TerminationReason.TIME), int(TerminationReason.GOAL))
+    cause = torch.where(truncated, ended, cause)
     return Events(
         terminated=terminated,
         truncated=truncated,
@@ -295,10 +299,12 @@ def _ran_light(bank: SceneBank, before: RoadState, state: RoadState) -> Tensor:
     length = bank.size[state.scene, :agents, 0]
     front = torch.stack([boxes.rear_axle_to_center(length) + length / 2, torch.zeros_like(length)], -1)
     stop, course = bank.stop_point[state.scene][:, None], bank.stop_heading[state.scene][:, None]
+    course = torch.where(course.isnan(), state.cars.heading[..., None], course)
+    stop = stop.expand(*course.shape, 2)
 
     def past(cars: bicycle.VehicleState) -> Tensor:
         bumper = world_from_local(front, cars.position, cars.heading)[:, :, None]
-        return local_from_world(bumper.expand(-1, -1, stop.shape[2], -1), stop, course)
+        return local_from_world(bumper.expand_as(stop), stop, course)
 
     was, now = past(before.cars), past(state.cars)
     aligned = (state.cars.heading[..., None] - course).cos() > 0.5
