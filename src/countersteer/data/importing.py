@@ -23,6 +23,7 @@ from countersteer.data.readers.source import split_number
 from countersteer.errors import UserError
 from countersteer.scenarios import storage
 from countersteer.scenarios.scenario import Scenario
+from countersteer.storage.locks import holding
 
 __all__ = ["JOURNAL", "Imported", "Outcome", "folder_name", "import_drives"]
 
@@ -74,7 +75,8 @@ def import_drives(source: str | Path, destination: str | Path) -> Iterator[Impor
     time of their files are what they were.
 
     Raises:
-        UserError: Nothing that can be read lies there, the destination is a drive, or the journal cannot be read or written.
+        UserError: Nothing that can be read lies there, the destination is a drive, somebody else imports into it, or the
+            journal cannot be read or written.
     """
     destination = Path(destination)
     paths = scan(source)
@@ -88,21 +90,16 @@ def import_drives(source: str | Path, destination: str | Path) -> Iterator[Impor
             expected="the folder for the drives' folders",
             fix=f"import into {destination.parent}, or into a new folder",
         )
-    try:
-        destination.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{destination} cannot be made", got=error, fix="choose a folder you may write"
-        ) from error
-    journal = _Journal(destination)
-    for number, path in enumerate(paths, 1):
-        start = time.perf_counter()
-        folder, error, outcome = None, None, Outcome.FAILED
-        try:
-            outcome, folder = _import(path, destination, journal)
-        except UserError as caught:
-            error = caught
-        yield Imported(path, outcome, number, len(paths), time.perf_counter() - start, folder, error)
+    with holding(destination):
+        journal = _Journal(destination)
+        for number, path in enumerate(paths, 1):
+            start = time.perf_counter()
+            folder, error, outcome = None, None, Outcome.FAILED
+            try:
+                outcome, folder = _import(path, destination, journal)
+            except UserError as caught:
+                error = caught
+            yield Imported(path, outcome, number, len(paths), time.perf_counter() - start, folder, error)
 
 
 def _import(path: Path, destination: Path, journal: _Journal) -> tuple[Outcome, Path]:

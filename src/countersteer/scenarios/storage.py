@@ -7,6 +7,7 @@ bit for bit what was saved.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -50,12 +51,13 @@ def save(scenario: Scenario, folder: str | Path) -> Path:
         UserError: The folder exists already, or cannot be made.
     """
     folder = Path(folder)
+    there = UserError(
+        f"{folder} exists already",
+        expected="a new folder for each scenario",
+        fix="choose another name or remove it first",
+    )
     if folder.exists():
-        raise UserError(
-            f"{folder} exists already",
-            expected="a new folder for each scenario",
-            fix="choose another name or remove it first",
-        )
+        raise there
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -70,6 +72,8 @@ def save(scenario: Scenario, folder: str | Path) -> Path:
         draft.chmod(0o755)  # mkdtemp makes private folders
         os.rename(draft, folder)
     except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise there from None  # somebody else made it meanwhile
         raise UserError(f"{folder} cannot be written", got=error, fix="check the free space") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)

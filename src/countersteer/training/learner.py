@@ -42,6 +42,7 @@ class Learner:
         models: Every model by its name, the main one first.
         optimizers: Of each model that learns and owns parameters.
         step: Steps taken.
+        whole: False within a step, when models may be of neither side of it.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Learner:
                 self.optimizers[name] = torch.optim.AdamW(
                     parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
                 )
-        self.step = 0
+        self.step, self.whole = 0, True
 
     def learning_rate(self, name: str) -> float:
         """Of one model at the present step: linear warm-up, then cosine to 2 % of the peak."""
@@ -83,6 +84,7 @@ class Learner:
 
     def update(self, batch: Any) -> dict[str, float]:
         """One gradient step; returns what to log. A loss that is not finite, or a limit exceeded, stops the run."""
+        self.whole = False
         for name in self.settings:
             self.models[name].train()
         losses = self.loss.losses(self.models, batch)
@@ -109,7 +111,7 @@ class Learner:
                 group["lr"] = rates[name]
             self.optimizers[name].step()
         self._follow()
-        self.step += 1
+        self.step, self.whole = self.step + 1, True
         main, *others = self.settings
         logged |= {f"learning_rate/{name}": rates[name] for name in others}
         return logged | {"learning_rate": rates[main]}
@@ -161,7 +163,19 @@ class Learner:
         }
 
     def load_state(self, state: Mapping[str, Any], step: int) -> None:
-        """Go on from what `state` returned when `step` steps were taken."""
+        """Go on from what `state` returned when `step` steps were taken.
+
+        Raises:
+            ValueError: It is the state of other models.
+        """
+        own = self.state()["models"]
+        if own.keys() != state["models"].keys():
+            raise ValueError(f"models {sorted(state['models'])} instead of {sorted(own)}")
+        for name, saved in state["models"].items():
+            for key, value in own[name].items():
+                if key in saved and (saved[key].dtype, saved[key].shape) != (value.dtype, value.shape):
+                    got = f"{saved[key].dtype} {tuple(saved[key].shape)}"
+                    raise ValueError(f"{name}.{key} is {got} instead of {value.dtype} {tuple(value.shape)}")
         for name, saved in state["models"].items():
             self.models[name].load_state_dict(saved)
         for name, optimizer in self.optimizers.items():
