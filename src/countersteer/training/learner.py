@@ -19,6 +19,7 @@ from countersteer.objectives.models import (
     TrainedModel,
     build_model,
 )
+from countersteer.tensors import TensorTree
 from countersteer.training.stages import OptimSpec
 
 __all__ = ["Learner"]
@@ -105,7 +106,7 @@ class Learner:
             logged[f"gradient_norm/{name}"] = norm.item()
         for name, loss in losses.groups.items():
             logged[f"loss/{name}"] = loss.item()
-            self._check_finite(name, logged)
+            self._check_finite(name, logged, batch)
         for name in stepping:
             for group in self.optimizers[name].param_groups:
                 group["lr"] = rates[name]
@@ -129,12 +130,15 @@ class Learner:
     def _has_gradient(self, name: str) -> bool:
         return any(each.grad is not None for each in self._owned[name])
 
-    def _check_finite(self, name: str, logged: Mapping[str, float]) -> None:
+    def _check_finite(self, name: str, logged: Mapping[str, float], batch: Any) -> None:
         norm = logged.get(f"gradient_norm/{name}", 0.0)
         if not math.isfinite(logged[f"loss/{name}"] + norm):
+            leaves = {"batch": batch} if isinstance(batch, Tensor) else batch.flatten() if isinstance(batch, TensorTree) else {}  # fmt: skip
+            bad = [key for key, leaf in leaves.items() if not bool(leaf.isfinite().all())]
             raise UserError(
                 f"the training of {name!r} has diverged at step {self.step}",
-                got=f"loss {logged[f'loss/{name}']}, gradient norm {norm}",
+                got=f"loss {logged[f'loss/{name}']}, gradient norm {norm}"
+                + (f"; the data are not finite themselves: {', '.join(bad)}" if bad else ""),
                 expected="finite numbers",
                 fix="lower optim.learning_rate; the checkpoints before this step are whole",
             )

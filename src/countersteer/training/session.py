@@ -88,7 +88,7 @@ class Session:
         self.curves: Curves | None = None
         self._began = time.monotonic()
         self._whole = True
-        self._random: dict[str, torch.Tensor] | None = None  # before the step that is being taken
+        self._random: tuple[int, dict[str, torch.Tensor]] | None = None  # before the last step that was begun
 
     @property
     def seconds(self) -> float:
@@ -160,10 +160,11 @@ class Session:
             UserError: The disk is full, or the folder is gone.
         """
         self.job.held.check()
-        # A step that was broken off is taken again, with the same batch.
-        random = self._random or self._random_state()
-        tensors, structure = checkpoint.flatten_state(self.learner.state() | {"random": random})
         step, earlier = self.learner.step, self.checkpoints.steps()
+        random = self._random_state()
+        if self._random is not None and self._random[0] == step:
+            random = self._random[1]  # a step that was broken off is taken again, with the same batch
+        tensors, structure = checkpoint.flatten_state(self.learner.state() | {"random": random})
         metadata = {
             "step": step,
             "seconds": self.seconds,
@@ -183,10 +184,9 @@ class Session:
         """
         learner, began = self.learner, time.monotonic()
         assert self.curves is not None
-        self._random = self._random_state()
+        self._random = learner.step, self._random_state()
         with deferred():
             logged = learner.update(batch())
-            self._random = None
             rate = samples / max(time.monotonic() - began, 1e-9)
             self.curves.write(learner.step, logged | {"samples_per_s": rate})
         self.job.progress.learned(learner.step, learner.optim.steps, logged, rate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -27,12 +28,12 @@ def _without_threads() -> None:
     torch.set_num_threads(1)
     if "numba" in sys.modules:
         import numba
+        from numba.np.ufunc import parallel
 
-        with contextlib.suppress(ValueError, ImportError):  # no kernel has run yet, or without OpenMP
-            if numba.threading_layer() == "omp":
-                from numba.np.ufunc import omppool
-
-                ctypes.CFUNCTYPE(None, ctypes.c_int)(omppool.launch_threads)(1)
+        with contextlib.suppress(ValueError):  # no kernel has run yet
+            if parallel.threading_layer() == "omp":
+                pool = importlib.import_module("numba.np.ufunc.omppool")
+                ctypes.CFUNCTYPE(None, ctypes.c_int)(pool.launch_threads)(1)
         numba.set_num_threads(1)
 
 
