@@ -63,8 +63,10 @@ class _Loop:
 
     def load(self, metadata: dict[str, Any]) -> bool:
         """Read the rollouts of a checkpoint; False where they are gone."""
+        sizes = metadata.get("rounds")
+        if not isinstance(sizes, list):
+            return False
         template = self.actors.collect(RolloutRequest(0, 1, 0.0, 0, self.learner.weights()))
-        sizes = metadata["rounds"]
         learned = bool(sizes) and metadata["step"] >= self._steps_after(len(sizes) - 1)
         return self.store.load(sizes, template, learned=learned)
 

@@ -139,8 +139,7 @@ def _code(recipe: Recipe | None) -> str:
 
 def with_parts(out: Path, content: dict[str, Any], step: int = 0) -> dict[str, Any]:
     """What `run.json` is to say, with `parts`: the code, machine and first step of this part of a run and of earlier ones."""
-    parts = _parts(out)
-    now = {key: content[key] for key in (*_CODE, *_MACHINE, "command", "began") if key in content}
+    parts, now = _parts(out), _part(content)
     if parts and parts[-1].get("began") == now.get("began"):
         step = parts.pop().get("step", step)  # it is this one
     return content | {"parts": [*parts, now | {"step": step}]}
@@ -150,7 +149,11 @@ def _parts(out: Path) -> list[dict[str, Any]]:
     """Parts of a run so far; a run.json of before there were parts is one."""
     file = out / "run.json"
     before = read_json(file) if file.exists() else {}
-    return list(before.get("parts") or [before] * bool(before))
+    return list(before.get("parts") or [_part(before)] * bool(before))
+
+
+def _part(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: content[key] for key in (*_CODE, *_MACHINE, "command", "began") if key in content}
 
 
 def changes(out: Path, content: dict[str, Any]) -> list[str]:

@@ -55,7 +55,7 @@ class Job:
         progress: Told what happens.
         collector: Builds the collector from stage, seed and device.
         environment: What `run.json` says.
-        held: The folder of the whole run, which is this run's own.
+        held: The folder of the whole run.
         weights: What the stage uses, by where in it it stands.
     """
 
@@ -108,20 +108,24 @@ class Session:
             return
         for warning in found.warnings:
             tell(warning)
+
+        def refusal(got: str) -> UserError:
+            return UserError(
+                f"the checkpoint of step {found.step} in {self.checkpoints.path} is not of this run",
+                got=got,
+                expected="what this recipe saved, with the same models and types",
+                fix="remove that file to go on at the one before it, or train into a new --out",
+            )
+
+        if found.metadata.get("recipe", self._recipe()) != self._recipe():
+            raise refusal("one of another recipe or seed")
         if not ready(found.metadata):
             tell("the rollouts of the run are damaged or gone: starting from the beginning")
             return
         try:
-            if found.metadata.get("recipe", self._recipe()) != self._recipe():
-                raise ValueError("it was made by another recipe or seed")
             self._load(found.tensors, found.metadata)
         except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise UserError(
-                f"the checkpoint of step {found.step} in {self.checkpoints.path} is not of this run",
-                got=f"{type(error).__name__}: {str(error)[:400]}",
-                expected="what this recipe saved, with the same models and types",
-                fix="remove that file to go on at the one before it, or train into a new --out",
-            ) from error
+            raise refusal(f"{type(error).__name__}: {str(error)[:400]}") from error
         tell(f"resumed at step {self.learner.step} of {self.learner.optim.steps}")
 
     def _load(self, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
