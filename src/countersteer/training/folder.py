@@ -307,9 +307,9 @@ class Curves:
             self.file.write(json.dumps({"step": step} | {k: round(v, 6) for k, v in values.items()}) + "\n")
             self.file.flush()  # so that a run that is killed has lost no line before its checkpoint
         with self._aside():
-            board = self.board
-            for name, value in values.items() if board is not None else ():
-                board.add_scalar(name, value, step)
+            if self.board is not None:
+                for name, value in values.items():
+                    self.board.add_scalar(name, value, step)
 
     def close(self) -> None:
         # What matters was flushed; a full disk was told before this.

@@ -95,7 +95,7 @@ class RayCollector(Collector):
                 told = " ".join(str(error).split())[-300:]
                 self._ray.kill(self._actors[number])  # one that cannot be reached may still live
                 self._actors[number] = self._actor()
-                promise = ask(self._actors[number])
+                promise = None
         raise UserError(
             f"stage {self.stage.name!r} cannot be driven by actors of Ray",
             got=f"actors that died {_TRIES} times: {told}",

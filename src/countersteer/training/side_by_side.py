@@ -94,15 +94,15 @@ def train_side_by_side(runs: Sequence[Run], at_once: int, progress: Callable[[st
                     ready.close()
                     worker.process.join()
 
-    try:
-        with stoppable():
+    with stoppable():
+        try:
             work()
-    finally:
-        for connection, worker in workers.items():
-            worker.process.terminate()
-            connection.close()  # the end, for one that waits for its next run
-        for worker in workers.values():
-            worker.process.join()
+        finally:
+            for connection, worker in workers.items():
+                worker.process.terminate()
+                connection.close()  # the end, for one that waits for its next run
+            for worker in workers.values():
+                worker.process.join()
 
 
 def _died(worker: _Worker) -> NoReturn:
