@@ -6,6 +6,7 @@ vector environment must say bit for bit what Gymnasium's own `SyncVectorEnv` say
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
@@ -57,6 +58,46 @@ def roads() -> list[Scenario]:
 @pytest.fixture(scope="module")
 def junction() -> list[Scenario]:
     return crossroads(1, 4)
+
+
+FORKED = """
+import sys
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from countersteer.data.sources import ProceduralRoads
+from countersteer.environments.single import DrivingEnv
+from countersteer.geometry.cameras import Camera
+from worlds import boxworld
+
+def one():
+    world = boxworld(cameras=(Camera(width=32, height=16),)).build(ProceduralRoads(count=1).load(), 1, 0, "cpu")
+    return DrivingEnv(world)
+
+if __name__ == "__main__":
+    drives = []
+    for kind in (SyncVectorEnv, AsyncVectorEnv):  # the first one starts threads, which are not forked
+        envs = kind([one] * 2)
+        seen = [envs.reset(seed=1)[0]["front"]]
+        seen += [envs.step(np.full((2, 2), 0.1, np.float32))[0]["front"] for _ in range(5)]
+        drives.append(np.stack(seen))
+        envs.close()
+    print(np.array_equal(*drives))
+"""
+
+
+def test_gymnasium_starts_our_environment_in_processes_of_its_own():
+    """By default it forks them, without the threads that ours has begun in the process that is forked."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"), "2")
+    paths = os.pathsep.join((str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED],
+        env=os.environ | threads | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.stdout == "True\n", done.stderr
 
 
 def world(scenarios: list[Scenario], drives: int = 1, seed: int = 0, **settings: Any) -> World:

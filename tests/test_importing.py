@@ -76,6 +76,34 @@ def test_an_interrupted_import_goes_on(source: Path, tmp_path: Path, monkeypatch
     assert not [path for path in out.iterdir() if path.name.startswith(".host")]
 
 
+def test_a_second_import_into_a_folder_is_refused_while_the_first_is_at_work(source: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    first = import_drives(source, out)
+    next(first)
+    with pytest.raises(UserError, match="is in use"):
+        next(import_drives(source, out))
+    assert [drive.outcome for drive in first] == [Outcome.WRITTEN] * 7
+    assert outcomes(source, out) == ["THERE"] * 8
+
+
+def test_a_drive_that_somebody_else_writes_meanwhile_is_there_and_the_disk_is_not_blamed(tmp_path: Path):
+    drive, folder = recorded_drive(), tmp_path / "drive"
+    rename = storage.os.rename
+
+    def late(*places: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(storage.os, "rename", rename)
+            storage.save(drive, folder)
+        rename(*places)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage.os, "rename", late)
+        with pytest.raises(UserError, match="exists already"):
+            storage.save(drive, folder)
+    assert storage.load(folder).fingerprint() == drive.fingerprint()
+    assert [path.name for path in tmp_path.iterdir()] == ["drive"]
+
+
 def test_a_lost_journal_costs_only_time(source: Path, tmp_path: Path):
     out = tmp_path / "out"
     outcomes(source, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import warnings
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import tiny_recipe
-from countersteer.errors import MissingExtraError
+from countersteer.errors import MissingExtraError, UserError
 from countersteer.training import ray_collector
 from countersteer.training.collector import InlineCollector, RolloutRequest
 from countersteer.training.run import train
@@ -43,7 +44,9 @@ def test_actors_drive_ahead_with_the_weights_they_began_with_and_one_may_die(tmp
     inline = InlineCollector(stage, 3)
     torch.manual_seed(1)
     old, new = (stage.policy.build().state_dict() for _ in range(2))
+    before = signal.getsignal(signal.SIGTERM)
     actors = ray_collector.RayCollector(stage, 3, actors=2)
+    assert signal.getsignal(signal.SIGTERM) is before, "Ray puts its own"
     try:
         first = actors.collect(RolloutRequest.of_iteration(stage, 0, 10, old))
         assert_same(first, inline.collect(RolloutRequest.of_iteration(stage, 0, 10, old)))
@@ -66,3 +69,53 @@ def test_actors_drive_ahead_with_the_weights_they_began_with_and_one_may_die(tmp
     assert len(stale) == 3
     assert stale[0] == 0.0
     assert stale[1] > 0.0, "rounds after the first were begun while older weights were learned with"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_actors_killed_as_they_start_are_replaced():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray = pytest.importorskip("ray", reason="Ray is not installed")
+    stage = tiny_recipe.tiny().stage
+    inline = InlineCollector(stage, 3)
+    state = stage.policy.build().state_dict()
+    actors = ray_collector.RayCollector(stage, 3, actors=2)
+    try:
+        for each in actors._actors:
+            ray.kill(each)
+        assert actors.fingerprints() == inline.fingerprints()
+        for number in range(3):
+            request = RolloutRequest.of_iteration(stage, number, 0, state)
+            assert_same(actors.collect(request), inline.collect(request))
+        assert actors.lost == [1]
+        for each in actors._actors:
+            ray.kill(each)
+        once = RolloutRequest(0, 1, 0.0, 0, state)  # of no round, as a resumed run asks for
+        assert_same(actors.collect(once), inline.collect(once))
+    finally:
+        actors.close()
+
+
+class _Dying:
+    """A Ray whose actors die when they are asked."""
+
+    class exceptions:
+        class RayActorError(Exception):
+            pass
+
+    def get(self, _: object) -> None:
+        raise self.exceptions.RayActorError("The actor died: out of memory")
+
+    def kill(self, actor: object) -> None: ...
+
+
+def test_actors_that_die_every_time_end_in_an_error(monkeypatch):
+    actors = object.__new__(ray_collector.RayCollector)
+    actors.stage, actors._actors = tiny_recipe.tiny().stage, [None]
+    monkeypatch.setattr(actors, "_ray", _Dying(), raising=False)
+    asked: list[object] = []
+    monkeypatch.setattr(actors, "_actor", lambda: None)
+    with pytest.raises(UserError, match=r"died 3 times: The actor died: out of memory"):
+        actors._ask(0, asked.append)
+    assert len(asked) == 3

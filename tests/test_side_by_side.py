@@ -81,7 +81,7 @@ def test_a_run_that_cannot_be_trained_is_named(tmp_path):
         train_side_by_side([Run(recipe, tmp_path / "other", 0)], 0, lambda name: Progress())
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_ctrl_c_and_a_kill_leave_checkpoints_and_no_process_behind(tmp_path, how):
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=Path(__file__).parent, start_new_session=True
@@ -94,6 +94,9 @@ def test_ctrl_c_and_a_kill_leave_checkpoints_and_no_process_behind(tmp_path, how
         time.sleep(0.1)
     if how is signal.SIGINT:
         os.killpg(process.pid, how)  # as a terminal does
+        assert process.wait(60) == 130
+    elif how is signal.SIGTERM:
+        process.terminate()  # as a scheduler does, this process alone
         assert process.wait(60) == 130
     else:
         process.kill()

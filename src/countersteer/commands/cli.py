@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from countersteer import __version__
 from countersteer.errors import UserError, check_writable, did_you_mean
+from countersteer.interrupts import exit_code, stoppable
 
 __all__ = ["COMMANDS", "MOVED", "command", "main"]
 
@@ -46,25 +49,29 @@ MOVED = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 our fault, 2 the user's, 130 interrupted, 141 not read to its end."""
+    """Run one command; returns the exit code: 0 done, 1 our fault, 2 the user's, 130 Ctrl-C, 143 SIGTERM, 141 no reader."""
     # Spinning threads cost more than they win on a machine that somebody else uses too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter of a name
     try:
-        return _run(list(sys.argv[1:] if arguments is None else arguments))
+        with stoppable():
+            return _run(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except SystemExit as left:  # tyro has printed its help
         return left.code if isinstance(left.code, int) else 0
-    except BrokenPipeError:  # who read the output, such as `head`, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        with contextlib.suppress(OSError):
+            print("interrupted", file=sys.stderr)
+        return exit_code()
+    except BrokenPipeError:
+        # Nobody reads any more, as in `| head`; what is left in the buffer has nowhere to go at the exit either.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 def command(name: str) -> Callable[..., int | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,17 +66,23 @@ def train(words: Sequence[str]) -> None:
         from countersteer.training.ray_collector import RayCollector
 
         collector = functools.partial(RayCollector, actors=how.actors)
-    with run.flushed_denormals(), TrainingConsole() as console:
-        finished = run.train(
-            recipe,
-            out,
-            seed=how.seed,
-            device=how.device,
-            resume=how.resume,
-            source=found.source,
-            progress=console.progress(recipe.name),
-            collector=collector,
+    try:
+        with run.flushed_denormals(), TrainingConsole() as console:
+            finished = run.train(
+                recipe,
+                out,
+                seed=how.seed,
+                device=how.device,
+                resume=how.resume,
+                source=found.source,
+                progress=console.progress(recipe.name),
+                collector=collector,
+            )
+    except KeyboardInterrupt:
+        print(
+            f"next: countersteer train {shlex.join([word for word in words if word != '--resume'])} --resume"
         )
+        raise
     print(f"wrote {finished}")
     # A policy that learned to drive every car of a world is judged so.
     world = getattr(recipe.stages[-1], "world", None)
@@ -104,10 +111,14 @@ def demo(
     if seeds < 1:
         raise UserError("there is nothing to compare without a seed", got=seeds, expected="at least 1")
     trained = [getattr(closed_loop, name)() for name in _DEMO]
-    with flushed_denormals(), terminal.TrainingConsole() as bars:
-        found = study.demo(
-            trained, out, range(seeds), at_once=jobs, progress=bars.progress, message=terminal.say
-        )
+    try:
+        with flushed_denormals(), terminal.TrainingConsole() as bars:
+            found = study.demo(
+                trained, out, range(seeds), at_once=jobs, progress=bars.progress, message=terminal.say
+            )
+    except KeyboardInterrupt:
+        print("next: the same command goes on where this one stopped")
+        raise
     terminal.print_rows(found.rows, found.tests)
     keep_numbers(json, [row.to_json() for row in found.rows])
     print(f"wrote {out / 'report.html'} and {out / 'compare.json'}")

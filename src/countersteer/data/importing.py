@@ -21,6 +21,7 @@ from countersteer.data.readers import read, scan
 from countersteer.data.readers.source import exists, read_bytes, split_number
 from countersteer.errors import UserError, faults_of_files
 from countersteer.scenarios import storage
+from countersteer.storage.locks import holding
 from countersteer.storage.names import file_name
 
 __all__ = ["JOURNAL", "Imported", "Outcome", "import_drives"]
@@ -67,7 +68,8 @@ def import_drives(source: str | Path, destination: str | Path) -> Iterator[Impor
     time of their files are what they were.
 
     Raises:
-        UserError: Nothing that can be read lies there, the destination is a drive, or the journal cannot be read or written.
+        UserError: Nothing that can be read lies there, the destination is a drive, somebody else imports into it, or the
+            journal cannot be read or written.
     """
     destination = Path(destination)
     paths = scan(source)
@@ -81,24 +83,19 @@ def import_drives(source: str | Path, destination: str | Path) -> Iterator[Impor
             expected="the folder for the drives' folders",
             fix=f"import into {destination.parent}, or into a new folder",
         )
-    try:
-        destination.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{destination} cannot be made", got=error, fix="choose a folder you may write"
-        ) from error
-    journal = _Journal(destination)
-    for number, path in enumerate(paths, 1):
-        start = time.perf_counter()
-        folder, error, outcome = None, None, Outcome.FAILED
-        try:
-            with faults_of_files(
-                f"{path} cannot be imported", fix="check the free space and the permissions"
-            ):
-                outcome, folder = _import(path, destination, journal)
-        except UserError as caught:
-            error = caught
-        yield Imported(path, outcome, number, len(paths), time.perf_counter() - start, folder, error)
+    with holding(destination):
+        journal = _Journal(destination)
+        for number, path in enumerate(paths, 1):
+            start = time.perf_counter()
+            folder, error, outcome = None, None, Outcome.FAILED
+            try:
+                with faults_of_files(
+                    f"{path} cannot be imported", fix="check the free space and the permissions"
+                ):
+                    outcome, folder = _import(path, destination, journal)
+            except UserError as caught:
+                error = caught
+            yield Imported(path, outcome, number, len(paths), time.perf_counter() - start, folder, error)
 
 
 def _import(path: Path, destination: Path, journal: _Journal) -> tuple[Outcome, Path]:

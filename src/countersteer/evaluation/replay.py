@@ -191,7 +191,7 @@ def _write_video(path: Path, frames: UInt8[ndarray, "time height width 3"], inte
 
     # Without the flag every file gets an identifier of its own.
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("ffv1", rate=Fraction(1 / interval).limit_denominator(1000))
+        stream: Any = container.add_stream("ffv1", rate=Fraction(1 / interval).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "bgr0"
         stream.options = {"level": "3", "context": "1"}
         for frame in frames:
@@ -206,8 +206,8 @@ def _read_video(path: Path, shape: list[int]) -> UInt8[ndarray, "time height wid
     count, height, width = shape
     frames = np.empty((count, height, width, 3), np.uint8)
     reformatter = VideoReformatter()  # one for all: making it is the costly part
+    k = 0
     with av.open(str(path)) as container:
-        k = 0
         for k, frame in enumerate(container.decode(video=0), 1):
             frames[k - 1] = reformatter.reformat(frame, format="rgb24").to_ndarray()
     if k != count:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -120,6 +122,16 @@ def _telling_cases(results: Sequence[SuiteResult], count: int = 1) -> list[str]:
     return [names[k] for k in np.argsort(-split, kind="stable")[:count]]
 
 
+def _of_parts(environment: dict[str, Any], say: Callable[[dict[str, Any]], str]) -> str:
+    """What is said of a run's code or machine; of a resumed one, of each part that differs from the one before."""
+    parts = environment.get("parts") or [environment]
+    told = [(say(part), part.get("step", 0)) for part in parts]
+    changed = [
+        f"{now} from step {step}" for (before, _), (now, step) in itertools.pairwise(told) if now != before
+    ]
+    return ", then ".join([told[0][0], *changed])
+
+
 def _run_info(run: Path, modules: Sequence[ModuleType]) -> RunInfo:
     recipe, seed = load_recipe(run, tuple(modules))
     environment = json.loads((run / "run.json").read_text())
@@ -127,8 +139,8 @@ def _run_info(run: Path, modules: Sequence[ModuleType]) -> RunInfo:
     return RunInfo(
         driver=recipe.name,
         command=f"countersteer train {recipe.name} --out {run} --seed {seed}",
-        commit=environment["commit"] or "unknown",
-        hardware=f"{environment['processor']}, {environment['threads']} threads",
+        commit=_of_parts(environment, lambda part: part["commit"] or "unknown"),
+        hardware=_of_parts(environment, lambda part: f"{part['processor']}, {part['threads']} threads"),
         seeds=(seed,),
         versions={name: environment[name] for name in ("countersteer", "python", "torch", "numba", "numpy")},
         # Lines of rounds say what was driven, and have no loss.

@@ -31,8 +31,10 @@ from countersteer.evaluation.suites import (
     recorded,
     run_suite,
 )
+from countersteer.interrupts import stoppable
 from countersteer.policies.storage import load_policy
 from countersteer.reporting.run_report import film_drive, write_run_report
+from countersteer.storage.locks import holding
 from countersteer.training.recipe import Recipe
 from countersteer.training.run import Progress
 from countersteer.training.side_by_side import Run, train_side_by_side
@@ -141,9 +143,24 @@ def demo(
     progress: Callable[[str], Progress],
     message: Callable[[str], None],
 ) -> Study:
-    """The main job with a film first, and its report; `out` may hold an interrupted demo, which goes on."""
+    """The main job with a film first, and its report; `out` may hold an interrupted demo, which goes on.
+
+    Raises:
+        UserError: As of `train`; or another demo is at work in `out`.
+    """
+    with stoppable(), holding(out, message):
+        return _demo(recipes, out, seeds, at_once, progress, message)
+
+
+def _demo(
+    recipes: Sequence[Recipe],
+    out: Path,
+    seeds: Sequence[int],
+    at_once: int,
+    progress: Callable[[str], Progress],
+    message: Callable[[str], None],
+) -> Study:
     began = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
     first = out / "first_drive.mp4"
     if not first.exists():
         try:

@@ -7,6 +7,7 @@ bit for bit what was saved.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
 import json
 import math
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from countersteer.errors import UserError, faults_of_files
+from countersteer.errors import UserError
 from countersteer.scenarios.scenario import (
     ActorKind,
     MapFeature,
@@ -54,12 +55,13 @@ def save(scenario: Scenario, folder: str | Path) -> Path:
         UserError: The folder exists already, or cannot be made.
     """
     folder = Path(folder)
+    there = UserError(
+        f"{folder} exists already",
+        expected="a new folder for each scenario",
+        fix="choose another name or remove it first",
+    )
     if os.path.lexists(folder):
-        raise UserError(
-            f"{folder} exists already",
-            expected="a new folder for each scenario",
-            fix="choose another name or remove it first",
-        )
+        raise there
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -68,12 +70,15 @@ def save(scenario: Scenario, folder: str | Path) -> Path:
             f"{folder} cannot be written", got=error, fix="choose a folder you may write"
         ) from error
     try:
-        with faults_of_files(f"{folder} cannot be written", fix="check the free space"):
-            for name, columns in _tables(scenario).items():
-                write_table(draft / f"{name}.arrow", columns)
-            (draft / _HEADER).write_text(json.dumps(_header(scenario), indent=2) + "\n", encoding="utf-8")
-            draft.chmod(0o755)  # mkdtemp makes private folders
-            os.rename(draft, folder)
+        for name, columns in _tables(scenario).items():
+            write_table(draft / f"{name}.arrow", columns)
+        (draft / _HEADER).write_text(json.dumps(_header(scenario), indent=2) + "\n", encoding="utf-8")
+        draft.chmod(0o755)  # mkdtemp makes private folders
+        os.rename(draft, folder)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise there from None  # somebody else made it meanwhile
+        raise UserError(f"{folder} cannot be written", got=error, fix="check the free space") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder

@@ -150,6 +150,10 @@ class CheckpointFolder:
         found = {int(m[1]): file for file in self.path.iterdir() if (m := _NUMBERED.fullmatch(file.name))}
         return dict(sorted(found.items()))
 
+    def steps(self) -> list[int]:
+        """Numbers of the checkpoints, rising; whether they are whole is not looked at."""
+        return list(self._files())
+
     def save(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         """Write number `step`, then drop the oldest beyond `keep`."""
         save(self.path / f"step_{step:08d}.safetensors", tensors, metadata)

@@ -16,7 +16,7 @@ from countersteer.rollouts.rollout import Rollout
 from countersteer.rollouts.store import RolloutStore
 from countersteer.storage import serialise
 from countersteer.training.collector import Collector, RolloutRequest
-from countersteer.training.folder import note
+from countersteer.training.folder import note, written
 from countersteer.training.learner import Learner
 from countersteer.training.session import Job, Session
 from countersteer.training.stages import ClosedLoop
@@ -37,12 +37,13 @@ def train_closed_loop(stage: ClosedLoop, job: Job) -> Path:
         if job.resume:
             loop.session.restore(loop.load)
         environment = job.environment | {"scenarios": actors.fingerprints()}
-        note(job.out, environment | {"seed": job.seed}, job.weights)
+        note(job.out, environment | {"seed": job.seed}, job.weights, learner.step)
         loop.session.run(loop.run, loop.store.frames)
     finally:
         actors.close()
     finished = job.out / "policy.safetensors"
-    save_policy(finished, policy, job.name, job.seed, loop.session.seconds, environment)
+    with written(finished, "make room, then go on with --resume; the last checkpoint is whole"):
+        save_policy(finished, policy, job.name, job.seed, loop.session.seconds, environment)
     loop.store.remove()
     return finished
 
@@ -62,8 +63,10 @@ class _Loop:
 
     def load(self, metadata: dict[str, Any]) -> bool:
         """Read the rollouts of a checkpoint; False where they are gone."""
+        sizes = metadata.get("rounds")
+        if not isinstance(sizes, list):
+            return False
         template = self.actors.collect(RolloutRequest(0, 1, 0.0, 0, self.learner.weights()))
-        sizes = metadata["rounds"]
         learned = bool(sizes) and metadata["step"] >= self._steps_after(len(sizes) - 1)
         return self.store.load(sizes, template, learned=learned)
 
@@ -90,15 +93,17 @@ class _Loop:
         began = time.monotonic()
         request = RolloutRequest.of_iteration(stage, number, learner.step, learner.weights())
         rollout = self.actors.collect(request)
-        if number == 0 and stage.init_from is None:
-            self._calibrate(rollout)
-        store.add(rollout)
         outcomes = rollout.outcomes()
         # Gradient steps since the weights that drove; more than 0 where actors did not wait.
         stale = float(learner.step - int(rollout.policy_version.min()))
         assert self.session.curves is not None
-        collected = {"frames": float(store.frames), "staleness": stale, **outcomes}
-        self.session.curves.write(learner.step, collected, whole=True)
+        with self.session.at_once():
+            if number == 0 and stage.init_from is None:
+                self._calibrate(rollout)
+            with written(f"round {number}", "make room, then go on with --resume; the checkpoints are whole"):
+                store.add(rollout)
+            collected = {"frames": float(store.frames), "staleness": stale, **outcomes}
+            self.session.curves.write(learner.step, collected, whole=True)
         seconds = time.monotonic() - began
         self.job.progress.collected(number, stage.rollouts.iterations, store.frames, seconds, outcomes)
         self.session.save()

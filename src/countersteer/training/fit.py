@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from countersteer.policies.storage import save_model
-from countersteer.training.folder import note
+from countersteer.training.folder import note, written
 from countersteer.training.learner import Learner
 from countersteer.training.session import Job, Session
 from countersteer.training.stages import Fit
@@ -25,7 +25,7 @@ def train_fit(stage: Fit, job: Job) -> Path:
     if job.resume:
         session.restore()
     environment = job.environment | {"data": stage.data.fingerprint()}
-    note(job.out, environment | {"seed": job.seed}, job.weights)
+    note(job.out, environment | {"seed": job.seed}, job.weights, learner.step)
 
     def loop() -> None:
         while learner.step < stage.optim.steps:
@@ -34,5 +34,6 @@ def train_fit(stage: Fit, job: Job) -> Path:
     session.run(loop)
     finished = job.out / "model.safetensors"
     about = {"recipe": job.name, "seed": job.seed, "seconds": session.seconds, "environment": environment}
-    save_model(finished, model, stage.model, about)
+    with written(finished, "make room, then go on with --resume; the last checkpoint is whole"):
+        save_model(finished, model, stage.model, about)
     return finished

@@ -2,34 +2,96 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import json
+import os
 import platform
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from countersteer import __version__
 from countersteer.errors import UserError
 from countersteer.policies.weights import Weights
 from countersteer.storage import serialise
+from countersteer.storage.locks import LOCK
 from countersteer.training.recipe import Recipe
 
-__all__ = ["Curves", "environment", "load_recipe", "note", "open_folder", "write_json"]
+__all__ = [
+    "Curves",
+    "changes",
+    "environment",
+    "load_recipe",
+    "note",
+    "open_folder",
+    "read_json",
+    "with_parts",
+    "write_json",
+    "written",
+]
+
+_CODE = ("countersteer", "commit", "dirty", "code", "python", "torch", "numpy", "numba")
+_MACHINE = ("host", "machine", "processor", "threads")
+_DRAFTS = (LOCK, "recipe.json.partial")  # what a run that was killed as it began may leave
+
+
+@contextlib.contextmanager
+def written(what: object, fix: str = "make room, or choose another --out") -> Iterator[None]:
+    """Errors of the disk in this block become those of the user, who can make room.
+
+    Args:
+        what: What is being written.
+        fix: What to do about it.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        expected = "a folder that may be written, on a disk with room"
+        raise UserError(f"{what} cannot be written", got=error, expected=expected, fix=fix) from error
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write it whole or not at all."""
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1))
-    partial.replace(path)
+    with written(path):
+        with partial.open("w") as file:
+            file.write(json.dumps(content, indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
 
 
-def environment() -> dict[str, Any]:
-    """What a run is made with: versions, commit, machine, command."""
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote of a run.
+
+    Raises:
+        UserError: It cannot be read, or is no object.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} is damaged",
+            got=f"{type(error).__name__}: {str(error)[:160]}",
+            expected="what `countersteer train` wrote",
+            fix="restore that file from a copy of the run, or train again into a new --out",
+        ) from error
+    return content
+
+
+def environment(recipe: Recipe | None = None) -> dict[str, Any]:
+    """What a run is made with: versions, commit, code (that of a recipe's own parts too), machine, command."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -47,6 +109,7 @@ def environment() -> dict[str, Any]:
         "countersteer": __version__,
         "commit": git("rev-parse", "HEAD"),
         "dirty": bool(git("status", "--porcelain", "-uno")),
+        "code": _code(recipe),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
@@ -54,8 +117,62 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
+        "host": socket.gethostname(),
         "command": " ".join(sys.argv),
+        "began": datetime.now(UTC).isoformat(sep=" "),
     }
+
+
+def _code(recipe: Recipe | None) -> str:
+    """Digest of the source files of the package, and of those that define a recipe's own parts."""
+    package = Path(__file__).parents[1]
+    files = set(package.rglob("*.py"))
+    for kind in _types(recipe):
+        own = getattr(sys.modules[kind.__module__], "__file__", None)
+        files |= {Path(own)} if own is not None else set()
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        with contextlib.suppress(OSError):
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def with_parts(out: Path, content: dict[str, Any], step: int = 0) -> dict[str, Any]:
+    """What `run.json` is to say, with `parts`: the code, machine and first step of this part of a run and of earlier ones."""
+    parts, now = _parts(out), _part(content)
+    if parts and parts[-1].get("began") == now.get("began"):
+        step = parts.pop().get("step", step)  # it is this one
+    return content | {"parts": [*parts, now | {"step": step}]}
+
+
+def _parts(out: Path) -> list[dict[str, Any]]:
+    """Parts of a run so far; a run.json of before there were parts is one."""
+    file = out / "run.json"
+    before = read_json(file) if file.exists() else {}
+    return list(before.get("parts") or [_part(before)] * bool(before))
+
+
+def _part(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: content[key] for key in (*_CODE, *_MACHINE, "command", "began") if key in content}
+
+
+def changes(out: Path, content: dict[str, Any]) -> list[str]:
+    """In lines, what is another now than when a run was last at work; its numbers may be others for it."""
+    last = (_parts(out) or [{}])[-1]
+    lines = []
+    for what, keys in (("code", _CODE), ("machine", _MACHINE)):
+        other = [key for key in keys if key in last and key in content and last[key] != content[key]]
+        if other:
+            said = ", ".join(f"{key} {_short(last[key])} -> {_short(content[key])}" for key in other)
+            lines.append(
+                f"the {what} has changed since this run was last at work ({said}); run.json keeps both"
+            )
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 40 else text
 
 
 def _processor() -> str:
@@ -72,7 +189,12 @@ def open_folder(recipe: Recipe, out: Path, seed: int, resume: bool, source: str 
     """Create the run's folder, or check that the one to resume belongs to this recipe."""
     description = out / "recipe.json"
     if resume and description.exists():
-        saved = json.loads(description.read_text())
+        saved = read_json(description)
+        if not {"recipe", "seed"} <= saved.keys():
+            what = f"{description} is damaged"
+            raise UserError(
+                what, got=f"only {sorted(saved)}", expected="recipe and seed", fix="restore that file"
+            )
         changed = serialise.differences(_as_now(saved["recipe"], recipe), serialise.to_json(recipe))
         if saved["seed"] != seed:
             changed.append(f"seed: {saved['seed']} -> {seed}")
@@ -84,14 +206,15 @@ def open_folder(recipe: Recipe, out: Path, seed: int, resume: bool, source: str 
                 fix="resume with the same recipe, overrides and seed, or choose another --out",
             )
         return
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(each.name not in _DRAFTS for each in out.iterdir()):
         raise UserError(
             f"the output folder {out} exists already",
             got="a folder with files in it",
             expected="a folder that does not exist yet",
             fix="choose another --out, or add --resume to continue that run",
         )
-    out.mkdir(parents=True, exist_ok=True)
+    with written(out):
+        out.mkdir(parents=True, exist_ok=True)
     content = {"recipe": serialise.to_json(recipe), "seed": seed, "source": source}
     write_json(description, content)
 
@@ -115,16 +238,17 @@ def _types(tree: Any) -> set[type]:
     return {type(tree)}.union(*inner)
 
 
-def note(out: Path, content: dict[str, Any], weights: dict[str, Weights]) -> None:
+def note(out: Path, content: dict[str, Any], weights: dict[str, Weights], step: int) -> None:
     """Write `run.json`; weights that have changed since the run began are refused.
 
     Args:
         out: Folder of the run.
         content: What else is to be in it.
         weights: What it uses, by where in the recipe it stands.
+        step: Where this part of it begins.
     """
     file = out / "run.json"
-    before = json.loads(file.read_text()).get("weights", {}) if file.exists() else {}
+    before = read_json(file).get("weights", {}) if file.exists() else {}
     for place, each in weights.items():
         digest = before.get(place, {}).get("digest", each.digest)
         if digest != each.digest:
@@ -135,40 +259,65 @@ def note(out: Path, content: dict[str, Any], weights: dict[str, Weights]) -> Non
                 fix="restore that file, or train into a new --out",
             )
     used = {place: {"path": each.path, "digest": each.digest} for place, each in weights.items()}
-    write_json(file, content | {"weights": used})
+    write_json(file, with_parts(out, content, step) | {"weights": used})
 
 
 class Curves:
-    """metrics.jsonl and TensorBoard; a resumed run drops lines after its checkpoint, and of rounds to drive again."""
+    """metrics.jsonl and TensorBoard; a resumed run drops lines after its checkpoint, and of rounds to drive again.
 
-    def __init__(self, out: Path, step: int, frames: int):
+    Where TensorBoard's files cannot be written, there are none: nobody goes on from them.
+    """
+
+    def __init__(self, out: Path, step: int, frames: int, tell: Callable[[str], None]):
         from torch.utils.tensorboard import SummaryWriter
 
-        path = out / "metrics.jsonl"
-        kept = []
+        self.path, self.tell = out / "metrics.jsonl", tell
+        self.board: SummaryWriter | None = None
+        with written(self.path):
+            self._cut(step, frames)
+            self.file = self.path.open("a")
+        with self._aside():
+            self.board = SummaryWriter(out / "tensorboard", purge_step=step + 1)
+
+    def _cut(self, step: int, frames: int) -> None:
+        path, kept = self.path, []
         if path.exists():
-            for line in path.read_text().splitlines():
+            for line in path.read_text(errors="replace").splitlines():
                 try:
                     values = json.loads(line)
                     if values["step"] <= step and values.get("frames", 0) <= frames:
                         kept.append(line)
-                except (ValueError, KeyError):
+                except (ValueError, KeyError, TypeError, AttributeError):
                     break
         path.write_text("".join(f"{line}\n" for line in kept))
-        self.file = path.open("a")
-        self.board = SummaryWriter(out / "tensorboard", purge_step=step + 1)
+
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[None]:
+        """TensorBoard's own writing, which is given up at the first error."""
+        try:
+            yield
+        except OSError as error:
+            self.board = None
+            self.tell(f"no more curves for TensorBoard, they are in metrics.jsonl: {error}")
 
     def write(self, step: int, values: dict[str, float], *, whole: bool = False) -> None:
         if step % 10 and step > 1 and not whole:
             return
-        self.file.write(json.dumps({"step": step} | {k: round(v, 6) for k, v in values.items()}) + "\n")
-        self.file.flush()  # so that a run that is killed has lost no line before its checkpoint
-        for name, value in values.items():
-            self.board.add_scalar(name, value, step)
+        with written(self.path, "make room, then go on with --resume; the checkpoints are whole"):
+            self.file.write(json.dumps({"step": step} | {k: round(v, 6) for k, v in values.items()}) + "\n")
+            self.file.flush()  # so that a run that is killed has lost no line before its checkpoint
+        with self._aside():
+            if self.board is not None:
+                for name, value in values.items():
+                    self.board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self.file.close()
-        self.board.close()
+        # What matters was flushed; a full disk was told before this.
+        with contextlib.suppress(OSError):
+            self.file.close()
+        with self._aside():
+            if self.board is not None:
+                self.board.close()
 
 
 def load_recipe(run: str | Path, modules: tuple[Any, ...] = ()) -> tuple[Recipe, int]:

@@ -19,6 +19,7 @@ from countersteer.objectives.models import (
     TrainedModel,
     build_model,
 )
+from countersteer.tensors import TensorTree
 from countersteer.training.stages import OptimSpec
 
 __all__ = ["Learner"]
@@ -42,6 +43,7 @@ class Learner:
         models: Every model by its name, the main one first.
         optimizers: Of each model that learns and owns parameters.
         step: Steps taken.
+        whole: False within a step, when models may be of neither side of it.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Learner:
                 self.optimizers[name] = torch.optim.AdamW(
                     parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
                 )
-        self.step = 0
+        self.step, self.whole = 0, True
 
     def learning_rate(self, name: str) -> float:
         """Of one model at the present step: linear warm-up, then cosine to 2 % of the peak."""
@@ -83,6 +85,7 @@ class Learner:
 
     def update(self, batch: Any) -> dict[str, float]:
         """One gradient step; returns what to log. A loss that is not finite, or a limit exceeded, stops the run."""
+        self.whole = False
         for name in self.settings:
             self.models[name].train()
         losses = self.loss.losses(self.models, batch)
@@ -103,13 +106,13 @@ class Learner:
             logged[f"gradient_norm/{name}"] = norm.item()
         for name, loss in losses.groups.items():
             logged[f"loss/{name}"] = loss.item()
-            self._check_finite(name, logged)
+            self._check_finite(name, logged, batch)
         for name in stepping:
             for group in self.optimizers[name].param_groups:
                 group["lr"] = rates[name]
             self.optimizers[name].step()
         self._follow()
-        self.step += 1
+        self.step, self.whole = self.step + 1, True
         main, *others = self.settings
         logged |= {f"learning_rate/{name}": rates[name] for name in others}
         return logged | {"learning_rate": rates[main]}
@@ -127,12 +130,15 @@ class Learner:
     def _has_gradient(self, name: str) -> bool:
         return any(each.grad is not None for each in self._owned[name])
 
-    def _check_finite(self, name: str, logged: Mapping[str, float]) -> None:
+    def _check_finite(self, name: str, logged: Mapping[str, float], batch: Any) -> None:
         norm = logged.get(f"gradient_norm/{name}", 0.0)
         if not math.isfinite(logged[f"loss/{name}"] + norm):
+            leaves = {"batch": batch} if isinstance(batch, Tensor) else batch.flatten() if isinstance(batch, TensorTree) else {}  # fmt: skip
+            bad = [key for key, leaf in leaves.items() if not bool(leaf.isfinite().all())]
             raise UserError(
                 f"the training of {name!r} has diverged at step {self.step}",
-                got=f"loss {logged[f'loss/{name}']}, gradient norm {norm}",
+                got=f"loss {logged[f'loss/{name}']}, gradient norm {norm}"
+                + (f"; the data are not finite themselves: {', '.join(bad)}" if bad else ""),
                 expected="finite numbers",
                 fix="lower optim.learning_rate; the checkpoints before this step are whole",
             )
@@ -161,7 +167,19 @@ class Learner:
         }
 
     def load_state(self, state: Mapping[str, Any], step: int) -> None:
-        """Go on from what `state` returned when `step` steps were taken."""
+        """Go on from what `state` returned when `step` steps were taken.
+
+        Raises:
+            ValueError: It is the state of other models.
+        """
+        own = self.state()["models"]
+        if own.keys() != state["models"].keys():
+            raise ValueError(f"models {sorted(state['models'])} instead of {sorted(own)}")
+        for name, saved in state["models"].items():
+            for key, value in own[name].items():
+                if key in saved and (saved[key].dtype, saved[key].shape) != (value.dtype, value.shape):
+                    got = f"{saved[key].dtype} {tuple(saved[key].shape)}"
+                    raise ValueError(f"{name}.{key} is {got} instead of {value.dtype} {tuple(value.shape)}")
         for name, saved in state["models"].items():
             self.models[name].load_state_dict(saved)
         for name, optimizer in self.optimizers.items():

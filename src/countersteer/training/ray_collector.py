@@ -7,6 +7,9 @@ actors; so which weights drove a round is the same in every run, and the same re
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from countersteer.errors import MissingExtraError, UserError
@@ -23,8 +26,8 @@ class RayCollector(Collector):
     """Collects with actors of Ray; a local Ray is started if none is connected.
 
     While round n is learned from, rounds up to n + actors - 1 are driven, with the weights of when each was handed
-    out. An actor that dies costs the rollout it was driving: it is replaced, and that round is driven
-    anew with the weights of now.
+    out. An actor that dies, as it starts or later, costs the rollout it was driving: it is replaced, and that round
+    is driven anew with the weights of now.
 
     Args:
         stage: What to build. Its parts must be importable where the actors run.
@@ -51,7 +54,7 @@ class RayCollector(Collector):
         self.stage, self.seed, self.device, self._ray = stage, seed, device, ray
         self._started = not ray.is_initialized()
         if self._started:
-            ray.init(num_cpus=actors, include_dashboard=False, log_to_driver=False)
+            _start(ray, actors)
         self._actors = [self._actor() for _ in range(actors)]
         self._driving: dict[int, tuple[int, Any]] = {}  # by round: actor, promise
         self.lost: list[int] = []
@@ -68,30 +71,41 @@ class RayCollector(Collector):
         """See `Collector.collect`; of a round that was handed out earlier, what those weights drove."""
         wanted = request.iteration_in(self.stage)
         if RolloutRequest.of_iteration(self.stage, wanted, 0, None).frames != request.frames:
-            return self._ray.get(self._actors[0].collect.remote(request))  # of no round
+            return self._ask(0, lambda actor: actor.collect.remote(request))  # of no round
         last = min(wanted + len(self._actors), self.stage.rollouts.iterations)
         for number in range(wanted, last):
             if number not in self._driving:
                 due = RolloutRequest.of_iteration(self.stage, number, request.version, request.weights)
                 self._hand_out(number, due)
+        number, promise = self._driving.pop(wanted)
+
+        def again(actor: Any) -> Any:
+            self.lost.append(wanted)
+            return actor.collect.remote(request)
+
+        return self._ask(number, again, promise)
+
+    def _ask(self, number: int, ask: Callable[[Any], Any], promise: Any = None) -> Any:
+        """What an actor answers, or the one that replaces it; `promise` is what was asked already."""
+        told = ""
         for _ in range(_TRIES):
-            actor, promise = self._driving.pop(wanted)
             try:
-                return self._ray.get(promise)
-            except self._ray.exceptions.RayActorError:
-                self.lost.append(wanted)
-                self._actors[actor] = self._actor()
-                self._hand_out(wanted, request)
+                return self._ray.get(promise if promise is not None else ask(self._actors[number]))
+            except self._ray.exceptions.RayActorError as error:
+                told = " ".join(str(error).split())[-300:]
+                self._ray.kill(self._actors[number])  # one that cannot be reached may still live
+                self._actors[number] = self._actor()
+                promise = None
         raise UserError(
-            f"round {wanted} of stage {self.stage.name!r} cannot be driven",
-            got=f"actors that died {_TRIES} times",
+            f"stage {self.stage.name!r} cannot be driven by actors of Ray",
+            got=f"actors that died {_TRIES} times: {told}",
             expected="an actor that lives through a rollout",
             fix="collect inline to see why; memory is the usual reason",
         )
 
     def fingerprints(self) -> dict[str, str]:
         """See `Collector.fingerprints`."""
-        return self._ray.get(self._actors[0].fingerprints.remote())
+        return self._ask(0, lambda actor: actor.fingerprints.remote())
 
     def close(self) -> None:
         """End the actors, and Ray if it was started here."""
@@ -99,6 +113,15 @@ class RayCollector(Collector):
             self._ray.kill(actor)
         if self._started:
             self._ray.shutdown()
+
+
+def _start(ray: Any, actors: int) -> None:
+    """Begin a local Ray, which puts its own handler of SIGTERM where it finds the main thread."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    ray.init(num_cpus=actors, include_dashboard=False, log_to_driver=False)
+    if main:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Actor(InlineCollector):

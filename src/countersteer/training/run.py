@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +11,20 @@ from typing import Any
 import torch
 
 from countersteer.errors import UserError
+from countersteer.interrupts import stoppable
 from countersteer.policies.weights import Weights, mapped, resolved
+from countersteer.storage.locks import Held, holding
 from countersteer.training.closed_loop import train_closed_loop
 from countersteer.training.collector import Collector, InlineCollector
 from countersteer.training.fit import train_fit
-from countersteer.training.folder import environment, load_recipe, open_folder, write_json
+from countersteer.training.folder import (
+    changes,
+    environment,
+    load_recipe,
+    open_folder,
+    with_parts,
+    write_json,
+)
 from countersteer.training.recipe import Recipe
 from countersteer.training.session import Job, Progress
 from countersteer.training.stages import ClosedLoop, Stage
@@ -51,7 +61,8 @@ def train(
         collector: Builds the collector from stage, seed and device.
 
     Raises:
-        UserError: The recipe cannot work, or weights that it names are missing.
+        UserError: The recipe cannot work, weights that it names are missing, another process trains into `out`, or the
+            disk or the memory is full. Checkpoints that were written are whole.
         KeyboardInterrupt: After a checkpoint was written.
     """
     recipe.check()
@@ -59,24 +70,58 @@ def train(
     check_device(device)
     check_device(actor_device)
     mapped(recipe, lambda weights, _: weights if weights.stage is not None else weights.resolve())
-    open_folder(recipe, out, seed, resume, source)
+
+    def job(stage: str, held: Held, about: dict[str, Any]) -> Job:
+        place, name = (
+            (out, recipe.name) if len(recipe.stages) == 1 else (out / stage, f"{recipe.name}.{stage}")
+        )
+        return Job(name, place, seed, device, actor_device, resume, progress, collector, about, held)
+
+    with stoppable(), holding(out, progress.message) as held, _memory():
+        open_folder(recipe, out, seed, resume, source)
+        about = environment(recipe)
+        for line in changes(out, about):
+            progress.message(line)
+        return _train_stages(recipe, out, source, lambda stage: job(stage, held, about))
+
+
+def _train_stages(recipe: Recipe, out: Path, source: str | None, job_of: Callable[[str], Job]) -> Path:
+    """Train the stages in turn, each with what the earlier ones made."""
     single = len(recipe.stages) == 1
-    about = environment()
     made: dict[str, Weights] = {}
     finished = out
     for stage in recipe.stages:
-        place, name = (out, recipe.name) if single else (out / stage.name, f"{recipe.name}.{stage.name}")
+        job = job_of(stage.name)
         if not single:
-            _note_stages(recipe, out, about | {"seed": seed}, made)
-            progress.message(f"stage {stage.name!r}, {len(made) + 1} of {len(recipe.stages)}")
-            open_folder(Recipe(name, (stage,)), place, seed, resume, source)
+            _note_stages(recipe, out, job, made)
+            job.progress.message(f"stage {stage.name!r}, {len(made) + 1} of {len(recipe.stages)}")
+            open_folder(Recipe(job.name, (stage,)), job.out, job.seed, job.resume, source)
         ready, weights = resolved(stage, made)
-        job = Job(name, place, seed, device, actor_device, resume, progress, collector, about, weights)
+        job = dataclasses.replace(job, weights=weights)
         finished = _train_stage(ready, job)
         made[stage.name] = Weights(str(finished)).resolve()
-    if not single:
-        _note_stages(recipe, out, about | {"seed": seed}, made)
+        if not single:
+            _note_stages(recipe, out, job, made)
     return finished
+
+
+@contextmanager
+def _memory() -> Iterator[None]:
+    """A lack of memory, which torch tells in several ways, as an error of the user."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        said = str(error)
+        full = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not full and "allocate memory" not in said and "out of memory" not in said:
+            raise
+        raise UserError(
+            "there is not enough memory for this training",
+            got=said.splitlines()[0] if said else "out of memory",
+            expected="room for the rollouts, the models and a batch",
+            fix="make room and go on with --resume; or begin anew with fewer rollouts.num_worlds or "
+            "rollouts.total_frames, or a smaller optim.batch_size",
+        ) from error
 
 
 def _train_stage(stage: Stage, job: Job) -> Path:
@@ -89,12 +134,13 @@ def _train_stage(stage: Stage, job: Job) -> Path:
     return train_closed_loop(stage, job) if isinstance(stage, ClosedLoop) else train_fit(stage, job)
 
 
-def _note_stages(recipe: Recipe, out: Path, content: dict[str, Any], made: dict[str, Weights]) -> None:
+def _note_stages(recipe: Recipe, out: Path, job: Job, made: dict[str, Weights]) -> None:
     """Write the `run.json` of a run of several stages: which there are, and what they have made."""
     digests = {stage.name: None for stage in recipe.stages} | {
         name: each.digest for name, each in made.items()
     }
     stages = {name: {"digest": digest} for name, digest in digests.items()}
+    content = with_parts(out, job.environment | {"seed": job.seed})
     write_json(out / "run.json", content | {"stages": stages})
 
 

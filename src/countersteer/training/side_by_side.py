@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from countersteer.errors import UserError
+from countersteer.interrupts import stoppable
 from countersteer.training.recipe import Recipe
 from countersteer.training.run import Progress, train
 
@@ -67,7 +68,7 @@ def train_side_by_side(runs: Sequence[Run], at_once: int, progress: Callable[[st
         workers[connection] = _Worker(process, run, progress(run.out.name))
         connection.send(run)
 
-    try:
+    def work() -> None:
         for _ in range(min(at_once, len(waiting))):
             mine, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, threads), daemon=True)
@@ -92,18 +93,29 @@ def train_side_by_side(runs: Sequence[Run], at_once: int, progress: Callable[[st
                     del workers[ready]
                     ready.close()
                     worker.process.join()
-    finally:
-        for connection, worker in workers.items():
-            worker.process.terminate()
-            connection.close()  # the end, for one that waits for its next run
-        for worker in workers.values():
-            worker.process.join()
+
+    with stoppable():
+        try:
+            work()
+        finally:
+            for connection, worker in workers.items():
+                worker.process.terminate()
+                connection.close()  # the end, for one that waits for its next run
+            for worker in workers.values():
+                worker.process.join()
 
 
 def _died(worker: _Worker) -> NoReturn:
     worker.process.join()
     code, name = worker.process.exitcode or 0, worker.run.out.name
-    if code >= 0:
+    if code == 0:
+        raise UserError(
+            f"the training of {name} was stopped",
+            got="a signal to its process, after which it saved a checkpoint",
+            expected="to be left alone",
+            fix="start it again; it goes on where it was",
+        )
+    if code > 0:
         raise RuntimeError(f"the training of {name} ended with exit code {code}")
     raise UserError(
         f"the training of {name} was killed",

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
+import importlib
+import os
+import sys
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
@@ -12,6 +17,28 @@ import torch
 from countersteer.errors import UserError
 
 __all__ = ["Backend", "compiled"]
+
+
+def _without_threads() -> None:
+    """Let a forked process compute, in one thread; a spawned one has all.
+
+    The threads of OpenMP are not forked, but what is forked waits for them: `AsyncVectorEnv` and any pool of processes
+    would hang. Numba ends a forked process instead, unless it is told that its threads were begun anew.
+    """
+    torch.set_num_threads(1)
+    if "numba" in sys.modules:
+        import numba
+        from numba.np.ufunc import parallel
+
+        with contextlib.suppress(ValueError):  # no kernel has run yet
+            if parallel.threading_layer() == "omp":
+                pool = importlib.import_module("numba.np.ufunc.omppool")
+                ctypes.CFUNCTYPE(None, ctypes.c_int)(pool.launch_threads)(1)
+        numba.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_without_threads)
 
 
 class Backend(Enum):
