@@ -53,7 +53,7 @@ class Range:
 
     interval: str
 
-    def holds(self, number: float) -> bool:
+    def holds(self, number: float | int) -> bool:
         """Whether a number lies in it."""
         low, high = (float(end.replace("pi", repr(math.pi))) for end in self.interval[1:-1].split(","))
         above = number > low if self.interval[0] == "(" else number >= low
