@@ -60,7 +60,7 @@ def files(tmp_path: Path) -> dict[str, Any]:
     made["gone"].symlink_to(tmp_path / "nowhere" / "x")
     os.mkfifo(made["fifo"])
     (made["run"] / "recipe.json").write_text('{"type": "countersteer.training.recipe:Recipe", "nam')
-    (made["run"] / "run.json").write_text("")
+    (made["run"] / "run.json").write_text("{}")
     for name, content in {
         "nothing.replay": b"",
         "torn.replay": b"PK\x03\x04" + bytes(40),
@@ -203,7 +203,7 @@ LINES: list[tuple[str, list[str]]] = [
 @pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize(("line", "words"), LINES, ids=[repr(line)[1:60] for line, _ in LINES])
 def test_it_is_answered_at_once(line, words, files, capsys):
-    before = {path for path in files["full"].parent.rglob("*")}
+    before = set(files["full"].parent.rglob("*"))
     began = time.process_time()
     assert cli.main([word.format(**files) for word in line.split(" ")]) == 2
     took = time.process_time() - began
@@ -214,7 +214,7 @@ def test_it_is_answered_at_once(line, words, files, capsys):
         assert word in answer, answer
     assert re.search(r"expected: |fix: |docs/|usage: |--help|: ", answer), answer
     assert len(answer) < 8_000
-    assert {path for path in files["full"].parent.rglob("*")} == before, "a mistake left something behind"
+    assert set(files["full"].parent.rglob("*")) == before, "a mistake left something behind"
     assert (files["full"] / "precious.txt").read_text() == "mine"
     assert took < 2.0, f"{took:.1f} s"
 

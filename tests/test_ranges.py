@@ -279,7 +279,9 @@ def test_every_numeric_flag_of_a_command_has_a_range(name):
 @pytest.mark.parametrize("name", [name for name in cli.COMMANDS if name != "train"])
 def test_every_flag_that_names_what_is_written_says_so(name):
     """Then it is tried before anything else is done."""
-    for key, kind in declared_types(cli.command(name)).items():
+    types = declared_types(cli.command(name))
+    assert types.keys() >= inspect.signature(cli.command(name)).parameters.keys(), "a type cannot be read"
+    for key, kind in types.items():
         if key in ("out", "keep", "json", "cache", "pictures"):
             assert any(isinstance(part, flags.Written) for part in parts_of(kind)), key
 

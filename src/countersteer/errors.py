@@ -81,7 +81,10 @@ def check_writable(path: Path | None, *, folder: bool = False, fix: str = "name 
         if not os.access(there, os.W_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)):
             raise OSError(f"{there} may not be written into")
     except (OSError, ValueError) as error:  # ValueError: a name with a zero character
-        raise UserError(f"{str(path)!r} cannot be written", got=error, fix=fix) from None
+        got = (
+            getattr(error, "strerror", None) or error
+        )  # without the name, which is long where it is too long
+        raise UserError(f"{str(path)!r} cannot be written", got=got, fix=fix) from None
 
 
 def write_results(*results: tuple[Path | None, Callable[[Path], object]]) -> None:

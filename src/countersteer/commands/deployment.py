@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from countersteer.commands.flags import Json, Run, UserRecipe, keep_numbers, modules
+from countersteer.commands.flags import Json, Run, UserRecipe, Written, keep_numbers, modules
 from countersteer.ranges import Range
 
 __all__ = ["export", "serve"]
