@@ -83,8 +83,10 @@ class Ranged:
     """
 
     def __post_init__(self) -> None:
+        called = getattr(self, "name", None)
+        which = f" of {called!r}" if isinstance(called, str) else ""  # one of several cameras, for example
         for name, allowed in ranges_of(type(self)).items():
-            check_value(f"{type(self).__name__}.{name}", getattr(self, name), allowed)
+            check_value(f"{type(self).__name__}.{name}{which}", getattr(self, name), allowed)
 
 
 @dataclass(frozen=True)
