@@ -68,8 +68,10 @@ HOW = {
     r"data ": How(),
     r"evaluate --suite self_play": How("--worlds 1 --film-of x", slow=True),
     r"evaluate --keep$": How(why="names the flag only; with its arguments it is run below"),
+    r"evaluate runs/(?!mine)": How(slow=True),
     r"evaluate ": How(),
     r"compare ": How(),
+    r"watch .*--scores": How(slow=True),
     r"watch ": How(),
     r"report ": How(slow=True),
     r"drive": How(slow=True),
@@ -164,6 +166,7 @@ def filled(line: str, log: str) -> list[str]:
     for name, value in {
         "LOG": log,
         "kitti/06": log,
+        "inspect PATH": "inspect recorded/drive-0",
         "PATH": "recorded",
         "FOLDER": "new" if "--out FOLDER" in line else "logs",
         "--out logs": "--out new",

@@ -86,7 +86,7 @@ class Ranged:
         called = getattr(self, "name", None)
         which = f" of {called!r}" if isinstance(called, str) else ""  # one of several cameras, for example
         for name, allowed in ranges_of(type(self)).items():
-            check_value(f"{type(self).__name__}.{name}{which}", getattr(self, name), allowed)
+            check_value(f"{type(self).__name__}.{name}{which}", getattr(self, name, None), allowed)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from tyro.conf import Positional, arg
 
 from countersteer import ranges
 from countersteer.errors import UserError, write_results
-from countersteer.geometry.cameras import Camera
-from countersteer.ranges import check_value, ranges_of
 
 if TYPE_CHECKING:
     from countersteer.evaluation.scoring import Benchmark
@@ -81,11 +79,13 @@ def keep_numbers(path: Path | None, content: Any) -> None:
 
 def size(text: str) -> tuple[int, int]:
     """Width and height from WIDTHxHEIGHT."""
+    from countersteer.geometry.cameras import Camera
+
     found = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text)
     if found is None:
         raise UserError("a size is not WIDTHxHEIGHT", got=repr(text), expected="for example 128x64")
     given = int(found[1]), int(found[2])
-    check_value("a width or height [px]", given, ranges_of(Camera)["width"])
+    ranges.check_value("a width or height [px]", given, ranges.ranges_of(Camera)["width"])
     return given
 
 
