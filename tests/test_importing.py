@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from pathlib import Path
 
@@ -10,11 +9,12 @@ import pytest
 
 from countersteer.commands import cli
 from countersteer.data import importing
-from countersteer.data.importing import JOURNAL, Outcome, folder_name, import_drives
+from countersteer.data.importing import JOURNAL, Outcome, import_drives
 from countersteer.data.readers import read, scan
 from countersteer.data.samples import recorded_drive
 from countersteer.errors import UserError
 from countersteer.scenarios import storage
+from countersteer.storage.names import file_name
 from recordings import argoverse_sensor, lyft, tfrecord, waymo_message
 
 
@@ -97,12 +97,25 @@ def test_a_removed_folder_is_imported_again_and_a_changed_source_is_named(tmp_pa
 
 def test_names_stay_in_the_folder():
     """An identifier out of a file never becomes a path to somewhere else."""
-    drive = recorded_drive()
-    for name in ("../../etc/x", "/etc/x", "..", ".", "", "a\\b|c", "x" * 500, ".hidden", "\n"):
-        folder = folder_name(dataclasses.replace(drive, id=name))
+    for name in (
+        "../../etc/x",
+        "/etc/x",
+        "..",
+        ".",
+        "",
+        "a\\b|c",
+        "x" * 500,
+        ".hidden",
+        "\n",
+        "CON",
+        "nul.x",
+        "-rf",
+    ):
+        folder = file_name(name, "f00d")
         assert folder not in ("", ".", "..")
         assert "/" not in folder
-        assert not folder.startswith(".")
+        assert not folder.startswith((".", "-"))
+        assert folder.lower() not in ("con", "nul.x")
         assert len(folder) <= 120
 
 

@@ -103,6 +103,12 @@ class FakeScene:
         return FakeMap()
 
 
+class TwiceScene(FakeScene):
+    def get_box_detections_se3_at_iteration(self, iteration: int) -> list | None:
+        boxes = super().get_box_detections_se3_at_iteration(iteration)
+        return boxes and [*boxes, boxes[0]]
+
+
 class BrokenScene(FakeScene):
     def get_all_iteration_timestamps(self) -> list:
         raise KeyError("sync.timestamp_us")
@@ -129,6 +135,12 @@ def pretend(monkeypatch: pytest.MonkeyPatch, scene: type) -> None:
     modules[path].ArrowSceneAPI = scene  # pyright: ignore
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_an_actor_that_is_there_twice_is_refused(log: Path, monkeypatch: pytest.MonkeyPatch):
+    pretend(monkeypatch, TwiceScene)
+    with pytest.raises(UserError, match="track 'a' is there twice at step 0"):
+        read(log)
 
 
 def test_a_log_is_read(log: Path, monkeypatch: pytest.MonkeyPatch):

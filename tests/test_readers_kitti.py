@@ -77,7 +77,7 @@ def with_axes(turn: np.ndarray) -> str:
     ("text", "says"),
     [
         (edited(5, 0, "0.5"), "pose 5 holds no rotation"),
-        (edited(5, 3, "nan"), "pose 5 is not finite"),
+        (edited(5, 3, "nan"), "line 6 is not finite"),
         (edited(5, 3, "x"), "line 6 is not a row of numbers"),
         (edited(5, 3, "1.0 2.0"), "line 6 has the wrong length"),
         (edited(5, 3, "1e9"), "line 6.*out of range"),

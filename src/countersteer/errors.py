@@ -5,13 +5,48 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import pickle
 import stat
+import struct
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["UserError", "MissingExtraError", "check_writable", "did_you_mean", "write_results"]
+__all__ = [
+    "FAULTS",
+    "MissingExtraError",
+    "UserError",
+    "check_writable",
+    "did_you_mean",
+    "faults_of_files",
+    "shown",
+    "write_results",
+]
+
+FAULTS: tuple[type[Exception], ...] = (
+    OSError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+    RecursionError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    pickle.PickleError,
+)
+"""What reading a damaged file ends in, in Python and in libraries whose exceptions are kinds of these."""
+
+_LIBRARIES = {"pyarrow": ("lib", "ArrowException"), "av": ("error", "FFmpegError"), "cv2": ("", "error")}
 
 
 class UserError(Exception):
@@ -25,15 +60,15 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, *, got: object = None, expected: object = None, fix: str | None = None):
-        self.what, self.got, self.expected, self.fix = what, got, expected, fix
-        lines = [what]
+        self.what, self.got, self.expected, self.fix = shown(what), got, expected, fix
+        lines = [self.what]  # what is said of a file may hold anything that the file does
         if got is not None:
             lines.append(f"  got:      {got}")
         if expected is not None:
             lines.append(f"  expected: {expected}")
         if fix is not None:
             lines.append(f"  fix:      {fix}")
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join(shown(line) for line in "\n".join(lines).split("\n")))
 
 
 class MissingExtraError(UserError):
@@ -44,6 +79,47 @@ class MissingExtraError(UserError):
             f"the optional package {package!r} is not installed",
             fix=f"pip install 'countersteer[{extra}]'",
         )
+
+
+def shown(text: object) -> str:
+    """A text as it may be printed in a line: control, format and other invisible characters are written as escapes.
+
+    So no name out of a file moves the cursor, colours the terminal, turns the reading direction or begins a new line.
+    """
+    text = str(text)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        letter
+        if letter.isprintable() or unicodedata.category(letter) == "Zs"
+        else letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for letter in text
+    )
+
+
+@contextlib.contextmanager
+def faults_of_files(what: str, *, expected: object = None, fix: str | None = None) -> Iterator[None]:
+    """Turn what a damaged or unreadable file ends in, here and in libraries, into a `UserError`.
+
+    This is the last resort, behind messages that say which field is wrong.
+
+    Args:
+        what: What cannot be done, naming the file.
+        expected, fix: As in `UserError`.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        loaded = (
+            getattr(sys.modules.get(f"{library}.{module}" if module else library), name, None)
+            for library, (module, name) in _LIBRARIES.items()
+        )
+        if not isinstance(error, (*FAULTS, *(kind for kind in loaded if kind is not None))):
+            raise
+        got = f"{type(error).__name__}: {str(error)[:160]}".rstrip(": ")
+        raise UserError(what, got=got, expected=expected, fix=fix) from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

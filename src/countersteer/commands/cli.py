@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -46,9 +47,12 @@ MOVED = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 our fault, 2 the user's, 130 interrupted, 141 not read."""
+    """Run one command; returns the exit code: 0 done, 1 our fault, 2 the user's, 130 interrupted, 141 not read to its end."""
     # Spinning threads cost more than they win on a machine that somebody else uses too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter of a name
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
@@ -58,12 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except SystemExit as left:  # tyro has printed its help
         return left.code if isinstance(left.code, int) else 0
+    except BrokenPipeError:  # who read the output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # as in `countersteer --help | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
 
 
 def command(name: str) -> Callable[..., int | None]:

@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from countersteer.commands.flags import Json, Written, keep_numbers
-from countersteer.errors import UserError
+from countersteer.errors import UserError, shown
 
 __all__ = ["data_import", "data_inspect", "data_list"]
 
@@ -51,22 +51,24 @@ def data_inspect(
 
     Args:
         path: Scenario or camera log.
-        out: Picture to write; default NAME.png here.
+        out: Picture to write; default NAME.png here, or NAME-2.png where that is there.
     """
     from countersteer.data import cameras, readers
     from countersteer.reporting.drawing import draw_scenario, save_picture
     from countersteer.reporting.terminal import print_scenario, scenario_row
+    from countersteer.storage.names import file_name, free_path
 
-    drive = any(reader.matches(path) for reader in readers.available_readers())
-    if not drive and any(reader.matches(path) for reader in cameras.available_readers()):
+    drive = any(readers.matches(reader, path) for reader in readers.available_readers())
+    if not drive and cameras.is_log(path):
         scenario = cameras.drive_of_log(cameras.read(path))
     else:
         scenario = readers.read(path)  # a number of many, or nothing that is known, which it says
     row = scenario_row(str(path), scenario)
     print_scenario(row)
-    picture = out or Path(f"{scenario.id}.png")
+    # A name out of a file leads nowhere else and replaces nothing.
+    picture = out or free_path(Path(f"{file_name(scenario.id, scenario.provenance.fingerprint[:16])}.png"))
     save_picture(draw_scenario(scenario), picture)
-    print(f"wrote {picture}")
+    print(shown(f"wrote {picture}"))
     keep_numbers(json, row)
 
 
@@ -81,12 +83,13 @@ def data_import(
     """
     from countersteer.data.importing import import_drives
     from countersteer.data.readers import read, scan
+    from countersteer.data.readers.source import exists
     from countersteer.reporting.terminal import print_imported
     from countersteer.scenarios import storage
 
     # A single drive goes to the folder that is named, of many each gets a folder below it.
-    found = scan(path) if path.exists() else []
+    found = scan(path) if exists(path) else []
     if found == [path] or (not found and not path.is_dir()):
-        print(f"wrote {storage.save(read(path), out)}")
+        print(shown(f"wrote {storage.save(read(path), out)}"))
         return 0
     return 2 if print_imported(import_drives(path, out)) else 0

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
+from tyro.conf import arg
+
 from countersteer.commands.flags import Json, Run, UserRecipe, Written, keep_numbers, modules
+from countersteer.errors import UserError
 from countersteer.ranges import Range
 
 __all__ = ["export", "serve"]
@@ -34,14 +38,20 @@ def serve(
     port: Annotated[int, Range("[0, 65535]")] = 50051,
     host: str = "127.0.0.1",
     set_speed: Annotated[float, Range("(0, 100)")] = 10.0,
+    tls_certificate: Annotated[Path | None, arg(metavar="FILE")] = None,
+    tls_key: Annotated[Path | None, arg(metavar="FILE")] = None,
+    token_file: Annotated[Path | None, arg(metavar="FILE")] = None,
     recipe: UserRecipe = None,
 ) -> None:
     """Drive AlpaSim's car with a run's policy, over gRPC.
 
     Args:
         port: Where to listen; 0 for a free one.
-        host: 0.0.0.0 for everybody.
+        host: 0.0.0.0 for everybody; then give TLS and a token.
         set_speed: Asked for by the passenger [m/s].
+        tls_certificate: The server's certificate, PEM; with its key.
+        tls_key: The private key, PEM.
+        token_file: File with one line that callers have to send: `authorization: Bearer LINE`.
     """
     import signal
     import threading
@@ -50,12 +60,26 @@ def serve(
 
     from countersteer.policies.storage import load_policy
     from countersteer.serving.alpasim import serving
+    from countersteer.serving.listening import Listening
 
+    where = Listening(host, port, tls_certificate, tls_key, _token(token_file))
     policy, written = load_policy(run, modules(recipe))
     torch.set_num_threads(1)  # sessions share the cores
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     name = f"{written['recipe']} seed {written['seed']}"
-    with serving(policy, name, set_speed=set_speed, host=host, port=port) as (bound, _):
-        print(f"{name} drives at {host}:{bound}; ctrl-c ends it", flush=True)
+    with serving(policy, name, where, set_speed=set_speed) as (bound, _):
+        at = dataclasses.replace(where, port=bound).address
+        print(f"{name} drives at {at}; ctrl-c ends it", flush=True)
         stop.wait()
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        return file.read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{file} cannot be read", got=error, expected="a file with one line of ASCII"
+        ) from error

@@ -158,11 +158,12 @@ def _evaluate_self_play(
     keep: Path | None,
 ) -> None:
     from countersteer.reporting.self_play import self_play_report
+    from countersteer.reporting.terminal import say
 
     for ending in (".html", ".json", ".mp4"):
         check_writable(how.out.with_suffix(ending))
     rows = self_play_report(
-        runs, scenes=scenarios, keep=keep, message=print, modules=modules(recipe), **vars(how)
+        runs, scenes=scenarios, keep=keep, message=say, modules=modules(recipe), **vars(how)
     )
     keep_numbers(json, [row.to_json() for row in rows])
     print(f"wrote {how.out}, {how.out.with_suffix('.json')} and {how.out.with_suffix('.mp4')}")
@@ -201,8 +202,9 @@ def report(run: Run, *, out: Annotated[Path | None, Written.FILE] = None, recipe
         out: Page to write; default RUN/report.html.
     """
     from countersteer.reporting.run_report import report_run
+    from countersteer.reporting.terminal import say
 
     page = out or run / "report.html"
     check_writable(page)
-    report_run(run, page, [_suite(name) for name in get_args(_Own)], print, modules(recipe))
+    report_run(run, page, [_suite(name) for name in get_args(_Own)], say, modules(recipe))
     print(f"wrote {page}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from countersteer.data.readers import read, scan
-from countersteer.data.readers.source import split_number
-from countersteer.errors import UserError
+from countersteer.data.readers.source import exists, read_bytes, split_number
+from countersteer.errors import UserError, faults_of_files
 from countersteer.scenarios import storage
-from countersteer.scenarios.scenario import Scenario
+from countersteer.storage.names import file_name
 
-__all__ = ["JOURNAL", "Imported", "Outcome", "folder_name", "import_drives"]
+__all__ = ["JOURNAL", "Imported", "Outcome", "import_drives"]
 
 JOURNAL = ".imported.jsonl"
 """File in the destination that lists what was imported: a line of JSON for each drive."""
@@ -60,12 +59,6 @@ class Imported:
     error: UserError | None = None
 
 
-def folder_name(scenario: Scenario) -> str:
-    """Name of a scenario's folder: its id, with what could leave the folder or trouble a shell replaced."""
-    name = re.sub(r"[^A-Za-z0-9._@+=-]+", "_", scenario.id).lstrip(".")[:120]
-    return name or scenario.provenance.fingerprint[:16]
-
-
 def import_drives(source: str | Path, destination: str | Path) -> Iterator[Imported]:
     """Import all drives at or below `source`, yielding each when it is done; a failed one does not stop the others.
 
@@ -99,7 +92,10 @@ def import_drives(source: str | Path, destination: str | Path) -> Iterator[Impor
         start = time.perf_counter()
         folder, error, outcome = None, None, Outcome.FAILED
         try:
-            outcome, folder = _import(path, destination, journal)
+            with faults_of_files(
+                f"{path} cannot be imported", fix="check the free space and the permissions"
+            ):
+                outcome, folder = _import(path, destination, journal)
         except UserError as caught:
             error = caught
         yield Imported(path, outcome, number, len(paths), time.perf_counter() - start, folder, error)
@@ -110,7 +106,7 @@ def _import(path: Path, destination: Path, journal: _Journal) -> tuple[Outcome, 
     if known is not None:
         return Outcome.THERE, known
     scenario = read(path)
-    name = folder_name(scenario)
+    name = file_name(scenario.id, scenario.provenance.fingerprint[:16])
     for folder in (destination / name, destination / f"{name}-{scenario.provenance.fingerprint[:8]}"):
         if not folder.exists():
             for draft in destination.glob(f".{glob.escape(folder.name)}.*"):
@@ -135,17 +131,13 @@ class _Journal:
         self._path = destination / JOURNAL
         self._stamps: dict[Path, str] = {}
         self._entries: dict[str, dict[str, Any]] = {}
-        try:
-            lines = self._path.read_text("utf-8").splitlines() if self._path.exists() else []
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self._path} cannot be read", got=error, fix="remove it; the import starts over"
-            ) from error
+        with faults_of_files(f"{self._path} cannot be read", fix="remove it; the import starts over"):
+            lines = read_bytes(self._path).decode().splitlines() if exists(self._path) else []
         for line in lines:
             try:
                 entry = json.loads(line)
                 self._entries[entry["source"]] = {key: str(entry[key]) for key in ("stamp", "folder")}
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # the last line of an import that was killed; its drive is read again
 
     def folder_of(self, path: Path) -> Path | None:
@@ -191,7 +183,9 @@ class _Journal:
                 if part.is_file():
                     about = part.stat()
                     digest.update(
-                        f"{part.relative_to(file.parent)} {about.st_size} {about.st_mtime_ns}\n".encode()
+                        f"{part.relative_to(file.parent)} {about.st_size} {about.st_mtime_ns}\n".encode(
+                            "utf-8", "surrogateescape"
+                        )
                     )
             self._stamps[file] = digest.hexdigest()[:16]
         return self._stamps[file]

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from countersteer.data import cameras
+from countersteer.data.readers.source import check_readable, matches
 from countersteer.data.sources import CameraDrive, ScenarioFolder
 from countersteer.errors import UserError
 from countersteer.scenarios.scenario import Scenario
@@ -55,12 +56,9 @@ def camera_drives(folder: Path, message: Callable[[str], None]) -> list[CameraDr
     Raises:
         UserError: There is no log that can be driven; of a single one, what it lacks.
     """
-
-    def is_log(path: Path) -> bool:
-        return any(reader.matches(path) for reader in cameras.available_readers())
-
-    inside = sorted(folder.iterdir()) if folder.is_dir() and not is_log(folder) else []
-    logs = [path for path in inside if is_log(path)]
+    check_readable(folder)
+    inside = sorted(folder.iterdir()) if folder.is_dir() and not cameras.is_log(folder) else []
+    logs = [path for path in inside if cameras.is_log(path)]
     drives = []
     for path in logs or [folder]:
         try:

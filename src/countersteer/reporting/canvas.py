@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
+from countersteer.errors import shown
+
 __all__ = [
     "FAINT",
     "SHIFT",
@@ -67,6 +69,9 @@ def encode(
         return name.read_bytes()
 
 
+_LONGEST_TEXT = 500  # [letters]
+
+
 @cache
 def _font(size: int, bold: bool):
     # OpenCV's own letters are strokes without accents; matplotlib brings a proper typeface.
@@ -79,10 +84,10 @@ def _font(size: int, bold: bool):
 
 @lru_cache(maxsize=4096)
 def text_mask(text: str, size: int, bold: bool) -> UInt8[ndarray, "height width"]:
-    """Coverage of a line of text; the baseline is `size` below the top."""
+    """Coverage of a line of text, cut where no picture is as wide; the baseline is `size` below the top."""
     from PIL import Image, ImageDraw
 
-    font = _font(size, bold)
+    font, text = _font(size, bold), shown(text)[:_LONGEST_TEXT]
     canvas = Image.new("L", (int(font.getlength(text)) + 2, size + size // 2))
     ImageDraw.Draw(canvas).text((0, size), text, fill=255, font=font, anchor="ls")
     return np.asarray(canvas)

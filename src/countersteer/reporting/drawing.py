@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, faults_of_files, shown
 from countersteer.reporting.birds_eye import (
     ACTOR_COLORS,
     ASPHALT,
@@ -133,17 +133,18 @@ def _frame(
     tracks = scenario.tracks
     source = scenario.provenance
     head = 1 - band / (side + band)
-    name = scenario.id if len(scenario.id) <= 48 else scenario.id[:47] + "…"
+    name = shown(scenario.id)
+    name = name if len(name) <= 48 else name[:47] + "…"
     figure.text(
         0.022, head + 0.055 * (side / (side + band)), name, color=rgb(INK), size=21 * unit, weight="bold",
-        va="center",
+        va="center", parse_math=False,
     )  # fmt: skip
-    facts = (
+    facts = shown(
         f"{source.source}   ·   {scenario.duration:.1f} s   ·   {len(tracks.ids)} "
         f"{'track' if len(tracks.ids) == 1 else 'tracks'}   ·   {source.licence}"
     )
     line = figure.text(0.022, head + 0.02 * (side / (side + band)), facts, color=rgb(FAINT_INK),
-                       size=14.5 * unit, va="center")  # fmt: skip
+                       size=14.5 * unit, va="center", parse_math=False)  # fmt: skip
     # Names of licences are long: the line shrinks until it fits.
     line.set_fontsize(14.5 * unit * min(1.0, 0.956 * side / line.get_window_extent().width))
     figure.text(0.978, head + 0.055 * (side / (side + band)), f"t = {scenario.times[tick]:.1f} s",
@@ -192,7 +193,8 @@ def save_picture(image: UInt8[ndarray, "height width 3"], path: str | Path) -> P
             expected=".png or .jpg",
             fix="choose another name",
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-        raise UserError(f"cannot write the picture {path}", fix="check that the folder can be written to")
+    with faults_of_files(f"cannot write the picture {path}", fix="check that the folder can be written to"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+            raise OSError("the picture was not written")
     return path

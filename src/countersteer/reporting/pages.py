@@ -41,7 +41,7 @@ def write_page(path: Path, template: str, **values: object) -> Path:
 
 def _replace(path: Path, page: str) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".html.part")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
+    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(page)
     os.chmod(name, 0o644)
     os.replace(name, path)

@@ -10,8 +10,10 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from countersteer.data.importing import Imported, Outcome
+from countersteer.errors import shown
 from countersteer.evaluation.comparing import Comparison
 from countersteer.evaluation.failures import Failure, count_failures
 from countersteer.evaluation.realism import Realism
@@ -42,13 +44,22 @@ __all__ = [
     "scenario_row",
 ]
 
+
+class _PlainConsole(Console):
+    """A console for which text is text: names from data are no markup, no emoji codes and no control characters."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        how.update(markup=False, emoji=False, highlight=False)
+        return super().render_str(shown(text), **how)
+
+
 # A log file has no edge to wrap at.
-_console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+_console = _PlainConsole(width=None if sys.stdout.isatty() else 140)
 
 
 def say(text: str) -> None:
     """One line."""
-    _console.print(text, markup=False)
+    _console.print(text)
 
 
 class TrainingConsole:
@@ -71,7 +82,7 @@ class TrainingConsole:
         """The bars, on the screen."""
         if self.bars is None:
             self.bars = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]:.0f} samples/s  loss {task.fields[loss]:.3f}"),
@@ -108,7 +119,7 @@ class _RunConsole(run.Progress):
     def learned(self, step: int, steps: int, logged: dict[str, float], samples_per_s: float) -> None:
         bars = self.console.start()
         if self.bar is None:
-            self.bar = bars.add_task(self.name, total=steps, rate=0.0, loss=0.0)
+            self.bar = bars.add_task(shown(self.name), total=steps, rate=0.0, loss=0.0)
         bars.update(self.bar, completed=step, rate=samples_per_s, loss=logged["loss/policy"])
         if not _console.is_terminal and step % 500 == 0:  # bars are for screens, not for log files
             say(f"{self.name}: step {step}/{steps}, loss {logged['loss/policy']:.3f}")
@@ -135,9 +146,9 @@ def print_cases(result: SuiteResult) -> None:
     for name in ("case", "verdict", *measures, "why"):
         table.add_column(name, justify="left" if name in ("case", "verdict", "why") else "right")
     for case in result.cases:
-        verdict = {True: "[green]pass", False: "[red]fail", None: "[dim]apart"}[case.passed]
+        word, style = {True: ("pass", "green"), False: ("fail", "red"), None: ("apart", "dim")}[case.passed]
         numbers = [f"{case.measures[name]:.2f}" for name in measures]
-        table.add_row(case.case, verdict, *numbers, case.reason)
+        table.add_row(case.case, Text(word, style), *numbers, case.reason)
     _console.print(table)
     if result.total:
         low, high = wilson_interval(result.passed, result.total)
@@ -292,7 +303,7 @@ def print_imported(drives: Iterable[Imported]) -> int:
         said = (
             f"error: {drive.error}"
             if failed
-            else f"{drive.outcome.value} {drive.folder} ({drive.seconds:.1f} s)"
+            else shown(f"{drive.outcome.value} {drive.folder} ({drive.seconds:.1f} s)")
         )
         print(f"{place} {said}", file=sys.stderr if failed else sys.stdout, flush=True)
     written, there, failed = (counts[each] for each in (Outcome.WRITTEN, Outcome.THERE, Outcome.FAILED))
@@ -319,9 +330,9 @@ def scenario_row(path: str, scenario: Scenario) -> dict[str, Any]:
 def print_scenario(row: dict[str, Any]) -> None:
     """One scenario, a line for each thing that is said of it."""
     for key, value in row.items():
-        print(f"{key:13} {value if key != 'notes' else ''}")
+        print(f"{key:13} {shown(value) if key != 'notes' else ''}")
     for note in row["notes"]:
-        print(f"  - {note}")
+        print(f"  - {shown(note)}")
 
 
 def print_scenarios(rows: Sequence[dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, faults_of_files
 from countersteer.scenarios.scenario import (
     ActorKind,
     MapFeature,
@@ -31,6 +32,8 @@ from countersteer.scenarios.scenario import (
     SignalState,
     Tracks,
 )
+from countersteer.storage.files import open_regular, read_bytes, read_json
+from countersteer.storage.tables import parse_table
 
 __all__ = ["VERSION", "load", "matches", "read_table", "save", "write_table"]
 
@@ -41,6 +44,7 @@ _FORMAT = "countersteer-scenario"
 _HEADER = "scenario.json"
 _COORDINATES = ("x", "y", "z")
 _LARGEST_HEADER = 16 << 20  # a scenario.json is a few kilobytes [bytes]
+_LARGEST_TABLE = 1 << 30  # nothing in it is packed, so it takes no more than its file [bytes]
 
 
 def save(scenario: Scenario, folder: str | Path) -> Path:
@@ -50,7 +54,7 @@ def save(scenario: Scenario, folder: str | Path) -> Path:
         UserError: The folder exists already, or cannot be made.
     """
     folder = Path(folder)
-    if folder.exists():
+    if os.path.lexists(folder):
         raise UserError(
             f"{folder} exists already",
             expected="a new folder for each scenario",
@@ -59,18 +63,17 @@ def save(scenario: Scenario, folder: str | Path) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{folder} cannot be written", got=error, fix="choose a folder you may write"
         ) from error
     try:
-        for name, columns in _tables(scenario).items():
-            write_table(draft / f"{name}.arrow", columns)
-        (draft / _HEADER).write_text(json.dumps(_header(scenario), indent=2) + "\n", encoding="utf-8")
-        draft.chmod(0o755)  # mkdtemp makes private folders
-        os.rename(draft, folder)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written", got=error, fix="check the free space") from error
+        with faults_of_files(f"{folder} cannot be written", fix="check the free space"):
+            for name, columns in _tables(scenario).items():
+                write_table(draft / f"{name}.arrow", columns)
+            (draft / _HEADER).write_text(json.dumps(_header(scenario), indent=2) + "\n", encoding="utf-8")
+            draft.chmod(0o755)  # mkdtemp makes private folders
+            os.rename(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
@@ -79,8 +82,8 @@ def save(scenario: Scenario, folder: str | Path) -> Path:
 def matches(path: Path) -> bool:
     """Whether `path` is a folder written by `save`."""
     try:
-        header = path / _HEADER
-        return header.is_file() and f'"{_FORMAT}"' in header.read_text("utf-8", errors="replace")[:4096]
+        with open_regular(path / _HEADER) as file:
+            return f'"{_FORMAT}"'.encode() in file.read(4096)
     except (OSError, ValueError):
         return False
 
@@ -94,12 +97,11 @@ def load(folder: str | Path) -> Scenario:
     folder = Path(folder)
     path = folder / _HEADER
     try:
-        with path.open("rb") as file:
-            header = json.loads(file.read(_LARGEST_HEADER))
+        header = read_json(path, _LARGEST_HEADER)
         if not isinstance(header, dict) or header.get("format") != _FORMAT:
             raise ValueError(f"no format {_FORMAT!r}")
         version = int(header["version"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+    except (UserError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
             f"{folder} is not a stored scenario",
             got=f"{type(error).__name__}: {str(error)[:120]}",
@@ -223,16 +225,17 @@ def read_table(path: Path) -> dict[str, Any]:
     """Columns as `write_table` got them, to the bit.
 
     Raises:
-        Exception: Of pyarrow's or ours, where the file is damaged; the caller says which file that was.
+        UserError: The file is damaged or too large.
+        ValueError: It holds something else than `write_table` writes; the caller says which file that was.
     """
     import pyarrow as pa
 
-    with pa.OSFile(str(path), "rb") as file:
-        table = pa.ipc.open_file(file).read_all()
-    table.validate(full=True)
+    table = parse_table(read_bytes(path, _LARGEST_TABLE), path, _LARGEST_TABLE)
     columns = {}
     for name in table.column_names:
         column = table.column(name).combine_chunks()
+        if 8 * table.column(name).nbytes > _LARGEST_TABLE and "bool" in str(column.type):
+            raise ValueError(f"{path.name} has too many truth values in {name!r}")  # bits become bytes
         if isinstance(column, pa.ChunkedArray):
             column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
         if column.null_count:
@@ -324,9 +327,9 @@ def _scenario(header: dict[str, Any], tables: dict[str, dict[str, Any]]) -> Scen
             *(_text(source[name]) for name in ("source", "path", "licence", "fingerprint")),
             notes=tuple(_text(note) for note in source["notes"]),
         ),
-        route_offsets=tuple(float(value) for value in header["route_offsets_m"]),
-        lane_width=float(header["lane_width_m"]),
-        cameras=None if cameras is None else Recording(_text(cameras["path"]), float(cameras["start_s"])),
+        route_offsets=tuple(_finite(value) for value in header["route_offsets_m"]),
+        lane_width=_finite(header["lane_width_m"]),
+        cameras=None if cameras is None else Recording(_text(cameras["path"]), _finite(cameras["start_s"])),
     )
 
 
@@ -334,3 +337,9 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"text was expected, not {type(value).__name__}")
     return value
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"a finite number was expected, not {type(value).__name__} {str(value)[:20]}")
+    return float(value)

@@ -105,9 +105,15 @@ class Agent:
         self._pictures[name] = self.views[name](picture)
 
     def add_odometry(self, time: float, speed: float, yaw_rate: float) -> None:
-        """Take an odometry reading: when [s], [m/s], [rad/s, left positive]. Readings come in order of time."""
+        """Take an odometry reading: when [s], [m/s], [rad/s, left positive].
+
+        One that is not later than the last is left out; one that is earlier by more than 2 s begins a new past, so that
+        a reading with a wrong time cannot shut out all that follow.
+        """
         if self._odometry and time <= self._odometry[-1][0]:
-            return
+            if time >= self._odometry[-1][0] - _LONGEST_GAP:
+                return
+            self._odometry.clear()
         self._odometry.append((time, speed, yaw_rate))
         oldest = time - 2 * RoadSettings.history * self.policy.spec.dt
         while len(self._odometry) > 2 and self._odometry[1][0] < oldest:
@@ -125,7 +131,7 @@ class Agent:
         run for each tick that was missed, with the newest pictures; after `2 s` it starts afresh.
 
         Raises:
-            UserError: A picture or odometry is still missing.
+            UserError: A picture or odometry is still missing, or the plan is not finite.
         """
         if not self.ready:
             raise UserError(
@@ -153,6 +159,9 @@ class Agent:
             raise UserError(
                 "the policy answers with choices, not with plans", fix="serve a policy that plans"
             )
+        if not all(part.isfinite().all() for part in (plan.position, plan.heading, plan.speed)):
+            self._time, self._plan = -math.inf, None  # the next plan begins afresh
+            raise UserError("the policy's plan is not finite", fix="check its weights and what it is shown")
         self._time = time
         self._plan = plan[0]
         return self._plan

@@ -31,7 +31,17 @@ from countersteer import __version__
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.policies.interface import Policy
 from countersteer.serving.agent import Agent, NavigationRequest
-from countersteer.serving.alpasim_messages import decoded, pose_of, rig_camera, to_local, to_rig
+from countersteer.serving.alpasim_messages import (
+    LATEST,
+    MAX_COORDINATE,
+    check_cameras,
+    decoded,
+    pose_of,
+    rig_camera,
+    to_local,
+    to_rig,
+)
+from countersteer.serving.listening import Listening, TokenCheck, listening
 from countersteer.serving.views import RigCamera, View
 from countersteer.vehicles.plans import Plan
 
@@ -46,6 +56,9 @@ __all__ = ["Egodriver", "serving"]
 _MOST_SESSIONS = 64
 _ABANDONED = 600.0  # a session that nobody has spoken to for so long [s]
 _LARGEST_STEP = 5.0  # longest time between poses that a yaw rate is taken from [s]
+_FASTEST, _FASTEST_TURN = 150.0, 20.0  # [m/s], [rad/s]; beyond them a pose is in error
+_LONGEST_NAME = 200  # of a session [characters]
+_MOST_WAYPOINTS = 10_000
 _log = logging.getLogger(__name__)
 
 
@@ -61,15 +74,15 @@ class _Session:
 
     Attributes:
         agent: Who drives.
-        declared: Size of every camera of the rig, width and height.
-        used: The policy's camera for each camera of the rig that it looks through.
+        declared: Every camera of the rig.
+        used: The policy's camera for each camera of the rig that it looks through, and the pixels of a picture.
         pose: Latest pose of the car: x, y, z, yaw in the local frame, and when [us].
         route: Way points in the local frame.
         spoken: When the client was last heard.
     """
 
     agent: Agent
-    used: dict[str, str]
+    used: dict[str, tuple[str, int]]
     declared: set[str]
     pose: tuple[int, float, float, float, float] | None = None
     route: Float[ndarray, "n 2"] | None = None
@@ -108,7 +121,11 @@ class Egodriver(protocol.EgodriverServiceServicer):
             cameras = contract.cameras_to_revision(
                 request.rollout_spec.vehicle.available_cameras, revision, contract.CONTRACT_REVISION
             )
-            session = self._session(list(cameras))
+            if not 0 < len(request.session_uuid) <= _LONGEST_NAME:
+                raise _invalid(
+                    f"the session's name has {len(request.session_uuid)} characters, not 1 to {_LONGEST_NAME}"
+                )
+            session = self._session(check_cameras(cameras))
             with self._lock:
                 now = time.monotonic()
                 for uuid in [u for u, s in self._sessions.items() if now - s.spoken > _ABANDONED]:
@@ -157,8 +174,6 @@ class Egodriver(protocol.EgodriverServiceServicer):
 
     def _session(self, cameras: list[Any]) -> _Session:
         """A rig for the policy: for each of its cameras that of the car which sees most of the same."""
-        if not cameras:
-            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "the session declares no camera")
         rigs: dict[str, RigCamera] = {}
         reasons: list[str] = []
         for camera in cameras:
@@ -183,7 +198,10 @@ class Egodriver(protocol.EgodriverServiceServicer):
                     grpc.StatusCode.FAILED_PRECONDITION,
                     f"no camera of the car can stand for {trained.name!r}: {'; '.join(reasons)}",
                 )
-        return _Session(Agent(self.policy, rig), used, {camera.logical_id for camera in cameras})
+        looked_through = {
+            name: (trained, rigs[name].width * rigs[name].height) for name, trained in used.items()
+        }
+        return _Session(Agent(self.policy, rig), looked_through, {camera.logical_id for camera in cameras})
 
     # --- what the car sees ----------------------------------------------------------------------
 
@@ -192,12 +210,12 @@ class Egodriver(protocol.EgodriverServiceServicer):
         with self._open(request.session_uuid, context) as session:
             image = request.camera_image
             if image.logical_id not in session.declared:
-                raise _Refused(
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    f"camera {image.logical_id!r} was not declared; declared are {sorted(session.declared)}",
+                raise _invalid(
+                    f"camera {image.logical_id[:_LONGEST_NAME]!r} was not declared; declared are {sorted(session.declared)}"
                 )
             if image.logical_id in session.used:
-                session.agent.add_image(session.used[image.logical_id], decoded(image))
+                name, pixels = session.used[image.logical_id]
+                session.agent.add_image(name, decoded(image, pixels))
         return protocol.Empty()
 
     def submit_egomotion_observation(self, request: Any, context: Any) -> Any:
@@ -205,25 +223,30 @@ class Egodriver(protocol.EgodriverServiceServicer):
         with self._open(request.session_uuid, context) as session:
             poses, states = request.trajectory.poses, request.dynamic_states
             if states and len(states) != len(poses):
-                raise _Refused(
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    f"{len(states)} dynamic states for {len(poses)} poses; give one each, or none",
-                )
+                raise _invalid(f"{len(states)} dynamic states for {len(poses)} poses; give one each, or none")
             read = [pose_of(pose) for pose in poses]  # all of them, before any counts
             for k, pose in enumerate(read):
                 before = session.pose
-                if before is not None and pose[0] <= before[0]:
+                step = math.inf if before is None else 1e-6 * (pose[0] - before[0])
+                if -_LARGEST_STEP <= step <= 0.0:
                     continue  # runtimes may send the last pose again
+                if step < 0.0:  # the clock was set back, or the pose before it was in error
+                    before, step = None, math.inf
                 velocity = states[k].linear_velocity if states else None
                 speed = 0.0 if velocity is None else math.hypot(velocity.x, velocity.y)
                 yaw_rate = states[k].angular_velocity.z if states else 0.0
-                if before is not None and (step := 1e-6 * (pose[0] - before[0])) <= _LARGEST_STEP:
+                if before is not None and step <= _LARGEST_STEP:
                     turn = (pose[4] - before[4] + math.pi) % (2 * math.pi) - math.pi
                     yaw_rate = turn / step
                     if velocity is None:
                         speed = math.hypot(pose[1] - before[1], pose[2] - before[2]) / step
                 if not (math.isfinite(speed) and math.isfinite(yaw_rate)):
-                    raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "a velocity is not a finite number")
+                    raise _invalid("a velocity is not a finite number")
+                if speed > _FASTEST or abs(yaw_rate) > _FASTEST_TURN:
+                    raise _invalid(
+                        f"at {pose[0]} us the car moves at {speed:.3g} m/s and turns at {yaw_rate:.3g} rad/s; "
+                        f"at most {_FASTEST:g} and {_FASTEST_TURN:g} are believed"
+                    )
                 session.pose = pose
                 session.agent.add_odometry(1e-6 * pose[0], speed, yaw_rate)
         return protocol.Empty()
@@ -231,9 +254,11 @@ class Egodriver(protocol.EgodriverServiceServicer):
     def submit_route(self, request: Any, context: Any) -> Any:
         """Takes way points in the rig frame of the latest pose."""
         with self._open(request.session_uuid, context) as session:
+            if len(request.route.waypoints) > _MOST_WAYPOINTS:
+                raise _invalid(f"{len(request.route.waypoints)} way points; at most {_MOST_WAYPOINTS}")
             points = np.array([[point.x, point.y] for point in request.route.waypoints]).reshape(-1, 2)
-            if not np.isfinite(points).all():
-                raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "a way point is not finite")
+            if not (np.abs(points) <= MAX_COORDINATE).all():
+                raise _invalid(f"a way point is not finite, or beyond {MAX_COORDINATE:g} m")
             session.route = None
             if session.pose is not None and len(points) > 1:
                 session.route = to_local(points, session.pose)
@@ -250,13 +275,18 @@ class Egodriver(protocol.EgodriverServiceServicer):
         """The plan from the latest pose on, in the local frame; empty before there is anything to plan from."""
         with self._open(request.session_uuid, context) as session:
             began = time.perf_counter()
+            if request.time_now_us > LATEST:
+                raise _invalid(f"{request.time_now_us} us is no time")
             trajectory = protocol.Trajectory()
             if session.agent.ready and session.pose is not None:
                 route = None
                 if session.route is not None:
                     route = to_rig(session.route, session.pose)
                 wish = NavigationRequest(self.set_speed, route=route)
-                plan = session.agent.plan(1e-6 * request.time_now_us, wish)
+                try:
+                    plan = session.agent.plan(1e-6 * request.time_now_us, wish)
+                except UserError as error:  # the policy's fault: the call was as it should be
+                    raise _Refused(grpc.StatusCode.INTERNAL, _line(error)) from None
                 trajectory = self._trajectory(plan, session.pose, request.time_now_us)
             seconds = time.perf_counter() - began
             # AlpaSim's evaluation unpickles this field; plain values need nothing of ours to be read.
@@ -286,30 +316,21 @@ class Egodriver(protocol.EgodriverServiceServicer):
 
 @contextmanager
 def serving(
-    policy: Policy, name: str, *, set_speed: float = 10.0, host: str = "127.0.0.1", port: int = 0
+    policy: Policy, name: str, where: Listening = Listening(), *, set_speed: float = 10.0
 ) -> Iterator[tuple[int, Egodriver]]:
     """Serve while the block runs; gives the port (a free one for 0) and who answers.
 
     Raises:
-        UserError: The port cannot be had.
+        UserError: The port cannot be had; the certificate is not one.
     """
     driver = Egodriver(policy, name, set_speed)
-    server = grpc.server(futures.ThreadPoolExecutor(8), options=protocol.channel_options())
+    # gRPC lets several servers share a port, each answering some of the calls.
+    options = [*protocol.channel_options(), ("grpc.so_reuseport", 0)]
+    checks: list[grpc.ServerInterceptor] = [] if where.token is None else [TokenCheck(where.token)]
+    server = grpc.server(futures.ThreadPoolExecutor(8), interceptors=checks, options=options)
     protocol.add_EgodriverServiceServicer_to_server(driver, server)
-    try:
-        bound = server.add_insecure_port(f"{host}:{port}")
-    except RuntimeError:
-        bound = 0
-    if not bound:
-        raise UserError(
-            "the server cannot listen there", got=f"{host}:{port}", expected="a free port of this machine",
-            fix="choose another --port, or 0 for a free one",
-        )  # fmt: skip
-    server.start()
-    try:
-        yield bound, driver
-    finally:
-        server.stop(grace=1.0).wait()
+    with listening(where, server) as port:
+        yield port, driver
 
 
 @contextmanager
@@ -332,5 +353,11 @@ def _line(error: UserError) -> str:
     return "; ".join(line.strip() for line in str(error).splitlines())
 
 
+def _invalid(text: str) -> _Refused:
+    return _Refused(grpc.StatusCode.INVALID_ARGUMENT, text)
+
+
 def _unknown(uuid: str) -> _Refused:
-    return _Refused(grpc.StatusCode.NOT_FOUND, f"no session {uuid!r} is open; start one first")
+    return _Refused(
+        grpc.StatusCode.NOT_FOUND, f"no session {uuid[:_LONGEST_NAME]!r} is open; start one first"
+    )

@@ -17,18 +17,19 @@ __all__ = ["MAX_PIXELS", "decode"]
 MAX_PIXELS = 64_000_000
 """Largest picture that is decoded [pixels]: 8192 x 7812; the largest cameras of cars have 8 to 20 million."""
 
-_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 
 
-def decode(content: bytes, name: str) -> UInt8[ndarray, "height width 3"]:
+def decode(content: bytes, name: str, most: int = MAX_PIXELS) -> UInt8[ndarray, "height width 3"]:
     """The picture of an encoded file, RGB.
 
     Args:
-        content: The file's bytes: PNG, JPEG, BMP, WebP or PPM.
+        content: The file's bytes: PNG, JPEG, BMP, WebP, PPM or TIFF.
         name: What messages call it.
+        most: Pixels that it may have, at most `MAX_PIXELS`.
 
     Raises:
-        UserError: It is none of these, is damaged, or declares more than `MAX_PIXELS`.
+        UserError: It is none of these, is damaged, or declares more pixels.
     """
     import cv2
     from PIL import Image
@@ -43,11 +44,11 @@ def decode(content: bytes, name: str) -> UInt8[ndarray, "height width 3"]:
         declared, pixels = f"more than {MAX_PIXELS} pixels", MAX_PIXELS + 1
     except Exception:  # each format of Pillow fails in its own ways on damaged headers
         pixels = 0
-    if pixels > MAX_PIXELS:
+    if pixels > most:
         raise UserError(
-            f"{name} declares a size that no camera has",
+            f"{name} is larger than it may be",
             got=f"{declared} in {len(content)} bytes",
-            expected=f"at most {MAX_PIXELS} pixels",
+            expected=f"at most {most} pixels",
             fix="scale the picture down; a small file that grows this much is not to be trusted",
         )
     try:

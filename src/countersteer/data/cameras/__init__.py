@@ -8,7 +8,7 @@ from countersteer.data.cameras.drive import drive_of_log
 from countersteer.data.cameras.frames import Frames, PictureFiles, PicturesInMemory, VideoFile
 from countersteer.data.cameras.log import CameraLog, Distortion, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
-from countersteer.data.cameras.readers import READERS, available_readers, read
+from countersteer.data.cameras.readers import READERS, available_readers, is_log, read
 from countersteer.data.cameras.road_users import AnnotatedBox, RoadUsers
 
 __all__ = [
@@ -30,5 +30,6 @@ __all__ = [
     "available_readers",
     "check",
     "drive_of_log",
+    "is_log",
     "read",
 ]

@@ -121,6 +121,8 @@ FASTEST = 90.0  # of a car on a road [m/s]
 HARDEST = 30.0  # change of velocity between neighbouring poses, per second, of any real drive [m/s^2]
 QUICKEST_TURN = 3.0  # [rad/s]
 STANDING = 0.1  # [m/s]
+LONGEST_TIME = 1e5  # of one drive: more than a day [s]
+LONGEST_WAY = 5e5  # of one drive [m]
 
 
 def check(log: CameraLog, *, pictures: bool = False) -> LogReport:
@@ -178,9 +180,10 @@ def _times(camera: RecordedCamera) -> list[Finding]:
 def _time_unit(
     where: str, times: ndarray, usual: float, what: str, least: float, most: float
 ) -> list[Finding]:
-    """Steps that nobody records with."""
+    """Steps that nobody records with, or a drive that lasts too long."""
     if least < usual < most:
-        return []
+        detail = f"{what} last {np.ptp(times):.4g} s, expected at most {LONGEST_TIME:g} s"
+        return _found(Problem.UNITS_TIME, where, times[:1], np.array([np.ptp(times) > LONGEST_TIME]), detail)
     units = (("ms", 1e3), ("us", 1e6), ("ns", 1e9))
     guess = next((unit for unit, factor in units if least < usual / factor < most), "?")
     detail = f"{what} are {usual:g} 's' apart, expected {least:g} to {most:g} s; the unit may be {guess}"
@@ -254,6 +257,10 @@ def _motion(poses: Poses) -> list[Finding]:
     if typical > FASTEST:
         detail = f"half of all speeds exceed {typical:.4g} 'm/s'; the unit may be mm or cm"
         return found + _found(Problem.UNITS_POSE, "poses", times[:1], np.ones(1, bool), detail)
+    way = float((speed * step).sum())
+    if not way < LONGEST_WAY:
+        detail = f"the car drives {way / 1e3:.4g} 'km', expected at most {LONGEST_WAY / 1e3:g} km"
+        found += _found(Problem.UNITS_POSE, "poses", times[:1], np.ones(1, bool), detail)
     velocity = np.diff(position, axis=0) / step[:, None]
     change = np.zeros(len(step))
     between = np.maximum((step[1:] + step[:-1]) / 2, 1e-3)
@@ -264,7 +271,7 @@ def _motion(poses: Poses) -> list[Finding]:
     spin = rotation_angle(relative)
     beyond |= (speed > FASTEST) | ((spin / step > QUICKEST_TURN) & (spin > 0.1))
     found += _found(
-        Problem.POSE_JUMP, "poses", times[1:], beyond & ~gap,
+        Problem.POSE_JUMP, "poses", times[1:], (beyond & ~gap) | (speed > FASTEST),
         f"up to {speed.max():.1f} m/s, {change.max():.0f} m/s^2 and {(spin / step).max():.1f} rad/s between neighbours",
     )  # fmt: skip
     moving = speed > 1.0

@@ -7,6 +7,7 @@ import dataclasses
 
 import numpy as np
 
+from countersteer.data.cameras.checks import check
 from countersteer.data.cameras.log import CameraLog
 from countersteer.errors import UserError
 from countersteer.geometry.boxes import rear_axle_to_center
@@ -33,7 +34,7 @@ def drive_of_log(log: CameraLog, *, lanes_left: int = 0, lanes_right: int = 0) -
         lanes_left, lanes_right: Neighbour lanes of the road that is drawn.
 
     Raises:
-        UserError: The log has no poses, or is a single moment.
+        UserError: The log has no poses, is a single moment, or `check` finds something fatal in it.
     """
     if log.poses is None:
         raise UserError(
@@ -41,6 +42,7 @@ def drive_of_log(log: CameraLog, *, lanes_left: int = 0, lanes_right: int = 0) -
             expected="a recording with poses",
             fix="add poses, for example from visual odometry, as docs/formats.md says",
         )
+    check(log).require_usable()
     times = log.cameras[0].times
     if len(times) < 2:
         times = log.poses.times

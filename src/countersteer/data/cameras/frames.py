@@ -16,9 +16,15 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
+from countersteer.data.cameras.video import Damage, IndexedVideo, SeekError
+from countersteer.data.readers.source import read_bytes
 from countersteer.errors import UserError
+from countersteer.storage.pictures import decode
 
 __all__ = ["Frames", "PictureFiles", "PicturesInMemory", "SomeFrames", "UndistortedFrames", "VideoFile"]
+
+_LARGEST_PICTURE = 1 << 27  # file of one [bytes]
+_LARGEST_CACHE = 1 << 28  # of decoded pictures of a video [bytes]
 
 
 class Frames(abc.ABC):
@@ -82,26 +88,7 @@ class PictureFiles(Frames):
 
 
 def _read_picture(file: Path) -> UInt8[ndarray, "height width 3"]:
-    import cv2
-
-    try:
-        data = np.fromfile(file, np.uint8)
-    except OSError as error:
-        raise UserError(
-            f"{file} cannot be read", got=error, expected="a picture", fix="check the path"
-        ) from error
-    try:
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    except cv2.error:
-        picture = None
-    if picture is None:
-        raise UserError(
-            f"{file} is not a picture that can be decoded",
-            got=f"{len(data)} bytes",
-            expected="a whole PNG or JPEG file",
-            fix="the file is damaged or cut short; copy it again",
-        )
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return decode(read_bytes(file, _LARGEST_PICTURE), str(file))
 
 
 class PicturesInMemory(Frames):
@@ -147,114 +134,77 @@ class SomeFrames(Frames):
 class VideoFile(Frames):
     """A video in any container and codec that FFmpeg decodes (H.264, HEVC, AV1, ...), by PyAV.
 
-    Opening reads through the file once without decoding. A frame is found from the key frame before it, and
-    going on from the last one costs no seek. Raw streams without time stamps are numbered by counting.
+    Frame n is the n-th that is shown of the whole file, whatever was asked for before, and as the file says it is
+    shown: turned, or mirrored. Opening reads through the file once (see `IndexedVideo`). A frame is found from the key frame
+    before it, and going on from the last one costs no seek.
 
     Args:
         path: The file.
-        cache: Decoded pictures that are kept, at least 1.
+        cache: Decoded pictures that are kept, at least 1, at most 256 MiB.
 
     Attributes:
         times: When each frame is shown [s, from the file's own origin]; None if the file states none.
+        notes: What the file says about how it is shown, for provenance.
     """
 
     def __init__(self, path: str | Path, cache: int = 32):
-        import av
-
-        self.path, self._file = str(path), Path(path)
-        if not self._file.is_file():
+        self.path = str(path)
+        if not Path(path).is_file():
             raise UserError(f"{path} does not exist", expected="a video file", fix="check the path")
         self._cache: OrderedDict[int, ndarray] = OrderedDict()
-        self._room = max(cache, 1)
-        self._decoder: Any = None
+        self._run: Any = None
         self._next = -1
-        stamps, keys = [], []
+        self._damaged: dict[int, tuple[int, object]] = {}
         try:
-            with av.open(self.path) as container:
-                if not container.streams.video:
-                    raise ValueError("there is no video stream in it")
-                stream = container.streams.video[0]
-                self.width, self.height = int(stream.codec_context.width), int(stream.codec_context.height)
-                base, declared = stream.time_base, stream.frames
-                ends = _seconds(stream.metadata.get("DURATION", ""))  # Matroska's way to say it
-                for packet in container.demux(stream):
-                    if packet.size:
-                        stamps.append(packet.pts)
-                        keys.append(bool(packet.is_keyframe))
-        except (OSError, ValueError) as error:  # PyAV's own errors are of these kinds
-            raise self._damaged(error) from error
-        if not stamps or not self.width or not self.height:
-            raise self._damaged("no frames")
-        self._stamps: ndarray | None = None
-        self.times: Float[ndarray, "frame"] | None = None
-        if any(stamp is None for stamp in stamps) or base is None:
-            self._count, self._keys = len(stamps), np.flatnonzero(keys)
-        else:
-            order = np.argsort(np.array(stamps, np.int64), kind="stable")
-            self._stamps = np.array(stamps, np.int64)[order]
-            self._keys = np.flatnonzero(np.array(keys)[order])
-            self._count = len(stamps)
-            self.times = self._stamps * float(base)
-        if not len(self._keys) or self._keys[0] != 0:
-            self._keys = np.concatenate([[0], self._keys]).astype(np.int64)
-        self._check_whole(declared, ends)
+            self._video = video = IndexedVideo(Path(path))
+        except Exception as error:  # PyAV's own errors are of many kinds
+            raise self._unreadable(error) from error
+        self.width, self.height, self.times, self.notes = video.width, video.height, video.times, video.notes
+        self._room = max(min(cache, _LARGEST_CACHE // (3 * self.width * self.height)), 1)
+        self._check_whole(video.declared, video.ends)
+        if video.empty:
+            raise self._unreadable(f"none of its {len(self)} frames can be decoded")
 
     def _check_whole(self, declared: int, ends: float | None) -> None:
         """Refuse a file with less in it than its header says; a copy that broke off has its beginning only."""
         last = 0.0 if self.times is None else float(self.times[-1])
-        step = 0.0 if self.times is None or self._count < 2 else float(np.median(np.diff(self.times)))
+        step = 0.0 if self.times is None or len(self) < 2 else float(np.median(np.diff(self.times)))
         # Two frames may go to an edit list, and a quarter of a second to rounding.
-        if declared <= self._count + 2 and (ends is None or ends - last <= 0.25 + 2 * step):
+        if declared <= self._video.packets + 2 and (ends is None or ends - last <= 0.25 + 2 * step):
             return
         whole = f"{declared} frames" if declared else f"{ends:.3f} s"
         raise UserError(
             f"{self.path} ends early, at {last:.3f} s",
-            got=f"{self._count} frames",
+            got=f"{len(self)} frames",
             expected=f"{whole}, as its header says",
             fix=f"copy it again, or keep what is whole: ffmpeg -i IN -c copy -t {max(last - 0.5, 0.0):.1f} OUT",
         )
 
     def _broken(self, number: int, error: object) -> UserError:
         at = "" if self.times is None else f", at {self.times[number]:.3f} s,"
-        return self._damaged(f"frame {number} of {self._count}{at} cannot be decoded: {error}")
+        return self._unreadable(f"frame {number} of {len(self)}{at} cannot be decoded: {error}")
 
-    def _damaged(self, error: object) -> UserError:
+    def _unreadable(self, error: object) -> UserError:
         return UserError(
             f"{self.path} is not a video that can be decoded",
-            got=str(error)[:160],
+            got=(str(error) or type(error).__name__)[:160],
             expected="a whole video file (H.264, HEVC, AV1, ...)",
             fix="play it with ffplay; if that fails too, the file is damaged or cut short",
         )
 
     def __len__(self) -> int:
-        return self._count
+        return self._video.count
 
     def __getitem__(self, number: int) -> UInt8[ndarray, "height width 3"]:
         self._check(number)
         if number in self._cache:
             self._cache.move_to_end(number)
             return self._cache[number]
-        key = int(self._keys[np.searchsorted(self._keys, number, side="right") - 1])
-        # Decoding on is cheaper than a seek that would land behind where we are.
-        if self._decoder is None or not self._next <= number or key > self._next:
-            self._seek(key)
+        frame = self._decoded(number)
         try:
-            while True:
-                decoder: Any = self._decoder
-                at, frame = next(decoder)
-                self._next = at + 1
-                if at >= number:
-                    break
-        except StopIteration:
-            self._decoder = None
-            raise self._broken(number, "the video ends before it") from None
-        except (OSError, ValueError) as error:
-            self._decoder = None
+            picture = self._video.upright(frame.to_ndarray(format="rgb24"))
+        except Exception as error:  # of many kinds, as above
             raise self._broken(number, error) from error
-        if at != number:
-            self._decoder = None
-            raise self._broken(number, "it is not there")
-        picture = frame.to_ndarray(format="rgb24")
         if picture.shape != (self.height, self.width, 3):
             raise self._broken(number, f"it is {picture.shape[1]}x{picture.shape[0]}")
         picture.flags.writeable = False
@@ -263,51 +213,51 @@ class VideoFile(Frames):
             self._cache.popitem(last=False)
         return picture
 
-    def _seek(self, key: int) -> None:
-        try:
-            self._decoder = self._decode_from(key)
-        except (OSError, ValueError) as error:
-            raise self._broken(key, error) from error
-        self._next = key
+    def _decoded(self, number: int) -> Any:
+        """The frame, from where the decoder is if that is near, else from the key frame before it.
 
-    def _decode_from(self, key: int) -> Any:
-        """Numbers and frames from a key frame on."""
-        import av
+        Where that does not show it (a seek that lands elsewhere, a key frame that is none), decoding begins further back.
+        """
+        if self._run is not None and self._video.goes_on(self._next, number):
+            try:
+                return self._forward(number)
+            except Exception:
+                self._run = None
+        starts, packet = self._video.starts(number), self._video.packet_of(number)
+        whole, why = self._damaged.get(starts[0], (packet + 1, None))
+        if packet >= whole:
+            raise self._broken(number, why)
+        found: set[int] = set()
+        ways = [*((start, True) for start in starts if start), (0, False)]
+        while ways:
+            start, seek = ways.pop(0)
+            self._run, self._next = self._video.decode(start, seek=seek), -1
+            try:
+                return self._forward(number)
+            except SeekError:
+                ways.insert(0, (start, False))
+            except Exception as error:
+                self._run, why = None, error
+                if isinstance(error, Damage) and error.packet in found:  # it stays, from wherever one comes
+                    break
+                found |= {error.packet} if isinstance(error, Damage) else set()
+        self._damaged[starts[0]] = (packet, why)
+        raise self._broken(number, why)
 
-        with av.open(self.path) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "SLICE"  # frame threads would hold back many frames and their memory
-            # Otherwise FFmpeg hides damage by guessing, and a guess looks like a picture.
-            stream.codec_context.options = {"err_detect": "explode"}
-            if self._stamps is None:
-                skip, number = key, key
-                for packet in container.demux(stream):
-                    if packet.size and skip > 0:
-                        skip -= 1
-                        continue
-                    for frame in packet.decode():
-                        yield number, frame
-                        number += 1
-                return
-            container.seek(int(self._stamps[key]), stream=stream, backward=True, any_frame=False)
-            for frame in container.decode(stream):
-                if frame.pts is None:
-                    continue
-                number = int(np.searchsorted(self._stamps, frame.pts))
-                if number < len(self._stamps) and self._stamps[number] == frame.pts:
-                    yield number, frame
+    def _forward(self, number: int) -> Any:
+        """Decode on to a frame; each has to be the one after the last."""
+        for at, frame in self._run:
+            if at < 0:
+                continue
+            if at > number or (self._next >= 0 and at != self._next):
+                raise ValueError("it is not there")
+            self._next = at + 1
+            if at == number:
+                return frame
+        raise ValueError("the video ends before it")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_decoder": None, "_cache": OrderedDict(), "_next": -1}
-
-
-def _seconds(text: str) -> float | None:
-    """Of "hours:minutes:seconds"; None for anything else."""
-    try:
-        hours, minutes, seconds = map(float, text.split(":"))
-    except ValueError:
-        return None
-    return 3600 * hours + 60 * minutes + seconds
+        return {**self.__dict__, "_run": None, "_cache": OrderedDict(), "_next": -1}
 
 
 class UndistortedFrames(Frames):

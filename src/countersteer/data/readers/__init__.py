@@ -20,12 +20,21 @@ from countersteer.data.readers import (
     waymo_json,
     waymo_tfrecord,
 )
-from countersteer.data.readers.source import Reader, exists, split_number, unknown_format
+from countersteer.data.readers.source import (
+    Reader,
+    check_readable,
+    drives_by,
+    exists,
+    matches,
+    read_by,
+    split_number,
+    unknown_format,
+)
 from countersteer.errors import UserError
 from countersteer.scenarios import storage
 from countersteer.scenarios.scenario import Scenario
 
-__all__ = ["READERS", "Reader", "available_readers", "read", "scan"]
+__all__ = ["READERS", "Reader", "available_readers", "matches", "read", "scan"]
 
 READERS: tuple[Reader[Scenario], ...] = (
     Reader(
@@ -59,10 +68,11 @@ def read(path: str | Path) -> Scenario:
     if not exists(file):
         raise UserError(f"{path} does not exist", fix="check the path")
     for reader in available_readers():
-        if reader.matches(file):
+        if matches(reader, file):
             if file != path and reader.drives is Reader.drives:
                 raise UserError(f"{path}: {file.name} is one drive", expected=f"the path {file}")
-            return reader.read(path)
+            return read_by(reader, path)
+    check_readable(file)
     kind = "folder" if path.is_dir() else "file"
     raise unknown_format(
         f"{path} is a {kind} of no known format",
@@ -74,28 +84,45 @@ def read(path: str | Path) -> Scenario:
 def scan(folder: str | Path) -> list[Path]:
     """Paths of all drives at or below `folder`, sorted; each can be given to `read`.
 
-    A match is not searched further. Files and folders whose name begins with a dot are left out.
+    A match is not searched further. Files and folders whose name begins with a dot are left out, and so are links to
+    folders and what is neither file nor folder. What may not be looked at is among the paths: reading it says why.
     """
     folder = Path(folder)
     if not exists(folder):
         raise UserError(f"{folder} does not exist", fix="check the path")
-    for reader in available_readers():
-        if reader.matches(folder):
-            try:
-                return reader.drives(folder)
-            except UserError:
-                return [folder]  # reading it says what is wrong
     if not folder.is_dir():
-        return []
-    try:
-        inside = sorted(folder.iterdir())
-    except OSError as error:
-        raise UserError(f"{folder} cannot be listed", got=error, fix="check its permissions") from error
-    # Links to folders are left alone, they may lead back up.
-    return [
-        found
-        for path in inside
-        if not path.name.startswith(".")
-        if path.is_file() or (path.is_dir() and not path.is_symlink())
-        for found in scan(path)
-    ]
+        if (drives := _drives(folder)) is None:
+            check_readable(folder)
+        return drives or []
+    check_readable(folder)
+    found: list[Path] = []
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        drives = _drives(path)
+        if drives is not None:
+            found += drives
+            continue
+        try:
+            inside = sorted(path.iterdir()) if path.is_dir() else []
+            # Links to folders are left alone, they may lead back up.
+            waiting += [
+                each
+                for each in reversed(inside)
+                if not each.name.startswith(".")
+                if each.is_file() or (each.is_dir() and not each.is_symlink())
+            ]
+        except OSError:
+            found.append(path)
+    return found
+
+
+def _drives(path: Path) -> list[Path] | None:
+    """The drives in what some reader reads; None for anything else."""
+    for reader in available_readers():
+        if matches(reader, path):
+            try:
+                return drives_by(reader, path)
+            except UserError:
+                return [path]  # reading it says what is wrong
+    return None

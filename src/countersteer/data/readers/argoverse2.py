@@ -10,7 +10,6 @@ NeurIPS Datasets and Benchmarks 2021.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,11 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.data.readers.assembly import lane_width_of_area
-from countersteer.data.readers.source import MAX_BYTES, Field, read_bytes
+from countersteer.data.readers.source import Field, read_bytes
 from countersteer.geometry.polylines import arc_length
 from countersteer.scenarios.scenario import MapFeature, MapKind
+from countersteer.storage.files import parse_json
+from countersteer.storage.tables import parse_table
 
 __all__ = ["AXLE_HEIGHT", "CAR_SIZE", "LICENCE", "MARKS", "Table", "read_map", "read_table"]
 
@@ -51,7 +52,6 @@ MARKS = {
 }
 _SPACING = 1.0  # of the points of a centre line [m]
 _MOST_POINTS = 10_000  # of one centre line
-_MOST_ROWS = 20_000_000  # of one table
 
 
 class Table:
@@ -70,22 +70,39 @@ class Table:
         if name not in self._table.column_names:
             present = ", ".join(str(column)[:30] for column in self._table.column_names[:20]) or "none"
             field.fail("is missing", got=f"columns: {present}", expected=f"a column {name!r}")
+        if self._table.column_names.count(name) > 1:
+            field.fail(
+                "is there twice", got=f"{self._table.column_names.count(name)} columns", expected="one"
+            )
         column = self._table.column(name)
-        if pa.types.is_dictionary(column.type):
+        if pa.types.is_dictionary(column.type) and kind != "text":
             column = column.cast(column.type.value_type)
+        stored = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         good = {
-            "text": pa.types.is_string(column.type) or pa.types.is_large_string(column.type),
-            "integers": pa.types.is_integer(column.type),
-            "numbers": pa.types.is_floating(column.type) or pa.types.is_integer(column.type),
+            "text": pa.types.is_string(stored) or pa.types.is_large_string(stored),
+            "integers": pa.types.is_integer(stored),
+            "numbers": pa.types.is_floating(stored) or pa.types.is_integer(stored),
         }[kind]
         if not good or column.null_count:
-            got = f"{column.null_count} empty cells" if good else str(column.type)
+            got = f"{column.null_count} empty cells" if good else str(stored)
             field.fail(f"is not a column of {kind}", got=got, expected=f"{kind} in every row")
         return field, column
 
     def text(self, name: str) -> list[str]:
-        """A column of text."""
-        return self._column(name, "text")[1].to_pylist()
+        """A column of text; rows that share a text of a dictionary share it in memory too."""
+        import pyarrow as pa
+
+        field, column = self._column(name, "text")
+        texts: list[str] = []
+        for piece in column.chunks:
+            if pa.types.is_dictionary(piece.type):
+                words = piece.dictionary.to_pylist()
+                texts += [words[index] for index in piece.indices.to_pylist()]
+            else:
+                texts += piece.to_pylist()
+        if None in texts:
+            field.fail("is not a column of text", got="an empty cell", expected="text in every row")
+        return texts
 
     def integers(self, name: str) -> ndarray:
         """A column of whole numbers, as int64."""
@@ -112,39 +129,10 @@ def read_table(path: Path) -> Table:
     """The table in a Parquet or Feather (Arrow IPC) file.
 
     Raises:
-        UserError: The file is missing, damaged, or grows beyond 1 GiB.
+        UserError: The file is missing or damaged, or declares more than a drive has.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     data = read_bytes(path)
-    field = Field(path, "", None)
-    rows = size = 0
-    table: Any = None
-    try:
-        if data[:4] == b"PAR1":
-            file = pq.ParquetFile(pa.BufferReader(data))
-            about = file.metadata
-            rows = about.num_rows
-            size = sum(about.row_group(k).total_byte_size for k in range(about.num_row_groups))
-            if 0 <= rows <= _MOST_ROWS and 0 <= size <= MAX_BYTES:
-                table = file.read()
-        else:
-            table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
-            rows = table.num_rows
-        if table is not None:
-            table.validate(full=True)
-    except Exception as error:
-        # Arrow answers damage with many exceptions, some of them built in.
-        field.fail(
-            "is not a whole table",
-            got=f"{type(error).__name__}: {str(error)[:120]}",
-            expected="a Parquet or Feather file",
-            fix="the file is cut short or damaged; download it again",
-        )
-    if table is None or rows > _MOST_ROWS:
-        field.fail("is too large", got=f"{rows} rows, {size} bytes", expected=f"at most {_MOST_ROWS} rows")
-    return Table(path, table, data)
+    return Table(path, parse_table(data, path), data)
 
 
 def read_map(path: Path, notes: list[str]) -> tuple[list[MapFeature], bytes]:
@@ -154,16 +142,7 @@ def read_map(path: Path, notes: list[str]) -> tuple[list[MapFeature], bytes]:
         UserError: The file is damaged.
     """
     data = read_bytes(path)
-    whole = Field(path, "", None)
-    try:
-        whole = Field(path, "", json.loads(data))
-    except (ValueError, RecursionError) as error:
-        whole.fail(
-            "is not valid JSON",
-            got=str(error)[:120] or type(error).__name__,
-            expected="a JSON object with lane_segments",
-            fix="the file is cut short or damaged; download it again",
-        )
+    whole = Field(path, "", parse_json(data, path, "a JSON object with lane_segments"))
     features: list[MapFeature] = []
     bikes = short = 0
     painted: set[tuple] = set()

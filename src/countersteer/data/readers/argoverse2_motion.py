@@ -18,9 +18,11 @@ from numpy import ndarray
 
 from countersteer.data.readers.argoverse2 import CAR_SIZE, LICENCE, read_map, read_table
 from countersteer.data.readers.assembly import USUAL_SIZE, assemble
-from countersteer.data.readers.source import Field, Reader, fingerprint
+from countersteer.data.readers.source import Field, Reader, check_counts, fingerprint
+from countersteer.data.readers.units import radians
 from countersteer.geometry.boxes import rear_axle_to_center
-from countersteer.scenarios.scenario import ActorKind, MapFeature, Scenario, Signals, Tracks
+from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, Signals, Tracks
+from countersteer.storage.files import open_regular
 
 __all__ = ["READER"]
 
@@ -47,11 +49,12 @@ def _tables(folder: Path) -> list[Path]:
     found = []
     for path in sorted(folder.glob("*.parquet")):
         try:
-            if set(pq.read_schema(path).names) >= _NEEDED:
-                found.append(path)
+            with open_regular(path) as file:
+                if set(pq.read_schema(file).names) >= _NEEDED:
+                    found.append(path)
         except Exception:
             continue  # damaged files are told from others by their name
-    return found or sorted(folder.glob("scenario_*.parquet"))
+    return found or sorted(path for path in folder.glob("scenario_*.parquet") if path.is_file())
 
 
 def _matches(path: Path) -> bool:
@@ -81,6 +84,7 @@ def _read(path: Path) -> Scenario:
     row_of = {name: row for row, name in enumerate(ids)}
     row = np.array([row_of[name] for name in names])
     count, steps = len(ids), int(step.max()) + 1
+    check_counts(files[0], count, steps)
     valid = np.zeros((count, steps), bool)
     valid[row, step] = True
     if valid.sum() < len(row):
@@ -103,9 +107,14 @@ def _read(path: Path) -> Scenario:
     maps = sorted(path.glob("log_map_archive_*.json"))
     features, map_data = read_map(maps[0], notes) if maps else ([], b"")
     plane = states[..., :2]
+    times = np.arange(steps) * INTERVAL
     ego = row_of.get(_EGO)
+    spatial = np.concatenate([plane, np.zeros((count, steps, 1))], -1)
+    raw = Tracks(tuple(ids), kind, spatial, states[..., 2], states[..., 3:5], size, valid)
+    lanes = [feature.points for feature in features if feature.kind == MapKind.LANE]
+    heading = radians(path, times, raw, lanes, notes).heading  # before the ego is moved along its own
     if ego is not None:
-        turn = states[ego, :, 2]
+        turn = heading[ego]
         lever = rear_axle_to_center(CAR_SIZE[0])
         plane[ego] += lever * np.stack([np.cos(turn), np.sin(turn)], -1)
         notes.append("the ego's position is taken to be its rear axle: moved to the box centre")
@@ -121,7 +130,7 @@ def _read(path: Path) -> Scenario:
         tuple(ids),
         kind,
         np.concatenate([plane, (height + size[:, None, 2] / 2)[..., None]], -1),
-        states[..., 2],
+        heading,
         states[..., 3:5],
         size,
         valid,
@@ -130,7 +139,7 @@ def _read(path: Path) -> Scenario:
     return assemble(
         path,
         stated,
-        np.arange(steps) * INTERVAL,
+        times,
         tracks,
         features,
         Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, steps), np.int64)),

@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from countersteer.data.readers.argoverse2 import AXLE_HEIGHT, CAR_SIZE, LICENCE, Table, read_map, read_table
 from countersteer.data.readers.assembly import assemble, check_times, velocity_of
-from countersteer.data.readers.source import Field, Reader, fingerprint
+from countersteer.data.readers.source import Field, Reader, check_counts, fingerprint
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
 
@@ -37,7 +37,7 @@ _LARGEST_GAP = 50_000_000  # between a sweep and the pose before or after it [ns
 
 
 def _annotations(folder: Path) -> list[Path]:
-    return sorted(folder.glob("annotations*.feather"))
+    return sorted(path for path in folder.glob("annotations*.feather") if path.is_file())
 
 
 def _matches(path: Path) -> bool:
@@ -76,6 +76,7 @@ def _read(path: Path) -> Scenario:
     sweeps, tick = np.unique(stamps, return_inverse=True)
     times = (sweeps - sweeps[:1]) / 1e9
     check_times(path, times)
+    check_counts(files[0], 1, len(times))
     city_from_ego, origin = _poses_at(poses, sweeps)
 
     center = np.einsum("nij,nj->ni", city_from_ego[tick], boxes.numbers(*_TRANSLATION)) + origin[tick]
@@ -159,6 +160,7 @@ def _tracks(
         if category != "EGO_VEHICLE"
     }
     ids = list(kinds)
+    check_counts(boxes.path, len(ids) + 1, steps)
     row_of = {name: row for row, name in enumerate(ids)}
     row = np.array([row_of.get(name, -1) for name in names], int)
     kept = row >= 0

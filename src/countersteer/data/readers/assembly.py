@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,11 +12,13 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from countersteer.data.readers.fields import MAX_FEATURES
+from countersteer.data.readers.physics import USUAL_SIZE, plausible
+from countersteer.data.readers.units import FASTEST, velocity_of
 from countersteer.errors import UserError
 from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.routes import lane_width_along, route_of_track
 from countersteer.scenarios.scenario import (
-    ActorKind,
     MapFeature,
     MapKind,
     Provenance,
@@ -37,17 +40,6 @@ __all__ = [
     "signal_state",
     "velocity_of",
 ]
-
-FASTEST = 100.0
-"""A track whose position moves faster than this is damaged, not driven [m/s]."""
-
-USUAL_SIZE = {
-    ActorKind.VEHICLE: (4.6, 1.9, 1.6),
-    ActorKind.PEDESTRIAN: (0.6, 0.6, 1.75),
-    ActorKind.CYCLIST: (1.8, 0.7, 1.75),
-    ActorKind.STATIC: (0.5, 0.5, 1.0),
-}
-"""Length, width and height [m] of actors whose source states none."""
 
 _LARGEST_BOX = 100.0  # a longer actor is a mistake of units [m]
 
@@ -91,7 +83,7 @@ def check_tracks(path: Path, times: Float[ndarray, "time"], tracks: Tracks) -> N
             fix="check that the file is whole",
         )
     if len(set(tracks.ids)) < len(tracks.ids):
-        twice = next(name for name in tracks.ids if tracks.ids.count(name) > 1)
+        twice = Counter(tracks.ids).most_common(1)[0][0]
         raise UserError(
             f"{path}: two tracks have the identifier {twice!r}",
             got=f"{len(tracks.ids)} tracks, {len(set(tracks.ids))} identifiers",
@@ -120,20 +112,6 @@ def check_tracks(path: Path, times: Float[ndarray, "time"], tracks: Tracks) -> N
             f"{apart[actor, tick]:.1f} m in {times[tick + 1] - times[tick]:.2f} s",
             f"at most {FASTEST:g} m/s",
         )
-
-
-def velocity_of(
-    position: Float[ndarray, "actor time 3"], valid: ndarray, times: Float[ndarray, "time"]
-) -> Float[ndarray, "actor time 2"]:
-    """Velocity [m/s] from positions: central differences where both neighbours are valid, else one-sided."""
-    plane = np.where(valid[..., None], position[..., :2], 0.0)
-    step = np.diff(plane, axis=1) / np.diff(times)[:, None]
-    both = (valid[:, 1:] & valid[:, :-1])[..., None]
-    step = np.where(both, step, 0.0)
-    before = np.pad(step, ((0, 0), (1, 0), (0, 0)))
-    after = np.pad(step, ((0, 0), (0, 1), (0, 0)))
-    count = np.pad(both, ((0, 0), (1, 0), (0, 0))).astype(int) + np.pad(both, ((0, 0), (0, 1), (0, 0)))
-    return (before + after) / np.maximum(count, 1)
 
 
 def lane_width_of_area(area: Float[ndarray, "n d"], length: float) -> float | None:
@@ -174,6 +152,11 @@ def _origin(tracks: Tracks, ego: int | None) -> tuple[ndarray, float]:
     return np.round([home[0], home[1], ground]) + 0.0, ground  # no negative zeros in the notes
 
 
+def _writable(text: str) -> str:
+    """A text that any file can hold; the names of files on disk need not be letters."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def assemble(
     path: Path,
     scenario_id: str,
@@ -188,7 +171,7 @@ def assemble(
     fingerprint: str,
     notes: list[str],
 ) -> Scenario:
-    """Check what was read, move it to the origin, and give it its route.
+    """Check what was read (`physics`), move it to the origin, and give it its route.
 
     Coordinates of data sets are thousands of metres from their origin, where float32 is millimetres
     wrong; everything is moved by whole metres so that the ego (or the mean of the tracks) starts near
@@ -208,8 +191,17 @@ def assemble(
         notes: Quirks met so far.
     """
     check_times(path, times)
-    check_tracks(path, times, tracks)
+    if len(features) > MAX_FEATURES:
+        raise UserError(
+            f"{path} holds too many map features",
+            got=len(features),
+            expected=f"at most {MAX_FEATURES}",
+            fix="cut out the part of the map that is near the drive",
+        )
     notes = list(notes)
+    times, tracks, features, signals = plausible(path, times, tracks, features, signals, ego, notes)
+    check_times(path, times)
+    check_tracks(path, times, tracks)
     if ego is not None and not tracks.valid[ego].any():
         raise UserError(
             f"{path}: the ego's track {tracks.ids[ego]!r} has no valid state",
@@ -247,7 +239,7 @@ def assemble(
     stops = moved(signals.stop_point, "a traffic light has a stop point that is")
     signals = dataclasses.replace(signals, stop_point=stops)
     if shift.any():
-        x, y, z = (f"{value:g}" for value in shift)
+        x, y, z = (f"{value:.0f}" for value in shift)  # whole metres, all digits
         notes.append(
             f"moved so that the source's ({x}, {y}, {z}) m is the origin; add it for source coordinates"
         )
@@ -267,13 +259,13 @@ def assemble(
         if not math.isfinite(lane_width):
             lane_width = 3.6
     return Scenario(
-        id=scenario_id,
+        id=_writable(scenario_id),
         times=times - times[0],
         road=RoadMap(tuple(features)),
         tracks=tracks,
         ego=ego,
         route=route,
         signals=signals,
-        provenance=Provenance(source, str(path), licence, fingerprint, tuple(notes)),
+        provenance=Provenance(source, _writable(str(path)), licence, fingerprint, tuple(notes)),
         lane_width=lane_width,
     )

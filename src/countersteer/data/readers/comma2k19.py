@@ -14,7 +14,6 @@ Reference: Schafer, Santana, Haden and Biasini, "A Commute in Data: The comma2k1
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 
@@ -24,9 +23,11 @@ from numpy import ndarray
 
 from countersteer.data.readers.assembly import assemble, check_times
 from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
+from countersteer.data.readers.units import seconds
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
+from countersteer.storage.files import parse_npy
 
 __all__ = [
     "CAR_SIZE",
@@ -74,25 +75,7 @@ def read_array(folder: Path, name: str, *shape: int | None) -> tuple[ndarray, by
         field.fail("is missing", got="no such file", expected=f"{name} or {name}.npy")
     data = read_bytes(path)
     field = Field(path, name, None)
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        header = (
-            np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-        )
-        extent, fortran, kind = header(stream)
-        if kind.hasobject:
-            raise ValueError("an array of objects")
-        flat = np.frombuffer(data, kind, offset=stream.tell())
-        values = flat.reshape(extent, order="F" if fortran else "C")
-    except Exception as error:
-        # The header is a Python literal: damaged, it fails in the parser with whatever that one raises.
-        field.fail(
-            "is not a numpy array",
-            got=str(error)[:120],
-            expected="a whole .npy file",
-            fix="the file is cut short or damaged; download it again",
-        )
+    values = parse_npy(data, f"{path}: {name}")
     numbers = field.child("values", values).numbers(*shape)
     if not np.isfinite(numbers).all():
         bad = int(np.argwhere(~np.isfinite(numbers))[0][0])
@@ -138,6 +121,8 @@ def _read(path: Path) -> Scenario:
     ecef_velocity, velocity_bytes = read_array(pose, "frame_velocities", count, 3)
     quaternion, orientation_bytes = read_array(pose, "frame_orientations", count, 4)
     check_times(path, times)
+    notes: list[str] = []
+    times, _ = seconds(times, ecef[None], np.ones((1, count), bool), notes)  # before yaw rates are taken
     if not (np.linalg.norm(ecef, axis=1) > 6.2e6).all():
         Field(path, "global_pose/frame_positions", ecef).fail(
             "are not on the surface of the earth",
@@ -178,7 +163,7 @@ def _read(path: Path) -> Scenario:
         size=np.array([[length, width, height]]),
         valid=np.ones((1, count), bool),
     )
-    notes = [
+    notes += [
         f"assumed: the device is {DEVICE_AHEAD_OF_REAR_AXLE:g} m ahead of the rear axle and "
         f"{DEVICE_HEIGHT:g} m above the ground, the car is {length:g} x {width:g} x {height:g} m",
         f"the device points {math.degrees(abs(mount)):.2f} degrees to the "

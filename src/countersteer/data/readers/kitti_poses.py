@@ -19,7 +19,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.data.readers.assembly import assemble, check_times
-from countersteer.data.readers.source import Field, Reader, fingerprint, head, read_bytes
+from countersteer.data.readers.source import Field, Reader, fingerprint, head, numbers_of_text, read_bytes
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
 
@@ -60,27 +60,6 @@ def _matches(path: Path) -> bool:
     return len(lines) > 2 and len(lines[0]) < 1000 and _is_pose(lines[0]) and _is_pose(lines[1])
 
 
-def _numbers(path: Path, data: bytes, columns: int) -> ndarray:
-    """Lines of text with `columns` finite numbers each."""
-    rows = []
-    for number, line in enumerate(data.splitlines(), 1):
-        if not (words := line.split()):
-            continue
-        row = Field(path, f"line {number}", None)
-        try:
-            values = [float(word) for word in words]
-        except ValueError:
-            row.fail("is not a row of numbers", got=line[:40], expected=f"{columns} numbers")
-        if len(values) != columns:
-            row.fail("has the wrong length", got=f"{len(values)} numbers", expected=f"{columns} numbers")
-        rows.append(row.child("values", values).numbers(columns))
-    table = np.array(rows).reshape(-1, columns)
-    if not np.isfinite(table).all():
-        bad = int(np.argwhere(~np.isfinite(table))[0][0])
-        Field(path, f"pose {bad}", None).fail("is not finite", got="NaN or infinity", expected="numbers")
-    return table
-
-
 def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".txt")
 
@@ -91,7 +70,7 @@ def _times(path: Path, count: int, notes: list[str]) -> tuple[ndarray, bytes]:
     for file in [*beside, path.parent.parent / "sequences" / _stem(path) / "times.txt"]:
         if file.is_file():
             data = read_bytes(file)
-            times = _numbers(file, data, 1)[:, 0]
+            times = numbers_of_text(file, data, 1)[:, 0]
             if len(times) < count:
                 Field(file, "the file", None).fail(
                     "has fewer times than there are poses", got=len(times), expected=f"{count}"
@@ -103,7 +82,7 @@ def _times(path: Path, count: int, notes: list[str]) -> tuple[ndarray, bytes]:
 
 def _read(path: Path) -> Scenario:
     data = read_bytes(path)
-    pose = _numbers(path, data, 12).reshape(-1, 3, 4)
+    pose = numbers_of_text(path, data, 12).reshape(-1, 3, 4)
     rotation, camera = pose[:, :, :3], pose[:, :, 3]
     wrong = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) > 1e-3
     if (wrong | (np.linalg.det(rotation) < 0)).any():

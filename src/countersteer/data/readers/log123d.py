@@ -23,7 +23,7 @@ from countersteer.data.readers.assembly import (
     lane_width_of_area,
     velocity_of,
 )
-from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
+from countersteer.data.readers.source import Field, Reader, check_counts, check_lights, fingerprint_of_files
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.geometry.polylines import arc_length
 from countersteer.scenarios.scenario import (
@@ -64,6 +64,7 @@ _AREAS = {
     "SPEED_BUMP": MapKind.SPEED_BUMP,
 }
 _AROUND = 150.0  # of the map that is read, beyond the ego's path [m]
+_MOST_STATES = 20_000_000  # of one log, whose files are many and large; they take some gigabytes
 _TABLES = ("sync.arrow", "ego_state_se3.arrow")
 
 
@@ -108,6 +109,7 @@ def _scenario(path: Path, scene: Any) -> Scenario:
     stamps = np.array([stamp.time_us for stamp in scene.get_all_iteration_timestamps()], np.int64)
     times = (stamps - stamps[:1]) / 1e6
     check_times(path, times)
+    check_counts(path, 1, len(times))
     notes: list[str] = []
     tracks = _tracks(path, scene, len(times))
     velocity = velocity_of(tracks.position, tracks.valid, times)
@@ -122,11 +124,11 @@ def _scenario(path: Path, scene: Any) -> Scenario:
         times,
         tracks,
         features,
-        _signals(scene, len(times), features, notes),
+        _signals(path, scene, len(times), features, notes),
         0,
         source=f"123D ({dataset})",
         licence=next((text for name, text in LICENCES.items() if dataset.startswith(name)), "unknown"),
-        fingerprint=fingerprint(*(read_bytes(file) for file in sorted(path.glob("*.arrow")))),
+        fingerprint=fingerprint_of_files(path.glob("*.arrow")),
         notes=notes,
     )
 
@@ -143,10 +145,15 @@ def _tracks(path: Path, scene: Any, count: int) -> Tracks:
             if label == "EGO":
                 continue
             name = f"{name}/other" if name == "ego" else name
+            if name in rows and rows[name] and rows[name][-1][0] == tick:
+                Field(path, f"track {name!r}", None).fail(
+                    f"is there twice at step {tick}", got="two boxes", expected="one box a step"
+                )
             kinds.setdefault(name, _ACTORS.get(label, ActorKind.STATIC))
             rows.setdefault(name, []).append((tick, _box(box.bounding_box_se3)))
     if not rows["ego"]:
         Field(path, "the log", None).fail("has no ego state", got="none", expected="ego_state_se3 at a step")
+    check_counts(path, len(rows), count, _MOST_STATES)
     table, valid = np.zeros((len(rows), count, 7)), np.zeros((len(rows), count), bool)
     for actor, states in enumerate(rows.values()):
         for tick, values in states:
@@ -218,14 +225,14 @@ def _features(path: Path, scene: Any, driven: ndarray, notes: list[str]) -> list
 def _lane(name: str, lane: Any) -> list[MapFeature]:
     center, area, limit = _points(lane.centerline), _outline(lane), lane.speed_limit_mps
     width = lane_width_of_area(area, float(arc_length(center[:, :2])[-1])) if len(center) > 1 else None
-    speed = float(limit) if limit is not None and 0 < limit < 100 else None
+    speed = float(limit) if limit is not None and limit > 0 else None
     return [
         MapFeature(name, MapKind.LANE, center, width, speed),
         MapFeature(f"{name}/area", MapKind.LANE_AREA, area),
     ]
 
 
-def _signals(scene: Any, count: int, features: list[MapFeature], notes: list[str]) -> Signals:
+def _signals(path: Path, scene: Any, count: int, features: list[MapFeature], notes: list[str]) -> Signals:
     """Lights by lane; 123D keeps no stop points, a lane that a light governs begins at its stop line."""
     starts = {feature.id: feature.points[0] for feature in features if feature.kind is MapKind.LANE}
     states: dict[str, ndarray] = {}
@@ -234,6 +241,7 @@ def _signals(scene: Any, count: int, features: list[MapFeature], notes: list[str
         for light in lights.detections if lights is not None else ():
             lane = str(light.lane_id)
             if lane in starts:
+                check_lights(path, len(states) + 1, count)
                 state = states.setdefault(lane, np.full(count, int(SignalState.UNKNOWN), np.int64))
                 state[tick] = int(_LIGHTS.get(light.status.name, SignalState.UNKNOWN))
     if states:

@@ -11,7 +11,6 @@ Reference: Houston et al., "One Thousand and One Hours: Self-driving Motion Pred
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,16 @@ from countersteer.data.readers.assembly import assemble, check_times, velocity_o
 from countersteer.data.readers.source import (
     Field,
     Reader,
+    check_counts,
     choose,
     fingerprint,
     numbered,
-    read_bytes,
     split_number,
 )
+from countersteer.data.readers.units import seconds
 from countersteer.data.readers.zarr_array import ZarrArray
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
+from countersteer.storage.files import read_json
 
 __all__ = ["CAR_SIZE", "READER"]
 
@@ -116,6 +117,8 @@ def _read(path: Path) -> Scenario:
         "agents state no height: they stand on the ground of the ego",
     ]
     where = _column(place, frame, "ego_translation", "f", 3)
+    # Some velocities are stated and some taken from positions: these need the unit of time first.
+    times, _ = seconds(times, where[None], np.ones((1, len(times)), bool), notes)
     rotation = _column(place, frame, "ego_rotation", "f", 3, 3)
     if np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max() > 1e-2:
         Field(place, "column 'ego_rotation'", None).fail(
@@ -186,6 +189,7 @@ def _tracks(
     number = np.cumsum(known) - 1
     kept, actor = known[row], number[row]
     steps, count = len(ground), int(known.sum())
+    check_counts(folder, count + 1, steps)
     there, often = np.unique(actor[kept] * steps + tick[kept], return_counts=True)
     if (often > 1).any():
         which, at = divmod(int(there[often.argmax()]), steps)
@@ -224,11 +228,8 @@ def _tracks(
 
 def _labels(folder: Path) -> list[str]:
     """Names of the columns of `label_probabilities`."""
-    header = Field(folder / ".zattrs", "", None)
-    try:
-        header = Field(header.path, "", json.loads(read_bytes(header.path, 1 << 20)))
-    except (ValueError, RecursionError) as error:
-        header.fail("is not valid JSON", got=str(error)[:120], expected="the attributes of the group")
+    path = folder / ".zattrs"
+    header = Field(path, "", read_json(path, 1 << 20, "the attributes of the group"))
     return [entry.text() for entry in header["labels"].entries()]
 
 

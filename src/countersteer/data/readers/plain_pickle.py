@@ -3,12 +3,18 @@
 A pickle can run code. This one is read by an unpickler that knows the handful of names that numbers, text,
 containers and numpy arrays need, each replaced by a harmless stand-in: no code of numpy, or of anything else, runs on
 bytes of the file before they are plain arrays. Any other name is refused.
+
+A pickle can also ask for memory: a byte for a new set, five for the copy of a list that is there already. So every
+operation is charged with the most that it takes, and stand-ins are made, called and given their state in no other ways
+than numpy's own pickles do it.
 """
 
 from __future__ import annotations
 
+import gc
 import io
 import pickle
+import sys
 from collections import OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +23,7 @@ import numpy as np
 from numpy import ndarray
 
 from countersteer.errors import UserError
+from countersteer.storage.files import MAX_MEMORY
 
 __all__ = ["load_plain"]
 
@@ -56,9 +63,17 @@ class _Array:
         _, shape, kind, fortran, data = state
         self.content = (shape, kind, fortran, data)
 
+    @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        _, kind, _, data = self.content
+        return (
+            len(data) // kind.resolve().itemsize if isinstance(kind, _Type) and isinstance(data, bytes) else 1
+        )
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> ndarray:
         shape, kind, fortran, data = self.content
-        if not isinstance(kind, _Type) or not isinstance(data, bytes | bytearray):
+        if not isinstance(kind, _Type) or not isinstance(data, bytes):
             raise ValueError("an array of objects, not of numbers")
         flat = np.frombuffer(data, kind.resolve())
         return flat.reshape(shape, order="F" if fortran else "C").astype(
@@ -83,7 +98,7 @@ class _FromBuffer(_Reconstruct):
 
     def __new__(cls, data: object, kind: object, shape: object, order: object) -> Any:
         array = _Array()
-        array.content = (shape, kind, order == "F", bytes(data) if isinstance(data, bytearray) else data)
+        array.content = (shape, kind, order == "F", data)
         return array
 
 
@@ -112,25 +127,101 @@ class _Dropped(_Reconstruct):
         raise pickle.UnpicklingError("an array was made in a way that is not read")
 
 
+_BUILTINS: tuple[Any, ...] = (int, float, bool, str, list, dict, set, tuple)
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "defaultdict"): defaultdict,
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _Encode,
     ("numpy", "dtype"): _Type,
     ("numpy", "ndarray"): _Dropped,
-    **{("builtins", kind.__name__): kind for kind in (int, float, bool, str, list, dict, set, tuple)},
+    **{("builtins", kind.__name__): kind for kind in _BUILTINS},
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _Reconstruct for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _Scalar for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _FromBuffer for core in ("core", "_core")},
 }
 
 
+def _costs() -> list[int]:
+    """The most memory that each operation takes in CPython, with its place on the stack [bytes]."""
+    costs = [40] * 256
+    for operations, cost in (
+        ((pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3), 72),
+        ((pickle.MARK, pickle.EMPTY_LIST, pickle.LIST), 96),
+        ((pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE, pickle.SETITEM), 110),
+        ((pickle.EMPTY_SET, pickle.FROZENSET, pickle.EMPTY_DICT, pickle.DICT), 250),
+        (
+            (
+                pickle.REDUCE,
+                pickle.NEWOBJ,
+                pickle.NEWOBJ_EX,
+                pickle.BUILD,
+                pickle.GLOBAL,
+                pickle.STACK_GLOBAL,
+            ),
+            400,
+        ),
+    ):
+        for operation in operations:
+            costs[operation[0]] = cost
+    return costs
+
+
+_COSTS = _costs()
+_SIZED = frozenset(
+    operation[0]
+    for operation in (
+        pickle.UNICODE, pickle.BINUNICODE, pickle.BINUNICODE8, pickle.SHORT_BINUNICODE, pickle.STRING,
+        pickle.BINSTRING, pickle.SHORT_BINSTRING, pickle.BINBYTES, pickle.BINBYTES8, pickle.SHORT_BINBYTES,
+        pickle.LONG, pickle.LONG1, pickle.LONG4,
+    )
+)  # fmt: skip
+_STRANGE_KEY = 100_000  # keys whose hashes can be made equal: a table of many of them takes forever
+
+
 # The unpickler in Python, not the one in C: a damaged memo index makes the latter allocate gigabytes.
 # A scene takes 0.1 to 0.2 s.
-class _Unpickler(pickle._Unpickler):  # pyright: ignore[reportAttributeAccessIssue]
+_Base, _Unframer, _Stop = (getattr(pickle, name) for name in ("_Unpickler", "_Unframer", "_Stop"))
+
+
+class _Unpickler(_Base):
     def __init__(self, path: Path, data: bytes):
         super().__init__(io.BytesIO(data))
-        self._path = path
+        self._path, self._length, self._left = path, len(data), MAX_MEMORY
+
+    def load(self) -> Any:
+        """As the base class does it, with what each operation takes charged before or right after it."""
+        self._unframer = _Unframer(self._file_read, self._file_readline)
+        self.read, self.readinto = self._unframer.read, self._unframer.readinto
+        self.readline = self._unframer.readline
+        self.metastack: list[list[Any]] = []
+        self.stack: list[Any] = []
+        self.append = self.stack.append
+        read, dispatch = self.read, self.dispatch
+        try:
+            while True:
+                key = read(1)
+                if not key:
+                    raise EOFError
+                operation = key[0]
+                self._left -= _COSTS[operation]
+                if self._left < 0:
+                    self.charge(0)
+                dispatch[operation](self)
+                if operation in _SIZED:
+                    self.charge(sys.getsizeof(self.stack[-1]))
+        except _Stop as stop:
+            return stop.value
+
+    def charge(self, size: int) -> None:
+        """Count memory that the pickle takes; too much is an error."""
+        self._left -= size
+        if self._left < 0:
+            raise UserError(
+                f"{self._path} grows too much when it is read",
+                got=f"{self._length} bytes that need more than {MAX_MEMORY >> 20} MiB",
+                expected="one scenario a file",
+                fix="split the file; a small file that grows this much is not to be trusted",
+            )
 
     def find_class(self, module: str, name: str) -> Any:
         if (found := _ALLOWED.get((module, name))) is None:
@@ -141,6 +232,138 @@ class _Unpickler(pickle._Unpickler):  # pyright: ignore[reportAttributeAccessIss
                 fix="do not load this file with pickle; it could run code. Export the scene again",
             )
         return found
+
+    def keys(self, keys: Any) -> None:
+        """Refuse keys that tables of data do not have, before they are hashed."""
+        for key in keys:
+            kind = type(key)
+            if kind is str or kind is bytes or (kind is int and -(1 << 60) < key < 1 << 60):
+                continue
+            self.charge(_STRANGE_KEY)
+            parts = key if kind is tuple else (key,)
+            if not all(type(part) in (str, bytes, int, float, bool, type(None)) for part in parts):
+                raise pickle.UnpicklingError("a key of a table is neither text nor a number")
+
+    def made(self, kind: Any, arguments: Any) -> Any:
+        """One of the allowed things, made of its arguments."""
+        if type(arguments) is not tuple:
+            raise pickle.UnpicklingError("arguments that are no tuple")
+        self.charge(sum(len(value) for value in arguments if isinstance(value, str | bytes | bytearray)))
+        if kind is set and len(arguments) == 1 and type(arguments[0]) is list:
+            self.charge(80 * len(arguments[0]))
+            self.keys(arguments[0])
+            return set(arguments[0])
+        if kind is defaultdict and (not arguments or arguments[0] in _BUILTINS) and len(arguments) < 2:
+            return defaultdict()  # nothing here asks for a key that is not there
+        if kind is OrderedDict and len(arguments) == 1 and type(arguments[0]) is list:  # as Python 2 wrote it
+            pairs = [pair for pair in arguments[0] if type(pair) in (list, tuple) and len(pair) == 2]
+            self.charge(300 * len(pairs))
+            self.keys(key for key, _ in pairs)
+            return OrderedDict(pairs)
+        if kind in (OrderedDict, set, dict, list, tuple) and not arguments:
+            return kind()
+        if isinstance(kind, type) and (kind is _Type or issubclass(kind, _Reconstruct)):
+            return kind(*arguments)
+        raise pickle.UnpicklingError("something is made in a way that is not read")
+
+    def load_reduce(self) -> None:
+        arguments = self.stack.pop()
+        self.stack[-1] = self.made(self.stack[-1], arguments)
+
+    def load_newobj_ex(self) -> None:
+        if self.stack.pop() != {}:
+            raise pickle.UnpicklingError("something is made in a way that is not read")
+        self.load_reduce()
+
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        if type(self.stack[-1]) not in (_Type, _Array):
+            raise pickle.UnpicklingError("a state for something that has none")
+        self.stack[-1].__setstate__(state)
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.keys((key,))
+        _table(self.stack[-1])[key] = value
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()
+        self.charge(70 * (len(items) // 2))
+        self.keys(items[::2])
+        _table(self.stack[-1]).update(zip(items[::2], items[1::2], strict=True))
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.charge(70 * (len(items) // 2))
+        self.keys(items[::2])
+        self.append(dict(zip(items[::2], items[1::2], strict=True)))
+
+    def load_additems(self) -> None:
+        items = self.pop_mark()
+        self.charge(70 * len(items))
+        self.keys(items)
+        if type(self.stack[-1]) is not set:
+            raise pickle.UnpicklingError("entries for something that is no set")
+        self.stack[-1].update(items)
+
+    def load_frozenset(self) -> None:
+        items = self.pop_mark()
+        self.charge(70 * len(items))
+        self.keys(items)
+        self.append(frozenset(items))
+
+    def load_appends(self) -> None:
+        items = self.pop_mark()
+        if type(self.stack[-1]) is not list:
+            raise pickle.UnpicklingError("entries for something that is no list")
+        self.stack[-1].extend(items)
+
+    def load_append(self) -> None:
+        value = self.stack.pop()
+        if type(self.stack[-1]) is not list:
+            raise pickle.UnpicklingError("an entry for something that is no list")
+        self.stack[-1].append(value)
+
+    def load_bytearray8(self) -> None:
+        size = int.from_bytes(self.read(8), "little")
+        self.charge(size)
+        content = self.read(size) if size <= self._length else b""
+        if len(content) != size:
+            raise EOFError(f"{size} bytes are declared, which is more than are left")
+        self.append(content)  # bytes: nothing here writes into them
+
+    def load_refused(self) -> None:
+        raise pickle.UnpicklingError("an operation that plain data does not need")
+
+
+_Unpickler.dispatch = {
+    **_Base.dispatch,
+    pickle.REDUCE[0]: _Unpickler.load_reduce,
+    pickle.NEWOBJ[0]: _Unpickler.load_reduce,
+    pickle.NEWOBJ_EX[0]: _Unpickler.load_newobj_ex,
+    pickle.BUILD[0]: _Unpickler.load_build,
+    pickle.SETITEM[0]: _Unpickler.load_setitem,
+    pickle.SETITEMS[0]: _Unpickler.load_setitems,
+    pickle.DICT[0]: _Unpickler.load_dict,
+    pickle.ADDITEMS[0]: _Unpickler.load_additems,
+    pickle.FROZENSET[0]: _Unpickler.load_frozenset,
+    pickle.APPEND[0]: _Unpickler.load_append,
+    pickle.APPENDS[0]: _Unpickler.load_appends,
+    pickle.BYTEARRAY8[0]: _Unpickler.load_bytearray8,
+    **{
+        operation[0]: _Unpickler.load_refused
+        for operation in (
+            pickle.INST, pickle.OBJ, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.PERSID,
+            pickle.BINPERSID, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
+        )
+    },
+}  # fmt: skip
+
+
+def _table(value: Any) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise pickle.UnpicklingError("entries for something that is no table")
+    return value
 
 
 def load_plain(path: Path, data: bytes) -> Any:
@@ -153,6 +376,8 @@ def load_plain(path: Path, data: bytes) -> Any:
     Raises:
         UserError: The pickle asks for anything else than data, or is damaged.
     """
+    collecting = gc.isenabled()
+    gc.disable()  # it would look through millions of new lists again and again
     try:
         return _Unpickler(path, data).load()
     except UserError:
@@ -165,3 +390,6 @@ def load_plain(path: Path, data: bytes) -> Any:
             expected="a pickle of plain data",
             fix="the file is cut short or damaged; write or download it again",
         ) from error
+    finally:
+        if collecting:
+            gc.enable()

@@ -28,8 +28,18 @@ from countersteer.data.readers.assembly import (
     signal_state,
     velocity_of,
 )
+from countersteer.data.readers.physics import key_frame_interval
 from countersteer.data.readers.plain_pickle import load_plain
-from countersteer.data.readers.source import Field, Reader, fingerprint, head, read_bytes
+from countersteer.data.readers.source import (
+    Field,
+    Reader,
+    check_counts,
+    check_lights,
+    fingerprint,
+    head,
+    read_bytes,
+)
+from countersteer.data.readers.units import stamps
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.polylines import arc_length
 from countersteer.scenarios.scenario import (
@@ -78,6 +88,7 @@ def _read(path: Path) -> Scenario:
     notes: list[str] = []
 
     times = _times(metadata, whole["length"].integer())
+    check_counts(path, len(whole["tracks"].table()), len(times))
     tracks = _tracks(whole["tracks"], len(times), notes)
     sdc = metadata.get("sdc_id")
     ego = None
@@ -110,7 +121,7 @@ def _read(path: Path) -> Scenario:
 
 def _times(metadata: Field, length: int) -> ndarray:
     stated = metadata.get("ts") or metadata["timestep"]
-    times = stated.numbers(None)
+    times = stamps(stated)
     if len(times) != length:
         stated.fail("has the wrong length", got=len(times), expected=f"{length}, as `length` says")
     return times
@@ -170,6 +181,8 @@ def _drop_jump_at_end(
     """
     if ego is None or len(times) < 12:
         return times, tracks
+    if tracks.valid[ego].all() and key_frame_interval(times, tracks.position[ego, :, :2]) is not None:
+        return times, tracks  # it has a kink at every key frame, which is no jump
     step = np.diff(tracks.position[ego, -12:, :2], axis=0) / np.diff(times[-12:])[:, None]
     jolt = np.linalg.norm(np.diff(step, axis=0), axis=1) / np.diff(times[-11:])
     if not (jolt > _HARDEST_JOLT).any():
@@ -277,6 +290,7 @@ def _lane(name: str, feature: Field, points: ndarray, outline: Field | None) -> 
 
 def _signals(table: Field, count: int, features: list[MapFeature]) -> Signals:
     lanes, stops, courses, states = [], [], [], []
+    check_lights(table.path, len(table.table()), count)
     for name, light in table.items():
         shown = light["state"]["object_state"].entries()
         if len(shown) != count:

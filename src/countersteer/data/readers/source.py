@@ -1,44 +1,61 @@
 """What readers share about files: the shape of a reader, bounded reading, and values that know their place.
 
-A file can hold anything. `read_bytes` and `Field` turn whatever is wrong with it into a `UserError`
+A file can hold anything. `storage.files` and `Field` turn whatever is wrong with it into a `UserError`
 that names the file and the field, so that a reader states only what it expects.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Generic, TypeVar
 
-import numpy as np
-from numpy import ndarray
-
-from countersteer.errors import UserError
+from countersteer.data.readers.fields import (
+    ENTRY,
+    MAX_STATES,
+    MAX_STEPS,
+    Budget,
+    Field,
+    check_counts,
+    check_lights,
+    numbers_of_text,
+)
+from countersteer.errors import FAULTS, UserError, faults_of_files
+from countersteer.storage.files import MAX_BYTES, head, open_regular, read_bytes
 
 __all__ = [
+    "ENTRY",
     "MAX_BYTES",
+    "MAX_DRIVES",
+    "MAX_STATES",
+    "MAX_STEPS",
+    "Budget",
     "Field",
     "Reader",
+    "check_counts",
+    "check_lights",
+    "check_readable",
     "choose",
+    "drives_by",
     "exists",
     "fingerprint",
+    "fingerprint_of_files",
     "head",
+    "matches",
     "numbered",
+    "numbers_of_text",
     "read_bytes",
+    "read_by",
     "split_number",
     "unknown_format",
 ]
 
-MAX_BYTES = 1 << 30
-"""Largest file, after decompression, that is read [bytes]; recorded scenes have a few million."""
-
-_HEAD = 1 << 16
-_GZIP = b"\x1f\x8b"
-_LARGEST = 1e7  # beyond any coordinate in metres, speed or size that a drive can have
-
+MAX_DRIVES = 100_000
+"""Most drives in one file; the largest published ones have 16,000."""
 
 T = TypeVar("T")
 
@@ -74,23 +91,71 @@ def unknown_format(what: str, readers: Sequence[Reader], fix: str) -> UserError:
     )
 
 
+def matches(reader: Reader, path: Path) -> bool:
+    """Whether a path holds a reader's format; a fault while looking says no."""
+    with contextlib.suppress(*FAULTS):
+        return bool(reader.matches(path))
+    return False
+
+
+def read_by(reader: Reader[T], path: Path) -> T:
+    """What a reader reads at a path; whatever goes wrong with the file becomes a `UserError`."""
+    with faults_of_files(
+        f"{path} cannot be read as {reader.name}",
+        expected=reader.looks_like,
+        fix="the file is damaged or may not be read; download it again or check its permissions",
+    ):
+        return reader.read(path)
+
+
+def drives_by(reader: Reader, path: Path) -> list[Path]:
+    """The drives in a file or folder that matches a reader; faults of the file become a `UserError`."""
+    with faults_of_files(f"the drives in {path} cannot be counted as {reader.name}"):
+        return reader.drives(path)
+
+
 def exists(path: Path) -> bool:
-    """Whether something is there; a name that no file can have is not."""
+    """Whether something is there, even if it may not be looked at; a name that no file can have is not."""
     try:
-        return path.exists()
+        return path.exists() or path.is_symlink()
+    except PermissionError:
+        return True
     except (OSError, ValueError):  # a name that is too long, or has a zero byte
         return False
 
 
+def check_readable(path: Path) -> None:
+    """Refuse what cannot be opened or listed, what is neither a file nor a folder, and links that lead nowhere.
+
+    Raises:
+        UserError: With what the system says.
+    """
+    what = "listed" if path.is_dir() else "read"
+    with faults_of_files(
+        f"{path} cannot be {what}", expected="a file or folder that may be read", fix="check its permissions"
+    ):
+        if path.is_dir():
+            os.scandir(path).close()
+        else:
+            open_regular(path).close()
+
+
 def numbered(path: Path, count: int) -> list[Path]:
     """Paths of the drives in a file of `count`: the file itself where there is one, else `file#0`, `file#1` ..."""
+    if count > MAX_DRIVES:
+        raise UserError(
+            f"{path} declares too many drives",
+            got=count,
+            expected=f"at most {MAX_DRIVES}",
+            fix="split the file",
+        )
     return [path] if count == 1 else [path.with_name(f"{path.name}#{n}") for n in range(count)]
 
 
 def split_number(path: Path) -> tuple[Path, int | None]:
     """The file of `file#3` and its 3; a path that exists under its whole name has no number."""
     name, mark, number = path.name.rpartition("#")
-    if not (mark and name and number.isascii() and number.isdigit() and len(number) < 10) or path.exists():
+    if not (mark and name and number.isascii() and number.isdigit() and len(number) < 10) or exists(path):
         return path, None
     return path.with_name(name), int(number)
 
@@ -109,78 +174,14 @@ def choose(path: Path, number: int | None, count: int, unit: str) -> int:
     return number
 
 
-def _inflate(path: Path, limit: int, *, strict: bool) -> bytes:
-    """Up to `limit` bytes of the file, decompressed if it is gzipped.
-
-    A gzip file that ends early or is damaged raises EOFError or zlib.error if `strict`, else gives what
-    could be read.
-    """
-    with path.open("rb") as file:
-        if file.read(2) != _GZIP:
-            file.seek(0)
-            return file.read(limit)
-        file.seek(0)
-        pieces, left = [], limit
-        inflate = zlib.decompressobj(wbits=31)
-        while left > 0:
-            packed = inflate.unconsumed_tail or file.read(1 << 20)
-            try:
-                if not packed:
-                    raise EOFError
-                piece = inflate.decompress(packed, left)
-            except (EOFError, zlib.error):
-                if strict:
-                    raise
-                break
-            pieces.append(piece)
-            left -= len(piece)
-            if inflate.eof:
-                # A gzip file may hold several members one after the other.
-                rest = inflate.unused_data or file.read(1 << 20)
-                if not rest.startswith(_GZIP):
-                    break
-                file.seek(-len(rest), 1)
-                inflate = zlib.decompressobj(wbits=31)
-        return b"".join(pieces)
-
-
-def head(path: Path) -> bytes:
-    """The first 64 KiB of a file, decompressed if gzipped; empty if it cannot be read."""
-    try:
-        return _inflate(path, _HEAD, strict=False) if path.is_file() else b""
-    except (OSError, ValueError):
-        return b""
-
-
-def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
-    """All bytes of a file, decompressed if it is gzipped.
-
-    Raises:
-        UserError: The file is missing, cannot be read, is cut short, or holds more than `limit` bytes.
-    """
-    try:
-        data = _inflate(path, limit + 1, strict=True)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist", fix="check the path") from None
-    except (EOFError, zlib.error) as error:
-        raise UserError(
-            f"{path} cannot be decompressed: it is cut short or damaged",
-            got=str(error) or "an early end",
-            expected="a whole gzip file",
-            fix="download it again",
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read", got=error, expected="a readable file", fix="check the path"
-        ) from error
-    if len(data) > limit:
-        raise UserError(
-            f"{path} is too large",
-            got=f"more than {limit} bytes after decompression",
-            expected=f"at most {limit} bytes, one scenario a file",
-            fix="split the file; a small file that grows this much is not to be trusted",
-        )
-    return data
+def fingerprint_of_files(paths: Iterable[Path]) -> str:
+    """SHA-256 of the files that a scenario was read from, one after another in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        with open_regular(path) as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 def fingerprint(*parts: bytes) -> str:
@@ -189,133 +190,3 @@ def fingerprint(*parts: bytes) -> str:
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
-
-
-def _brief(value: object) -> str:
-    """A value in a few words; containers by size, because a damaged file may hold anything."""
-    if isinstance(value, dict | list | tuple | set | bytes | bytearray | ndarray):
-        return f"{type(value).__name__} of {value.size if isinstance(value, ndarray) else len(value)}"
-    text = value if isinstance(value, str) else repr(value) if isinstance(value, int | float | bool) else ""
-    text = text if len(text) <= 60 else text[:57] + "..."
-    return f"{type(value).__name__} {text}".strip()
-
-
-@dataclass(frozen=True)
-class Field:
-    """A value inside a file, with its place, so that whatever is wrong with it can be said clearly."""
-
-    path: Path
-    name: str
-    value: Any
-
-    def fail(
-        self, what: str, *, got: object = None, expected: object = None, fix: str | None = None
-    ) -> NoReturn:
-        """Raise the `UserError` that names this file and field."""
-        raise UserError(
-            f"{self.path}: {self.name or 'the file'} {what}",
-            got=_brief(self.value) if got is None else got,
-            expected=expected,
-            fix=fix or "check that the file is whole and was written by the tool its format names",
-        )
-
-    def child(self, key: str | int, value: Any) -> Field:
-        """A value found inside this one."""
-        if isinstance(key, int):
-            return Field(self.path, f"{self.name}[{key}]", value)
-        return Field(self.path, f"{self.name}.{key}" if self.name else key, value)
-
-    def table(self) -> dict[Any, Any]:
-        """This value, which has to be a dictionary."""
-        if not isinstance(self.value, dict):
-            self.fail("is not a table of fields", expected="a dictionary")
-        return self.value
-
-    def __getitem__(self, key: str) -> Field:
-        """A field that has to be there."""
-        table = self.table()
-        if key not in table:
-            present = ", ".join(sorted(str(name)[:30] for name in table)[:12]) or "nothing"
-            self.fail(f"has no field {key!r}", got=f"fields: {present}", expected=f"a field {key!r}")
-        return self.child(key, table[key])
-
-    def get(self, key: str) -> Field | None:
-        """A field that may be absent (or None)."""
-        value = self.table().get(key)
-        return None if value is None else self.child(key, value)
-
-    def items(self) -> Iterator[tuple[str, Field]]:
-        """Names and values of a dictionary."""
-        for key, value in self.table().items():
-            if not isinstance(key, str | int):
-                self.fail("has a name that is neither text nor a number", got=_brief(key))
-            yield str(key), self.child(str(key), value)
-
-    def entries(self) -> list[Field]:
-        """The entries of a list."""
-        if not isinstance(self.value, list | tuple):
-            self.fail("is not a list", expected="a list")
-        return [self.child(index, value) for index, value in enumerate(self.value)]
-
-    def text(self) -> str:
-        """This value as text; numbers are taken too, because identifiers are written either way."""
-        if isinstance(self.value, bool) or not isinstance(self.value, str | int):
-            self.fail("is not text", expected="text")
-        try:
-            text = str(self.value)
-            text.encode()  # half of a surrogate pair cannot be written to any file later
-        except ValueError:
-            self.fail("is not readable text", got="characters that cannot be written", expected="text")
-        return text
-
-    def integer(self) -> int:
-        """This value as a whole number."""
-        if isinstance(self.value, bool) or not isinstance(self.value, int | np.integer):
-            self.fail("is not a whole number", expected="a whole number")
-        return int(self.value)
-
-    def numbers(self, *shape: int | None) -> ndarray:
-        """This value as float64 of a shape; None stands for any length, a last None for 2 or 3 coordinates.
-
-        Entries may be NaN: only the reader knows which of them count. Larger than 1e7 is an error,
-        no quantity of a drive in SI units is.
-        """
-        try:
-            raw = np.asarray(self.value)
-            if raw.dtype.kind not in "biuf" or raw.dtype.itemsize > 8:
-                raw = raw.astype(np.float64) if raw.size == 0 else self._refuse(raw)
-            with np.errstate(all="ignore"):
-                values = np.asarray(raw.astype(np.float64) + 0.0)  # the sum makes signalling NaN quiet
-        except (ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
-            self.fail("is not an array of numbers", got=str(error)[:120], expected="numbers")
-        if raw.size == 0 and len(shape) > 1 and raw.ndim == 1:
-            values = values.reshape(0, *(1 if n is None else n for n in shape[1:]))
-        fits = values.ndim == len(shape) and all(
-            n in (None, m) for n, m in zip(shape, values.shape, strict=False)
-        )
-        if not fits:
-            wanted = " x ".join("n" if n is None else str(n) for n in shape) or "one number"
-            self.fail(
-                "has the wrong shape", got=" x ".join(map(str, values.shape)) or "one number", expected=wanted
-            )
-        if (large := np.abs(values) > _LARGEST).any():  # false for NaN
-            got = f"{values[large].flat[0]:.3g}"
-            self.fail("has a value out of range", got=got, expected=f"at most {_LARGEST:g}")
-        return values
-
-    def _refuse(self, raw: ndarray) -> NoReturn:
-        self.fail("is not an array of numbers", got=f"entries of type {raw.dtype}", expected="numbers")
-
-    def shape(self) -> tuple[int, ...]:
-        """Shape of this value as an array, whatever its entries are."""
-        try:
-            return np.asarray(self.value).shape
-        except (ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
-            self.fail("is not an array", got=str(error)[:120], expected="rows of one length")
-
-    def number(self) -> float:
-        """This value as one finite number."""
-        value = float(self.numbers())
-        if not np.isfinite(value):
-            self.fail("is not a finite number", expected="a finite number")
-        return value

@@ -15,12 +15,14 @@ from typing import BinaryIO
 import numpy as np
 from numpy import ndarray
 
+from countersteer.data.readers.source import MAX_DRIVES
 from countersteer.errors import UserError
+from countersteer.storage.files import open_regular
 
 __all__ = ["crc32c", "is_tfrecord", "masked_crc", "read_record", "record_offsets"]
 
 _HEADER, _FOOTER = 12, 4
-_LARGEST_RECORD = 1 << 30  # [bytes]
+_LARGEST_RECORD = 1 << 24  # [bytes]; a scene of 9 s has one to three million
 _LANES = 1024  # parts of a record whose CRCs are computed at once
 
 
@@ -77,9 +79,7 @@ def _length(header: bytes) -> int | None:
 def is_tfrecord(path: Path) -> bool:
     """Whether a file begins with the header of a TFRecord; never raises."""
     try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header = file.read(_HEADER)
         return len(header) == _HEADER and _length(header) is not None
     except (OSError, ValueError):
@@ -120,9 +120,14 @@ def record_offsets(path: Path) -> list[tuple[int, int]]:
         UserError: A header is damaged or a record is cut short; the error names its offset.
     """
     try:
-        size, at, found = path.stat().st_size, 0, []
-        with path.open("rb") as file:
+        at, found = 0, []
+        with open_regular(path) as file:
+            size = file.seek(0, 2)
             while at < size:
+                if len(found) >= MAX_DRIVES:
+                    raise _fail(
+                        path, len(found), at, "is one too many", f"{size} bytes", f"{MAX_DRIVES} records"
+                    )
                 length = _next(path, file, len(found), at, size)
                 found.append((at, length))
                 at += _HEADER + length + _FOOTER
@@ -140,7 +145,7 @@ def read_record(path: Path, number: int, at: int, length: int) -> bytes:
     if length > _LARGEST_RECORD:
         raise _fail(path, number, at, "is too large", f"{length} bytes", f"at most {_LARGEST_RECORD} bytes")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(at + _HEADER)
             data, footer = file.read(length), file.read(_FOOTER)
     except OSError as error:

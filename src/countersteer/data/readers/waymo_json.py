@@ -11,14 +11,21 @@ Open Motion Dataset", ICCV 2021.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from numpy import ndarray
 
 from countersteer.data.readers.assembly import USUAL_SIZE, assemble, course_at, signal_state
-from countersteer.data.readers.source import Field, Reader, fingerprint, head, read_bytes
+from countersteer.data.readers.source import (
+    Field,
+    Reader,
+    check_counts,
+    check_lights,
+    fingerprint,
+    head,
+    read_bytes,
+)
 from countersteer.scenarios.scenario import (
     ActorKind,
     MapFeature,
@@ -28,6 +35,7 @@ from countersteer.scenarios.scenario import (
     SignalState,
     Tracks,
 )
+from countersteer.storage.files import parse_json
 
 __all__ = ["LICENCE", "READER", "ROAD_LINES"]
 
@@ -69,24 +77,13 @@ def _matches(path: Path) -> bool:
 
 def _read(path: Path) -> Scenario:
     data = read_bytes(path)
-    whole = Field(path, "", None)
-    try:
-        whole = Field(path, "", json.loads(data))
-    except (ValueError, RecursionError) as error:
-        whole.fail(
-            "is not valid JSON",
-            got=str(error)[:120] or type(error).__name__,
-            expected="a JSON object with objects and roads",
-            fix="the file is cut short or damaged; write or download it again",
-        )
+    whole = Field(path, "", parse_json(data, path, "a JSON object with objects and roads"))
     notes = [f"no times in the source: steps are {INTERVAL:g} s apart"]
-    tracks, agreement = _tracks(whole["objects"], notes)
+    tracks = _tracks(whole["objects"], notes)
     features = _features(whole["roads"], notes)
     count = tracks.position.shape[1]
     lights = whole.get("tl_states")
     signals = _signals(lights, count, features) if lights else _no_signals(count)
-    if agreement is not None and agreement < 0.5:
-        notes.append(f"headings agree badly with the course of motion (mean cosine {agreement:.2f})")
     ego = None
     if (metadata := whole.get("metadata")) and (index := metadata.get("sdc_track_index")):
         ego = index.integer()
@@ -117,12 +114,13 @@ def _points(field: Field) -> ndarray:
     return field.child("xyz", rows).numbers(None, 3)
 
 
-def _tracks(objects: Field, notes: list[str]) -> tuple[Tracks, float | None]:
-    """All tracks, and the mean cosine between heading and course (None where nothing moves)."""
+def _tracks(objects: Field, notes: list[str]) -> Tracks:
+    """All tracks, with headings in the file's unit."""
     entries = objects.entries()
     if not entries:
         objects.fail("is empty", got="no objects", expected="at least one object")
     count = len(entries[0]["valid"].entries())
+    check_counts(objects.path, len(entries), count)
     ids, kinds, sizes = [], [], []
     unknown = flat = unsized = 0
     position, heading, velocity, valid = [], [], [], []
@@ -133,15 +131,15 @@ def _tracks(objects: Field, notes: list[str]) -> tuple[Tracks, float | None]:
         unknown += word not in _ACTORS
         kind = _ACTORS.get(word, ActorKind.STATIC)
         kinds.append(int(kind))
-        stated = [entry["length"].number(), entry["width"].number()]
+        stated = [float(entry["length"].numbers()), float(entry["width"].numbers())]
         height = entry.get("height")
-        stated.append(height.number() if height else 0.0)
+        stated.append(float(height.numbers()) if height else 0.0)
         flat += height is None
         # Some objects have a size of zero: they were never seen well enough.
         sizes.append(
             [value if value > 0 else usual for value, usual in zip(stated, USUAL_SIZE[kind], strict=True)]
         )
-        unsized += any(value <= 0 for value in stated[:2])
+        unsized += any(not value > 0 for value in stated[:2])
         valid.append(entry["valid"].numbers(count) != 0)
         position.append(_points(entry["position"]))
         velocity.append(_points(entry["velocity"])[:, :2])
@@ -162,35 +160,7 @@ def _tracks(objects: Field, notes: list[str]) -> tuple[Tracks, float | None]:
     where[..., 2] = np.where(np.isnan(where[..., 2]), size[:, None, 2] / 2, where[..., 2])
     # -10000 marks invalid steps; some writers forget the flag.
     seen &= ~(where[..., :2] == -10000.0).any(-1)
-    motion = np.stack(velocity)
-    turn, agreement = _radians(np.stack(heading), motion, seen, notes)
-    return Tracks(tuple(ids), np.array(kinds), where, turn, motion, size, seen), agreement
-
-
-def _radians(
-    heading: ndarray, velocity: ndarray, valid: ndarray, notes: list[str]
-) -> tuple[ndarray, float | None]:
-    """Headings in radians, whichever unit the file has, and their agreement with the course of motion.
-
-    The unit that lets moving actors point where they go is taken; where nothing moves, a heading beyond
-    a full turn means degrees.
-    """
-    heading = np.where(valid & np.isfinite(heading), heading, np.where(valid, heading, 0.0))
-    known = valid & np.isfinite(heading) & np.isfinite(velocity).all(-1)
-    speed = np.where(known, np.linalg.norm(np.where(known[..., None], velocity, 0.0), axis=-1), 0.0)
-    moving = speed > 2.0
-    agreement = None
-    if moving.any():
-        course = np.arctan2(velocity[moving][:, 1], velocity[moving][:, 0])
-        as_radians = float(np.cos(course - heading[moving]).mean())
-        as_degrees = float(np.cos(course - np.radians(heading[moving])).mean())
-        degrees, agreement = as_degrees > as_radians, max(as_degrees, as_radians)
-    else:
-        degrees = bool((np.abs(heading[known]) > 2.1 * np.pi).any())
-    if not degrees:
-        return heading, agreement
-    notes.append("headings are in degrees in the source")
-    return np.radians(heading), agreement
+    return Tracks(tuple(ids), np.array(kinds), where, np.stack(heading), np.stack(velocity), size, seen)
 
 
 def _features(roads: Field, notes: list[str]) -> list[MapFeature]:
@@ -239,6 +209,7 @@ def _no_signals(count: int) -> Signals:
 
 def _signals(lights: Field, count: int, features: list[MapFeature]) -> Signals:
     lanes, stops, courses, states = [], [], [], []
+    check_lights(lights.path, len(lights.table()), count)
     for lane, light in lights.items():
         ticks = light["time_index"].numbers(None)
         shown = light["state"].entries()

@@ -18,8 +18,19 @@ import numpy as np
 from numpy import ndarray
 
 from countersteer.data.readers.assembly import USUAL_SIZE, assemble, course_at, signal_state
-from countersteer.data.readers.source import Field, Reader, choose, fingerprint, numbered, split_number
+from countersteer.data.readers.source import (
+    ENTRY,
+    Field,
+    Reader,
+    check_counts,
+    check_lights,
+    choose,
+    fingerprint,
+    numbered,
+    split_number,
+)
 from countersteer.data.readers.tfrecord import is_tfrecord, read_record, record_offsets
+from countersteer.data.readers.units import stamps
 from countersteer.data.readers.waymo_json import LICENCE, ROAD_LINES
 from countersteer.data.readers.waymo_proto import parse_scenario
 from countersteer.geometry.polylines import project
@@ -43,6 +54,7 @@ _STATES = (
 _AREAS = {"crosswalk": MapKind.CROSSWALK, "speed_bump": MapKind.SPEED_BUMP, "driveway": MapKind.DRIVEWAY}
 _BIKE_LANE = 3
 _FIRST_LINE = 5  # `ROAD_LINES` counts feature types: line type 1 of the map is number 6 there
+_MOST_BOUNDARIES = 1000  # of one side of a lane; each is measured against the whole line
 _MPH = 1609.344 / 3600  # [m/s]
 
 
@@ -66,7 +78,8 @@ def _read(path: Path) -> Scenario:
 
 
 def _scenario(place: Field, message: Any, source_fingerprint: str) -> Scenario:
-    times = place.child("timestamps_seconds", list(message.timestamps_seconds)).numbers(None)
+    check_counts(place.path, len(message.tracks), len(message.timestamps_seconds))
+    times = stamps(place.child("timestamps_seconds", list(message.timestamps_seconds)))
     notes: list[str] = []
     tracks = _tracks(place, message.tracks, len(times), notes)
     features = _features(place, message.map_features, notes)
@@ -111,9 +124,10 @@ def _tracks(place: Field, entries: Sequence[Any], count: int, notes: list[str]) 
     for index, track in enumerate(entries):
         kind = _ACTORS.get(track.object_type, ActorKind.STATIC)
         others += kind is ActorKind.STATIC
-        values = [_state(state) for state in track.states]
-        states = place.child("tracks", None).child(index, values).child("states", values)
-        row = states.numbers(count, 10)
+        states = place.child("tracks", None).child(index, None).child("states", None)
+        if len(track.states) != count:
+            states.fail("has the wrong shape", got=f"{len(track.states)} x 10", expected=f"{count} x 10")
+        row = states.child("values", [_state(state) for state in track.states]).numbers(count, 10)
         seen = row[:, 9] != 0
         size = []
         for column, usual in zip((3, 4, 5), USUAL_SIZE[kind], strict=True):
@@ -142,6 +156,7 @@ def _tracks(place: Field, entries: Sequence[Any], count: int, notes: list[str]) 
 
 def _points(place: Field, points: Sequence[Any]) -> ndarray:
     """Map points as [n, 3]."""
+    place.child("points", None).spend(3 * len(points))
     return place.child("points", [(p.x, p.y, p.z) for p in points]).numbers(None, 3)
 
 
@@ -149,6 +164,7 @@ def _features(place: Field, entries: Sequence[Any], notes: list[str]) -> list[Ma
     features: list[MapFeature] = []
     lanes: dict[int, Any] = {}  # by their place in `features`
     bikes = short = others = plain = 0
+    place.child("map_features", None).spend(ENTRY * len(entries))
     for index, entry in enumerate(entries):
         name, here = str(entry.id), place.child("map_features", None).child(index, None)
         min_points = 2
@@ -160,7 +176,7 @@ def _features(place: Field, entries: Sequence[Any], notes: list[str]) -> list[Ma
             limit = body.speed_limit_mph * _MPH
             points = _points(here, body.polyline)
             lanes[len(features)] = body
-            feature = MapFeature(name, MapKind.LANE, points, None, limit if 0 < limit < 100 else None)
+            feature = MapFeature(name, MapKind.LANE, points, None, limit if limit > 0 else None)
         elif entry.HasField("road_line"):
             style = entry.road_line.type
             plain += style == 0
@@ -206,7 +222,7 @@ def _width(points: ndarray, lane: Any, lines: dict[str, ndarray]) -> float | Non
     """Width of a lane [m] from its boundaries: the median where it has one on either side, else None."""
     sides = np.full((2, len(points)), np.nan)
     for side, boundaries in enumerate((lane.left_boundaries, lane.right_boundaries)):
-        for segment in boundaries:
+        for segment in boundaries[:_MOST_BOUNDARIES]:
             line = lines.get(str(segment.boundary_feature_id))
             first, last = segment.lane_start_index, segment.lane_end_index
             if line is None or len(line) < 2 or not 0 <= first <= last < len(points):
@@ -229,9 +245,11 @@ def _signals(place: Field, steps: Sequence[Any], count: int, features: list[MapF
     states: dict[str, ndarray] = {}
     stops: dict[str, list[float]] = {}
     for tick, step in enumerate(steps):
+        place.child("dynamic_map_states", None).spend(ENTRY * len(step.lane_states))
         for light in step.lane_states:
             lane, code = str(light.lane), light.state
             if lane not in states:
+                check_lights(place.path, len(states) + 1, count)
                 point = light.stop_point
                 states[lane] = np.full(count, int(SignalState.UNKNOWN), np.int64)
                 stops[lane] = [point.x, point.y, point.z]

@@ -9,7 +9,6 @@ Reference: zarr.readthedocs.io (format v2).
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from pathlib import Path
@@ -19,10 +18,12 @@ from numpy import ndarray
 
 from countersteer.data.readers.source import Field, read_bytes
 from countersteer.errors import MissingExtraError, UserError
+from countersteer.storage.files import read_json
 
 __all__ = ["ZarrArray"]
 
-_LARGEST_CHUNK = 1 << 30  # [bytes, after decompression]
+_LARGEST_CHUNK = 1 << 26  # [bytes, after decompression]; the data set's have 3 MB
+_LARGEST_PART = 1 << 28  # of an array that is read for one drive [bytes]
 _PLAIN_TYPE = re.compile(r"[<|][biufU][0-9]{1,4}")
 
 
@@ -37,11 +38,8 @@ class ZarrArray:
     """
 
     def __init__(self, folder: Path):
-        header = Field(folder / ".zarray", "", None)
-        try:
-            header = Field(header.path, "", json.loads(read_bytes(header.path, 1 << 20)))
-        except (ValueError, RecursionError) as error:
-            header.fail("is not valid JSON", got=str(error)[:120], expected="the header of a zarr array")
+        path = folder / ".zarray"
+        header = Field(path, "", read_json(path, 1 << 20, "the header of a zarr array"))
         self.folder, self.type = folder, _type(header["dtype"])
         self.length = _one(header["shape"], 0)
         self.chunk = _one(header["chunks"], 1)
@@ -68,6 +66,10 @@ class ZarrArray:
             Field(self.folder, "the array", None).fail(
                 "does not have these rows", got=f"{start} to {stop}", expected=f"within 0 to {self.length}"
             )
+        if (stop - start) * self.type.itemsize > _LARGEST_PART:
+            Field(self.folder, "the array", None).fail(
+                "has too many rows for one drive", got=stop - start, expected=f"at most {_LARGEST_PART} bytes"
+            )
         pieces = [np.zeros(0, self.type)]
         for number in range(start // self.chunk, -(-stop // self.chunk) if stop > start else 0):
             first = number * self.chunk
@@ -77,7 +79,7 @@ class ZarrArray:
     def _chunk(self, number: int) -> ndarray:
         if self._latest is None or self._latest[0] != number:
             path = self.folder / str(number)
-            data, size = read_bytes(path), self.chunk * self.type.itemsize
+            data, size = read_bytes(path, 2 * _LARGEST_CHUNK), self.chunk * self.type.itemsize
             if self._packed:
                 try:
                     data = _unpack(data, size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from countersteer.errors import UserError
 from countersteer.reconstruction.depth.depth_map import DepthMap
 from countersteer.reconstruction.depth.of_log import DepthSource, depth_of_frame, sources_of
 from countersteer.storage import checkpoint
+from countersteer.storage.names import file_name
 
 __all__ = ["stored_depths"]
 
@@ -54,7 +54,7 @@ def stored_depths(
         return [found(number) for number in frames]
     described = _described(log, camera, frames, source, size)
     key = hashlib.sha256(described.encode()).hexdigest()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", log.id)[:80]
+    name = file_name(log.id, "log")[:80]
     file = Path(folder) / f"{name}-{source.value}-{key[:16]}.safetensors"
     try:
         tensors, metadata = checkpoint.load(file)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import no_type_check
 
-import numba as nb
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from countersteer.kernels import njit
+
 __all__ = ["aggregate", "aggregate_reference"]
 
 
-@nb.njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 @no_type_check
 def aggregate(cost, small, large):
     """As `aggregate_reference`, one pixel after the other."""

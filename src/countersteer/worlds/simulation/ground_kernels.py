@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import no_type_check
 
-import numba as nb
 import numpy as np
 
+from countersteer.kernels import njit
 from countersteer.worlds.simulation.ground import (
     CROWDED,
     DASH_PERIOD,
@@ -22,7 +22,7 @@ F = np.float32
 _NORTH_EAST = math.pi / 4
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(nogil=True)
 @no_type_check
 def fill_polygon(mask, points):
     """Set the cells of `mask` [rows, cols] whose centres lie inside the polygon (even-odd rule).
@@ -54,7 +54,7 @@ def fill_polygon(mask, points):
                 mask[row, col] = 1
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(nogil=True)
 @no_type_check
 def fill_quads(mask, quads):
     """`fill_polygon` for every quadrilateral (`n 4 2`)."""
@@ -62,7 +62,7 @@ def fill_quads(mask, quads):
         fill_polygon(mask, quads[k])
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(nogil=True)
 @no_type_check
 def edge_codes(share, inward, outward, near, reach, resolution, codes):
     """Write the codes of the signed distance to the road's border.
@@ -87,7 +87,7 @@ def edge_codes(share, inward, outward, near, reach, resolution, codes):
             codes[row, col] = 128 + min(max(round(distance / EDGE_STEP), -127), 127)
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(nogil=True)
 @no_type_check
 def paint_segments(segments, styles, origin, resolution, paint, phase, kind):
     """Write, for every cell near a marking, where its nearest segment lies.
@@ -157,7 +157,7 @@ def paint_segments(segments, styles, origin, resolution, paint, phase, kind):
                 phase[row, col] = crowded | position
 
 
-@nb.njit(cache=True, nogil=True)
+@njit(nogil=True)
 @no_type_check
 def mark_directions(lanes, origin, resolution, directions):
     """Set the direction bits of the cells within half a lane's width of its segments.

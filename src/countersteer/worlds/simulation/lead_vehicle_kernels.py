@@ -9,8 +9,8 @@ import numba as nb
 import numpy as np
 
 from countersteer.geometry.boxes import REAR_AXLE_SHARE
+from countersteer.kernels import inner, njit
 from countersteer.scenarios.scenario import SignalState
-from countersteer.worlds.simulation.compiled import inner
 from countersteer.worlds.simulation.constants import ALONG, BESIDE, LEAD_RANGE, LIGHT_REACH, STEP
 from countersteer.worlds.simulation.paths_kernels import point_at
 
@@ -42,7 +42,7 @@ def _first_near(points, extent, x, y, reach):
     return best, at
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+@njit(nogil=True, error_model="numpy", parallel=True)
 @no_type_check
 def find_leader(
     scenes,

@@ -8,7 +8,7 @@ from typing import no_type_check
 import numba as nb
 import numpy as np
 
-from countersteer.worlds.simulation.compiled import inner
+from countersteer.kernels import inner, njit
 from countersteer.worlds.simulation.scenes import PATH_SPACING
 
 __all__ = ["point_at", "route_points", "wrap"]
@@ -57,7 +57,7 @@ def point_at(path, length, scene, agent, arc, offset):
     return x, y, wrap(heading), bend
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+@njit(nogil=True, error_model="numpy", parallel=True)
 @no_type_check
 def route_points(paths, lengths, scenes, arcs, offsets, position, heading, curvature):
     """Write what `paths.route_at` returns; arguments as there, as arrays."""

@@ -19,10 +19,10 @@ from countersteer.data.cameras.readers import (
     plain,
     radiate,
 )
-from countersteer.data.readers.source import Reader, exists, unknown_format
+from countersteer.data.readers.source import Reader, check_readable, exists, matches, read_by, unknown_format
 from countersteer.errors import UserError
 
-__all__ = ["READERS", "available_readers", "read"]
+__all__ = ["READERS", "available_readers", "is_log", "read"]
 
 READERS: tuple[Reader[CameraLog], ...] = (
     plain.READER,
@@ -42,6 +42,11 @@ def available_readers() -> tuple[Reader[CameraLog], ...]:
     return (*READERS, *extensions.load("countersteer.camera_readers", own).values())
 
 
+def is_log(path: Path) -> bool:
+    """Whether some reader knows what is at a path."""
+    return any(matches(reader, path) for reader in available_readers())
+
+
 def read(path: str | Path) -> CameraLog:
     """The camera log in a file or folder of any known format. No picture but the first is decoded.
 
@@ -52,8 +57,9 @@ def read(path: str | Path) -> CameraLog:
     if not exists(path):
         raise UserError(f"{path} does not exist", fix="check the path")
     for reader in available_readers():
-        if reader.matches(path):
-            return reader.read(path)
+        if matches(reader, path):
+            return read_by(reader, path)
+    check_readable(path)
     raise unknown_format(
         f"{path} holds no camera log of a known format",
         available_readers(),

@@ -47,11 +47,8 @@ def _video(path: Path) -> Path | None:
 
 
 def _matches(path: Path) -> bool:
-    try:
-        poses = path.is_dir() and find_array(path / "global_pose", "frame_positions") is not None
-        return poses and _video(path) is not None
-    except OSError:
-        return False
+    poses = path.is_dir() and find_array(path / "global_pose", "frame_positions") is not None
+    return poses and _video(path) is not None
 
 
 def ego_from_device(course: Float[ndarray, "3"]) -> Float[ndarray, "3 3"]:
@@ -117,6 +114,7 @@ def _read(path: Path) -> CameraLog:
                 f"assumed: the device is {DEVICE_AHEAD_OF_REAR_AXLE:g} m ahead of the rear axle and "
                 f"{DEVICE_HEIGHT:g} m above the ground; focal length {focal:g} px",
                 f"the device points {tilt:.1f} degrees off the mean course: taken out",
+                *frames.notes,
             ),
         ),
     )  # fmt: skip

@@ -10,8 +10,6 @@ Reference: Guizilini et al., "3D packing for self-supervised monocular depth est
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from datetime import datetime
 from pathlib import Path
 
@@ -22,12 +20,13 @@ from numpy import ndarray
 from countersteer.data.cameras.frames import PictureFiles
 from countersteer.data.cameras.log import CameraLog, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
-from countersteer.data.cameras.readers.files import inside, json_of
+from countersteer.data.cameras.readers.files import inside
 from countersteer.data.cameras.road_users import AnnotatedBox, RoadUsers
 from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.geometry.rigid import inverse, matrix_from_quaternion, transform
 from countersteer.scenarios.scenario import ActorKind, Provenance
+from countersteer.storage.files import parse_json, read_npz
 
 __all__ = ["READER"]
 
@@ -42,10 +41,7 @@ _KINDS = {
 
 
 def _scene(path: Path) -> Path | None:
-    try:
-        return next(iter(sorted(path.glob("scene_*.json"))), None) if path.is_dir() else None
-    except OSError:
-        return None
+    return min(path.glob("scene_*.json"), default=None) if path.is_dir() else None
 
 
 def _matches(path: Path) -> bool:
@@ -72,11 +68,7 @@ class _Clouds:
 
     def __call__(self, number: int) -> Float[ndarray, "n 3"]:
         file = self._files[number]
-        try:
-            with np.load(file, allow_pickle=False) as stored:
-                points = stored["data"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            Field(file, "data", None).fail("cannot be read", got=str(error)[:120], expected="an npz file")
+        points = read_npz(file, ["data"])["data"]
         if points.ndim != 2 or points.shape[1] < 3:
             Field(file, "data", points).fail("has the wrong shape", expected="n x 3 or more")
         return points[:, :3].astype(np.float64)
@@ -90,7 +82,7 @@ def _kinds(path: Path, root: Field, read: list[bytes]) -> dict[int, ActorKind]:
         return {}
     file = inside(path, key, f"ontology/{key.text()}.json")
     read.append(read_bytes(file))
-    items = Field(file, "", json_of(file, read[-1]))["items"].entries()
+    items = Field(file, "", parse_json(read[-1], file))["items"].entries()
     return {item["id"].integer(): _KINDS.get(item["name"].text(), ActorKind.STATIC) for item in items}
 
 
@@ -110,7 +102,7 @@ def _boxes(
     file = inside(path, name, name.text())
     read.append(read_bytes(file))
     found = []
-    for item in Field(file, "", json_of(file, read[-1]))["annotations"].entries():
+    for item in Field(file, "", parse_json(read[-1], file))["annotations"].entries():
         box = item["box"]
         length, width, height = (box[side].number() for side in ("length", "width", "height"))
         found.append(
@@ -129,7 +121,7 @@ def _read(path: Path) -> CameraLog:
     scene = _scene(path)
     assert scene is not None
     data = read_bytes(scene)
-    root = Field(scene, "", json_of(scene, data))
+    root = Field(scene, "", parse_json(data, scene))
     by_key = {datum["key"].text(): datum for datum in root["data"].entries()}
     calibrations: dict[str, dict[str, tuple[Field, Field]]] = {}
     rows: dict[str, list[tuple[float, Field, str]]] = {}
@@ -139,7 +131,7 @@ def _read(path: Path) -> CameraLog:
         if key not in calibrations:
             file = inside(path, sample["calibration_key"], f"calibration/{key}.json")
             read.append(read_bytes(file))
-            table = Field(file, "", json_of(file, read[-1]))
+            table = Field(file, "", parse_json(read[-1], file))
             calibrations[key] = {
                 name.text(): (intrinsics, extrinsics)
                 for name, intrinsics, extrinsics in zip(

@@ -2,78 +2,79 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-import zlib
+import os
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from countersteer.data.readers.source import Field
+from countersteer.data.readers import source
+from countersteer.data.readers.source import Field, exists
+from countersteer.storage.files import read_npz
 
-__all__ = ["PackedSweeps", "inside", "json_of", "numbers_of_text", "pictures_in"]
+__all__ = ["PackedSweeps", "inside", "number_of", "numbers_of_text", "pictures_in"]
 
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+_MOST_FILES = 300_000  # of a folder: eight hours at 10 Hz
+_MOST_ROWS = 500_000  # of a table
 
 
 def numbers_of_text(path: Path, name: str, data: bytes, columns: int) -> Float[ndarray, "row column"]:
     """Rows of `columns` finite numbers, separated by white space or commas; empty lines are skipped.
 
     Raises:
-        UserError: A line is something else; it is named.
+        UserError: A line is something else (it is named), there is none, or there are too many.
     """
-    rows = []
-    for number, line in enumerate(data.decode("ascii", errors="replace").splitlines(), 1):
-        words = line.replace(",", " ").split()
-        if not words:
-            continue
-        try:
-            row = [float(word) for word in words]
-        except ValueError:
-            row = []
-        if len(row) != columns or not np.isfinite(row).all():
-            Field(path, f"{name}, line {number}", None).fail(
-                "is not a row of numbers", got=line.strip()[:80], expected=f"{columns} finite numbers"
-            )
-        rows.append(row)
-    if not rows:
+    rows = source.numbers_of_text(path, data, columns, name=name, most_rows=_MOST_ROWS)
+    if not len(rows):
         Field(path, name, None).fail("is empty", got="no rows", expected=f"rows of {columns} numbers")
-    return np.array(rows)
+    return rows
+
+
+def number_of(name: str) -> int | None:
+    """The whole number that a name is, or None."""
+    return int(name) if name.isascii() and name.isdigit() and len(name) < 19 else None
+
+
+def _files(folder: Path, endings: frozenset[str]) -> list[str]:
+    """Names in a folder that end so.
+
+    Raises:
+        UserError: The folder cannot be listed or holds too much, or such a name is that of no file.
+    """
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for count, entry in enumerate(entries):
+                if count == _MOST_FILES:
+                    Field(folder, "the folder", None).fail(
+                        "holds too much", got=f"more than {count} files", expected=f"at most {_MOST_FILES}",
+                        fix="cut the recording into shorter ones",
+                    )  # fmt: skip
+                if os.path.splitext(entry.name)[1].lower() in endings:
+                    if not entry.is_file():  # left out, all after it would have another number
+                        raise OSError(f"{entry.name!r} is no file")
+                    found.append(entry.name)
+    except OSError as error:
+        Field(folder, "the folder", None).fail("cannot be read", got=error, expected="a folder of files")
+    return found
 
 
 def pictures_in(folder: Path) -> list[Path]:
     """Picture files of a folder in the order of their names, numbers by value.
 
     Raises:
-        UserError: The folder cannot be listed or holds none.
+        UserError: The folder cannot be listed, holds none or too many, or one is no file.
     """
-    try:
-        files = [file for file in folder.iterdir() if file.suffix.lower() in _PICTURES and file.is_file()]
-    except OSError as error:
-        Field(folder, "", None).fail("cannot be listed", got=error, expected="a folder of pictures")
-    if not files:
-        Field(folder, "", None).fail("holds no pictures", got="none", expected="PNG or JPEG files")
+    names = _files(folder, _PICTURES)
+    if not names:
+        Field(folder, "the folder", None).fail("holds no pictures", got="none", expected="PNG or JPEG files")
 
-    def order(file: Path) -> tuple[int, str]:
-        digits = "".join(letter for letter in file.stem if letter.isdigit())
-        return (int(digits) if digits else 0, file.name)
+    def order(name: str) -> tuple[int, str]:
+        digits = "".join(letter for letter in os.path.splitext(name)[0] if letter in "0123456789")
+        return (int(digits or 0), name)  # no name has more than 255 letters
 
-    return sorted(files, key=order)
-
-
-def json_of(path: Path, data: bytes) -> Any:
-    """The value in a JSON file.
-
-    Raises:
-        UserError: It is not JSON.
-    """
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        Field(path, "", None).fail("is not JSON", got=str(error)[:120], expected="a whole JSON file")
+    return [folder / name for name in sorted(names, key=order)]
 
 
 class PackedSweeps:
@@ -84,21 +85,16 @@ class PackedSweeps:
     """
 
     def __init__(self, folder: Path):
-        self._folder = folder
-        self._files = sorted((int(file.stem), file) for file in folder.glob("*.npz") if file.stem.isdigit())
+        names = _files(folder, frozenset({".npz"})) if exists(folder) else []
+        numbers = ((number_of(name[:-4]), name) for name in names)
+        self._files = sorted((number, folder / name) for number, name in numbers if number is not None)
         self.numbers = [number for number, _ in self._files]
 
     def __call__(self, place: int) -> Float[ndarray, "n 3"]:
         """Points [m] of the sweep at a place in `numbers`."""
         file = self._files[place][1]
-        try:
-            with np.load(file, allow_pickle=False) as stored:
-                packed = stored["xyz_5mm"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            Field(file, "xyz_5mm", None).fail("cannot be read", got=str(error)[:120], expected="an npz file")
-        if packed.ndim != 2 or packed.shape[1] != 3:
-            Field(file, "xyz_5mm", packed).fail("has the wrong shape", expected="n x 3")
-        return packed.astype(np.float64) * 0.005
+        packed = Field(file, "xyz_5mm", read_npz(file, ["xyz_5mm"])["xyz_5mm"]).numbers(None, 3)
+        return packed * 0.005
 
 
 def inside(folder: Path, field: Field, name: str) -> Path:
@@ -106,7 +102,7 @@ def inside(folder: Path, field: Field, name: str) -> Path:
     try:
         path = (folder / name).resolve()
         there = path.exists()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # the last of a link to itself
         field.fail("names no file", got=name[:80], expected="a path inside the recording")
     if not path.is_relative_to(folder.resolve()):
         field.fail("leads out of the recording", got=name[:80], expected="a path inside it")

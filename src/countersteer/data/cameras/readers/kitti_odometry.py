@@ -18,8 +18,8 @@ from numpy import ndarray
 from countersteer.data.cameras.frames import PictureFiles
 from countersteer.data.cameras.log import CameraLog, RecordedCamera
 from countersteer.data.cameras.poses import Poses
-from countersteer.data.cameras.readers.files import numbers_of_text, pictures_in
-from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
+from countersteer.data.cameras.readers.files import number_of, numbers_of_text, pictures_in
+from countersteer.data.readers.source import Field, Reader, exists, fingerprint, read_bytes
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import Provenance
@@ -54,10 +54,7 @@ def camera_of_projection(
 
 
 def _matches(path: Path) -> bool:
-    try:
-        return (path / "image_0").is_dir() and (path / "calib.txt").is_file()
-    except OSError:
-        return False
+    return (path / "image_0").is_dir() and (path / "calib.txt").is_file()
 
 
 def _projections(path: Path, data: bytes) -> dict[int, ndarray]:
@@ -65,9 +62,10 @@ def _projections(path: Path, data: bytes) -> dict[int, ndarray]:
     rows: dict[int, ndarray] = {}
     for line in data.decode("ascii", errors="replace").splitlines():
         name, _, values = line.rpartition(":")
-        if not values.strip() or (name and not (name.strip()[:1] == "P" and name.strip()[1:].isdigit())):
+        stated = number_of(name.strip()[1:]) if name.strip()[:1] == "P" else None
+        if not values.strip() or (name and stated is None):
             continue  # Tr: of the laser scanner
-        camera = int(name.strip()[1:]) if name else len(rows)
+        camera = len(rows) if stated is None else stated
         field = Field(path, f"P{camera}", None)
         row = numbers_of_text(path, f"P{camera}", values.encode(), 12)
         if len(row) != 1 or row[0, 0] <= 0 or row[0, 5] <= 0:
@@ -91,7 +89,7 @@ def _read(path: Path) -> CameraLog:
         f"assumed: camera 0 looks straight ahead, {CAMERA_AHEAD:g} m ahead of the rear axle and {CAMERA_HEIGHT:g} m high"
     ]
     stamps = path / "times.txt"
-    if stamps.is_file():
+    if exists(stamps):
         times = numbers_of_text(stamps, "times", read_bytes(stamps), 1)[:, 0]
     else:
         times = np.arange(count) / _RATE

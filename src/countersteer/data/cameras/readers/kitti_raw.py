@@ -20,12 +20,13 @@ from numpy import ndarray
 from countersteer.data.cameras.frames import PictureFiles
 from countersteer.data.cameras.log import CameraLog, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
-from countersteer.data.cameras.readers.files import PackedSweeps, json_of, numbers_of_text, pictures_in
+from countersteer.data.cameras.readers.files import PackedSweeps, number_of, numbers_of_text, pictures_in
 from countersteer.data.cameras.readers.kitti_odometry import camera_of_projection
 from countersteer.data.cameras.road_users import AnnotatedBox, RoadUsers
-from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
+from countersteer.data.readers.source import Field, Reader, exists, fingerprint, read_bytes
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import ActorKind, Provenance
+from countersteer.storage.files import parse_json
 
 __all__ = ["READER", "SCANNER_AHEAD", "SCANNER_HEIGHT"]
 
@@ -36,6 +37,7 @@ SCANNER_HEIGHT = 1.73
 """Of the scanner above the road [m], from the same drawing."""
 
 _RATE = 10.0
+_LARGEST_XML = 1 << 25  # 32 MiB, which become twenty times as much in memory; KITTI's have 2 MB
 
 _KINDS = {
     **dict.fromkeys(("Car", "Van", "Truck", "Tram"), ActorKind.VEHICLE),
@@ -45,10 +47,7 @@ _KINDS = {
 
 
 def _matches(path: Path) -> bool:
-    try:
-        return (path / "image_02").is_dir() and (path / "calib.json").is_file()
-    except OSError:
-        return False
+    return (path / "image_02").is_dir() and (path / "calib.json").is_file()
 
 
 def _orthonormal(matrix: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]:
@@ -66,6 +65,8 @@ def _boxes(file: Path, data: bytes, first: int, world_from_lidar: ndarray) -> li
         world_from_lidar: Pose of the scanner at each picture.
     """
     try:
+        if b"<!ENTITY" in data:
+            raise ValueError("it defines entities")
         root = ElementTree.fromstring(data)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         Field(file, "", None).fail("is not XML", got=str(error)[:120], expected="KITTI's tracklets")
@@ -103,7 +104,7 @@ def _boxes(file: Path, data: bytes, first: int, world_from_lidar: ndarray) -> li
 
 def _read(path: Path) -> CameraLog:
     calibration, pose_bytes = read_bytes(path / "calib.json"), read_bytes(path / "poses_velo_icp.txt")
-    fields = Field(path / "calib.json", "", json_of(path / "calib.json", calibration))
+    fields = Field(path / "calib.json", "", parse_json(calibration, path / "calib.json"))
     projection = fields["P_rect_02"].numbers(3, 4)
     rectify, camera_from_scanner = fields["R_rect_00"].numbers(3, 3), fields["T_cam0_velo"].numbers(3, 4)
     files = pictures_in(path / "image_02")
@@ -128,9 +129,9 @@ def _read(path: Path) -> CameraLog:
     if sweeps.numbers:
         lidar = LidarSweeps(np.array(sweeps.numbers) / _RATE, ego_from_lidar, sweeps)
     tracklets, users, annotation = path / "tracklet_labels.xml", None, b""
-    if tracklets.is_file():
-        annotation = read_bytes(tracklets)
-        first = int(files[0].stem) if files[0].stem.isdigit() else 0
+    if exists(tracklets):
+        annotation = read_bytes(tracklets, _LARGEST_XML)
+        first = number_of(files[0].stem) or 0
         users = RoadUsers.of(tracklets, _boxes(tracklets, annotation, first, poses @ ego_from_lidar))
     return CameraLog(
         path.name,

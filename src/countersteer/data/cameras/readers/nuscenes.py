@@ -22,12 +22,13 @@ from numpy import ndarray
 from countersteer.data.cameras.frames import PictureFiles
 from countersteer.data.cameras.log import CameraLog, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
-from countersteer.data.cameras.readers.files import inside, json_of
+from countersteer.data.cameras.readers.files import inside
 from countersteer.data.cameras.road_users import AnnotatedBox, RoadUsers
 from countersteer.data.readers.source import Field, Reader, fingerprint, head, read_bytes
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import ActorKind, Provenance
+from countersteer.storage.files import parse_json
 
 __all__ = ["READER"]
 
@@ -40,6 +41,13 @@ _KINDS = {
 
 def _matches(path: Path) -> bool:
     return path.is_dir() and b'"data_list"' in head(path / "infos.json")
+
+
+def _stamp(field: Field) -> float:
+    """Seconds since 1970."""
+    if not isinstance(field.value, int | float) or not 0 <= field.value < 1e10:
+        field.fail("is not a time", expected="seconds since 1970")
+    return float(field.value)
 
 
 def _matrix(field: Field) -> Float[ndarray, "4 4"]:
@@ -106,7 +114,7 @@ def _boxes(
 def _read(path: Path) -> CameraLog:
     file = path / "infos.json"
     data = read_bytes(file)
-    root = Field(file, "", json_of(file, data))
+    root = Field(file, "", parse_json(data, file))
     samples, kinds = root["data_list"].entries(), _kinds(root)
     if not samples:
         Field(file, "data_list", None).fail("is empty", expected="at least one sample")
@@ -115,24 +123,18 @@ def _read(path: Path) -> CameraLog:
     sweeps: list[tuple[float, Path]] = []
     lidar_mounting, columns = np.eye(4), 5
     for sample in samples:
-        now, world_from_ego = sample["timestamp"].value, _matrix(sample["ego2global"])
-        if not isinstance(now, int | float):
-            sample["timestamp"].fail("is not a time", expected="seconds")
+        now, world_from_ego = _stamp(sample["timestamp"]), _matrix(sample["ego2global"])
         cloud = sample["lidar_points"]
         lidar_mounting, columns = _matrix(cloud["lidar2ego"]), cloud["num_pts_feats"].integer()
-        sweeps.append((float(now), inside(path, cloud["lidar_path"], cloud["lidar_path"].text())))
-        ego[float(now)] = world_from_ego
+        sweeps.append((now, inside(path, cloud["lidar_path"], cloud["lidar_path"].text())))
+        ego[now] = world_from_ego
         for name, camera in sample["images"].items():
-            time = camera["timestamp"].value
-            if not isinstance(time, int | float):
-                camera["timestamp"].fail("is not a time", expected="seconds")
+            time = _stamp(camera["timestamp"])
             mounting = _matrix(camera["cam2ego"])
             picture = inside(path, camera["img_path"], camera["img_path"].text())
-            rows.setdefault(name, []).append(
-                (float(time), picture, camera["cam2img"].numbers(3, 3), mounting)
-            )
+            rows.setdefault(name, []).append((time, picture, camera["cam2img"].numbers(3, 3), mounting))
             ego.setdefault(
-                float(time),
+                time,
                 world_from_ego @ lidar_mounting @ inverse(_matrix(camera["lidar2cam"])) @ inverse(mounting),
             )
     start = min(time for entries in rows.values() for time, *_ in entries) if rows else sweeps[0][0]

@@ -18,11 +18,12 @@ import numpy as np
 from countersteer.data.cameras.frames import Frames, PictureFiles, VideoFile
 from countersteer.data.cameras.log import CameraLog, Distortion, RecordedCamera
 from countersteer.data.cameras.poses import Poses
-from countersteer.data.cameras.readers.files import inside, json_of, numbers_of_text, pictures_in
-from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
+from countersteer.data.cameras.readers.files import inside, numbers_of_text, pictures_in
+from countersteer.data.readers.source import Field, Reader, exists, fingerprint, read_bytes
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import matrix_from_quaternion, transform
 from countersteer.scenarios.scenario import Provenance
+from countersteer.storage.files import parse_json
 
 __all__ = ["BARE_VIDEO", "READER"]
 
@@ -31,30 +32,31 @@ _COLUMNS = ["time_s", "x_m", "y_m", "z_m", "qw", "qx", "qy", "qz"]
 
 
 def _matches(path: Path) -> bool:
-    try:
-        return (path / "rig.json").is_file()
-    except OSError:
-        return False
+    return (path / "rig.json").is_file()
 
 
-def _camera(path: Path, field: Field) -> RecordedCamera:
+def _frames(path: Path, field: Field) -> Frames:
     video, pictures = field.get("video"), field.get("pictures")
     if (video is None) == (pictures is None):
         field.fail("names no frames, or twice", expected='either "video" or "pictures"')
-    frames: Frames
     if video is not None:
-        frames = VideoFile(inside(path, video, video.text()))
-    else:
-        assert pictures is not None
-        folder = inside(path, pictures, pictures.text())
-        frames = PictureFiles(pictures_in(folder), folder)
+        return VideoFile(inside(path, video, video.text()))
+    assert pictures is not None
+    folder = inside(path, pictures, pictures.text())
+    return PictureFiles(pictures_in(folder), folder)
+
+
+def _camera(field: Field, frames: Frames, origin: float) -> RecordedCamera:
+    """A camera; times of a video count from `origin`."""
     stated, rate, start = field.get("times_s"), field.get("rate_hz"), field.get("start_s")
     if stated is not None:
         times = stated.numbers(len(frames))
-    elif rate is not None and rate.number() > 0:
+    elif rate is not None:
+        if rate.number() < 1e-3:
+            rate.fail("is no rate of frames", expected="frames a second, at least 0.001")
         times = np.arange(len(frames)) / rate.number()
     elif isinstance(frames, VideoFile) and frames.times is not None:
-        times = frames.times - frames.times[0]
+        times = frames.times - origin
     else:
         field.fail("says not when its frames were taken", expected='"times_s" or "rate_hz" above 0')
     times = times + (start.number() if start is not None else 0.0)
@@ -78,12 +80,23 @@ def _camera(path: Path, field: Field) -> RecordedCamera:
 
 def _read(path: Path) -> CameraLog:
     data = read_bytes(path / "rig.json")
-    root = Field(path / "rig.json", "", json_of(path / "rig.json", data))
-    cameras = tuple(_camera(path, field) for field in root["cameras"].entries())
+    root = Field(path / "rig.json", "", parse_json(data, path / "rig.json"))
+    fields = root["cameras"].entries()
+    pictures = [_frames(path, field) for field in fields]
+    # Videos of one recording share a clock: the log begins with the first of them.
+    videos = [
+        (field["name"].text(), each)
+        for field, each in zip(fields, pictures, strict=True)
+        if isinstance(each, VideoFile)
+    ]
+    starts = [float(video.times[0]) for _, video in videos if video.times is not None]
+    origin = min(starts, default=0.0)
+    cameras = tuple(_camera(field, each, origin) for field, each in zip(fields, pictures, strict=True))
+    notes = [note for _, video in videos for note in video.notes]
     licence = root.get("licence")
     table, poses = path / "poses.csv", None
     pose_bytes = b""
-    if table.is_file():
+    if exists(table):
         pose_bytes = read_bytes(table)
         names, _, rest = pose_bytes.partition(b"\n")
         if names.decode("ascii", errors="replace").strip().split(",") != _COLUMNS:
@@ -100,25 +113,26 @@ def _read(path: Path) -> CameraLog:
         path.name,
         cameras,
         poses,
-        Provenance("rig", str(path), licence.text() if licence else "unknown", fingerprint(data, pose_bytes)),
+        Provenance(
+            "rig",
+            str(path),
+            licence.text() if licence else "unknown",
+            fingerprint(data, pose_bytes),
+            tuple(notes),
+        ),
     )
 
 
 def _matches_video(path: Path) -> bool:
-    try:
-        return path.suffix.lower() in _VIDEOS and path.is_file()
-    except OSError:
-        return False
+    return path.suffix.lower() in _VIDEOS and path.is_file()
 
 
 def _read_video(path: Path) -> CameraLog:
     frames = VideoFile(path)
     times = np.arange(len(frames)) / 20.0 if frames.times is None else frames.times - frames.times[0]
-    notes = (
-        ()
-        if frames.times is not None
-        else ("the stream has no time stamps: frames are taken to be 0.05 s apart",)
-    )
+    notes = frames.notes
+    if frames.times is None:
+        notes += ("the stream has no time stamps: frames are taken to be 0.05 s apart",)
     camera = RecordedCamera(
         "front", frames, times, None, transform(ego_from_camera(0.0, 0.0, 0.0), [0.0, 0.0, 1.4])
     )

@@ -19,8 +19,8 @@ from numpy import ndarray
 from countersteer.data.cameras.frames import PictureFiles
 from countersteer.data.cameras.log import CameraLog, Distortion, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
-from countersteer.data.cameras.readers.files import PackedSweeps, numbers_of_text, pictures_in
-from countersteer.data.readers.source import Field, Reader, fingerprint, read_bytes
+from countersteer.data.cameras.readers.files import PackedSweeps, number_of, numbers_of_text, pictures_in
+from countersteer.data.readers.source import Field, Reader, exists, fingerprint, read_bytes
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import Provenance
@@ -38,17 +38,14 @@ SCANNER_HEIGHT = 1.9
 
 
 def _matches(path: Path) -> bool:
-    try:
-        return (path / "zed_left").is_dir() and (path / "zed_left.txt").is_file()
-    except OSError:
-        return False
+    return (path / "zed_left").is_dir() and (path / "zed_left.txt").is_file()
 
 
 def _stamps(path: Path) -> dict[int, float]:
     """Times [s] by frame, from lines `Frame: 000001 Time: 1574859772.427742418`."""
     found = {}
     for line in read_bytes(path).decode("ascii", errors="replace").splitlines():
-        words = re.fullmatch(r"\s*Frame:\s*(\d+)\s+Time:\s*(\d+(?:\.\d+)?)\s*", line)
+        words = re.fullmatch(r"\s*Frame:\s*(\d{1,18})\s+Time:\s*(\d{1,18}(?:\.\d+)?)\s*", line)
         if words:
             found[int(words[1])] = float(words[2])
         elif line.strip():
@@ -91,7 +88,7 @@ def _camera(
     mounting: ndarray,
 ) -> RecordedCamera:
     stamps = _stamps(path / f"{name}.txt")
-    files = [file for file in pictures_in(path / name) if file.stem.isdigit() and int(file.stem) in stamps]
+    files = [file for file in pictures_in(path / name) if number_of(file.stem) in stamps]
     frames = PictureFiles(files, path / name)
     place = path / "default-calib.yaml"
 
@@ -121,7 +118,7 @@ def _read(path: Path) -> CameraLog:
     sweeps = PackedSweeps(path / "velo_lidar")
     times = _sweep_times(sweeps.numbers, stamps) - start
     poses, pose_bytes = None, b""
-    if (path / "poses_velo_icp.txt").is_file():
+    if exists(path / "poses_velo_icp.txt"):
         pose_bytes = read_bytes(path / "poses_velo_icp.txt")
         rows = numbers_of_text(path / "poses_velo_icp.txt", "poses", pose_bytes, 12).reshape(-1, 3, 4)
         if len(rows) != len(times):

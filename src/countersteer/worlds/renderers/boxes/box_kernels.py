@@ -12,6 +12,7 @@ from typing import no_type_check
 import numba as nb
 import numpy as np
 
+from countersteer.kernels import inner
 from countersteer.worlds.renderers.boxes.constants import (
     AMBIENT,
     FAR_GROUND,
@@ -26,7 +27,6 @@ from countersteer.worlds.renderers.boxes.constants import (
 from countersteer.worlds.renderers.boxes.decals import DECALS
 from countersteer.worlds.renderers.boxes.machine import LANES, on_stack
 from countersteer.worlds.renderers.boxes.shading import as_byte, coverage, unit
-from countersteer.worlds.simulation.compiled import inner
 
 __all__ = ["draw_box", "draw_shadow", "light_faces", "place_box", "project"]
 

@@ -17,6 +17,7 @@ from typing import no_type_check
 import numba as nb
 import numpy as np
 
+from countersteer.kernels import njit
 from countersteer.worlds.renderers.boxes.constants import (
     COARSE_NOISE,
     FAR_GROUND,
@@ -134,7 +135,7 @@ def _texel(x, y, density, shift_x, shift_y):
     return Z(k * Z(NOISE_SIZE) + j)
 
 
-@nb.njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 @no_type_check
 def _ground_span(ray_s, step_s, limit, width):
     """First column and one past the last where the ray, affine in the column, falls faster than `limit`."""
@@ -169,7 +170,7 @@ def _draw_sky(up, up_step, x, x_step, norm2, row, first, end, look, rgb):
             rgb[row, np.uintp(3 * left) + np.uintp(i)] = out[i]
 
 
-@nb.njit(cache=True, error_model="numpy", fastmath=True)
+@njit(error_model="numpy", fastmath=True)
 @no_type_check
 def draw_ground_and_sky(
     cells, tile, start, rows, cols, resolution, eye, rotation, focal, look, noise, width, height,

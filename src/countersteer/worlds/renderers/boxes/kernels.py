@@ -13,6 +13,7 @@ from typing import NamedTuple, no_type_check
 import numba as nb
 import numpy as np
 
+from countersteer.kernels import inner, njit
 from countersteer.worlds.renderers.boxes.box_kernels import (
     draw_box,
     draw_shadow,
@@ -23,12 +24,11 @@ from countersteer.worlds.renderers.boxes.box_kernels import (
 from countersteer.worlds.renderers.boxes.constants import K_SIGNAL, K_SKY
 from countersteer.worlds.renderers.boxes.ground_kernels import draw_ground_and_sky
 from countersteer.worlds.renderers.boxes.machine import LANES, widest_vectors
-from countersteer.worlds.simulation.compiled import inner
 
 __all__ = ["draw_images"]
 
 
-@nb.njit(cache=True, error_model="numpy", parallel=True)
+@njit(error_model="numpy", parallel=True)
 @no_type_check
 def draw_images(
     cells,
@@ -122,7 +122,7 @@ class Scratch(NamedTuple):
     eye: np.ndarray
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 @no_type_check
 def _draw_image(
     cells, tile, start, rows, cols, origin, resolution, position, rotation, focal, ego_slot, box_center, box_heading, box_size, box_kind, box_instance, box_colour, box_present, look, body_colours, decals, noise, width, height, rgb, depth, kinds, instances,

@@ -133,8 +133,8 @@ def _coverage(distance, half, density):
 
     `density` is one over the footprint.
     """
-    share = (half - distance) * density + 0.5
-    return tl.maximum(tl.minimum(share, tl.minimum(2.0 * half * density, 1.0)), 0.0)
+    share = -(distance - half) * density + 0.5
+    return tl.maximum(tl.minimum(share, tl.minimum(density * (2.0 * half), 1.0)), 0.0)
 
 
 @triton.jit
@@ -383,7 +383,7 @@ def _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y):
     dash = _coverage(tl.abs(s), 0.5 * DASH_LENGTH, 1.0 / along)
     # A footprint of several dashes sees their mean.
     merged = _unit((along - DASH_LENGTH) * (1.0 / (DASH_PERIOD - DASH_LENGTH)))
-    dash += merged * (DASH_LENGTH / DASH_PERIOD - dash)
+    dash -= merged * (dash - DASH_LENGTH / DASH_PERIOD)
     return tl.where(phase >= WIDE, share, share * dash)
 
 
@@ -487,7 +487,7 @@ def _draw_block(
                 a = tl.abs(_affine(box + RAY, x, y) * away + tl.load(box + EYE_AT)) - tl.load(box + HALF)
                 b = _affine(box + RAY + 3, x, y) * away + tl.load(box + EYE_AT + 1)
                 beyond = tl.maximum(tl.maximum(a, tl.abs(b) - tl.load(box + HALF + 1)), 0.0)
-                dark = tl.maximum(dark, SHADOW_DEPTH * _unit(1.0 - beyond * (1.0 / SHADOW_REACH)))
+                dark = tl.maximum(dark, _unit(1.0 - beyond * (1.0 / SHADOW_REACH)) * SHADOW_DEPTH)
 
     on_box = best >= 0
     on_ground = ground & (best < 0)

@@ -19,8 +19,8 @@ from typing import no_type_check
 import numba as nb
 import numpy as np
 
+from countersteer.kernels import inner, njit
 from countersteer.scenarios.scenario import SignalState
-from countersteer.worlds.simulation.compiled import inner
 
 __all__ = ["fill_reach", "observe_cars"]
 
@@ -38,7 +38,7 @@ EVERYTHING = 1e6
 """From this radius on [m] all points of a scene are within it."""
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@njit(nogil=True, error_model="numpy", inline="always")
 @no_type_check
 def _bits(x):
     return np.float32(x).view(np.int32)
@@ -178,7 +178,7 @@ def _nearest_points(
     return _collect(bits, count, threshold, ties, place, chosen)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 @no_type_check
 def fill_reach(reach, points, first, rows, cols, side, wanted):
     """Write the distance from the centre of each cell to its `wanted`-th nearest point; infinite if there are fewer.
@@ -340,7 +340,7 @@ def _stand_lights(world, points, cos, sin, states, planes):
     return n
 
 
-@nb.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+@njit(nogil=True, parallel=True, error_model="numpy")
 @no_type_check
 def observe_cars(
     vectors,

@@ -12,7 +12,7 @@ from typing import no_type_check
 import numba as nb
 import numpy as np
 
-from countersteer.worlds.simulation.compiled import inner
+from countersteer.kernels import inner, njit
 
 __all__ = ["first_hit", "first_hits"]
 
@@ -66,7 +66,7 @@ def _overlap(poses, sizes, w, scene, n, x, y, heading, cos, sin, length, width):
     return abs(cos * dy - sin * dx) < (other_width + length * s + width * c) / F(2.0)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+@njit(nogil=True, error_model="numpy", parallel=True)
 @no_type_check
 def first_hits(poses, there, sizes, present, scenes, found):
     """Write for each car, the first slots, what `first_hit` says; `found` is int64 `world agent`."""

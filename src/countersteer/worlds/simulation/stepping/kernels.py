@@ -14,11 +14,11 @@ import numpy as np
 from numpy import ndarray
 
 from countersteer.geometry.boxes import REAR_AXLE_SHARE
+from countersteer.kernels import inner, njit
 from countersteer.scenarios.scenario import SignalState
 from countersteer.vehicles.jerk import SLOW
 from countersteer.worlds.interface import TerminationReason
 from countersteer.worlds.observations import Command
-from countersteer.worlds.simulation.compiled import inner
 from countersteer.worlds.simulation.constants import LEAD_RANGE
 from countersteer.worlds.simulation.ground import DIRECTION_RESOLUTION, EDGE_STEP, TILE, TILE_SIDE
 from countersteer.worlds.simulation.paths import WINDOW
@@ -594,7 +594,7 @@ def _advance_world(settings, scenes, ground, before, turns, pushes, after, found
             _no_events(before, after, found, w, a)
 
 
-@nb.njit(cache=True, error_model="numpy", parallel=True)
+@njit(error_model="numpy", parallel=True)
 @no_type_check
 def advance(settings, scenes, ground, before, turns, pushes, after, found):
     """Write `after` and `found` from `before`; arguments as prepared by `stepping.advance`.

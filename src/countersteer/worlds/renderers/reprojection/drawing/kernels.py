@@ -12,6 +12,7 @@ from typing import no_type_check
 import numba as nb
 import numpy as np
 
+from countersteer.kernels import njit
 from countersteer.worlds.renderers.boxes.machine import load, on_stack, widest_vectors
 
 __all__ = [
@@ -55,7 +56,7 @@ def _same(a, b):
     return abs(a - b) < F(SAME_SURFACE) * max(a, b) + F(SAME_SURFACE_FLOOR)
 
 
-@nb.njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 @no_type_check
 def _splat(inverse, m, magnified, nearest):
     """Throw the depths of a frame into the depth buffer of a view; the nearest wins."""
@@ -134,7 +135,7 @@ def _splat(inverse, m, magnified, nearest):
             xs[0], qs[0], us[0] = xs[count], qs[count], us[count]
 
 
-@nb.njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 @no_type_check
 def _close_cracks(nearest):
     """Narrow gaps between two pixels of one surface get its depth; returns how many pixels stay empty."""
@@ -170,7 +171,7 @@ def _blend(a, b, c, d, shift, along, down):
     return np.int32(upper + (lower - upper) * down + F(0.5))
 
 
-@nb.njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 @no_type_check
 def _colour(texels, rows, columns, m, nearest, number, first, rgb, inverse, source):
     """Sample colours of a frame, bilinearly, for all pixels of the view that have none yet.
@@ -248,7 +249,7 @@ def _colour(texels, rows, columns, m, nearest, number, first, rgb, inverse, sour
                     source[np.uintp(y), x] = number
 
 
-@nb.njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 @no_type_check
 def _paint(rgb, inverse, source):
     """Paint in what nobody saw: the colour of the background beside a hole, running into the row above."""
@@ -293,7 +294,7 @@ def _paint(rgb, inverse, source):
         source[y] = PAINTED
 
 
-@nb.njit(cache=True, parallel=True, error_model="numpy")
+@njit(parallel=True, error_model="numpy")
 @no_type_check
 def draw_views(texels, inverses, frames, there, back, magnified, paint, rgb, inverse, source):
     """All views; arguments as in `rendering.render`."""

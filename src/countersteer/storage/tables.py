@@ -1,0 +1,228 @@
+"""Arrow and Parquet tables of unknown origin: what their pages and buffers declare is added up before any is unpacked.
+
+Columns of plain numbers and text are read, and lists of them; columns of other types are left out, because some of them
+take no bytes a row and others name one value many times. The headers of Arrow messages (flatbuffers) and of Parquet pages
+(Thrift) are parsed here as far as their sizes need it, because pyarrow does not hand them out.
+
+References: arrow.apache.org/docs/format/Columnar.html, github.com/apache/parquet-format.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from countersteer.errors import UserError, faults_of_files
+from countersteer.storage.files import MAX_BYTES
+
+__all__ = ["MAX_ROWS", "parse_table"]
+
+MAX_ROWS = 2_000_000
+"""Most rows of a table."""
+
+_MOST_COLUMNS = 1000
+_DELTA_BYTE_ARRAY = 7  # a Parquet encoding by which a few bytes repeat a long text
+_DICTIONARY_BATCH, _RECORD_BATCH = "dictionary", "record batch"
+
+
+def parse_table(content: bytes, name: str | Path, limit: int = MAX_BYTES) -> Any:
+    """The `pyarrow.Table` in the bytes of a Parquet or Arrow IPC (Feather) file, validated in full.
+
+    Args:
+        content: The file's bytes.
+        name: What messages call it.
+        limit: Most bytes that its buffers may take.
+
+    Raises:
+        UserError: It is neither, is damaged, or declares more than `limit` bytes or `MAX_ROWS` rows.
+    """
+    with faults_of_files(
+        f"{name} is not a whole table",
+        expected="a Parquet or Feather file",
+        fix="the file is cut short or damaged; download it again",
+    ):
+        table = _parquet(content, name, limit) if content[:4] == b"PAR1" else _ipc(content, name, limit)
+        _check(name, "bytes of buffers", table.nbytes, limit)  # buffers may lie upon one another
+        table.validate(full=True)
+        return table
+
+
+def _check(name: str | Path, what: str, got: int, most: int) -> None:
+    if not 0 <= got <= most:
+        raise UserError(
+            f"{name} is too large",
+            got=f"{got} {what}",
+            expected=f"at most {most}",
+            fix="split the file; a small file that grows this much is not to be trusted",
+        )
+
+
+def _plain(kind: Any, lists: bool = True) -> bool:
+    """Whether every value of a type takes bytes of its own."""
+    import pyarrow as pa
+
+    is_list = pa.types.is_list(kind) or (pa.types.is_fixed_size_list(kind) and kind.list_size > 0)
+    if is_list:
+        return lists and _plain(kind.value_type)
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type, lists=False)
+    kinds = ("integer", "floating", "boolean", "string", "large_string")
+    return any(getattr(pa.types, f"is_{each}")(kind) for each in kinds)
+
+
+def _ipc(content: bytes, name: str | Path, limit: int) -> Any:
+    import pyarrow as pa
+
+    whole = pa.py_buffer(content)
+    footer = pa.ipc.open_file(pa.BufferReader(whole))
+    batches = rows = size = 0
+    stream = whole.slice(8)
+    messages = pa.BufferReader(stream)
+    while True:
+        try:
+            message = pa.ipc.read_message(messages)
+        except EOFError:
+            break
+        if message.type not in (_DICTIONARY_BATCH, _RECORD_BATCH):
+            continue
+        length, declared = _declared(message)
+        size += declared
+        _check(name, "bytes of buffers", declared, limit)
+        _check(name, "bytes of buffers", size, limit)
+        if message.type == _RECORD_BATCH:
+            batches, rows = batches + 1, rows + length
+    _check(name, "rows", rows, MAX_ROWS)
+    if footer.num_record_batches != batches:
+        raise ValueError(f"{footer.num_record_batches} batches are listed, {batches} are there")
+    # Read in the order in which it was looked at: the list at the end may name one batch many times.
+    kept = [place for place, column in enumerate(footer.schema) if _plain(column.type)]
+    _check(name, "columns", len(footer.schema), _MOST_COLUMNS)
+    options = pa.ipc.IpcReadOptions(included_fields=kept, use_threads=False)
+    with pa.ipc.open_stream(pa.BufferReader(stream), options=options) as reader:
+        return reader.read_all()
+
+
+def _declared(message: Any) -> tuple[int, int]:
+    """Rows of a batch, and the bytes that its buffers take once they are unpacked."""
+    header, body = message.metadata.to_pybytes(), message.body
+
+    def number(at: int, kind: str) -> int:
+        return struct.unpack_from(f"<{kind}", header, at)[0]
+
+    def field(table: int, index: int) -> int:
+        """Where a field of a flatbuffer table lies; 0 if it is absent."""
+        vtable = table - number(table, "i")
+        at = 4 + 2 * index
+        offset = number(vtable + at, "H") if at < number(vtable, "H") else 0
+        return table + offset if offset else 0
+
+    def target(at: int) -> int:
+        return at + number(at, "I")
+
+    batch = target(field(target(0), 2))
+    if message.type == _DICTIONARY_BATCH:
+        batch = target(field(batch, 1))
+    length, buffers = field(batch, 0), field(batch, 2)
+    rows = number(length, "q") if length else 0
+    if not buffers or not field(batch, 3):
+        return rows, body.size if body is not None else 0
+    vector, total = target(buffers), 0
+    for entry in range(number(vector, "I")):
+        offset, packed = struct.unpack_from("<qq", header, vector + 4 + 16 * entry)
+        if packed >= 8:
+            (unpacked,) = struct.unpack("<q", body.slice(offset, 8).to_pybytes())
+            if unpacked < -1:
+                raise ValueError("a buffer of negative length")
+            total += packed if unpacked == -1 else unpacked
+    return rows, total
+
+
+def _parquet(content: bytes, name: str | Path, limit: int) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(pa.BufferReader(content))
+    about, schema = file.metadata, file.schema_arrow
+    _check(name, "rows", about.num_rows, MAX_ROWS)
+    _check(name, "columns", about.num_columns, _MOST_COLUMNS)
+    columns = [
+        column.name
+        for column in schema
+        if _plain(column.type, lists=False) and schema.names.count(column.name) == 1
+    ]
+    size = about.num_rows * 8 * len(columns)  # runs of one number take no bytes in the file
+    _check(name, "bytes of columns", size, limit)
+    for group in range(about.num_row_groups):
+        for place in range(about.num_columns):
+            chunk = about.row_group(group).column(place)
+            if chunk.path_in_schema in columns:
+                for unpacked in _pages(content, chunk):
+                    size += unpacked
+                    _check(name, "bytes of pages", unpacked, limit)
+                    _check(name, "bytes of pages", size, limit)
+    text = [each for each in columns if str(schema.field(each).type) in ("string", "large_string")]
+    file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=text, pre_buffer=False)
+    return file.read(columns=columns, use_threads=False)
+
+
+def _pages(content: bytes, chunk: Any) -> Iterator[int]:
+    """Bytes of each page of a column chunk once it is unpacked, as its header declares them."""
+    starts = [chunk.data_page_offset]
+    if chunk.has_dictionary_page and chunk.dictionary_page_offset:
+        starts.append(chunk.dictionary_page_offset)
+    at = min(starts)
+    end = at + chunk.total_compressed_size
+    if not 0 < at <= end <= len(content):
+        raise ValueError("a column lies outside the file")
+    while at < end:
+        page, at = _thrift(content, at)
+        unpacked, packed = page.get(2, -1), page.get(3, -1)
+        if not (isinstance(packed, int) and isinstance(unpacked, int) and packed >= 0):
+            raise ValueError("a page without a size")
+        if _DELTA_BYTE_ARRAY in (page.get(5, {}).get(2), page.get(8, {}).get(4)):
+            raise ValueError("text in an encoding that repeats itself")
+        yield unpacked
+        at += packed
+
+
+def _thrift(content: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
+    """Fields of a structure in Thrift's compact protocol, by number, and where it ends; text is skipped."""
+    fields: dict[int, Any] = {}
+    number = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = content[at]
+            value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
+            if byte < 0x80:
+                return value
+            if shift > 63:
+                raise ValueError("a number that does not end")
+
+    def signed() -> int:
+        value = varint()
+        return (value >> 1) ^ -(value & 1)
+
+    while (byte := content[at]) != 0:
+        at, kind = at + 1, byte & 15
+        number = number + (byte >> 4) if byte >> 4 else signed()
+        if kind in (1, 2):
+            fields[number] = kind == 1
+        elif kind == 3:
+            at += 1
+        elif kind in (4, 5, 6):
+            fields[number] = signed()
+        elif kind == 7:
+            at += 8
+        elif kind == 8:
+            size = varint()
+            at += size
+        elif kind == 12 and depth < 4:
+            fields[number], at = _thrift(content, at, depth + 1)
+        else:
+            raise ValueError("a page header of an unknown form")
+    return fields, at + 1
