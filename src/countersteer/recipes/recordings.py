@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from countersteer.data import cameras
-from countersteer.data.readers.source import check_readable, matches
+from countersteer.data.readers.source import check_readable
 from countersteer.data.sources import CameraDrive, ScenarioFolder
 from countersteer.errors import UserError
 from countersteer.scenarios.scenario import Scenario
