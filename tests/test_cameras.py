@@ -580,7 +580,7 @@ def test_a_recording_of_ones_own(tmp_path: Path):
         ({"video": "other.mp4"}, "not there"),
         ({"video": None}, "names no frames"),
         ({"times_s": [0.0, 1.0]}, "wrong shape"),
-        ({"fx_px": -3}, "impossible calibration"),
+        ({"fx_px": -3}, r"Intrinsics\.fx"),
         ({"fx_px": "wide"}, "fx_px"),
         ({"distortion": [0.1]}, "distortion"),
     ],

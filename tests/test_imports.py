@@ -25,7 +25,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "countersteer"
 
 # From the bottom up: a module may import its own part and those before it.
 ORDER = (
-    *("errors", "interrupts", "extensions", "tensors", "noise", "kernels", "storage"),
+    *("errors", "ranges", "interrupts", "extensions", "tensors", "noise", "kernels", "storage"),
     *("geometry", "vehicles", "models", "traffic"),
     *("scenarios", "data", "reconstruction"),
     *("worlds", "rewards"),

@@ -411,7 +411,7 @@ def test_noise_leaves_the_bits_that_were_asked_for():
     assert 0.0 < built.bits(seen) < 18.0
     with pytest.raises(UserError, match="any number of bits"):
         planner().bits(signs)
-    with pytest.raises(UserError, match="no room"):
+    with pytest.raises(UserError, match=r"CNNPlannerSpec\.bottleneck_bits"):
         dataclasses.replace(SPEC, bottleneck_bits=0.0)
 
 

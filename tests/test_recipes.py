@@ -228,7 +228,7 @@ def test_a_policy_that_reads_more_motion_than_is_remembered_is_refused():
     ],
 )
 def test_budgets_out_of_range_are_refused(name: str, value: float):
-    with pytest.raises(UserError, match=f"`{name}` of RolloutSpec"):
+    with pytest.raises(UserError, match=f"RolloutSpec.{name}"):
         RolloutSpec(**{name: value})  # type: ignore[arg-type]
 
 

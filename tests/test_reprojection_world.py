@@ -182,7 +182,7 @@ def test_trust_falls_with_the_distance_and_the_drive_ends(world: World):
     fast = here.fork(torch.arange(3))
     fast.perturb(torch.zeros(3, 1), torch.zeros(3, 1), torch.full((3, 1), 1.9))
     assert float(fast.confidence().max()) < 0.5
-    with pytest.raises(UserError, match="does not widen"):
+    with pytest.raises(UserError, match=r"ValidityCorridor\.lateral"):
         ValidityCorridor(lateral=(2.0, 1.0, 4.0))
 
 

@@ -154,11 +154,11 @@ def test_coefficients_are_drawn_within_their_ranges_and_normalised():
 def test_a_reward_without_its_coefficients_and_ranges_that_are_none_are_refused():
     with pytest.raises(UserError, match="weights of every car"):
         worth(WeightedReward(), events(), truth(), truth())
-    with pytest.raises(UserError, match="'comfort'"):
+    with pytest.raises(UserError, match=r"RewardWeights\.comfort"):
         RewardWeights(comfort=(0.2, 0.1))
     with pytest.raises(UserError, match="skewed"):
         RewardWeights(skewed=("colision",))
-    with pytest.raises(UserError, match="'velocity'"):
+    with pytest.raises(UserError, match=r"RewardWeights\.velocity"):
         RewardWeights(velocity=(math.nan, 1.0))
 
 

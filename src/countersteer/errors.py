@@ -6,23 +6,25 @@ import contextlib
 import difflib
 import os
 import pickle
+import stat
 import struct
 import sys
+import tempfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 __all__ = [
     "FAULTS",
     "MissingExtraError",
     "UserError",
-    "check_ranges",
     "check_writable",
     "did_you_mean",
     "faults_of_files",
     "shown",
+    "write_results",
 ]
 
 FAULTS: tuple[type[Exception], ...] = (
@@ -127,48 +129,64 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"one of: {', '.join(known)}"
 
 
-def check_ranges(spec: object, **ranges: str) -> None:
-    """Refuse fields of a spec that lie outside their ranges; a field that is None has none.
-
-    Args:
-        spec: What has the fields.
-        ranges: By field, an interval such as `[0, 1)` or `(0, inf)`.
-
-    Raises:
-        UserError: A field lies outside, or is not a number.
-    """
-    for name, interval in ranges.items():
-        value = getattr(spec, name)
-        low, high = (float(end) for end in interval[1:-1].split(","))
-        if value is None:
-            continue
-        above = value > low if interval[0] == "(" else value >= low
-        below = value < high if interval[-1] == ")" else value <= high
-        if not (above and below):
-            raise UserError(
-                f"`{name}` of {type(spec).__name__} is out of range",
-                got=value,
-                expected=f"a number in {interval}",
-                fix=f"set `{name}` of {type(spec).__name__}",
-            )
-
-
-def check_writable(path: Path | None, *, folder: bool) -> None:
+def check_writable(path: Path | None, *, folder: bool = False, fix: str = "name another place") -> None:
     """Refuse a place that cannot be written, without making anything there.
 
     Args:
         path: Place; None is always good.
-        folder: Whether it may be a folder that exists.
+        folder: Whether it is a folder that is written into, else a file.
+        fix: What is said then.
 
     Raises:
         UserError: It cannot be written.
     """
     if path is None:
         return
-    whole = Path(os.path.abspath(path))
-    there = next(each for each in (whole, *whole.parents) if each.exists())
-    if there == whole and not folder and there.is_dir():
-        raise UserError(f"{path} cannot be written", got="a folder", fix="name a file")
-    if (there != whole and not there.is_dir()) or not os.access(there, os.W_OK):
-        got = f"{there} is no folder that may be written into"
-        raise UserError(f"{path} cannot be written", got=got, fix="name another place")
+    try:
+        whole = Path(os.path.abspath(path))
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(f"{whole}{'.' * 16}")  # a name that is too long: those of unfinished files are longer
+        there = next(each for each in (whole, *whole.parents) if os.path.lexists(each))
+        mode = there.stat().st_mode
+        if not stat.S_ISDIR(mode) and (
+            folder or there != whole or not (stat.S_ISREG(mode) or stat.S_ISCHR(mode))
+        ):
+            raise OSError(f"{there} is no {'folder' if folder or there != whole else 'file'}")
+        if stat.S_ISDIR(mode) and there == whole and not folder:
+            raise OSError(f"{there} is a folder")
+        if not os.access(there, os.W_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)):
+            raise OSError(f"{there} may not be written into")
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero character
+        got = (
+            getattr(error, "strerror", None) or error
+        )  # without the name, which is long where it is too long
+        raise UserError(f"{str(path)!r} cannot be written", got=got, fix=fix) from None
+
+
+def write_results(*results: tuple[Path | None, Callable[[Path], object]]) -> None:
+    """Write what took long to make. What cannot be written where it should goes into the folder for temporary files.
+
+    Args:
+        results: Places, and what writes there; None is not written. One that fails does not keep the others from being written.
+
+    Raises:
+        UserError: Something lies elsewhere, or nowhere.
+    """
+    failed: list[UserError] = []
+    for path, write in results:
+        if path is None:
+            continue
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path)
+        except (OSError, UserError) as error:
+            fix = "name another place"
+            with contextlib.suppress(OSError, UserError):
+                rescued = Path(tempfile.mkdtemp(prefix="countersteer-")) / path.name
+                write(rescued)
+                fix = f"what should be there lies in {rescued}"
+            failed.append(UserError(f"{path} cannot be written", got=error, fix=fix))
+    for error in failed[:-1]:
+        print(f"error: {error}", file=sys.stderr)
+    if failed:
+        raise failed[-1]

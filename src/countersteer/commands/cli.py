@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import inspect
 import io
 import os
 import signal
@@ -57,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter of a name
     try:
         with stoppable():
-            return _run(list(sys.argv[1:] if arguments is None else arguments))
+            code = _run(list(sys.argv[1:] if arguments is None else arguments))
+            sys.stdout.flush()
+            return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -103,9 +106,10 @@ def _run(words: list[str]) -> int:
     run, rest = command(name), words[len(name.split()) :]
     if name == "train":  # its flags depend on the recipe
         return run(rest) or 0
+    from countersteer.storage.field_flags import tree_rules
     from countersteer.storage.words import read
 
-    return read(_checked(run), rest, prog=f"countersteer {name}") or 0
+    return read(_checked(run), rest, prog=f"countersteer {name}", registry=tree_rules()) or 0
 
 
 def _overview(names: Iterable[str]) -> str:
@@ -116,12 +120,29 @@ def _overview(names: Iterable[str]) -> str:
 
 
 def _checked(run: Callable[..., Any]) -> Callable[..., Any]:
-    """The command, refusing at once what it could not write after minutes of work."""
+    """The command, refusing at once what lies outside its range and what it could not write after minutes of work.
+
+    Its annotations say the ranges in the help too.
+    """
+    from countersteer.commands.flags import Written
+    from countersteer.ranges import check_value, declared_types, parts_of, ranges_of
+    from countersteer.storage.words import with_range
+
+    allowed, types = ranges_of(run), declared_types(run)
+    written = {
+        name: part for name, kind in types.items() for part in parts_of(kind) if isinstance(part, Written)
+    }
 
     @functools.wraps(run)
     def checked(*given: Any, **named: Any) -> Any:
-        for name in ("out", "json", "keep"):
-            check_writable(named.get(name), folder=name == "out")
+        for name, value in named.items():
+            if name in allowed:
+                check_value(f"--{name.replace('_', '-')}", value, allowed[name])
+            if name in written:
+                check_writable(value, folder=written[name] is Written.FOLDER)
         return run(*given, **named)
 
+    checked.__annotations__ = {name: with_range(kind, allowed.get(name)) for name, kind in types.items()}
+    checked.__signature__ = inspect.signature(run)  # pyright: ignore[reportAttributeAccessIssue]
+    del checked.__wrapped__  # pyright: ignore[reportAttributeAccessIssue]
     return checked

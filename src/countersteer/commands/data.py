@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from countersteer.commands.flags import Json, keep_numbers
+from countersteer.commands.flags import Json, Written, keep_numbers
 from countersteer.errors import UserError, shown
 
 __all__ = ["data_import", "data_inspect", "data_list"]
@@ -42,7 +42,10 @@ def data_list(
 
 
 def data_inspect(
-    path: Annotated[Positional[Path], arg(metavar="PATH")], *, out: Path | None = None, json: Json = None
+    path: Annotated[Positional[Path], arg(metavar="PATH")],
+    *,
+    out: Annotated[Path | None, Written.FILE] = None,
+    json: Json = None,
 ) -> None:
     """Say what is in a scenario or a camera log and draw it.
 
@@ -69,7 +72,9 @@ def data_inspect(
     keep_numbers(json, row)
 
 
-def data_import(path: Annotated[Positional[Path], arg(metavar="PATH")], *, out: Path) -> int:
+def data_import(
+    path: Annotated[Positional[Path], arg(metavar="PATH")], *, out: Annotated[Path, Written.FOLDER]
+) -> int:
     """Convert scenarios into our own form; repeated, it goes on.
 
     Args:

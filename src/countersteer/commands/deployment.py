@@ -8,13 +8,16 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from countersteer.commands.flags import Json, Run, UserRecipe, keep_numbers, modules
+from countersteer.commands.flags import Json, Run, UserRecipe, Written, keep_numbers, modules
 from countersteer.errors import UserError
+from countersteer.ranges import Range
 
 __all__ = ["export", "serve"]
 
 
-def export(run: Run, *, out: Path, json: Json = None, recipe: UserRecipe = None) -> None:
+def export(
+    run: Run, *, out: Annotated[Path, Written.FILE], json: Json = None, recipe: UserRecipe = None
+) -> None:
     """Write a run's policy as an ONNX file, checked against PyTorch.
 
     Args:
@@ -32,9 +35,9 @@ def export(run: Run, *, out: Path, json: Json = None, recipe: UserRecipe = None)
 def serve(
     run: Run,
     *,
-    port: int = 50051,
+    port: Annotated[int, Range("[0, 65535]")] = 50051,
     host: str = "127.0.0.1",
-    set_speed: float = 10.0,
+    set_speed: Annotated[float, Range("(0, 100)")] = 10.0,
     tls_certificate: Annotated[Path | None, arg(metavar="FILE")] = None,
     tls_key: Annotated[Path | None, arg(metavar="FILE")] = None,
     token_file: Annotated[Path | None, arg(metavar="FILE")] = None,
@@ -59,8 +62,6 @@ def serve(
     from countersteer.serving.alpasim import serving
     from countersteer.serving.listening import Listening
 
-    if not 0.0 < set_speed < 100.0:
-        raise UserError("nobody drives at this speed", got=set_speed, expected="m/s, above 0, below 100")
     where = Listening(host, port, tls_certificate, tls_key, _token(token_file))
     policy, written = load_policy(run, modules(recipe))
     torch.set_num_threads(1)  # sessions share the cores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -15,11 +16,13 @@ from countersteer.commands.flags import (
     Scores,
     Seed,
     UserRecipe,
+    Written,
     keep_numbers,
     modules,
     wanted_scores,
 )
-from countersteer.errors import UserError, check_writable
+from countersteer.errors import UserError, check_writable, write_results
+from countersteer.ranges import Range, Ranged
 
 if TYPE_CHECKING:
     from countersteer.evaluation import suites
@@ -33,7 +36,7 @@ _Foreign = Literal["metadrive_lane_keeping", "metadrive_lane_change"]
 
 
 @dataclass(frozen=True)
-class SelfPlay:
+class SelfPlay(Ranged):
     """What goes with `--suite self_play`: every car of unseen worlds is a copy of the policy.
 
     Attributes:
@@ -45,8 +48,8 @@ class SelfPlay:
         seed: As everywhere.
     """
 
-    out: Path = Path("self_play.html")
-    worlds: int = 60
+    out: Annotated[Path, Written.FILE] = Path("self_play.html")
+    worlds: Annotated[int, Range("[1, 100000]")] = 60
     film_of: str = "intersection"
     domain_shift: bool = False
     conditions: tuple[str, ...] | None = None
@@ -59,7 +62,7 @@ def evaluate(
     suite: _Own | Literal["self_play"] | _Foreign | None = None,
     scenarios: Scenarios = None,
     scores: Scores = None,
-    keep: Annotated[Path | None, arg(metavar="FILE")] = None,
+    keep: Annotated[Path | None, arg(metavar="FILE"), Written.FILE] = None,
     json: Json = None,
     recipe: UserRecipe = None,
     self_play: Annotated[SelfPlay, arg(name="")] = SelfPlay(),
@@ -82,6 +85,7 @@ def evaluate(
         got, fix = " ".join(runs) or "none", "countersteer evaluate RUN --suite lane_keeping"
         raise UserError("evaluate takes one run", got=got, fix=fix)
     from countersteer.evaluation.failures import explain_suite
+    from countersteer.evaluation.replay import save_replay
     from countersteer.evaluation.results import evaluation_json, write_scores
     from countersteer.evaluation.scoring import score_suite
     from countersteer.reporting import terminal
@@ -91,7 +95,10 @@ def evaluate(
     causes, found = explain_suite(result), score_suite(result, benchmarks)
     terminal.print_evaluation(result, causes, found)
     write_scores(Path(runs[0]), result, found)
-    keep_numbers(json, evaluation_json(result, causes, found))
+    write_results(
+        (keep, lambda place: print(f"wrote {save_replay(result, place)}")),
+        (json, lambda place: place.write_text(dumps(evaluation_json(result, causes, found), indent=1))),
+    )
 
 
 def _refuse(why: str, **flags: object) -> None:
@@ -106,7 +113,7 @@ def _driven(
     run: str, suite: str | None, scenarios: Path | None, keep: Path | None, recipe: str | None
 ) -> SuiteResult:
     """The drives to look at: those of a replay, or new ones."""
-    from countersteer.evaluation.replay import is_replay, load_replay, save_replay
+    from countersteer.evaluation.replay import is_replay, load_replay
     from countersteer.evaluation.runs import evaluate_run
     from countersteer.evaluation.suites import run_suite
 
@@ -129,8 +136,6 @@ def _driven(
         result = run_suite(driven, "expert", None, frames=frames)
     else:
         result = evaluate_run(path, driven, frames=frames, modules=modules(recipe))
-    if keep is not None:
-        print(f"wrote {save_replay(result, keep)}")
     return result
 
 
@@ -155,7 +160,8 @@ def _evaluate_self_play(
     from countersteer.reporting.self_play import self_play_report
     from countersteer.reporting.terminal import say
 
-    check_writable(how.out, folder=False)
+    for ending in (".html", ".json", ".mp4"):
+        check_writable(how.out.with_suffix(ending))
     rows = self_play_report(
         runs, scenes=scenarios, keep=keep, message=say, modules=modules(recipe), **vars(how)
     )
@@ -189,7 +195,7 @@ def compare(
     keep_numbers(json, found.to_json())
 
 
-def report(run: Run, *, out: Path | None = None, recipe: UserRecipe = None) -> None:
+def report(run: Run, *, out: Annotated[Path | None, Written.FILE] = None, recipe: UserRecipe = None) -> None:
     """Drive the suites with a run's policy and write one HTML page with films.
 
     Args:
@@ -199,5 +205,6 @@ def report(run: Run, *, out: Path | None = None, recipe: UserRecipe = None) -> N
     from countersteer.reporting.terminal import say
 
     page = out or run / "report.html"
+    check_writable(page)
     report_run(run, page, [_suite(name) for name in get_args(_Own)], say, modules(recipe))
     print(f"wrote {page}")

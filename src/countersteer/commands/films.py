@@ -8,9 +8,19 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from countersteer.commands.flags import Json, Log, Scores, UserRecipe, keep_numbers, modules, wanted_scores
+from countersteer.commands.flags import (
+    Json,
+    Log,
+    Scores,
+    UserRecipe,
+    Written,
+    keep_numbers,
+    modules,
+    wanted_scores,
+)
 from countersteer.commands.flags import size as read_size
-from countersteer.errors import UserError
+from countersteer.errors import check_writable
+from countersteer.ranges import Count, NonNegative, Range
 
 __all__ = ["drive", "novel_view", "view_metrics", "watch"]
 
@@ -18,7 +28,7 @@ __all__ = ["drive", "novel_view", "view_metrics", "watch"]
 def watch(
     replay: Annotated[Positional[Path], arg(metavar="FILE")],
     *,
-    out: Path | None = None,
+    out: Annotated[Path | None, Written.FILE] = None,
     case: str | None = None,
     scores: Scores = None,
     viewer: Literal["page", "rerun"] = "page",
@@ -35,26 +45,28 @@ def watch(
     from countersteer.evaluation.scoring import score_suite
 
     replay = find_replay(replay)
+    out = out or replay.with_suffix(".rrd" if viewer == "rerun" else ".html")
+    check_writable(out)
     benchmarks = wanted_scores(scores)
     result = load_replay(replay)
     found = score_suite(result, benchmarks)
     if viewer == "rerun":
         from countersteer.reporting.rerun_recording import write_recording
 
-        written = write_recording(out or replay.with_suffix(".rrd"), result, scores=found, case=case)
+        written = write_recording(out, result, scores=found, case=case)
         print(f"wrote {written}; open it with: rerun {written}")
     else:
         from countersteer.reporting.watch import write_viewer
 
-        written = write_viewer(out or replay.with_suffix(".html"), result, scores=found, first=case)
+        written = write_viewer(out, result, scores=found, first=case)
         print(f"wrote {written}; open it in a browser")
 
 
 def drive(
     policy: Annotated[Positional[Path | None], arg(metavar="[RUN]")] = None,
     *,
-    out: Path = Path("drive.mp4"),
-    start: float = 40.0,
+    out: Annotated[Path, Written.FILE] = Path("drive.mp4"),
+    start: NonNegative = 40.0,
     recipe: UserRecipe = None,
 ) -> None:
     """Film a policy driving the recorded road; nothing is trained.
@@ -72,12 +84,12 @@ def drive(
 def novel_view(
     log: Log,
     *,
-    out: Path = Path("departure.mp4"),
-    lateral: float = 1.2,
-    heading: float = 0.0,
-    start: float = 0.0,
-    seconds: float = 12.0,
-    cache: Path | None = None,
+    out: Annotated[Path, Written.FILE] = Path("departure.mp4"),
+    lateral: Annotated[float, Range("[-100, 100]")] = 1.2,
+    heading: Annotated[float, Range("[-180, 180]")] = 0.0,
+    start: NonNegative = 0.0,
+    seconds: Annotated[float, Range("(0, 86400]")] = 12.0,
+    cache: Annotated[Path | None, Written.FOLDER] = None,
 ) -> None:
     """Film a camera log from beside its recorded path, on the way back to it.
 
@@ -100,12 +112,12 @@ def novel_view(
 def view_metrics(
     log: Log,
     *,
-    ahead: int = 5,
+    ahead: Count = 5,
     camera: str | None = None,
     depth: Literal["recorded", "stereo", "lidar", "sweep", "learned", "ground"] | None = None,
     size: Annotated[str | None, arg(metavar="WIDTHxHEIGHT")] = None,
-    pairs: int = 200,
-    pictures: Path | None = None,
+    pairs: Count = 200,
+    pictures: Annotated[Path | None, Written.FOLDER] = None,
     json: Json = None,
 ) -> None:
     """Measure how real the views of a recorded drive from other poses are.
@@ -124,8 +136,6 @@ def view_metrics(
     from countersteer.reporting.departure import view_keeper
     from countersteer.reporting.terminal import print_realism, say
 
-    if pairs < 1:
-        raise UserError("there is nothing to measure without a pair", got=pairs, expected="at least 1")
     opened = read(log)
     report = check(opened)
     report.require_usable()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from countersteer.errors import UserError
+from countersteer import ranges
+from countersteer.errors import UserError, write_results
 
 if TYPE_CHECKING:
     from countersteer.evaluation.scoring import Benchmark
@@ -23,18 +26,27 @@ __all__ = [
     "Scores",
     "Seed",
     "UserRecipe",
+    "Written",
     "keep_numbers",
     "modules",
     "size",
     "wanted_scores",
 ]
 
+
+class Written(Enum):
+    """Marks a flag that names what a command writes: it is tried before anything else is done."""
+
+    FILE = "file"
+    FOLDER = "folder"
+
+
 Run = Annotated[Positional[Path], arg(metavar="RUN", help="Run folder, or policy file.")]
 Log = Annotated[
     Positional[Path], arg(metavar="LOG", help="Camera log: a folder or file that docs/formats.md names.")
 ]
-Json = Annotated[Path | None, arg(metavar="FILE", help="Write the numbers here too.")]
-Seed = Annotated[int, arg(help="Of everything that is drawn at random.")]
+Json = Annotated[Path | None, arg(metavar="FILE", help="Write the numbers here too."), Written.FILE]
+Seed = Annotated[ranges.Seed, arg(help="Of everything that is drawn at random.")]
 Device = Annotated[str, arg(help="Where tensors live: cpu, cuda, cuda:0.")]
 Resume = Annotated[bool, arg(help="Continue an interrupted run.")]
 Scenarios = Annotated[
@@ -62,17 +74,19 @@ UserRecipe = Annotated[
 
 def keep_numbers(path: Path | None, content: Any) -> None:
     """Write what `--json` asks for."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1))
+    write_results((path, lambda place: place.write_text(json.dumps(content, indent=1))))
 
 
 def size(text: str) -> tuple[int, int]:
     """Width and height from WIDTHxHEIGHT."""
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise UserError("a size is not WIDTHxHEIGHT", got=text, expected="for example 128x64")
-    return int(width), int(height)
+    from countersteer.geometry.cameras import Camera
+
+    found = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text)
+    if found is None:
+        raise UserError("a size is not WIDTHxHEIGHT", got=repr(text), expected="for example 128x64")
+    given = int(found[1]), int(found[2])
+    ranges.check_value("a width or height [px]", given, ranges.ranges_of(Camera)["width"])
+    return given
 
 
 def wanted_scores(names: tuple[str, ...] | None) -> list[Benchmark]:

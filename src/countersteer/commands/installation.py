@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 from countersteer.commands.flags import Device, Json, Scenarios, keep_numbers, size
+from countersteer.ranges import Count, Range
 
 __all__ = ["bench", "extensions"]
 
@@ -14,14 +15,14 @@ def bench(
     *,
     stages: tuple[Literal["state", "render", "full"], ...] = ("state", "render", "full"),
     scenarios: Scenarios = None,
-    count: int = 8,
-    worlds: int = 32,
-    agents: tuple[int, ...] = (8,),
+    count: Count = 8,
+    worlds: Count = 32,
+    agents: Annotated[tuple[int, ...], Range("[1, 10000]")] = (8,),
     sizes: tuple[str, ...] = ("128x64",),
-    cameras: int = 1,
-    threads: tuple[int, ...] = tuple(sorted({1, os.cpu_count() or 1})),
+    cameras: Annotated[int, Range("[1, 64]")] = 1,
+    threads: Annotated[tuple[int, ...], Range("[1, 1024]")] = tuple(sorted({1, os.cpu_count() or 1})),
     device: Device = "cpu",
-    seconds: float = 3.0,
+    seconds: Annotated[float, Range("(0, 3600]")] = 3.0,
     json: Json = None,
 ) -> None:
     """Time boxworld: a tick with a vector observation, pictures, and both.

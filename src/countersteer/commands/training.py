@@ -8,10 +8,11 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from countersteer.commands.flags import Device, Json, Resume, Scenarios, Seed, keep_numbers
+from countersteer.commands.flags import Device, Json, Resume, Scenarios, Seed, Written, keep_numbers
 from countersteer.errors import UserError, check_writable
+from countersteer.ranges import Range, Ranged
 from countersteer.recipes.find import find_recipe, known_recipes
 
 __all__ = ["Training", "demo", "train"]
@@ -20,7 +21,7 @@ _DEMO = ("clone", "perturb", "on_policy", "blind")
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
+class Training(Ranged):
     """How a recipe is trained.
 
     Attributes:
@@ -28,12 +29,12 @@ class Training:
         actors: Processes of Ray that drive while others learn; 0 for none.
     """
 
-    out: Path | None = None
+    out: Annotated[Path | None, Written.FOLDER] = None
     seed: Seed = 0
     device: Device = "cpu"
     resume: Resume = False
     scenarios: Scenarios = None
-    actors: int = 0
+    actors: Annotated[int, Range("[0, 1000]")] = 0
 
 
 def train(words: Sequence[str]) -> None:
@@ -92,9 +93,9 @@ def train(words: Sequence[str]) -> None:
 
 def demo(
     *,
-    out: Path = Path("runs/demo"),
-    seeds: int = 1,
-    jobs: int = min(2, os.cpu_count() or 1),
+    out: Annotated[Path, Written.FOLDER] = Path("runs/demo"),
+    seeds: Annotated[int, Range("[1, 1000]")] = 1,
+    jobs: Annotated[int, Range("[1, 1000]")] = min(2, os.cpu_count() or 1),
     json: Json = None,
 ) -> None:
     """The study: train four recipes, drive them, compare, report.
@@ -108,8 +109,6 @@ def demo(
     from countersteer.reporting import study, terminal
     from countersteer.training.run import flushed_denormals
 
-    if seeds < 1:
-        raise UserError("there is nothing to compare without a seed", got=seeds, expected="at least 1")
     trained = [getattr(closed_loop, name)() for name in _DEMO]
     try:
         with flushed_denormals(), terminal.TrainingConsole() as bars:

@@ -6,17 +6,19 @@ import abc
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from countersteer.errors import UserError
+from countersteer.ranges import Count, NonNegative, Positive, Range, Ranged, Seed, Share, check_increasing
 from countersteer.scenarios.procedural import RoadKind, procedural_road, road_along
 from countersteer.scenarios.scenario import Scenario
 
 __all__ = ["CameraDrive", "Combined", "ProceduralRoads", "RecordedDrive", "ScenarioFolder", "ScenarioSource"]
 
 
-class ScenarioSource(abc.ABC):
+class ScenarioSource(Ranged, abc.ABC):
     """Describes a set of scenarios. Two equal sources load equal scenarios."""
 
     @abc.abstractmethod
@@ -32,17 +34,17 @@ class ProceduralRoads(ScenarioSource):
 
     Attributes:
         count: How many.
-        seed: Of the set, from 0; sets with other seeds share no scenario.
+        seed: Of the set; sets with other seeds share no scenario.
         kinds: Shapes, in turn.
-        lanes: Fewest and most lanes in the ego's direction, within 1 to 4.
+        lanes: Fewest and most lanes in the ego's direction.
         traffic: Fewest and most other moving vehicles.
         duration: Length of each log [s].
         length: Length of each road [m].
-        intersections: Share of scenarios, in [0, 1], that are intersections whatever `kinds` says.
+        intersections: Share of scenarios that are intersections whatever `kinds` says.
     """
 
-    count: int = 64
-    seed: int = 0
+    count: Count = 64
+    seed: Seed = 0
     kinds: tuple[RoadKind, ...] = (
         RoadKind.GENTLE,
         RoadKind.TIGHT,
@@ -50,28 +52,17 @@ class ProceduralRoads(ScenarioSource):
         RoadKind.STRAIGHT,
         RoadKind.RAMP,
     )
-    lanes: tuple[int, int] = (1, 4)
-    traffic: tuple[int, int] = (0, 6)
-    duration: float = 20.0
-    length: float = 450.0
-    intersections: float = 0.0
+    lanes: Annotated[tuple[int, int], Range("[1, 4]")] = (1, 4)
+    traffic: Annotated[tuple[int, int], Range("[0, 1000]")] = (0, 6)
+    duration: Annotated[float, Range("[1, 3600]")] = 20.0
+    length: Annotated[float, Range("[50, 100000]")] = 450.0
+    intersections: Share = 0.0
 
     def __post_init__(self) -> None:
-        def check(name: str, good: bool, expected: str) -> None:
-            if not good:
-                raise UserError(
-                    f"ProceduralRoads.{name} is out of range",
-                    got=getattr(self, name),
-                    expected=expected,
-                    fix=f"set {name} of the scenario source",
-                )
-
-        check("count", self.count >= 1, "at least 1")
-        check("seed", self.seed >= 0, "at least 0")
-        check("kinds", len(self.kinds) > 0, "at least one RoadKind")
-        check("lanes", 1 <= self.lanes[0] <= self.lanes[1] <= 4, "min_agents and most, within 1 to 4")
-        check("traffic", 0 <= self.traffic[0] <= self.traffic[1], "min_agents and most, from 0")
-        check("intersections", 0.0 <= self.intersections <= 1.0, "a share in [0, 1]")
+        super().__post_init__()
+        check_increasing(self, "lanes", "traffic")
+        if not self.kinds:
+            raise UserError("ProceduralRoads.kinds is empty", got=(), expected="at least one RoadKind")
 
     def load(self) -> list[Scenario]:
         """Generate them."""
@@ -105,10 +96,10 @@ class RecordedDrive(ScenarioSource):
     """
 
     path: str | None = None
-    start: float = 0.0
-    end: float | None = None
-    lanes_left: int = 1
-    lanes_right: int = 1
+    start: NonNegative = 0.0
+    end: Positive | None = None
+    lanes_left: Annotated[int, Range("[0, 8]")] = 1
+    lanes_right: Annotated[int, Range("[0, 8]")] = 1
 
     def load(self) -> list[Scenario]:
         """Read, crop, and draw the road."""
@@ -138,7 +129,7 @@ class CameraDrive(ScenarioSource):
     """
 
     path: str
-    parts: tuple[tuple[float, float], ...] = ()
+    parts: tuple[tuple[NonNegative, Positive], ...] = ()
 
     def load(self) -> list[Scenario]:
         """Read the poses and draw the road along the whole drive, so that it goes on where a part ends."""

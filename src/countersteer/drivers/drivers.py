@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from countersteer.drivers.interface import Decision, Driver, Perturbation, Turn,
 from countersteer.errors import UserError
 from countersteer.experts.teacher import load_teacher
 from countersteer.policies.weights import Weights
+from countersteer.ranges import NonNegative, Positive, Range, Ranged, Share
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.vehicles.trackers import PurePursuit, Tracker
@@ -140,10 +141,10 @@ class PerturbedDriver(WrappingDriver):
     """Every `period` the car is moved sideways, turned and sped up or slowed, uniformly within bounds (PilotNet)."""
 
     driver: Driver  # who drives; its own perturbations add up with these
-    lateral: float = 1.2  # bound [m]
-    heading: float = 0.1  # bound [rad]
-    speed: float = 0.1  # bound of the relative change
-    period: float = 5.0  # time between perturbations [s]; the first comes at the drive's first tick
+    lateral: NonNegative = 1.2  # bound [m]
+    heading: Annotated[float, Range("[0, pi]")] = 0.1  # bound [rad]
+    speed: Share = 0.1  # bound of the relative change
+    period: Positive = 5.0  # time between perturbations [s]; the first comes at the drive's first tick
     once: bool = False  # only at the first tick
     own_needs = frozenset({Capability.PERTURB})
 
@@ -160,12 +161,12 @@ class PerturbedDriver(WrappingDriver):
 
 
 @dataclass(frozen=True)
-class LinearSchedule:
-    """A schedule: from `start` to `end` over the progress span `over`, constant outside it."""
+class LinearSchedule(Ranged):
+    """A schedule of shares: from `start` to `end` over the progress span `over`, constant outside it."""
 
-    start: float = 1.0
-    end: float = 0.0
-    over: tuple[float, float] = (0.0, 1.0)
+    start: Share = 1.0
+    end: Share = 0.0
+    over: tuple[Share, Share] = (0.0, 1.0)
 
     def at(self, progress: float) -> float:
         """Value at a training progress in [0, 1]."""
@@ -181,7 +182,7 @@ class MixedDriver(WrappingDriver):
     expert: Driver = ExpertDriver()  # in the expert's place: its plan is tracked, or a teacher drives itself
     policy: Driver = PolicyDriver()
     expert_probability: LinearSchedule = LinearSchedule()  # over training
-    hold: float = 4.0  # how long a draw lasts [s]; switching at every tick would hide the policy's drift
+    hold: Positive = 4.0  # how long a draw lasts [s]; switching at every tick would hide the policy's drift
 
     def act(self, turn: Turn, memory: Any) -> Decision:
         draws = turn.age // max(round(self.hold / turn.world.dt), 1)

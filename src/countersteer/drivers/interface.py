@@ -12,6 +12,7 @@ from torch import Tensor
 
 from countersteer.experts.interface import Expert, Label
 from countersteer.policies.interface import NoMemory, Policy, PolicyOutput
+from countersteer.ranges import Ranged
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import Capability
@@ -84,7 +85,7 @@ class Decision(TensorTree):
         return merged.replace(memory=TwoMemories(self.memory, other.memory))
 
 
-class Driver(abc.ABC):
+class Driver(Ranged, abc.ABC):
     """Decides who drives. Concrete drivers are frozen dataclasses; what they remember is memory."""
 
     needs: frozenset[Capability] = frozenset()  # of the world

@@ -17,6 +17,7 @@ from countersteer.evaluation.statistics import clustered_interval
 from countersteer.experts.interface import Expert
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import Policy
+from countersteer.ranges import Ranged, Seed
 from countersteer.rewards.weights import RewardWeights
 from countersteer.rollouts.rollouter import Rollouter
 from countersteer.scenarios.scenario import Scenario
@@ -40,7 +41,7 @@ _FIRST_DRIVE = 1_000_000_000  # identity of the first drive; training uses small
 
 
 @dataclass(frozen=True)
-class SelfPlaySuite:
+class SelfPlaySuite(Ranged):
     """Worlds in which one driver drives every car, as many as there are scenarios.
 
     Attributes:
@@ -53,7 +54,7 @@ class SelfPlaySuite:
     world: WorldSpec
     scenarios: tuple[Scenario, ...]
     recorded: bool = False
-    seed: int = 0
+    seed: Seed = 0
 
     @property
     def protocol(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from countersteer.data.sources import ProceduralRoads
+from countersteer.errors import check_writable, write_results
 from countersteer.evaluation.driving import open_loop_error
 from countersteer.evaluation.records import SuiteResult
 from countersteer.evaluation.results import write_result
@@ -45,12 +46,11 @@ def evaluate_run(
     """
     policy, metadata = load_policy(run, tuple(modules))
     suite = suite_for(policy.spec, suite)
+    kept = run / "evaluation" / f"{suite.name}.json" if run.is_dir() else None
+    check_writable(
+        kept, fix="name the run's policy file instead of its folder, so that no verdicts are kept there"
+    )
     result = run_suite(suite, metadata["recipe"], policy, frames=frames, on_tick=on_tick)
-    if run.is_dir():
-        write_result(
-            run / "evaluation" / f"{suite.name}.json",
-            result,
-            seed=metadata["seed"],
-            seconds=metadata["seconds"],
-        )
+    extra = {"seed": metadata["seed"], "seconds": metadata["seconds"]}
+    write_results((kept, lambda place: write_result(place, result, **extra)))
     return result

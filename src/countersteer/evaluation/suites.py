@@ -18,6 +18,7 @@ from countersteer.geometry import polylines
 from countersteer.geometry.boxes import REAR_AXLE_SHARE
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import Policy, PolicySpec
+from countersteer.ranges import Count, Finite, NonNegative, Ranged, Seed
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.routes import REVERSING, backed_up
 from countersteer.scenarios.scenario import Scenario
@@ -58,7 +59,7 @@ _WORLD = WorldSpec(
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Ranged):
     """One drive of a suite.
 
     Attributes:
@@ -72,16 +73,16 @@ class Case:
 
     id: str
     scenario: Scenario
-    lateral: float = 0.0
-    heading: float = 0.0
+    lateral: Finite = 0.0
+    heading: Finite = 0.0
     command: Command = Command.FOLLOW
-    command_time: float = 0.0
+    command_time: NonNegative = 0.0
     counts: bool = True
     reactive: bool = False
 
 
 @dataclass(frozen=True)
-class Suite:
+class Suite(Ranged):
     """Cases, the world they are driven in, and the rule that judges a record.
 
     Attributes:
@@ -96,13 +97,14 @@ class Suite:
     """
 
     name: str
-    version: int
+    version: Count
     world: WorldSpec
     cases: tuple[Case, ...]
     rule: Callable[[Case, DriveRecord], CaseResult]
-    seed: int = 20_261_121
+    seed: Seed = 20_261_121
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         ids = [case.id for case in self.cases]
         if twice := [name for name in dict.fromkeys(ids) if ids.count(name) > 1]:
             raise UserError(

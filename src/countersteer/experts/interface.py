@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from countersteer.ranges import Ranged
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Plan, PlanSpec
 from countersteer.worlds.interface import Capability
@@ -31,7 +32,7 @@ class Label(TensorTree):
     action_index: Int[Tensor, "*batch"] | None = None
 
 
-class Expert(abc.ABC):
+class Expert(Ranged, abc.ABC):
     """Labels visited states with plans. Concrete experts are frozen dataclasses."""
 
     plan: PlanSpec

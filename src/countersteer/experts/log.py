@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from countersteer.experts.interface import Expert, Label
 from countersteer.geometry.poses import local_from_world, wrap_angle
+from countersteer.ranges import Positive
 from countersteer.vehicles.plans import Plan, PlanSpec
 from countersteer.worlds.interface import Capability
 from countersteer.worlds.world import World
@@ -23,7 +24,7 @@ class LogExpert(Expert):
     """
 
     plan: PlanSpec = PlanSpec()
-    reach: float = 4.0
+    reach: Positive = 4.0
     needs = frozenset({Capability.TRUTH, Capability.LOG})
 
     def label(self, world: World) -> Label:

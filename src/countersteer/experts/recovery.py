@@ -20,6 +20,7 @@ from torch import Tensor
 
 from countersteer.experts.interface import Expert, Label
 from countersteer.geometry.poses import local_from_world, wrap_angle
+from countersteer.ranges import Positive, Share
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.plans import Plan, PlanSpec
 from countersteer.worlds.interface import Capability
@@ -44,7 +45,7 @@ class RecoveryExpert(Expert):
         curve_acceleration: The path's own lateral acceleration that the speed is kept to [m/s^2].
         jerk: Bound on v^3 |d'''| [m/s^3].
         curvature: Bound on the plan's |curvature| [1/m].
-        curvature_memory: Share of the present excess curvature that the plan begins with, in [0, 1]. At 0
+        curvature_memory: Share of the present excess curvature that the plan begins with. At 0
             the label depends on where the car is and not on what its wheels happen to do, which no camera
             sees; steering that pulls to one side is then answered rather than accepted.
         braking: Deceleration towards curves [m/s^2].
@@ -52,15 +53,15 @@ class RecoveryExpert(Expert):
 
     plan: PlanSpec = PlanSpec()
     speed_model: IDM = IDM()
-    rate: float = 1.1
-    shortest: float = 1.2
-    longest: float = 4.5
-    lateral_acceleration: float = 4.0
-    curve_acceleration: float = 3.0
-    jerk: float = 8.0
-    curvature: float = 0.15
-    curvature_memory: float = 0.0
-    braking: float = 1.5
+    rate: Positive = 1.1
+    shortest: Positive = 1.2
+    longest: Positive = 4.5
+    lateral_acceleration: Positive = 4.0
+    curve_acceleration: Positive = 3.0
+    jerk: Positive = 8.0
+    curvature: Positive = 0.15
+    curvature_memory: Share = 0.0
+    braking: Positive = 1.5
     needs = frozenset({Capability.TRUTH})
 
     def label(self, world: World) -> Label:

@@ -17,6 +17,7 @@ from countersteer.experts.interface import Expert, Label
 from countersteer.geometry.poses import local_from_world, wrap_angle
 from countersteer.policies.teacher import SetActorCritic
 from countersteer.policies.weights import Weights
+from countersteer.ranges import Count
 from countersteer.vehicles.plans import Plan, PlanSpec
 from countersteer.worlds.interface import Capability, TerminationReason
 from countersteer.worlds.world import World
@@ -34,13 +35,13 @@ class RolloutExpert(Expert):
     Attributes:
         teacher: The teacher, a `SetActorCritic`.
         plan: Times of the plans, multiples of the world's tick.
-        hold: Ticks that each choice is kept in the fork, >= 1. Asking the teacher is most of what a label costs; at 2 it
+        hold: Ticks that each choice is kept in the fork. Asking the teacher is most of what a label costs; at 2 it
             costs 45 % less, and plans end 0.4 m elsewhere after four seconds (docs/log/2026-11-22-self-play.md).
     """
 
     teacher: Weights
     plan: PlanSpec = PlanSpec()  # pyright: ignore[reportIncompatibleVariableOverride]
-    hold: int = field(default=1, metadata={"absent": 1})
+    hold: Count = field(default=1, metadata={"absent": 1})
     needs = frozenset({Capability.TRUTH, Capability.FORK})
 
     def label(self, world: World) -> Label:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from countersteer.errors import UserError
+from countersteer.ranges import Finite, Pixels, Positive, Range, Ranged
 
 __all__ = ["Camera", "Intrinsics", "ego_from_camera"]
 
@@ -32,41 +33,25 @@ def ego_from_camera(roll: float, pitch: float, yaw: float) -> Float[ndarray, "3 
 
 
 @dataclass(frozen=True)
-class Camera:
+class Camera(Ranged):
     """A pinhole camera fixed to the car.
 
     Attributes:
         name: Name of its sensor in an observation.
         width, height: Image size [px].
-        fov: Horizontal field of view [rad], in (0, pi).
+        fov: Horizontal field of view [rad]; `math.radians(80)` is 80 degrees.
         position: Optical centre in the ego frame [m].
         roll, pitch, yaw: Mounting angles [rad], see `ego_from_camera`.
     """
 
     name: str = "front"
-    width: int = 128
-    height: int = 48
-    fov: float = math.radians(80.0)
-    position: tuple[float, float, float] = (1.5, 0.0, 1.4)
-    roll: float = 0.0
-    pitch: float = 0.16
-    yaw: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.width < 1 or self.height < 1:
-            raise UserError(
-                f"camera {self.name!r} has no pixels",
-                got=f"{self.width}x{self.height}",
-                expected="a width and a height of at least 1",
-                fix="set `width` and `height` of the camera",
-            )
-        if not 0.0 < self.fov < math.pi:
-            raise UserError(
-                f"camera {self.name!r} has an impossible field of view",
-                got=f"{self.fov} rad",
-                expected="a horizontal field of view in (0, pi) radians",
-                fix="give the angle in radians, for example math.radians(80)",
-            )
+    width: Pixels = 128
+    height: Pixels = 48
+    fov: Annotated[float, Range("(0, pi)")] = math.radians(80.0)
+    position: tuple[Finite, Finite, Finite] = (1.5, 0.0, 1.4)
+    roll: Finite = 0.0
+    pitch: Finite = 0.16
+    yaw: Finite = 0.0
 
     @property
     def privileged(self) -> bool:
@@ -90,31 +75,22 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class Intrinsics:
+class Intrinsics(Ranged):
     """The pinhole model of a calibrated camera.
 
     Attributes:
         width, height: Image size [px].
-        fx, fy: Focal lengths [px], above 0.
+        fx, fy: Focal lengths [px].
         cx, cy: Where the optical axis meets the picture [px], pixel centres at +0.5. Most calibrations put
             pixel centres at whole numbers; their readers add the half.
     """
 
-    width: int
-    height: int
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-
-    def __post_init__(self) -> None:
-        if self.width < 1 or self.height < 1 or not (self.fx > 0 and self.fy > 0):
-            raise UserError(
-                "a pinhole camera has an impossible calibration",
-                got=f"{self.width}x{self.height} px, focal lengths {self.fx} and {self.fy} px",
-                expected="positive sizes and focal lengths",
-                fix="check the calibration",
-            )
+    width: Pixels
+    height: Pixels
+    fx: Positive
+    fy: Positive
+    cx: Finite
+    cy: Finite
 
     @property
     def matrix(self) -> Float[ndarray, "3 3"]:

@@ -6,7 +6,6 @@ the policy is to make the same of the recording (Gigapixel, arXiv 2606.19641, ap
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
@@ -16,11 +15,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from countersteer.errors import UserError, check_ranges
+from countersteer.errors import UserError
 from countersteer.objectives.interface import POLICY, Losses, Objective
 from countersteer.objectives.models import FrozenModel, ModelSpec
 from countersteer.policies.interface import PolicyOutput, PolicySpec
 from countersteer.policies.weights import Weights
+from countersteer.ranges import NonNegative, Share
 from countersteer.rollouts.rollout import Rollout
 from countersteer.tensors import TensorTree
 from countersteer.worlds.interface import Capability
@@ -77,34 +77,33 @@ class PerceptionAdaptation(Objective):
 
     Attributes:
         student: The student, which is the model "reference".
-        feature_weight: w_f, >= 0.
-        plan_weight: w_p, >= 0; not both 0.
+        feature_weight: w_f.
+        plan_weight: w_p; not both 0.
         planner: Whether the planner learns too.
-        min_confidence: Frames where the world's confidence is less do not count, in [0, 1].
+        min_confidence: Frames where the world's confidence is less do not count.
 
     Raises:
-        UserError: A value is outside the range above.
+        UserError: A value is outside its range.
     """
 
     student: Weights
-    feature_weight: float = 1.0
-    plan_weight: float = 1.0
+    feature_weight: NonNegative = 1.0
+    plan_weight: NonNegative = 1.0
     planner: bool = False
-    min_confidence: float = 0.5
+    min_confidence: Share = 0.5
 
     needs = frozenset({Capability.TWIN})
     policy_protocol = TwoPartPolicy
 
     def __post_init__(self) -> None:
-        weights = self.feature_weight, self.plan_weight
-        if not (all(math.isfinite(w) and w >= 0.0 for w in weights) and max(weights) > 0.0):
+        super().__post_init__()
+        if self.feature_weight == self.plan_weight == 0.0:
             raise UserError(
-                "the weights of the adaptation objective are out of range",
-                got=f"feature_weight {self.feature_weight}, plan_weight {self.plan_weight}",
-                expected="two numbers >= 0, not both 0",
-                fix="set them in PerceptionAdaptation",
+                "the weights of PerceptionAdaptation leave nothing to learn",
+                got="feature_weight 0, plan_weight 0",
+                expected="one above 0",
+                fix="set feature_weight or plan_weight",
             )
-        check_ranges(self, min_confidence="[0, 1]")
 
     def models(self, spec: PolicySpec, /) -> Mapping[str, ModelSpec]:
         """The frozen student."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, cast, runtime_checkable
+from typing import Annotated, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from countersteer.errors import UserError, check_ranges
+from countersteer.errors import UserError
 from countersteer.geometry.poses import wrap_angle
 from countersteer.objectives.interface import POLICY, Losses, Objective
 from countersteer.policies.interface import Hypotheses, PolicyOutput, PolicySpec
+from countersteer.ranges import Finite, NonNegative, Positive, Range, Share
 from countersteer.rollouts.rollout import Rollout
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Plan
@@ -206,65 +207,47 @@ class Imitation(Objective):
     - "valid": share of the samples that count.
 
     Attributes:
-        dimension_weight: Weights of x, y, heading and speed in the likelihood, >= 0, not all 0.
+        dimension_weight: Weights of x, y, heading and speed in the likelihood, not all 0.
         error_scale: Errors in x [m], y [m], heading [rad] and speed [m/s] that are equally bad when the winner is
-            chosen, > 0.
+            chosen.
         time_power: A point t seconds ahead weighs t to the minus this; 1 keeps metres far ahead from
             dominating, 0 weighs all alike.
-        wta_epsilon: Share of the hypotheses that do not win, in [0, 1).
-        mode_weight: Weight of the cross-entropy of the logits, >= 0.
-        scale_floor: Smallest Laplace scale that counts, > 0.
-        choice_weight: Weight of the cross-entropy of the odds of the expert's choice, >= 0.
-        turn_weight: What a label counts that turns by more than 20 degrees, > 0; the others count 1 (Gigapixel, arXiv
+        wta_epsilon: Share of the hypotheses that do not win.
+        mode_weight: Weight of the cross-entropy of the logits.
+        scale_floor: Smallest Laplace scale that counts.
+        choice_weight: Weight of the cross-entropy of the odds of the expert's choice.
+        turn_weight: What a label counts that turns by more than 20 degrees; the others count 1 (Gigapixel, arXiv
             2606.19641, section 3.2: 5).
-        min_confidence: Labels where the world's confidence is less do not count, in [0, 1].
+        min_confidence: Labels where the world's confidence is less do not count.
         mirror: Whether every second sequence of a batch is learned from as its mirror image; right for
             cameras that look straight ahead from the middle of the car.
 
     Raises:
-        UserError: A value is outside the range above.
+        UserError: A value is outside its range.
     """
 
-    dimension_weight: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
-    error_scale: tuple[float, float, float, float] = (1.0, 0.5, 0.05, 1.0)
-    time_power: float = 1.0
-    wta_epsilon: float = 0.05
-    mode_weight: float = 0.5
-    scale_floor: float = 0.005
-    choice_weight: float = field(default=0.5, metadata={"absent": 0.5})
-    turn_weight: float = field(default=1.0, metadata={"absent": 1.0})
-    min_confidence: float = 0.5
+    dimension_weight: Annotated[tuple[float, float, float, float], Range("[0, inf)")] = (1.0, 1.0, 1.0, 1.0)
+    error_scale: Annotated[tuple[float, float, float, float], Range("(0, inf)")] = (1.0, 0.5, 0.05, 1.0)
+    time_power: Finite = 1.0
+    wta_epsilon: Annotated[float, Range("[0, 1)")] = 0.05
+    mode_weight: NonNegative = 0.5
+    scale_floor: Positive = 0.005
+    choice_weight: NonNegative = field(default=0.5, metadata={"absent": 0.5})
+    turn_weight: Positive = field(default=1.0, metadata={"absent": 1.0})
+    min_confidence: Share = 0.5
     mirror: bool = True
 
     uses_expert = True
     policy_protocol = SequencePolicy
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            wta_epsilon="[0, 1)",
-            mode_weight="[0, inf)",
-            time_power="(-inf, inf)",
-            scale_floor="(0, inf)",
-            choice_weight="[0, inf)",
-            turn_weight="(0, inf)",
-            min_confidence="[0, 1]",
-        )
-        lists = {
-            "dimension_weight": (
-                min(self.dimension_weight) >= 0.0 < max(self.dimension_weight),
-                ">= 0, not all 0",
-            ),
-            "error_scale": (min(self.error_scale) > 0.0, "> 0"),
-        }
-        for name, (good, expected) in lists.items():
-            if not good:
-                raise UserError(
-                    f"`{name}` of Imitation is out of range",
-                    got=getattr(self, name),
-                    expected=expected,
-                    fix=f"set `{name}` of Imitation",
-                )
+        super().__post_init__()
+        if not any(self.dimension_weight):
+            raise UserError(
+                "Imitation.dimension_weight leaves nothing to learn",
+                got=self.dimension_weight,
+                expected="a weight above 0",
+            )
 
     def prepare(self, rollout: Rollout) -> ImitationBatch:
         """Labels count where the expert has one, the drive goes on and the world can be trusted."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from countersteer.objectives.models import ModelSpec
 from countersteer.policies.interface import PolicySpec
+from countersteer.ranges import Ranged
 from countersteer.rewards.interface import Reward
 from countersteer.rollouts.rollout import Rollout
 from countersteer.worlds.interface import Capability
@@ -36,7 +37,7 @@ class Losses:
     diagnostics: dict[str, Tensor]
 
 
-class Loss(abc.ABC):
+class Loss(Ranged, abc.ABC):
     """What is minimised, and with which models. Concrete losses are frozen dataclasses without state.
 
     Attributes:

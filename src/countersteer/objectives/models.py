@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 from torch import nn
 
-from countersteer.errors import check_ranges
 from countersteer.policies.weights import Weights
+from countersteer.ranges import NonNegative, Positive, Range, Ranged, Share
 
 __all__ = [
     "AdamWSpec",
@@ -24,32 +24,23 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class AdamWSpec:
+class AdamWSpec(Ranged):
     """How one group of parameters is optimised: AdamW, a linear warm-up, then a cosine to 2 % of the peak.
 
     Attributes:
-        learning_rate: Its peak, > 0.
-        warmup: Steps of the warm-up, >= 0.
-        weight_decay: Of AdamW, >= 0.
-        max_grad_norm: Largest norm of the group's gradient, > 0.
+        learning_rate: Its peak.
+        warmup: Steps of the warm-up.
+        weight_decay: Of AdamW.
+        max_grad_norm: Largest norm of the group's gradient.
 
     Raises:
         UserError: A value is outside its range.
     """
 
-    learning_rate: float = 2e-3
-    warmup: int = 50
-    weight_decay: float = 1e-2
-    max_grad_norm: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            learning_rate="(0, inf)",
-            warmup="[0, inf)",
-            weight_decay="[0, inf)",
-            max_grad_norm="(0, inf)",
-        )
+    learning_rate: Positive = 2e-3
+    warmup: Annotated[int, Range("[0, 1e12]")] = 50
+    weight_decay: NonNegative = 1e-2
+    max_grad_norm: Positive = 1.0
 
 
 @runtime_checkable
@@ -82,19 +73,16 @@ class FrozenModel:
 
 
 @dataclass(frozen=True)
-class AverageModel:
+class AverageModel(Ranged):
     """An exponential moving average of another: m <- decay m + (1 - decay) x after each step; buffers are copied.
 
     Attributes:
         of: Name of the other model.
-        decay: In [0, 1].
+        decay: Of the formula.
     """
 
     of: str = "policy"
-    decay: float = 0.999
-
-    def __post_init__(self) -> None:
-        check_ranges(self, decay="[0, 1]")
+    decay: Share = 0.999
 
 
 ModelSpec = TrainedModel | FrozenModel | AverageModel

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol, cast, runtime_checkable
+from typing import Annotated, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from countersteer.errors import UserError, check_ranges
+from countersteer.errors import UserError
 from countersteer.objectives.interface import POLICY, Losses, Objective
+from countersteer.ranges import NonNegative, Positive, Range, Share
 from countersteer.rewards.interface import Reward
 from countersteer.rollouts.rollout import Rollout
 from countersteer.tensors import TensorTree
@@ -123,26 +124,26 @@ class PPO(Objective):
 
     Attributes:
         reward: What each tick is worth.
-        discount, gae_lambda: gamma and lambda of the advantages, in [0, 1].
-        clip_ratio: e, > 0.
-        value_weight: c_v, >= 0.
-        entropy_weight: c_e, >= 0.
-        advantage_threshold: Steps count whose |advantage| is at least this share of the batch's largest, in [0, 1).
+        discount, gae_lambda: gamma and lambda of the advantages.
+        clip_ratio: e.
+        value_weight: c_v.
+        entropy_weight: c_e.
+        advantage_threshold: Steps count whose |advantage| is at least this share of the batch's largest.
         respawn_on: Causes after which a car begins again elsewhere, as Gigaflow's do. What such an end costs or earns is
             then what the reward says, and not also all that was still to come: the mean value of its drive
             stands in for that. Other causes end all.
 
     Raises:
-        UserError: A value is outside the range above.
+        UserError: A value is outside its range.
     """
 
     reward: Reward  # pyright: ignore[reportIncompatibleVariableOverride]
-    discount: float = 0.99
-    gae_lambda: float = 0.95
-    clip_ratio: float = 0.2
-    value_weight: float = 0.5
-    entropy_weight: float = 0.01
-    advantage_threshold: float = 0.01
+    discount: Share = 0.99
+    gae_lambda: Share = 0.95
+    clip_ratio: Positive = 0.2
+    value_weight: NonNegative = 0.5
+    entropy_weight: NonNegative = 0.01
+    advantage_threshold: Annotated[float, Range("[0, 1)")] = 0.01
     respawn_on: tuple[TerminationReason, ...] = field(default=(), metadata={"absent": ()})
 
     needs = frozenset({Capability.TRUTH})
@@ -150,17 +151,6 @@ class PPO(Objective):
     policy_protocol = ActorCritic
     # A healthy step is near 0.01; beyond 1 the policy has run away from the one that drove, and stays where it ran.
     limits = MappingProxyType({"kl": 1.0})
-
-    def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            discount="[0, 1]",
-            gae_lambda="[0, 1]",
-            clip_ratio="(0, inf)",
-            value_weight="[0, inf)",
-            entropy_weight="[0, inf)",
-            advantage_threshold="[0, 1)",
-        )
 
     def prepare(self, rollout: Rollout) -> ActionBatch:
         """Advantages of whole sequences; the last tick of each only says what the one before led to."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from countersteer.geometry.cameras import Camera
+from countersteer.ranges import Count, Range, Ranged, Tick
 from countersteer.rewards.weights import RewardWeights
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.jerk import JerkSpec
@@ -68,7 +69,7 @@ class PolicyOutput(TensorTree):
     value: Float[Tensor, "*batch"] | None = None
 
 
-class PolicySpec(abc.ABC):
+class PolicySpec(Ranged, abc.ABC):
     """A frozen dataclass that describes a policy and builds it; it travels with every checkpoint.
 
     Attributes:
@@ -86,14 +87,14 @@ class PolicySpec(abc.ABC):
 
     cameras: tuple[Camera, ...]
     plan: PlanSpec
-    dt: float
-    stride: int
+    dt: Tick
+    stride: Count
     vector: VectorSpec | None = None
-    target_points: int = 0
+    target_points: Annotated[int, Range("[0, 64]")] = 0
     navigation: bool = False
     jerk: JerkSpec | None = None
     reward_weights: RewardWeights | None = None
-    motion_ticks: int = 1
+    motion_ticks: Count = 1
 
     @property
     def sensor_specs(self) -> tuple[SensorSpec, ...]:

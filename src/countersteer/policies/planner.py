@@ -32,6 +32,7 @@ from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.ego import EgoInputs, constant_velocity_anchor, pictures
 from countersteer.policies.interface import Hypotheses, Policy, PolicyOutput, PolicySpec
+from countersteer.ranges import Count, Positive, Share, Tick, check_increasing
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
@@ -53,11 +54,11 @@ class CNNPlannerSpec(PolicySpec):
         cameras: Cameras it sees with, all of one size; width and height are multiples of 4 px.
         plan: Times of its plans.
         dt: Tick it is run at [s].
-        stride: Ticks between the frames it may look at, >= 1; training needs every `stride`-th frame only.
-        history: Earlier frames it looks at beside the current one, counted back in strides, increasing, >= 1.
+        stride: Ticks between the frames it may look at; training needs every `stride`-th frame only.
+        history: Earlier frames it looks at beside the current one, counted back in strides, increasing.
             Having crossed a line a second ago tells a lane change that is done from one that is not.
-        motion_ticks: Ticks of ego motion it reads, the current one included, >= 1.
-        hypotheses: Plans it proposes, >= 1.
+        motion_ticks: Ticks of ego motion it reads, the current one included.
+        hypotheses: Plans it proposes.
         channels: Width of the patch embedding, then of each convolution, which halves the resolution.
         features: Width of what it keeps of a frame.
         hidden: Width of the layers that plan.
@@ -65,61 +66,34 @@ class CNNPlannerSpec(PolicySpec):
         target_points: Target points of the intent that it reads; 0 ignores them, given or not.
         navigation: Whether it is trained to be told left or right at turns (`RoadSettings.navigation`).
         jerk: Discrete jerks that it gives odds of beside its plans; None for none.
-        bottleneck_bits: Bits that the image features of a frame may carry while training, > 0; None sets no bound. See
+        bottleneck_bits: Bits that the image features of a frame may carry while training; None sets no bound. See
             `CNNPlanner.bits`.
         blind: Sees the mean image instead of every picture; a baseline for how far motion and intent lead.
 
     Raises:
-        UserError: A value is outside the range above.
+        UserError: A value is outside its range.
     """
 
     cameras: tuple[Camera, ...] = (Camera(),)
     plan: PlanSpec = field(default_factory=PlanSpec)
-    dt: float = 0.1
-    stride: int = 3
-    history: tuple[int, ...] = (2, 4, 6)
-    motion_ticks: int = 5
-    hypotheses: int = 3
-    channels: tuple[int, ...] = (32, 64, 128)
-    features: int = 128
-    hidden: int = 256
-    motion_dropout: float = 0.5
+    dt: Tick = 0.1
+    stride: Count = 3
+    history: tuple[Count, ...] = (2, 4, 6)
+    motion_ticks: Count = 5
+    hypotheses: Count = 3
+    channels: tuple[Count, ...] = (32, 64, 128)
+    features: Count = 128
+    hidden: Count = 256
+    motion_dropout: Share = 0.5
     target_points: int = 0
     navigation: bool = field(default=False, metadata={"absent": False})
     jerk: JerkSpec | None = field(default=None, metadata={"absent": None})
-    bottleneck_bits: float | None = field(default=None, metadata={"absent": None})
+    bottleneck_bits: Positive | None = field(default=None, metadata={"absent": None})
     blind: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("stride", "motion_ticks", "hypotheses", "features", "hidden"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"`{name}` of the planner is too small",
-                    got=getattr(self, name),
-                    expected="at least 1",
-                    fix=f"set `{name}` of CNNPlannerSpec",
-                )
-        if list(self.history) != sorted({max(back, 1) for back in self.history}):
-            raise UserError(
-                "`history` of the planner is not a list of earlier frames",
-                got=self.history,
-                expected="increasing numbers of strides back, each at least 1",
-                fix="set `history` of CNNPlannerSpec, for example to (2, 4, 6)",
-            )
-        if not 0.0 <= self.motion_dropout <= 1.0:
-            raise UserError(
-                "`motion_dropout` of the planner is not a probability",
-                got=self.motion_dropout,
-                expected="a number in [0, 1]",
-                fix="set `motion_dropout` of CNNPlannerSpec",
-            )
-        if self.bottleneck_bits is not None and not self.bottleneck_bits > 0.0:
-            raise UserError(
-                "`bottleneck_bits` of the planner leaves no room for a feature",
-                got=self.bottleneck_bits,
-                expected="bits above 0, or None for no bound",
-                fix="set `bottleneck_bits` of CNNPlannerSpec",
-            )
+        super().__post_init__()
+        check_increasing(self, "history", strictly=True)
         sizes = sorted({(camera.width, camera.height) for camera in self.cameras})
         if len(sizes) != 1 or sizes[0][0] % _PATCH or sizes[0][1] % _PATCH:
             raise UserError(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import NoMemory, Policy, PolicyOutput, PolicySpec
+from countersteer.ranges import Count, Tick
 from countersteer.rewards.weights import RewardWeights
 from countersteer.scenarios.scenario import ActorKind
 from countersteer.vehicles.jerk import JerkSpec
@@ -52,15 +53,16 @@ class SetActorCriticSpec(PolicySpec):
     vector: VectorSpec = VectorSpec()  # pyright: ignore[reportIncompatibleVariableOverride]
     jerk: JerkSpec = JerkSpec()  # pyright: ignore[reportIncompatibleVariableOverride]
     reward_weights: RewardWeights = RewardWeights()  # pyright: ignore[reportIncompatibleVariableOverride]
-    token_dim: int = 64
-    hidden: int = 256
+    token_dim: Count = 64
+    hidden: Count = 256
     plan: PlanSpec = field(default_factory=PlanSpec)
-    dt: float = 0.1
+    dt: Tick = 0.1
 
     cameras: tuple[Camera, ...] = ()
-    stride: int = 1
+    stride: Count = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.cameras or self.stride != 1:
             raise UserError(
                 "a teacher has no eyes and no memory",
@@ -68,14 +70,6 @@ class SetActorCriticSpec(PolicySpec):
                 expected="no camera, stride 1",
                 fix="leave both out of SetActorCriticSpec",
             )
-        for name in ("token_dim", "hidden"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"`{name}` of the teacher is too small",
-                    got=getattr(self, name),
-                    expected="at least 1",
-                    fix=f"set `{name}` of SetActorCriticSpec",
-                )
 
     def build(self) -> SetActorCritic:
         """A teacher with freshly drawn weights (torch's global generator)."""

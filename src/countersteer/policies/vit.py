@@ -24,6 +24,7 @@ from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.ego import EgoInputs, constant_velocity_anchor, pictures
 from countersteer.policies.interface import Hypotheses, NoMemory, Policy, PolicyOutput, PolicySpec
+from countersteer.ranges import Count, Share, Tick
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
 from countersteer.worlds.observations import Observation
@@ -42,8 +43,8 @@ class ViTPlannerSpec(PolicySpec):
         cameras: Cameras it sees with, each with width and height multiples of `patch`; one transformer for all.
         plan: Times of its plans.
         dt: Tick it is run at [s].
-        stride: Training keeps every `stride`-th frame, >= 1.
-        motion_ticks: Ticks of ego motion it reads, the current one included, >= 1.
+        stride: Training keeps every `stride`-th frame.
+        motion_ticks: Ticks of ego motion it reads, the current one included.
         target_points: Target points of the intent that it reads; 0 ignores them.
         motion_dropout: Probability, in training mode, that a sample sees nothing of its motion but its speed.
         patch: Side of a patch [px].
@@ -59,46 +60,30 @@ class ViTPlannerSpec(PolicySpec):
             (safetensors); None for drawn ones.
 
     Raises:
-        UserError: A value is outside the range above.
+        UserError: A value is outside its range.
     """
 
     cameras: tuple[Camera, ...] = (Camera(),)
     plan: PlanSpec = field(default_factory=PlanSpec)
-    dt: float = 0.1
-    stride: int = 3
-    motion_ticks: int = 5
+    dt: Tick = 0.1
+    stride: Count = 3
+    motion_ticks: Count = 5
     target_points: int = 3
-    motion_dropout: float = 0.5
-    patch: int = 8
-    width: int = 96
-    depth: int = 3
-    heads: int = 3
-    registers: int = 8
-    decoder: int = 2
-    proposals: int = 1
+    motion_dropout: Share = 0.5
+    patch: Count = 8
+    width: Count = 96
+    depth: Count = 3
+    heads: Count = 3
+    registers: Count = 8
+    decoder: Count = 2
+    proposals: Count = 1
     jerk: JerkSpec | None = field(default=None, metadata={"absent": None})
     navigation: bool = field(default=False, metadata={"absent": False})
     weights: str | None = None
 
     def __post_init__(self) -> None:
-        for name in (
-            "stride",
-            "motion_ticks",
-            "patch",
-            "depth",
-            "heads",
-            "registers",
-            "decoder",
-            "proposals",
-        ):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"`{name}` of the planner is too small",
-                    got=getattr(self, name),
-                    expected="at least 1",
-                    fix=f"set `{name}` of ViTPlannerSpec",
-                )
-        if self.width < 1 or self.width % self.heads:
+        super().__post_init__()
+        if self.width % self.heads:
             raise UserError(
                 "`width` of the planner does not share out among its heads",
                 got=f"width {self.width}, heads {self.heads}",

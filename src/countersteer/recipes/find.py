@@ -182,7 +182,7 @@ def find_recipe(name: str) -> FoundRecipe:
         specification.loader.exec_module(module)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"{file} cannot be run",
             got=f"{type(error).__name__}: {error}",

@@ -9,14 +9,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from countersteer.errors import UserError
 from countersteer.geometry.polylines import arc_length
+from countersteer.ranges import Count, Range, Ranged
 from countersteer.reporting.canvas import SHIFT, Color, disc, fill, fixed, line
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, RoadMap
 
@@ -92,28 +93,20 @@ class Canvas:
 
 
 @dataclass(frozen=True)
-class BirdsEye:
+class BirdsEye(Ranged):
     """A square view of a map from above, world x to the right and world y up.
 
     Args:
         road: The map; an empty one gives a bare grid.
         center: World point in the middle of the picture [m].
-        span_m: Side of the square that is shown [m], > 0.
+        span_m: Side of the square that is shown [m].
         pixels: Side of the picture [pixels].
     """
 
     road: RoadMap
-    center: tuple[float | int, float | int]
-    span_m: float | int
-    pixels: int
-
-    def __post_init__(self) -> None:
-        if not (self.span_m > 0 and math.isfinite(self.span_m) and self.pixels > 0):
-            raise UserError(
-                "a bird's-eye view needs an extent",
-                got=f"span_m={self.span_m}, pixels={self.pixels}",
-                expected="both greater than 0",
-            )
+    center: Annotated[tuple[float | int, float | int], Range("(-inf, inf)")]
+    span_m: Annotated[float | int, Range("(0, inf)")]
+    pixels: Count
 
     @property
     def pixels_per_meter(self) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, write_results
 from countersteer.evaluation.records import CaseResult, DriveRecord
 from countersteer.reporting.above import FAIL, PANEL, TRAIL, Above
 from countersteer.reporting.canvas import (
@@ -86,8 +86,7 @@ def film(
         FILM_SIZE,
     )
     if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_bytes(encoded)
+        write_results((Path(path), lambda place: place.write_bytes(encoded)))
     return encoded
 
 

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from pathlib import Path
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, write_results
 
 __all__ = ["require_ending", "write_page"]
 
@@ -34,10 +35,13 @@ def write_page(path: Path, template: str, **values: object) -> Path:
         lstrip_blocks=True,
     )
     page = environment.get_template(template).render(**values)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    write_results((path, functools.partial(_replace, page=page)))
+    return path
+
+
+def _replace(path: Path, page: str) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".html.part")
     with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(page)
     os.chmod(name, 0o644)
     os.replace(name, path)
-    return path

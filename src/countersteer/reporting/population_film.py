@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
+from countersteer.errors import write_results
 from countersteer.evaluation.population import FAILURES
 from countersteer.evaluation.records import DriveRecord
 from countersteer.geometry import polylines
@@ -101,9 +102,9 @@ def film_population(
     above = BirdsEye(record.scenario.road, (float(middle[0]), float(middle[1])), span, _ABOVE)
     last = max(each.last for each in records) + _LINGER // 2
     frames = (_frame(records, ego, above, tick, title) for tick in range(min(last + 1, len(record.times))))
-    path.parent.mkdir(parents=True, exist_ok=True)
     interval = float(record.times[1] - record.times[0])
-    path.write_bytes(encode(frames, round(1 / interval), _SIZE))
+    encoded = encode(frames, round(1 / interval), _SIZE)
+    write_results((path, lambda place: place.write_bytes(encoded)))
     return path
 
 

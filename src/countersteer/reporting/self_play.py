@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from countersteer.drivers.drivers import CategoricalDriver, ConstantVelocityDriver, ExpertDriver
-from countersteer.errors import UserError
+from countersteer.errors import UserError, write_results
 from countersteer.evaluation.population import Population, SelfPlaySuite
 from countersteer.evaluation.records import SuiteResult
 from countersteer.evaluation.replay import save_replay
@@ -81,17 +81,18 @@ def self_play_report(
             page is not an .html.
     """
     require_ending(out, "page", ".html", ".htm")
-    if worlds < 1:
-        raise UserError("there is nothing to drive in", got=f"--worlds {worlds}", expected="at least 1")
     _check_conditions(conditions or ())
     runs = runs or [pretrained_policy("self_play"), pretrained_policy("self_play_teacher")]
     drivers = [_Run(run, *load_policy(run, tuple(modules))) for run in runs]
     suite = _suite(worlds, scenes, domain_shift, seed, message)
-    rows, straight = _drive_all(suite, drivers, conditions, keep, message)
+    rows, straight, kept = _drive_all(suite, drivers, conditions, keep is not None, message)
 
     # A film takes a while, and the numbers are there.
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".json").write_text(json.dumps([row.to_json() for row in rows], indent=1))
+    table = json.dumps([row.to_json() for row in rows], indent=1)
+    write_results(
+        (out.with_suffix(".json"), lambda place: place.write_text(table)),
+        *(((keep, lambda place: save_replay(kept, place)),) if kept is not None else ()),
+    )
     first, path = drivers[0], out.with_suffix(".mp4")
     scene = _scene(suite.scenarios, film_of, straight)
     film = _film(dataclasses.replace(suite, scenarios=(scene,)), first, path)
@@ -140,11 +141,12 @@ def _drive_all(
     suite: SelfPlaySuite,
     runs: Sequence[_Run],
     conditions: Sequence[str] | None,
-    keep: Path | None,
+    keep: bool,
     message: Callable[[str], None],
-) -> tuple[list[PopulationRow], Population]:
-    """A row a driver, and what became of the cars that went straight on."""
+) -> tuple[list[PopulationRow], Population, SuiteResult | None]:
+    """A row a driver, what became of the cars that went straight on, and the drives of the first run, if they are kept."""
     rows: list[PopulationRow] = []
+    kept: SuiteResult | None = None
 
     def row(
         result: SuiteResult,
@@ -166,8 +168,8 @@ def _drive_all(
             name = f"{name} ({run.path.name})"
         result = run.drive(suite, name)
         row(result, free)
-        if keep is not None and run is runs[0]:
-            save_replay(result, keep)
+        if keep and run is runs[0]:
+            kept = result
         if conditions is not None and isinstance(run.policy, SetActorCritic):
             for field in conditions or _TURNED:
                 least: tuple[str, Population] | None = None
@@ -177,7 +179,7 @@ def _drive_all(
                     than = least if value == amounts[-1][0] else None
                     found = row(result, than, {field: value})
                     least = least or (result.driver, found)
-    return rows, straight
+    return rows, straight, kept
 
 
 def _suite(

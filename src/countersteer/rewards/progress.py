@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from countersteer.ranges import NonNegative, Ranged
 from countersteer.rewards.interface import RewardInputs
 from countersteer.worlds.interface import TerminationReason
 
@@ -14,7 +15,7 @@ __all__ = ["ProgressReward", "progress"]
 
 
 @dataclass(frozen=True)
-class ProgressReward:
+class ProgressReward(Ranged):
     """A point for each second's way along the path at the set speed, less what went wrong.
 
     Driving faster than the set speed earns nothing more, and the way back costs what the way forth earned.
@@ -28,13 +29,13 @@ class ProgressReward:
         lateral: Cost of each second and metre beside the path [1/(m s)].
     """
 
-    failed: float = 5.0
-    red_light: float = 5.0
-    collision: float = 1.0
-    off_road: float = 1.0
-    wrong_way: float = 1.0
-    uncomfortable: float = 0.05
-    lateral: float = 0.25
+    failed: NonNegative = 5.0
+    red_light: NonNegative = 5.0
+    collision: NonNegative = 1.0
+    off_road: NonNegative = 1.0
+    wrong_way: NonNegative = 1.0
+    uncomfortable: NonNegative = 0.05
+    lateral: NonNegative = 0.25
 
     def __call__(self, transition: RewardInputs, /) -> Float[Tensor, "world agent"]:
         """See `Reward`."""

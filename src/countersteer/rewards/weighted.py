@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from countersteer.errors import UserError
+from countersteer.ranges import NonNegative, Ranged
 from countersteer.rewards.interface import RewardInputs
 from countersteer.rewards.progress import progress
 from countersteer.rewards.weights import RewardWeights
@@ -20,14 +21,14 @@ _FASTEST = 1.25  # times the set speed, above which speed earns nothing more
 
 
 @dataclass(frozen=True)
-class WeightedReward:
+class WeightedReward(Ranged):
     """Rewards and costs added up, each weighted by the car's own weight; a goal is worth 1.
 
     Attributes:
         goal: Worth of the goal.
     """
 
-    goal: float = 1.0
+    goal: NonNegative = 1.0
 
     def __call__(self, transition: RewardInputs, /) -> Float[Tensor, "world agent"]:
         """See `Reward`."""
@@ -48,7 +49,7 @@ class WeightedReward:
 
 
 @dataclass(frozen=True)
-class MultiplicativeReward:
+class MultiplicativeReward(Ranged):
     """Progress times penalties, after CaRL (Jaeger et al. 2025): breaking a rule makes the way worth less, never negative.
 
     A tick is worth its way along the path at the set speed times a factor for each rule, `1 - weight x
@@ -61,7 +62,7 @@ class MultiplicativeReward:
         goal: Worth of the goal.
     """
 
-    goal: float = 1.0
+    goal: NonNegative = 1.0
 
     def __call__(self, transition: RewardInputs, /) -> Float[Tensor, "world agent"]:
         """See `Reward`."""

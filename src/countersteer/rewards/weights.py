@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
@@ -11,14 +11,15 @@ from torch import Tensor
 
 from countersteer import noise
 from countersteer.errors import UserError
+from countersteer.ranges import Range, Ranged, check_increasing
 
 __all__ = ["RewardWeights"]
 
-Range = tuple[float, float]
+Bounds = Annotated[tuple[float, float], Range("[0, inf)")]
 
 
 @dataclass(frozen=True)
-class RewardWeights:
+class RewardWeights(Ranged):
     """Ranges of the weights that a car's reward is drawn with, once a drive; uniformly but for those `skewed`.
 
     A policy that is told them learns many styles of driving at once; which one is asked for is then a choice
@@ -41,18 +42,18 @@ class RewardWeights:
             by being larger still, so there is more to learn at its low end.
     """
 
-    collision: Range = (0.0, 10.0)
-    off_road: Range = (0.5, 3.0)
-    comfort: Range = (0.0, 0.1)
-    lane_align: Range = (0.0, 0.02)
-    lane_center: Range = (0.0, 0.2)
-    velocity: Range = (0.0, 1.0)
-    traffic_light: Range = (0.2, 2.0)
-    timestep: Range = (0.0, 0.02)
-    reverse: Range = (0.05, 0.3)
-    goal_radius: Range = (1.0, 5.0)
-    overspeed: Range = (0.0, 3.0)
-    goal_speed: Range = (5.0, 30.0)
+    collision: Bounds = (0.0, 10.0)
+    off_road: Bounds = (0.5, 3.0)
+    comfort: Bounds = (0.0, 0.1)
+    lane_align: Bounds = (0.0, 0.02)
+    lane_center: Bounds = (0.0, 0.2)
+    velocity: Bounds = (0.0, 1.0)
+    traffic_light: Bounds = (0.2, 2.0)
+    timestep: Bounds = (0.0, 0.02)
+    reverse: Bounds = (0.05, 0.3)
+    goal_radius: Bounds = (1.0, 5.0)
+    overspeed: Bounds = (0.0, 3.0)
+    goal_speed: Bounds = (5.0, 30.0)
     skewed: tuple[str, ...] = field(default=("collision",), metadata={"absent": ()})
 
     def __post_init__(self) -> None:
@@ -63,21 +64,15 @@ class RewardWeights:
                 expected=", ".join(self.names()),
                 fix="set `skewed` of RewardWeights",
             )
-        for name, (low, high) in self._ranges():
-            if not (0.0 <= low <= high < math.inf):
-                raise UserError(
-                    f"the range of the reward weight {name!r} is none",
-                    got=(low, high),
-                    expected="two numbers from 0, the smaller one first",
-                    fix=f"set `{name}` of RewardWeights",
-                )
+        super().__post_init__()
+        check_increasing(self, *self.names())
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """The weights, in the order of their columns."""
         return tuple(each.name for each in fields(cls) if each.name != "skewed")
 
-    def _ranges(self) -> list[tuple[str, Range]]:
+    def _ranges(self) -> list[tuple[str, Bounds]]:
         return [(name, getattr(self, name)) for name in self.names()]
 
     def draw(self, seed: int, drive: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch weight"]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from numpy import ndarray
 from countersteer.errors import UserError
 from countersteer.geometry import polylines
 from countersteer.policies.interface import Policy, PolicySpec
+from countersteer.ranges import Range, Ranged
 from countersteer.serving.views import RigCamera, View
 from countersteer.vehicles.plans import Action, Plan
 from countersteer.vehicles.trackers import PurePursuit, Tracker
@@ -45,7 +47,7 @@ def refuse_privileged(spec: PolicySpec) -> None:
 
 
 @dataclass(frozen=True)
-class NavigationRequest:
+class NavigationRequest(Ranged):
     """What the passenger wants now.
 
     Attributes:
@@ -54,7 +56,7 @@ class NavigationRequest:
         route: Points of the route in the ego frame [m], or None; read by policies with target points only.
     """
 
-    set_speed: float
+    set_speed: Annotated[float, Range("(0, 100)")]
     command: Command = Command.FOLLOW
     route: Float[ndarray, "n 2"] | None = None
 

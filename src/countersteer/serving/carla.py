@@ -21,13 +21,14 @@ from __future__ import annotations
 import importlib
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import Policy
 from countersteer.policies.storage import load_policy
+from countersteer.ranges import Finite, Positive, Range, Ranged, Share
 from countersteer.serving.agent import Agent, NavigationRequest
 from countersteer.serving.views import RigCamera
 from countersteer.worlds.observations import Command
@@ -39,7 +40,7 @@ _PLAN_AHEAD = 15.0  # a lane change of the plan is begun so far before it [m]
 
 
 @dataclass(frozen=True)
-class CarlaVehicle:
+class CarlaVehicle(Ranged):
     """The leaderboard's car (a Lincoln MKZ), and how its pedals answer.
 
     Attributes:
@@ -50,12 +51,12 @@ class CarlaVehicle:
         rolling: Throttle that holds a speed of 10 m/s.
     """
 
-    rear_axle: float = -1.39
-    wheelbase: float = 2.87
-    largest_steering: float = math.radians(70.0)
-    throttle: float = 0.2
-    brake: float = 0.13
-    rolling: float = 0.25
+    rear_axle: Finite = -1.39
+    wheelbase: Positive = 2.87
+    largest_steering: Annotated[float, Range("(0, pi)")] = math.radians(70.0)
+    throttle: Positive = 0.2
+    brake: Positive = 0.13
+    rolling: Share = 0.25
 
 
 def camera_sensor(camera: Camera, vehicle: CarlaVehicle) -> dict[str, Any]:

@@ -12,6 +12,7 @@ A file is written only if ONNX Runtime answers as PyTorch does, on random inputs
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 
 from countersteer import __version__
 from countersteer.drivers.drivers import PolicyDriver
-from countersteer.errors import MissingExtraError, UserError
+from countersteer.errors import MissingExtraError, UserError, write_results
 from countersteer.policies.interface import Policy
 from countersteer.rollouts.rollouter import Rollouter
 from countersteer.scenarios.procedural import RoadKind, procedural_road
@@ -169,14 +170,17 @@ def export_policy(policy: Policy, path: Path, written: dict[str, Any] | None = N
             expected=f"at most {TOLERANCE:g}",
             fix="give the policy's `encode` and `act` only what depends on their arguments and its weights",
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    write_results((path, functools.partial(_replace, content=content)))
+    return Exported(path, inputs, outputs, largest, compared, torch_ms, onnx_ms)
+
+
+def _replace(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(content)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    return Exported(path, inputs, outputs, largest, compared, torch_ms, onnx_ms)
 
 
 def _runtime() -> Any:

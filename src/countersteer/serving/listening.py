@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from countersteer.errors import MissingExtraError, UserError, check_ranges
+from countersteer.errors import MissingExtraError, UserError
+from countersteer.ranges import Range, Ranged
 
 try:
     import grpc
@@ -26,12 +27,12 @@ _log = logging.getLogger("countersteer")
 
 
 @dataclass(frozen=True)
-class Listening:
+class Listening(Ranged):
     """Where a server listens.
 
     Attributes:
         host: Name or address, IPv4 or IPv6; 0.0.0.0 or :: for everybody.
-        port: In [0, 65535]; 0 takes a free one.
+        port: 0 takes a free one.
         certificate, key: Files in PEM form of the server's certificate and its private key; both or none.
         token: What every caller has to know: it sends `authorization: Bearer TOKEN`. None lets everybody talk.
 
@@ -40,13 +41,13 @@ class Listening:
     """
 
     host: str = "127.0.0.1"
-    port: int = 0
+    port: Annotated[int, Range("[0, 65535]")] = 0
     certificate: Path | None = None
     key: Path | None = None
     token: str | None = None
 
     def __post_init__(self) -> None:
-        check_ranges(self, port="[0, 65535]")
+        super().__post_init__()
         if (self.certificate is None) is not (self.key is None):
             raise UserError(
                 "TLS needs a certificate and its key",

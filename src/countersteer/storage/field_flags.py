@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-import sys
 import types
 import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,9 +26,10 @@ from tyro.constructors import (
 )
 
 from countersteer.errors import UserError, did_you_mean
-from countersteer.storage.words import read
+from countersteer.ranges import declared_types, ranges_of
+from countersteer.storage.words import read, with_range
 
-__all__ = ["field_docs", "flags", "override", "word_type"]
+__all__ = ["field_docs", "flags", "override", "tree_rules", "word_type"]
 
 _Choice = tuple[type | None, ...]
 _Field = tuple[str, Any, Any]
@@ -73,7 +73,7 @@ def override(
         prog=prog,
         known=known,
         hint=f"{prog} --help lists every field",
-        registry=_rules(taken),
+        registry=tree_rules(taken),
         use_underscores=True,
         config=(),
         description=description,
@@ -81,7 +81,7 @@ def override(
     return [getattr(said, name) for name in changed]
 
 
-def _rules(taken: Collection[str]) -> ConstructorRegistry:
+def tree_rules(taken: Collection[str] = ()) -> ConstructorRegistry:
     """Rules by which tyro reads a frozen tree that is given as the default."""
     rules = ConstructorRegistry()
 
@@ -217,17 +217,8 @@ def _names(node: Any) -> list[str]:
 
 
 def _hint(node: Any, name: str) -> Any:
-    """A field's declared type, read in the module of the class that declares it."""
-    for base in type(node).__mro__:
-        declared = inspect.get_annotations(base).get(name)
-        if declared is not None and not isinstance(declared, str):
-            return declared
-        if declared is not None:
-            try:
-                return eval(declared, vars(sys.modules[base.__module__]))
-            except NameError:  # imported for type checkers only
-                break
-    return type(getattr(node, name))
+    """A field's declared type, or that of its value where only type checkers can read it."""
+    return declared_types(type(node)).get(name) or type(getattr(node, name))
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
@@ -274,7 +265,8 @@ def _specs(node: Any, name: str, choose: bool) -> Iterator[StructFieldSpec]:
     """How tyro sees a field: its values below it, the choice of its class, or a plain value."""
     value, help = getattr(node, name), field_docs(type(node)).get(name)
     if _path_class(_hint(node, name)) or not (_is_node(value) or _choices(node, name)):
-        yield StructFieldSpec(name, word_type(_hint(node, name), value), value, helptext=help or "")
+        kind = with_range(word_type(_hint(node, name), value), ranges_of(type(node)).get(name))
+        yield StructFieldSpec(name, kind, value, helptext=help or "")
         return
     choices = _choices(node, name) if choose else ()
     if len(choices) > 1:

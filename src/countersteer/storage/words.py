@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
 from countersteer.errors import UserError, did_you_mean
 
-__all__ = ["flag_names", "read"]
+__all__ = ["flag_names", "read", "with_range"]
 
 
 def read(
@@ -63,6 +63,15 @@ def read(
     how.setdefault("config", (tyro.conf.FlagCreatePairsOff,))
     with _told(refuse):
         return tyro.cli(target, args=list(words), prog=prog, compact_help=False, **how)
+
+
+def with_range(kind: Any, allowed: object) -> Any:
+    """A type of which the help says what is allowed, beside its default; None says nothing."""
+    if allowed is None:
+        return kind
+    return Annotated[
+        kind, tyro.conf.arg(help_behavior_hint=lambda default: f"({allowed}; default: {default})")
+    ]
 
 
 def flag_names(target: Callable[..., Any]) -> list[str]:

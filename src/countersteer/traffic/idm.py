@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from countersteer.ranges import NonNegative, Positive, Ranged
+
 __all__ = ["IDM"]
 
 
 @dataclass(frozen=True)
-class IDM:
+class IDM(Ranged):
     """a = a_max [1 - (v / v0)^4 - (s* / s)^2], s* = s0 + max(0, v T + v (v - v_lead) / (2 sqrt(a_max b))).
 
     The dynamic part of s* is floored at zero so that a faster leader never pulls. The equilibrium gap at
@@ -25,11 +27,11 @@ class IDM:
         hardest_braking: Bound on the answer [m/s^2].
     """
 
-    standstill_gap: float = 2.0
-    headway: float = 1.5
-    acceleration: float = 1.5
-    braking: float = 2.0
-    hardest_braking: float = 6.0
+    standstill_gap: Positive = 2.0
+    headway: NonNegative = 1.5
+    acceleration: Positive = 1.5
+    braking: Positive = 2.0
+    hardest_braking: Positive = 6.0
 
     def answer(
         self,

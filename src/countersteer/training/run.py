@@ -147,7 +147,8 @@ def _note_stages(recipe: Recipe, out: Path, job: Job, made: dict[str, Weights]) 
 def check_device(device: str) -> None:
     """Refuse a device that is not there, naming those that are."""
     try:
-        torch.empty(1, device=device)
+        if torch.empty(1, device=device).device.type not in ("cpu", "cuda"):
+            raise RuntimeError("nothing is computed there")
     except (RuntimeError, AssertionError) as error:
         known = ["cpu"] + [f"cuda:{k}" for k in range(torch.cuda.device_count())]
         raise UserError(

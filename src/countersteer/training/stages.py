@@ -9,12 +9,12 @@ from torch import nn
 
 from countersteer.data.sources import ScenarioSource
 from countersteer.drivers.interface import Driver
-from countersteer.errors import check_ranges
 from countersteer.experts.interface import Expert
 from countersteer.objectives.interface import Loss, Objective
 from countersteer.objectives.models import AdamWSpec
 from countersteer.policies.interface import PolicySpec
 from countersteer.policies.weights import Weights
+from countersteer.ranges import Budget, Count, Ranged, Share
 from countersteer.worlds.interface import Capability
 from countersteer.worlds.observations import twin_of
 from countersteer.worlds.world import WorldSpec
@@ -23,36 +23,31 @@ __all__ = ["ClosedLoop", "DataSpec", "Fit", "MainModelSpec", "OptimSpec", "Rollo
 
 
 @dataclass(frozen=True)
-class RolloutSpec:
+class RolloutSpec(Ranged):
     """How much is driven.
 
     Attributes:
-        num_worlds: Worlds that are driven in at once, >= 1.
-        total_frames: Frames kept in all, over the iterations, >= 1.
-        iterations: Times that driving and learning alternate, >= 1.
-        first_iteration_share: Share of the frames that the first iteration gets; the rest is even. In [0, 1].
+        num_worlds: Worlds that are driven in at once.
+        total_frames: Frames kept in all, over the iterations.
+        iterations: Times that driving and learning alternate.
+        first_iteration_share: Share of the frames that the first iteration gets; the rest is even.
         final_learning_share: Share of the gradient steps that are taken once everything is collected; the
-            rest is even. With one iteration it is all of them. In [0, 1].
-        buffer_iterations: Iterations that are learned from at a time, the latest ones, >= 1; None keeps all (DAgger), 1
+            rest is even. With one iteration it is all of them.
+        buffer_iterations: Iterations that are learned from at a time, the latest ones; None keeps all (DAgger), 1
             is on-policy.
-        min_active_fraction: See `roll_out`. In [0, 1].
+        min_active_fraction: See `roll_out`.
 
     Raises:
         UserError: A value is outside its range.
     """
 
-    num_worlds: int = 192
-    total_frames: int = 42_000
-    iterations: int = 5
-    first_iteration_share: float = 0.25
-    final_learning_share: float = 0.4
-    buffer_iterations: int | None = None
-    min_active_fraction: float = 0.0
-
-    def __post_init__(self) -> None:
-        at_least_1 = ("num_worlds", "total_frames", "iterations", "buffer_iterations")
-        shares = ("first_iteration_share", "final_learning_share", "min_active_fraction")
-        check_ranges(self, **dict.fromkeys(at_least_1, "[1, inf)"), **dict.fromkeys(shares, "[0, 1]"))
+    num_worlds: Count = 192
+    total_frames: Budget = 42_000
+    iterations: Count = 5
+    first_iteration_share: Share = 0.25
+    final_learning_share: Share = 0.4
+    buffer_iterations: Budget | None = None
+    min_active_fraction: Share = 0.0
 
     @classmethod
     def even(
@@ -69,24 +64,19 @@ class OptimSpec(AdamWSpec):
     """How it is learned from; with what `AdamWSpec` says, which holds for every model that has no other.
 
     Attributes:
-        steps: Gradient steps in all, over the iterations, >= 1.
-        batch_size: Sequences in a batch, >= 1.
-        sequence_length: Kept frames in a sequence, >= 1.
-        checkpoint_every: Steps between checkpoints, >= 1.
+        steps: Gradient steps in all, over the iterations.
+        batch_size: Sequences in a batch.
+        sequence_length: Kept frames in a sequence.
+        checkpoint_every: Steps between checkpoints.
 
     Raises:
         UserError: A value is outside its range.
     """
 
-    steps: int = 3_200
-    batch_size: int = 9
-    sequence_length: int = 14
-    checkpoint_every: int = 250
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        names = ("steps", "batch_size", "sequence_length", "checkpoint_every")
-        check_ranges(self, **dict.fromkeys(names, "[1, inf)"))
+    steps: Budget = 3_200
+    batch_size: Count = 9
+    sequence_length: Count = 14
+    checkpoint_every: Budget = 250
 
 
 @dataclass(frozen=True)

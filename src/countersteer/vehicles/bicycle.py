@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from countersteer import noise
+from countersteer.ranges import Finite, NonNegative, Positive, Ranged, check_increasing
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.plans import Action
 
@@ -24,21 +25,21 @@ DELAY_TICKS = 8  # commands remembered; bounds the delay to DELAY_TICKS - 2 tick
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(Ranged):
     """What the car can do.
 
     Attributes:
         curvature: Largest |curvature| [1/m]; 0.2 is a turning radius of 5 m.
         curvature_rate: Largest |d curvature / dt| [1/(m s)].
         lateral_acceleration: Largest v^2 |curvature| [m/s^2].
-        braking, acceleration: Longitudinal bounds [m/s^2], both positive.
+        braking, acceleration: Longitudinal bounds [m/s^2].
     """
 
-    curvature: float = 0.2
-    curvature_rate: float = 0.1
-    lateral_acceleration: float = 6.0
-    braking: float = 8.0
-    acceleration: float = 4.0
+    curvature: Positive = 0.2
+    curvature_rate: Positive = 0.1
+    lateral_acceleration: Positive = 6.0
+    braking: Positive = 8.0
+    acceleration: Positive = 4.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class VehicleParams(TensorTree):
 
 
 @dataclass(frozen=True)
-class VehicleSpec:
+class VehicleSpec(Ranged):
     """Ranges that a drive's car is drawn from, uniformly; equal ends mean a fixed value.
 
     Attributes:
@@ -69,11 +70,15 @@ class VehicleSpec:
         limits: Shared by all cars.
     """
 
-    delay: tuple[float, float] = (0.1, 0.3)
-    curvature_gain: tuple[float, float] = (0.9, 1.1)
-    curvature_bias: tuple[float, float] = (-0.0004, 0.0004)
-    acceleration_gain: tuple[float, float] = (0.9, 1.1)
+    delay: tuple[NonNegative, NonNegative] = (0.1, 0.3)
+    curvature_gain: tuple[Positive, Positive] = (0.9, 1.1)
+    curvature_bias: tuple[Finite, Finite] = (-0.0004, 0.0004)
+    acceleration_gain: tuple[Positive, Positive] = (0.9, 1.1)
     limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_increasing(self, "delay", "curvature_gain", "curvature_bias", "acceleration_gain")
 
     def draw(self, seed: int, drive: Int[Tensor, "*batch"]) -> VehicleParams:
         """Parameters of the car of each drive."""

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from countersteer.ranges import Finite, Positive, Ranged
 from countersteer.vehicles.bicycle import Limits, VehicleState
 from countersteer.vehicles.plans import Action, JerkAction
 
@@ -24,21 +25,21 @@ SLOW = 1.0
 
 
 @dataclass(frozen=True)
-class JerkSpec:
+class JerkSpec(Ranged):
     """What a policy chooses from, and what it adds up to; the defaults are PufferDrive's.
 
     Attributes:
         longitudinal: [m/s^3].
         lateral: [m/s^3], positive to the left.
-        braking, acceleration: Longitudinal bounds [m/s^2], both positive.
+        braking, acceleration: Longitudinal bounds [m/s^2].
         lateral_acceleration: Largest either way [m/s^2].
     """
 
-    longitudinal: tuple[float, ...] = (-15.0, -4.0, 0.0, 4.0)
-    lateral: tuple[float, ...] = (-4.0, 0.0, 4.0)
-    braking: float = 5.0
-    acceleration: float = 2.5
-    lateral_acceleration: float = 4.0
+    longitudinal: tuple[Finite, ...] = (-15.0, -4.0, 0.0, 4.0)
+    lateral: tuple[Finite, ...] = (-4.0, 0.0, 4.0)
+    braking: Positive = 5.0
+    acceleration: Positive = 2.5
+    lateral_acceleration: Positive = 4.0
 
     @property
     def choices(self) -> int:

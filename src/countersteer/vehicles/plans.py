@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from countersteer.ranges import Range, Ranged
 from countersteer.tensors import TensorTree
 
 __all__ = ["Action", "JerkAction", "Plan", "PlanSpec"]
 
 
 @dataclass(frozen=True)
-class PlanSpec:
+class PlanSpec(Ranged):
     """The fixed times of a plan: `points` of them, `interval` [s] apart, the first one interval ahead."""
 
-    points: int = 12
-    interval: float = 0.25
+    points: Annotated[int, Range("[1, 1000]")] = 12
+    interval: Annotated[float, Range("[0.001, 60]")] = 0.25
 
     def times(self, device: torch.device | str = "cpu") -> Float[Tensor, "point"]:
         """Times ahead [s]."""

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from countersteer.ranges import NonNegative, Positive, Ranged
 from countersteer.vehicles.plans import Action, Plan, PlanSpec
 
 __all__ = ["LQR", "PurePursuit", "Tracker"]
@@ -38,7 +39,7 @@ def _acceleration(
     return (2 * (distance - speed * time) / time**2).clamp(-6.0, 3.0)
 
 
-class Tracker(abc.ABC):
+class Tracker(Ranged, abc.ABC):
     """Turns a plan into an action. Concrete trackers are frozen dataclasses without state."""
 
     @abc.abstractmethod
@@ -68,8 +69,8 @@ class PurePursuit(Tracker):
         speed_time: Time over which the distance of the plan is made good [s].
     """
 
-    lookahead: float = 0.75
-    speed_time: float = 1.0
+    lookahead: Positive = 0.75
+    speed_time: Positive = 1.0
 
     def track(
         self,
@@ -101,12 +102,12 @@ class LQR(Tracker):
         speed_time: As in `PurePursuit`.
     """
 
-    horizon: float = 0.75
-    lateral_weight: float = 1.0
-    heading_weight: float = 10.0
-    rate_weight: float = 1.0
-    response: float = 0.3
-    speed_time: float = 1.0
+    horizon: Positive = 0.75
+    lateral_weight: NonNegative = 1.0
+    heading_weight: NonNegative = 10.0
+    rate_weight: Positive = 1.0
+    response: NonNegative = 0.3
+    speed_time: Positive = 1.0
 
     def track(
         self,

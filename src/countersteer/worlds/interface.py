@@ -12,13 +12,14 @@ import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from countersteer.geometry.cameras import Camera
+from countersteer.ranges import Range, Ranged, Tick
 from countersteer.scenarios.scenario import Scenario
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.jerk import JerkSpec
@@ -172,7 +173,7 @@ class Images:
         return ((77 * red + 150 * green + 29 * blue + 128) >> 8).to(torch.uint8)
 
 
-class SimulationSpec(abc.ABC):
+class SimulationSpec(Ranged, abc.ABC):
     """A frozen dataclass of a simulation's settings; `build` makes the simulation.
 
     Attributes:
@@ -186,9 +187,9 @@ class SimulationSpec(abc.ABC):
         navigation: Whether its command says left or right at turns.
     """
 
-    agents: int
-    dt: float
-    duration: float
+    agents: Annotated[int, Range("[1, 10000]")]
+    dt: Tick
+    duration: Annotated[float, Range("(0, 86400]")]
     jerk: JerkSpec | None = None
     history: ClassVar[int] = 1
     target_points: bool = False
@@ -305,7 +306,7 @@ class Simulation(abc.ABC):
         raise CapabilityError(self, Capability.LOG)
 
 
-class RendererSpec(abc.ABC):
+class RendererSpec(Ranged, abc.ABC):
     """A frozen dataclass of a renderer's settings; `build` makes the renderer."""
 
     @abc.abstractmethod

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from countersteer.ranges import Range, Ranged
 from countersteer.tensors import TensorTree
 
 __all__ = [
@@ -40,7 +41,7 @@ class SensorSpec(Protocol):
 
 
 @dataclass(frozen=True)
-class Features:
+class Features(Ranged):
     """Numbers that stand for what a car senses, as a latent world has them instead of pictures.
 
     Attributes:
@@ -50,7 +51,7 @@ class Features:
     """
 
     name: str = "features"
-    size: int = 0
+    size: Annotated[int, Range("[0, 1e6]")] = 0
     privileged: bool = False
 
 

@@ -26,6 +26,7 @@ from countersteer.data.cameras.log import CameraLog
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.geometry.rigid import inverse as inverted
+from countersteer.ranges import Budget, Count, NonNegative, Pixels, Positive, Ranged, Seed
 from countersteer.reconstruction.depth.depth_map import DepthMap, grey, sky
 from countersteer.reconstruction.depth.ground import GroundPlane, ground_of_log
 
@@ -38,7 +39,7 @@ _USUAL_ERROR = 0.15  # that halves (nearly) the confidence
 
 
 @dataclass(frozen=True)
-class LearningSettings:
+class LearningSettings(Ranged):
     """How depth is learned.
 
     Attributes:
@@ -54,16 +55,16 @@ class LearningSettings:
         seed: Of weights and of the order of frames.
     """
 
-    height: int = 64
-    steps: int = 300
-    batch: int = 2
-    reach: int = 3
-    shortest: float = 0.3
-    nearest: float = 3.0
-    channels: tuple[int, ...] = (16, 32, 48, 64)
-    learning_rate: float = 2e-3
-    smoothness: float = 0.02
-    seed: int = 0
+    height: Pixels = 64
+    steps: Budget = 300
+    batch: Count = 2
+    reach: Count = 3
+    shortest: NonNegative = 0.3
+    nearest: Positive = 3.0
+    channels: tuple[Count, ...] = (16, 32, 48, 64)
+    learning_rate: Positive = 2e-3
+    smoothness: NonNegative = 0.02
+    seed: Seed = 0
 
 
 class _Network(nn.Module):

@@ -10,6 +10,7 @@ from numpy import ndarray
 
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Intrinsics
+from countersteer.ranges import Finite, Ranged
 from countersteer.reconstruction.depth.depth_map import PRIOR, DepthMap, close_holes, grey, sky
 from countersteer.reconstruction.depth.ground import GroundPlane, pixel_rays
 
@@ -21,20 +22,21 @@ ROAD_HALF_WIDTH = 8.0  # within which the fitted plane is believed [m]
 
 
 @dataclass(frozen=True)
-class StereoPair:
+class StereoPair(Ranged):
     """Geometry of two rectified cameras.
 
     Attributes:
         camera: Calibration of the left one.
-        baseline: Distance from the left to the right one [m], above 0.
+        baseline: Distance from the left to the right one [m].
         offset: Column of a point at infinity in the left picture minus that in the right one [px].
     """
 
     camera: Intrinsics
-    baseline: float
-    offset: float = 0.0
+    baseline: Finite
+    offset: Finite = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.baseline > 0:
             raise UserError(
                 "a stereo pair has its cameras the wrong way round",

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from countersteer.geometry.cameras import Intrinsics
+from countersteer.ranges import NonNegative, Positive, Range, Ranged
 from countersteer.reconstruction.depth import sweep_kernels
 from countersteer.reconstruction.depth.depth_map import PRIOR, DepthMap, grey, sky
 from countersteer.reconstruction.depth.ground import GroundPlane, pixel_rays
@@ -46,7 +48,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class SweepSettings:
+class SweepSettings(Ranged):
     """How finely to look.
 
     Attributes:
@@ -56,11 +58,11 @@ class SweepSettings:
         shortest: Neighbours nearer than this are not used [m].
     """
 
-    planes: int = 96
-    nearest: float = 4.0
-    farthest: float = 500.0
-    scale: float = 0.5
-    shortest: float = 0.1
+    planes: Annotated[int, Range("[2, 4096]")] = 96
+    nearest: Positive = 4.0
+    farthest: Positive = 500.0
+    scale: Annotated[float, Range("(0, 1]")] = 0.5
+    shortest: NonNegative = 0.1
 
 
 def plane_sweep_depth(

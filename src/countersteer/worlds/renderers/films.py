@@ -15,6 +15,7 @@ from torch import Tensor
 from countersteer.data.cameras import CameraLog, PicturesInMemory, Poses, RecordedCamera
 from countersteer.geometry.cameras import Camera
 from countersteer.geometry.rigid import transform
+from countersteer.ranges import Seed, Share, Tick
 from countersteer.scenarios.scenario import Scenario
 from countersteer.worlds.interface import Images, Outputs
 from countersteer.worlds.renderers.boxes.appearance import AppearanceRandomization
@@ -34,15 +35,15 @@ class RenderedLogs(LogSource):
 
     Attributes:
         camera: What films; wider than what the policy sees with, or its view leaves the film where it turns.
-        colours: How much scenarios differ in looks, in [0, 1]. Mountings are exact.
+        colours: How much scenarios differ in looks. Mountings are exact.
         dt: Time between frames [s].
         seed: Of the looks.
     """
 
     camera: Camera
-    colours: float = 0.6
-    dt: float = 0.1
-    seed: int = 0
+    colours: Share = 0.6
+    dt: Tick = 0.1
+    seed: Seed = 0
 
     def open(self, scenarios: Sequence[Scenario]) -> list[CameraLog]:
         """See `LogSource.open`; every film is in memory, some 5 bytes a pixel."""

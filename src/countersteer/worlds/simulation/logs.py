@@ -11,12 +11,13 @@ import numpy as np
 from countersteer.data.cameras import CameraLog, check, read
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera, ego_from_camera
+from countersteer.ranges import Ranged
 from countersteer.scenarios.scenario import Scenario
 
 __all__ = ["LogSource", "RecordedLogs", "camera_of_log"]
 
 
-class LogSource(abc.ABC):
+class LogSource(Ranged, abc.ABC):
     """Where the frames of scenarios come from. A frozen dataclass, so that a recipe can say it."""
 
     @abc.abstractmethod

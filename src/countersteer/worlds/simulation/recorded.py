@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from torch import Tensor
 from countersteer.errors import UserError
 from countersteer.geometry import boxes
 from countersteer.geometry.poses import world_from_local, wrap_angle
+from countersteer.ranges import NonNegative, Positive, Range, Ranged, Share, check_increasing
 from countersteer.scenarios.scenario import Scenario
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.interface import Events, TerminationReason
@@ -32,7 +34,7 @@ __all__ = ["RecordedSimulation", "RecordedSimulationSpec", "ValidityCorridor", "
 
 
 @dataclass(frozen=True)
-class ValidityCorridor:
+class ValidityCorridor(Ranged):
     """How far from the recording its frames can be trusted. Three places each: full trust up to the first, half
     at the second, none from the third on, straight lines between; the least of all counts.
 
@@ -44,21 +46,18 @@ class ValidityCorridor:
             the pictures go as fast as the recording is played.
     """
 
-    lateral: tuple[float, float, float] = (1.0, 2.0, 4.0)
-    heading: tuple[float, float, float] = (math.radians(7.5), math.radians(15.0), math.radians(40.0))
-    unseen: tuple[float, float, float] = (0.1, 0.3, 0.6)
-    speed: tuple[float, float, float] = (0.5, 0.8, 1.5)
+    lateral: tuple[NonNegative, NonNegative, NonNegative] = (1.0, 2.0, 4.0)
+    heading: Annotated[tuple[float, float, float], Range("[0, pi]")] = (
+        math.radians(7.5),
+        math.radians(15.0),
+        math.radians(40.0),
+    )
+    unseen: tuple[Share, Share, Share] = (0.1, 0.3, 0.6)
+    speed: tuple[NonNegative, NonNegative, NonNegative] = (0.5, 0.8, 1.5)
 
     def __post_init__(self) -> None:
-        for name in ("lateral", "heading", "unseen", "speed"):
-            first, second, third = getattr(self, name)
-            if not 0 <= first < second < third:
-                raise UserError(
-                    f"ValidityCorridor.{name} does not widen",
-                    got=getattr(self, name),
-                    expected="three increasing numbers from 0 up",
-                    fix=f"set {name} of the corridor",
-                )
+        super().__post_init__()
+        check_increasing(self, "lateral", "heading", "unseen", "speed", strictly=True)
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,9 @@ class RecordedSimulationSpec(RoadSettings):
 
     logs: LogSource = RecordedLogs()
     recorded_camera: str | None = None
-    spacing: float = 0.5
+    spacing: Positive = 0.5
     corridor: ValidityCorridor = ValidityCorridor()
-    future: float = 2.5
+    future: NonNegative = 2.5
     max_route_deviation: float = 4.0
     max_heading_error: float = math.radians(40.0)
     terminate: tuple[TerminationReason, ...] = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from countersteer.ranges import Count, NonNegative, Positive, Range, Ranged, Share, check_increasing
 from countersteer.traffic.idm import IDM
 from countersteer.traffic.interface import TrafficModel
 from countersteer.vehicles.bicycle import VehicleSpec
@@ -16,7 +17,7 @@ __all__ = ["RoadSettings", "StartSpec"]
 
 
 @dataclass(frozen=True)
-class StartSpec:
+class StartSpec(Ranged):
     """Where drives begin, around the recorded ego at a random time; uniform in +- these bounds.
 
     Attributes:
@@ -30,13 +31,17 @@ class StartSpec:
             leaves the road; None: at the path's end.
     """
 
-    lateral: float = 0.05
-    heading: float = 0.005
-    speed: float = 0.02
-    set_speed: tuple[float, float] = (0.8, 1.0)
-    command_share: float = 0.0
-    command_time: tuple[float, float] = (0.5, 6.0)
-    goal: tuple[float, float] | None = None
+    lateral: NonNegative = 0.05
+    heading: Annotated[float, Range("[0, pi]")] = 0.005
+    speed: Share = 0.02
+    set_speed: tuple[Positive, Positive] = (0.8, 1.0)
+    command_share: Share = 0.0
+    command_time: tuple[NonNegative, NonNegative] = (0.5, 6.0)
+    goal: tuple[Positive, Positive] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_increasing(self, "set_speed", "command_time", "goal")
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class RoadSettings(SimulationSpec):
     Attributes:
         dt: Tick [s].
         agents: Controlled cars in each drive.
-        min_agents: Cars that a scene must have to control, at least 1; where there are fewer than `agents`, slots
+        min_agents: Cars that a scene must have to control; where there are fewer than `agents`, slots
             stay empty, and such a car has never begun (`alive` is False). Nor has a car that begins off the road,
             upon somebody else, with less than 10 m of recorded way, or less than 15 m before its goal. None: as many as `agents`, and all begin.
         duration: Longest drive [s]; a scenario that ends earlier ends the drive.
@@ -69,7 +74,7 @@ class RoadSettings(SimulationSpec):
 
     dt: float = 0.1
     agents: int = 1
-    min_agents: int | None = None
+    min_agents: Count | None = None
     duration: float = 15.0
     traffic: IDM | TrafficModel | None = None
     vehicle: VehicleSpec = VehicleSpec()
@@ -77,9 +82,9 @@ class RoadSettings(SimulationSpec):
     start: StartSpec = StartSpec()
     target_points: bool = False
     navigation: bool = False
-    command_duration: float = 4.0
-    max_route_deviation: float = 4.0
-    max_heading_error: float = 1.0
+    command_duration: NonNegative = 4.0
+    max_route_deviation: Positive = 4.0
+    max_heading_error: Annotated[float, Range("(0, pi]")] = 1.0
     terminate: tuple[TerminationReason, ...] = (
         TerminationReason.COLLISION,
         TerminationReason.OFF_ROUTE,
@@ -87,7 +92,7 @@ class RoadSettings(SimulationSpec):
         TerminationReason.GOAL,
     )
     remove_done_agents: bool = False
-    vector_dropout: tuple[float, float] = (0.0, 0.0)
+    vector_dropout: tuple[Share, Share] = (0.0, 0.0)
     backend: Backend = Backend.AUTO
 
     history: ClassVar[int] = 6

@@ -7,12 +7,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from countersteer.errors import UserError
 from countersteer.geometry.boxes import rear_axle_to_center
+from countersteer.ranges import NonNegative, Positive, Range, Ranged
 from countersteer.scenarios.scenario import (
     ActorKind,
     MapFeature,
@@ -38,10 +39,10 @@ _LINES = {
 
 
 @dataclass(frozen=True)
-class Straight:
+class Straight(Ranged):
     """A straight piece of road; `length` [m]."""
 
-    length: float
+    length: Positive
 
     def block(self) -> dict[str, Any]:
         """As MetaDrive has it."""
@@ -49,20 +50,20 @@ class Straight:
 
 
 @dataclass(frozen=True)
-class Bend:
+class Bend(Ranged):
     """An arc, without transitions, and a straight after it.
 
     Attributes:
         radius: Of the outermost lane's centre [m].
-        angle: Turned by [rad], positive.
+        angle: Turned by [rad].
         left: To the left, else to the right.
         length: Of the straight [m].
     """
 
-    radius: float
-    angle: float
+    radius: Positive
+    angle: Annotated[float, Range("(0, 6.2832)")]
     left: bool
-    length: float
+    length: Positive
 
     def block(self) -> dict[str, Any]:
         """As MetaDrive has it."""
@@ -77,7 +78,7 @@ class Bend:
 
 
 @dataclass(frozen=True)
-class Road:
+class Road(Ranged):
     """A two-way road of MetaDrive's blocks.
 
     Attributes:
@@ -89,10 +90,10 @@ class Road:
     """
 
     blocks: tuple[Straight | Bend, ...]
-    lanes: int
-    lane_width: float = 3.5
-    traffic: float = 0.0
-    seed: int = 0
+    lanes: Annotated[int, Range("[1, 8]")]
+    lane_width: Positive = 3.5
+    traffic: NonNegative = 0.0
+    seed: Annotated[int, Range("[0, 4294967295]")] = 0
 
     def settings(self) -> dict[str, Any]:
         """What of it MetaDrive is configured with."""

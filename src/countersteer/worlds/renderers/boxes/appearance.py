@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from countersteer.errors import UserError
+from countersteer.ranges import NonNegative, Range, Ranged, Share
 from countersteer.tensors import TensorTree
 
 __all__ = [
@@ -24,18 +26,18 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class AppearanceRandomization:
+class AppearanceRandomization(Ranged):
     """How much drives differ in looks; all zero is the same look for every drive.
 
     Attributes:
-        colours: Share of the full range of palettes, light and texture, in [0, 1].
+        colours: Share of the full range of palettes, light and texture.
         camera_angle: Mounting error of the cameras, uniform in +- [rad].
         camera_height: Mounting error, uniform in +- [m].
     """
 
-    colours: float = 0.6
-    camera_angle: float = 0.002
-    camera_height: float = 0.03
+    colours: Share = 0.6
+    camera_angle: Annotated[float, Range("[0, 1]")] = 0.002
+    camera_height: NonNegative = 0.03
 
 
 class Colour(IntEnum):

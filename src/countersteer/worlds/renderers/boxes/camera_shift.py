@@ -8,14 +8,15 @@ light (exposure, tone, tint, haze, vignette), blur and noise. What is drawn unde
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from countersteer import noise
-from countersteer.errors import UserError
+from countersteer.ranges import Range, Ranged, Share
 from countersteer.worlds.renderers.boxes import Views
 
 __all__ = ["CameraDomainShift"]
@@ -27,34 +28,23 @@ _SKY = 150.0  # grey of the haze, and distance at which the sky counts [m]
 
 
 @dataclass(frozen=True)
-class CameraDomainShift:
+class CameraDomainShift(Ranged):
     """How far pictures differ from drawn ones; every drive draws its own differences. All 0 changes nothing.
 
     Attributes:
-        texture: Contrast of a pattern on every surface, fixed to the road, in [0, 1].
-        light: Strength of exposure, tone, tint, haze and vignette, in [0, 1].
-        blur: Share of a 3x3 binomial filter, applied twice, in [0, 1].
-        noise: Largest standard deviation of the sensor's noise [grey levels], in [0, 64].
+        texture: Contrast of a pattern on every surface, fixed to the road.
+        light: Strength of exposure, tone, tint, haze and vignette.
+        blur: Share of a 3x3 binomial filter, applied twice.
+        noise: Largest standard deviation of the sensor's noise [grey levels].
 
     Raises:
         UserError: A value is outside its range.
     """
 
-    texture: float = 0.6
-    light: float = 1.0
-    blur: float = 1.0
-    noise: float = 16.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value, most = getattr(self, field.name), 64.0 if field.name == "noise" else 1.0
-            if not 0.0 <= value <= most:
-                raise UserError(
-                    f"`{field.name}` of the gap is out of range",
-                    got=value,
-                    expected=f"a number in [0, {most:g}]",
-                    fix=f"set `{field.name}` of CameraDomainShift",
-                )
+    texture: Share = 0.6
+    light: Share = 1.0
+    blur: Share = 1.0
+    noise: Annotated[float, Range("[0, 64]")] = 16.0
 
     def recorded(
         self,

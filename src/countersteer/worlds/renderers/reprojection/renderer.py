@@ -16,6 +16,7 @@ from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.geometry.poses import local_from_world, wrap_angle
 from countersteer.geometry.rigid import transform
+from countersteer.ranges import Finite, Pixels
 from countersteer.reconstruction.depth import DepthSource, stored_depths
 from countersteer.tensors import TensorTree
 from countersteer.worlds.interface import Images, Outputs, Renderer, RendererSpec, Simulation
@@ -42,9 +43,9 @@ class ReprojectionRendererSpec(RendererSpec):
         cache: Folder that depth is kept in; None keeps nothing.
     """
 
-    size: tuple[int, int] | None = None
+    size: tuple[Pixels, Pixels] | None = None
     depth: DepthSource | None = None
-    fill: tuple[float, ...] = (4.0, -4.0)
+    fill: tuple[Finite, ...] = (4.0, -4.0)
     cache: str | None = None
 
     def build(self, simulation: Simulation, cameras: Sequence[Camera], seed: int) -> ReprojectionRenderer:

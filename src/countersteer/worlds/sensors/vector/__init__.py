@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 from jaxtyping import Float
 from torch import Tensor
 
 from countersteer.errors import UserError
+from countersteer.ranges import Positive, Range, Ranged
 from countersteer.tensors import TensorTree
 
 __all__ = ["Ego", "Group", "VectorSpec"]
@@ -64,8 +66,11 @@ LIGHT_FIELDS = ("x", "y", "cos", "sin", "stop", "caution", "valid")
 ROAD_FIELDS = ("x", "y", "cos", "sin", "valid")
 
 
+Slots = Annotated[int, Range("[1, 10000]")]
+
+
 @dataclass(frozen=True)
-class VectorSpec:
+class VectorSpec(Ranged):
     """How much of each kind is in the vector; 689 floats by default.
 
     The groups and their fields, in this order (m, m/s, m/s^2, 1/m, rad; `valid` is 0 or 1):
@@ -80,27 +85,20 @@ class VectorSpec:
       with the area on its left), valid.
 
     Attributes:
-        cars: Other actors, at least 1.
-        lanes, edges: Road points, at least 1.
-        lights: Traffic lights, at least 1.
+        cars: Other actors.
+        lanes, edges: Road points.
+        lights: Traffic lights.
         route: Distances of the route points ahead [m], at least one.
     """
 
-    cars: int = 16
-    lanes: int = 64
-    edges: int = 32
-    lights: int = 4
-    route: tuple[float, ...] = (2.5, 5.0, 10.0, 20.0, 40.0)
+    cars: Slots = 16
+    lanes: Slots = 64
+    edges: Slots = 32
+    lights: Slots = 4
+    route: tuple[Positive, ...] = (2.5, 5.0, 10.0, 20.0, 40.0)
 
     def __post_init__(self) -> None:
-        for name in ("cars", "lanes", "edges", "lights"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"VectorSpec.{name} is too small",
-                    got=getattr(self, name),
-                    expected="at least 1",
-                    fix=f"set {name}",
-                )
+        super().__post_init__()
         if not self.route:
             raise UserError(
                 "VectorSpec.route is empty", got="()", expected="at least one distance", fix="set route"
