@@ -16,7 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 # One thread in each library, and no memory that is only reserved: what a reader takes can be told.
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "ARROW_IO_THREADS"):
+for _name in (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "ARROW_IO_THREADS",
+):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -45,9 +51,16 @@ def main(words: list[str] | None = None, formats: tuple[Format, ...] = FORMATS) 
     for place, format in enumerate(chosen):
         count = said.count // len(chosen) + (place < said.count % len(chosen))
         numbers = list(range(count)) if said.number is None else [said.number]
-        found[format.name] = _of_format(format, numbers, said.seed, caps, said.out, said.fresh or said.number is not None)
+        found[format.name] = _of_format(
+            format, numbers, said.seed, caps, said.out, said.fresh or said.number is not None
+        )
     table = _table(found)
-    content = {"seed": said.seed, "seconds": round(time.monotonic() - begun, 1), "formats": table, "findings": _findings(found)}
+    content = {
+        "seed": said.seed,
+        "seconds": round(time.monotonic() - begun, 1),
+        "formats": table,
+        "findings": _findings(found),
+    }
     said.out.mkdir(parents=True, exist_ok=True)
     (said.out / "table.json").write_text(json.dumps(content, indent=1))
     (said.out / "table.md").write_text(_markdown(table))
@@ -89,7 +102,9 @@ def _of_format(
                 shown = time.monotonic()
                 kinds = Counter(each.answer.kind for each in done.values())
                 counts = ", ".join(f"{kinds[kind]} {kind}" for kind in (*GOOD, *BAD) if kinds[kind])
-                print(f"{format.name}: {made} of {len(left)}, {shown - begun:.0f} s: {counts}", file=sys.stderr)
+                print(
+                    f"{format.name}: {made} of {len(left)}, {shown - begun:.0f} s: {counts}", file=sys.stderr
+                )
     return [done[number] for number in numbers]
 
 

@@ -59,7 +59,9 @@ def content(value: Any) -> Content:
         if isinstance(value, Provenance):
             notes.extend(value.notes)
         elif isinstance(value, torch.Tensor):
-            feed(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy() if value.numel() else 0)
+            feed(
+                value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy() if value.numel() else 0
+            )
             digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
         elif isinstance(value, np.ndarray):
             digest.update(f"{value.dtype}{value.shape}".encode())
@@ -128,7 +130,9 @@ def _refused(error: UserError, path: Path) -> Answer:
     if path.name not in said:
         return Answer("wrong error", _place(error), f"does not name the file: {said[:300]}")
     if error.fix is None and error.expected is None:
-        return Answer("wrong error", _place(error), f"says neither what is expected nor what to do: {said[:300]}")
+        return Answer(
+            "wrong error", _place(error), f"says neither what is expected nor what to do: {said[:300]}"
+        )
     return Answer("refused", said=error.what[:200])
 
 
@@ -136,7 +140,9 @@ def _of_memory(error: BaseException) -> bool:
     """Whether it, or what it came from, is that memory ran out: a size was believed before it was looked at."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, MemoryError) or "allocate" in str(seen) and isinstance(seen, RuntimeError | OSError):
+        if isinstance(seen, MemoryError) or (
+            "allocate" in str(seen) and isinstance(seen, RuntimeError | OSError)
+        ):
             return True
         seen = seen.__cause__ or seen.__context__
     return False
@@ -147,7 +153,9 @@ def _place(error: BaseException) -> str:
     first = error
     while isinstance(error, UserError) and first.__context__ is not None:
         first = first.__context__
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(SOURCE)]
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(SOURCE)
+    ]
     if not frames:
         return type(error).__name__
     last = frames[-1]

@@ -5,6 +5,7 @@ So damage reaches what lies behind the check sums, compression and headers of a 
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -93,7 +94,9 @@ def _close_npy(tree: dict[str, Any], old: dict[str, Any]) -> bytes:
     values = tree.get("values")
     values = np.ascontiguousarray(np.asarray(values if values is not None else []))
     header = {"shape": list(values.shape), "descr": values.dtype.str, "fortran_order": False}
-    said = {name: value for name, value in tree.items() if name != "values" and repr(value) != repr(old.get(name))}
+    said = {
+        name: value for name, value in tree.items() if name != "values" and repr(value) != repr(old.get(name))
+    }
     header = {name: value for name, value in (header | said).items() if name in tree}
     shape = header.get("shape")
     if isinstance(shape, list):
@@ -211,10 +214,8 @@ def _message(data: bytes, depth: int = 0) -> list[Any]:
             value, at = data[at : at + size], at + size
             if len(value) != size:
                 raise ValueError("cut short")
-            try:
+            with contextlib.suppress(ValueError, IndexError, struct.error):
                 value = _message(value, depth + 1) if value and depth < 6 else value
-            except (ValueError, IndexError, struct.error):
-                pass
         else:
             raise ValueError("no wire type")
         if not 0 < number < 200:

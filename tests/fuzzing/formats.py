@@ -8,7 +8,6 @@ import gzip
 import json
 import pickle
 import shutil
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +22,18 @@ import recordings
 from countersteer.data import cameras
 from countersteer.data.cameras.log import CameraLog
 from countersteer.data.readers import read, scan
-from countersteer.data.samples import recorded_drive
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.evaluation.replay import is_replay, load_replay, save_replay
 from countersteer.evaluation.results import kept_evaluations, write_result
 from countersteer.geometry.boxes import rear_axle_to_center
-from countersteer.policies.planner import CNNPlannerSpec
 from countersteer.policies.storage import load_model, load_policy, save_policy
 from countersteer.policies.teacher import SetActorCriticSpec
 from countersteer.policies.vit import ViTPlannerSpec
 from countersteer.recipes.self_play import self_play
 from countersteer.scenarios import storage
 from countersteer.scenarios.scenario import Scenario
-from countersteer.storage import checkpoint, serialise
+from countersteer.storage import serialise
+from countersteer.storage.files import read_json
 from countersteer.training.folder import environment, load_recipe, note, open_folder, write_json
 from countersteer.training.learner import Learner
 from countersteer.training.session import Job, Progress, Session
@@ -85,7 +83,9 @@ def _unsound_scenario(scenario: Scenario) -> str | None:
     return None
 
 
-def _of_scenarios(name: str, make: Callable[[Path], Path], seal: Callable[[Path], None] | None = None) -> Format:
+def _of_scenarios(
+    name: str, make: Callable[[Path], Path], seal: Callable[[Path], None] | None = None
+) -> Format:
     return Format(name, make, _scenario, seal, _unsound_scenario)
 
 
@@ -231,9 +231,13 @@ def _radiate(folder: Path) -> Path:
     made = folder / "foggy"
     for name in ("zed_left", "zed_right"):
         _pictures(made / name, 4)
-        (made / f"{name}.txt").write_text("".join(f"Frame: {k:06d} Time: {1e9 + k / 10:.6f}\n" for k in range(4)))
+        (made / f"{name}.txt").write_text(
+            "".join(f"Frame: {k:06d} Time: {1e9 + k / 10:.6f}\n" for k in range(4))
+        )
     _sweeps(made / "velo_lidar", 4)
-    (made / "velo_lidar.txt").write_text("".join(f"Frame: {k:06d} Time: {1e9 + k / 10:.6f}\n" for k in range(4)))
+    (made / "velo_lidar.txt").write_text(
+        "".join(f"Frame: {k:06d} Time: {1e9 + k / 10:.6f}\n" for k in range(4))
+    )
     (made / "poses_velo_icp.txt").write_text(_rows(4, _FORWARD["y"]))
     camera = "\n".join(f"    {name}: {value}" for name, value in (
         ("fx", 30.0), ("fy", 30.0), ("cx", 16.0), ("cy", 8.0), ("k1", -0.1), ("k2", 0.0), ("k3", 0), ("p1", 0), ("p2", 0),
@@ -303,7 +307,9 @@ def _ddad(folder: Path) -> Path:
     ahead, level = (0.5, -0.5, 0.5, -0.5), (1.0, 0.0, 0.0, 0.0)
     data, samples = [], []
     for number in range(3):
-        np.savez(made / f"point_cloud/LIDAR/{number}.npz", data=np.random.default_rng(number).normal(size=(20, 4)))
+        np.savez(
+            made / f"point_cloud/LIDAR/{number}.npz", data=np.random.default_rng(number).normal(size=(20, 4))
+        )
         box = {"width": 1.9, "length": 4.5, "height": 1.6, "pose": pose(10 - number, 3, -1, level)}
         annotated = {"annotations": [{"class_id": 1, "instance_id": "7", "box": box}]}
         (made / f"bounding_box_3d/LIDAR/{number}.json").write_text(json.dumps(annotated))
@@ -325,7 +331,9 @@ def _ddad(folder: Path) -> Path:
     }
     (made / "calibration" / "c.json").write_text(json.dumps(calibration))
     (made / "ontology" / "o.json").write_text(json.dumps({"items": [{"id": 1, "name": "Car"}]}))
-    (made / "scene_a.json").write_text(json.dumps({"data": data, "samples": samples, "ontologies": {"1": "o"}}))
+    (made / "scene_a.json").write_text(
+        json.dumps({"data": data, "samples": samples, "ontologies": {"1": "o"}})
+    )
     return made
 
 
@@ -348,7 +356,9 @@ def _camera_log(path: Path) -> dict[str, Any]:
     """A log with some of its pictures and all of its sweeps."""
     log = cameras.read(path)
     cameras.check(log)
-    pictures = [camera.frames[number] for camera in log.cameras for number in range(min(len(camera.frames), 12))]
+    pictures = [
+        camera.frames[number] for camera in log.cameras for number in range(min(len(camera.frames), 12))
+    ]
     sweeps = [] if log.lidar is None else [log.lidar.read(k) for k in range(min(len(log.lidar.times), 4))]
     return {"log": log, "pictures": pictures, "sweeps": sweeps}
 
@@ -392,7 +402,9 @@ def _result(folder: Path) -> SuiteResult:
     (folder / "from").mkdir(exist_ok=True)
     record = _record(read(_json(folder / "from")))
     cases = (CaseResult("one", True, "", None, {"m": 1.0}), CaseResult("two", False, "off road", 0.3, {}))
-    return SuiteResult("lanes", "clone", "lanes v1 0123", cases, (record, dataclasses.replace(record, views={})))
+    return SuiteResult(
+        "lanes", "clone", "lanes v1 0123", cases, (record, dataclasses.replace(record, views={}))
+    )
 
 
 def _replay(folder: Path) -> Path:
@@ -426,7 +438,9 @@ def _load_policy(path: Path) -> Any:
 
 
 def _unsound_policy(found: dict[str, Any]) -> str | None:
-    bad = [name for name, value in found["state"].items() if value.is_floating_point() and value.isnan().any()]
+    bad = [
+        name for name, value in found["state"].items() if value.is_floating_point() and value.isnan().any()
+    ]
     return f"{bad[0]} is not finite" if bad else None
 
 
@@ -460,7 +474,9 @@ def _run(folder: Path) -> Path:
     for step in (1, 2):
         session.learner.step = step
         session.save()
-    (run / "metrics.jsonl").write_text("".join(json.dumps({"step": k, "loss/policy": 1 / k}) + "\n" for k in (1, 2)))
+    (run / "metrics.jsonl").write_text(
+        "".join(json.dumps({"step": k, "loss/policy": 1 / k}) + "\n" for k in (1, 2))
+    )
     shutil.move(_policy(folder, "planner"), run / "policy.safetensors")
     write_result(run / "evaluation" / "lanes.json", dataclasses.replace(_result(folder), records=()), seed=0)
     return run
@@ -473,7 +489,7 @@ def _load_run(path: Path) -> Any:
 
     recipe, seed = load_recipe(path)
     open_folder(tiny(), path, 0, True, None)
-    note(path, json.loads((path / "run.json").read_text()), {})
+    note(path, read_json(path / "run.json"), {})
     session = _session(path)
     session.restore()
     kept = kept_evaluations([path])
@@ -513,7 +529,9 @@ FORMATS: tuple[Format, ...] = (
     _of_cameras("comma2k19", _comma_video),
     Format("replays", _replay, _load_replay),
     *(
-        Format(f"policies: {kind}", functools.partial(_policy, kind=kind), _load_policy, None, _unsound_policy)
+        Format(
+            f"policies: {kind}", functools.partial(_policy, kind=kind), _load_policy, None, _unsound_policy
+        )
         for kind in _SPECS
     ),
     Format("recipes", _recipe, _load_recipe),

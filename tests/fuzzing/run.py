@@ -85,7 +85,9 @@ class Mutator:
         root = made if made.is_dir() else made.parent
         files = [made] if made.is_file() else [file for file in root.rglob("*") if file.is_file()]
         # What no reader looks into: logs of TensorBoard.
-        self.files = sorted(file.relative_to(self._whole) for file in files if "tensorboard" not in file.parts)
+        self.files = sorted(
+            file.relative_to(self._whole) for file in files if "tensorboard" not in file.parts
+        )
         self.reset()
 
     def reset(self) -> None:
@@ -117,7 +119,9 @@ class Mutator:
 
 def _replace(file: Path, rng: np.random.Generator) -> str:
     """Put something else where a file is."""
-    kind = ("missing", "empty", "folder", "FIFO", "link to itself", "link to nothing", "endless")[rng.integers(7)]
+    kind = ("missing", "empty", "folder", "FIFO", "link to itself", "link to nothing", "endless")[
+        rng.integers(7)
+    ]
     file.unlink()
     match kind:
         case "empty":
@@ -186,7 +190,9 @@ def _keep(format: Format, outcome: Outcome, seed: int, keep: Path, scratch: Path
     place = keep / re.sub(r"\W+", "_", format.name) / str(outcome.number)
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    (place / "finding.json").write_text(json.dumps({"seed": seed, "format": format.name, **asdict(outcome)}, indent=1))
+    (place / "finding.json").write_text(
+        json.dumps({"seed": seed, "format": format.name, **asdict(outcome)}, indent=1)
+    )
     target = mutator.path if mutator.path.is_dir() else mutator.path.parent
     # Special files are told of, not copied: a copy would wait for a FIFO.
     ordinary = {file for file in target.rglob("*") if file.is_file() and not file.is_symlink()}
@@ -214,7 +220,9 @@ def _in_process(mutator: Mutator, numbers: Sequence[int], caps: Caps) -> Iterato
     try:
         lines, begun = _lines(incoming, caps.seconds + 60), time.monotonic()
         if (first := next(lines, None)) is None or "base" not in first:
-            raise RuntimeError(f"the unchanged recording of {mutator.format.name} is not read: {first or _tail(errors)}")
+            raise RuntimeError(
+                f"the unchanged recording of {mutator.format.name} is not read: {first or _tail(errors)}"
+            )
         for number in numbers:
             begun = time.monotonic()
             found = next(lines, None)
@@ -253,9 +261,7 @@ def _tail(errors: Any) -> str:
     return errors.read()[-4000:].decode(errors="replace")
 
 
-def _ended(
-    mutator: Mutator, number: int, child: int, errors: Any, seconds: float, caps: Caps
-) -> Outcome:
+def _ended(mutator: Mutator, number: int, child: int, errors: Any, seconds: float, caps: Caps) -> Outcome:
     """What a mutation did that ended the process, or would not end."""
     done, status = os.waitpid(child, os.WNOHANG)
     for _ in range(20):

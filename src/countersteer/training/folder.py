@@ -15,7 +15,7 @@ import torch
 from countersteer import __version__
 from countersteer.errors import UserError
 from countersteer.policies.weights import Weights
-from countersteer.storage import serialise
+from countersteer.storage import files, serialise
 from countersteer.training.recipe import Recipe
 
 __all__ = ["Curves", "environment", "load_recipe", "note", "open_folder", "write_json"]
@@ -72,7 +72,7 @@ def open_folder(recipe: Recipe, out: Path, seed: int, resume: bool, source: str 
     """Create the run's folder, or check that the one to resume belongs to this recipe."""
     description = out / "recipe.json"
     if resume and description.exists():
-        saved = json.loads(description.read_text())
+        saved = files.read_json(description)
         changed = serialise.differences(_as_now(saved["recipe"], recipe), serialise.to_json(recipe))
         if saved["seed"] != seed:
             changed.append(f"seed: {saved['seed']} -> {seed}")
@@ -124,7 +124,7 @@ def note(out: Path, content: dict[str, Any], weights: dict[str, Weights]) -> Non
         weights: What it uses, by where in the recipe it stands.
     """
     file = out / "run.json"
-    before = json.loads(file.read_text()).get("weights", {}) if file.exists() else {}
+    before = files.read_json(file).get("weights", {}) if file.exists() else {}
     for place, each in weights.items():
         digest = before.get(place, {}).get("digest", each.digest)
         if digest != each.digest:
@@ -172,14 +172,20 @@ class Curves:
 
 
 def load_recipe(run: str | Path, modules: tuple[Any, ...] = ()) -> tuple[Recipe, int]:
-    """The recipe and seed of a run folder."""
+    """The recipe and seed of a run folder.
+
+    Raises:
+        UserError: There is none, or it cannot be read.
+    """
     file = Path(run) / "recipe.json"
     if not file.exists():
         raise UserError(
             f"{run} is not a run", got="no recipe.json", expected="a folder made by `countersteer train`",
             fix="check the path",
         )  # fmt: skip
-    saved = json.loads(file.read_text())
-    recipe = serialise.from_json(saved["recipe"], extra_modules=modules)
-    assert isinstance(recipe, Recipe)
-    return recipe, int(saved["seed"])
+    saved = files.read_json(file)
+    with serialise.said_of(file):
+        recipe, seed = serialise.from_json(saved["recipe"], extra_modules=modules), saved["seed"]
+        if not isinstance(recipe, Recipe) or not isinstance(seed, int):
+            raise ValueError(f"a {type(recipe).__name__} with the seed {seed!r:.80}")
+    return recipe, seed

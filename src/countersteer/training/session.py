@@ -12,6 +12,7 @@ import torch
 
 from countersteer.policies.weights import Weights
 from countersteer.storage import checkpoint
+from countersteer.storage.serialise import said_of
 from countersteer.training.collector import Collector
 from countersteer.training.folder import Curves
 from countersteer.training.learner import Learner
@@ -101,15 +102,17 @@ class Session:
         if not ready(found.metadata):
             tell("the rollouts of the run are damaged or gone: starting from the beginning")
             return
-        state = checkpoint.unflatten_state(found.tensors, found.metadata["structure"])
-        self.learner.load_state(state, found.metadata["step"])
-        random = state["random"]
-        torch.set_rng_state(random["torch"])
-        self.generator.set_state(random["batches"])
-        if "cuda" in random and self.job.device.startswith("cuda"):
-            torch.cuda.set_rng_state(random["cuda"], self.job.device)
+        place = f"the checkpoint of step {found.step} in {self.checkpoints.path}"
+        with said_of(place, "remove that file to go on at the one before it"):
+            state = checkpoint.unflatten_state(found.tensors, found.metadata["structure"])
+            self.learner.load_state(state, int(found.metadata["step"]))
+            random = state["random"]
+            torch.set_rng_state(random["torch"])
+            self.generator.set_state(random["batches"])
+            if "cuda" in random and self.job.device.startswith("cuda"):
+                torch.cuda.set_rng_state(random["cuda"], self.job.device)
+            self._began = time.monotonic() - float(found.metadata["seconds"])
         tell(f"resumed at step {self.learner.step} of {self.learner.optim.steps}")
-        self._began = time.monotonic() - float(found.metadata["seconds"])
 
     def save(self) -> None:
         """Write a checkpoint."""

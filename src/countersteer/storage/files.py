@@ -1,0 +1,257 @@
+"""Files of unknown origin: what they declare is looked at before anything is allocated.
+
+A small file can ask for a lot: by compression, by a length in its header, by values that take a hundred times their bytes.
+So everything here is bounded by what it becomes in memory, not by the size of the file alone. Nothing but regular files is
+opened: a pipe would never end.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy import ndarray
+
+from countersteer.errors import UserError
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_MEMORY",
+    "head",
+    "open_regular",
+    "parse_json",
+    "parse_npy",
+    "read_bytes",
+    "read_json",
+    "read_npz",
+]
+
+MAX_BYTES = 1 << 28
+"""Largest file, after decompression, that is read whole [bytes]: 256 MiB; recorded scenes have a few million."""
+
+MAX_MEMORY = 1 << 29
+"""Most memory that the values of one file may take [bytes], by an estimate that is at most twice too low: 512 MiB."""
+
+_HEAD = 1 << 16
+_PIECE = 1 << 16
+_MOST_MEMBERS = 100_000  # of a gzip file; packed block by block, 256 MiB have 4,096
+_LARGEST_DIRECTORY = 1 << 20  # of a zip archive [bytes]; ten thousand members
+_GZIP = b"\x1f\x8b"
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A file opened to be read, if it is a regular one; pipes, sockets and devices are refused without waiting.
+
+    Raises:
+        OSError: It is none, does not exist, or may not be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("it is no regular file")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _inflate(path: Path, limit: int, *, strict: bool) -> bytes:
+    """Up to `limit` bytes of the file, decompressed if it is gzipped.
+
+    A gzip file that ends early or is damaged raises EOFError or zlib.error if `strict`, else gives what
+    could be read.
+    """
+    with open_regular(path) as file:
+        if file.read(2) != _GZIP:
+            file.seek(0)
+            return file.read(min(limit, os.fstat(file.fileno()).st_size))
+        file.seek(0)
+        data, rest = bytearray(), b""
+        for _ in range(_MOST_MEMBERS):
+            inflate = zlib.decompressobj(wbits=31)
+            while not inflate.eof and len(data) < limit:
+                packed = inflate.unconsumed_tail or rest or file.read(_PIECE)
+                rest = b""
+                try:
+                    if not packed:
+                        raise EOFError
+                    data += inflate.decompress(packed, limit - len(data))
+                except (EOFError, zlib.error):
+                    if strict:
+                        raise
+                    return bytes(data)
+            # A gzip file may hold several members one after the other.
+            rest = inflate.unused_data or file.read(_PIECE)
+            if len(data) >= limit or not rest.startswith(_GZIP):
+                return bytes(data)
+        raise zlib.error(f"more than {_MOST_MEMBERS} gzip members")
+
+
+def head(path: Path) -> bytes:
+    """The first 64 KiB of a file, decompressed if gzipped; empty if it cannot be read."""
+    try:
+        return _inflate(path, _HEAD, strict=False)
+    except (OSError, ValueError, zlib.error):
+        return b""
+
+
+def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """All bytes of a file, decompressed if it is gzipped.
+
+    Raises:
+        UserError: The file is missing, cannot be read, is cut short, or holds more than `limit` bytes.
+    """
+    try:
+        data = _inflate(path, limit + 1, strict=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist", fix="check the path") from None
+    except (EOFError, zlib.error) as error:
+        raise UserError(
+            f"{path} cannot be decompressed: it is cut short or damaged",
+            got=str(error) or "an early end",
+            expected="a whole gzip file",
+            fix="download it again",
+        ) from error
+    except (OSError, ValueError, MemoryError) as error:
+        raise UserError(
+            f"{path} cannot be read", got=error, expected="a readable file", fix="check the path"
+        ) from error
+    if len(data) > limit:
+        raise UserError(
+            f"{path} is too large",
+            got=f"more than {limit} bytes after decompression",
+            expected=f"at most {limit} bytes, one scenario a file",
+            fix="split the file; a small file that grows this much is not to be trusted",
+        )
+    return data
+
+
+def parse_json(content: bytes, name: str | Path, expected: str = "a whole JSON file") -> Any:
+    """The value in some JSON.
+
+    Args:
+        content: The JSON text.
+        name: What messages call it.
+        expected: What it should have been, for the message.
+
+    Raises:
+        UserError: It is not JSON, or its values would take more than `MAX_MEMORY`.
+    """
+    # What CPython takes for a table, a list, a field and an entry; texts can only raise the estimate.
+    costs = ((b"{", 184), (b"[", 88), (b":", 64), (b",", 40))
+    estimate = len(content) * (1 if content.isascii() else 4)
+    estimate += sum(content.count(mark) * cost for mark, cost in costs)
+    if estimate > MAX_MEMORY:
+        raise UserError(
+            f"{name} holds too many values",
+            got=f"{len(content)} bytes of JSON that need {estimate >> 20} MiB",
+            expected=f"at most {MAX_MEMORY >> 20} MiB",
+            fix="split the file",
+        )
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise UserError(
+            f"{name} is not valid JSON",
+            got=str(error)[:120] or type(error).__name__,
+            expected=expected,
+            fix="the file is cut short or damaged; write or download it again",
+        ) from error
+
+
+def read_json(path: Path, limit: int = MAX_BYTES, expected: str = "a whole JSON file") -> Any:
+    """The value in a JSON file, which may be gzipped.
+
+    Raises:
+        UserError: It cannot be read, is not JSON, or is too large.
+    """
+    return parse_json(read_bytes(path, limit), path, expected)
+
+
+def parse_npy(content: bytes, name: str | Path) -> ndarray:
+    """The array in an .npy file; it is a view of `content`.
+
+    The header is read by numpy, which parses it as a literal; the numbers are those that are there, not those declared.
+
+    Raises:
+        UserError: It is no such file, holds objects, or is cut short.
+    """
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        header = (
+            np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+        )
+        extent, fortran, kind = header(stream)
+        if kind.hasobject:
+            raise ValueError("an array of objects")
+        flat = np.frombuffer(content, kind, offset=stream.tell())
+        return flat.reshape(extent, order="F" if fortran else "C")
+    except Exception as error:
+        # The header is a Python literal: damaged, it fails in the parser with whatever that one raises.
+        raise UserError(
+            f"{name} is not a numpy array",
+            got=str(error)[:120],
+            expected="a whole .npy file",
+            fix="the file is cut short or damaged; download it again",
+        ) from error
+
+
+def read_npz(path: Path, names: Sequence[str], limit: int = MAX_BYTES) -> dict[str, ndarray]:
+    """Named arrays of an .npz file; others in it are not unpacked.
+
+    Raises:
+        UserError: The file or an array is missing or damaged, a name is there twice, or the arrays have more than `limit` bytes.
+    """
+    arrays = {}
+    try:
+        with open_regular(path) as file:
+            _check_directory(file)
+            with zipfile.ZipFile(file) as archive:
+                members = archive.namelist()
+                for name in names:
+                    member = f"{name}.npy"
+                    if members.count(member) != 1:
+                        raise KeyError(f"{name!r} is there {members.count(member)} times")
+                    with archive.open(member) as packed:
+                        content = packed.read(limit + 1)  # the size that it declares may be wrong
+                    if len(content) > limit:
+                        raise ValueError(f"more than {limit} bytes after decompression")
+                    limit -= len(content)
+                    arrays[name] = parse_npy(content, f"{path}: {name}")
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        EOFError,
+        RuntimeError,
+        MemoryError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise UserError(
+            f"{path} cannot be read",
+            got=str(error)[:120] or type(error).__name__,
+            expected=f"an npz file with {', '.join(names)}",
+            fix="the file is cut short or damaged; download it again",
+        ) from error
+    return arrays
+
+
+def _check_directory(file: BinaryIO) -> None:
+    """Refuse a zip archive whose list of members is large, because all of it is read at once."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - (1 << 16) - 22, 0))
+    end = file.read()
+    at = end.rfind(b"PK\x05\x06")
+    if at >= 0 and int.from_bytes(end[at + 12 : at + 16], "little") > _LARGEST_DIRECTORY:
+        raise ValueError(f"a list of members of more than {_LARGEST_DIRECTORY} bytes")
+    file.seek(0)
