@@ -28,6 +28,7 @@ from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.scenarios import storage
 from countersteer.scenarios.scenario import Scenario
 from countersteer.storage.files import open_regular, parse_json
+from countersteer.storage.serialise import checked
 
 __all__ = ["VERSION", "find_replay", "is_replay", "load_replay", "save_replay"]
 
@@ -366,7 +367,7 @@ def _read(header: dict[str, Any], folder: Path, frames: bool) -> SuiteResult:
                 views=views,
             )
         )
-        cases.append(CaseResult(**{f.name: entry[f.name] for f in dataclasses.fields(CaseResult)}))
+        cases.append(checked(CaseResult(**{f.name: entry[f.name] for f in dataclasses.fields(CaseResult)})))
     return SuiteResult(
         str(header["suite"]), str(header["driver"]), str(header["protocol"]), tuple(cases), tuple(records)
     )

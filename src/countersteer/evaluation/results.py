@@ -17,7 +17,7 @@ from countersteer.evaluation.replay import is_replay, load_replay
 from countersteer.evaluation.scoring import PairedDifference, SuiteScore, paired_difference, score_suite
 from countersteer.evaluation.statistics import CompareRow
 from countersteer.storage.files import read_json
-from countersteer.storage.serialise import said_of
+from countersteer.storage.serialise import checked, said_of
 
 __all__ = [
     "ComparedScore",
@@ -57,7 +57,7 @@ def read_result(path: Path) -> tuple[SuiteResult, dict[str, object]]:
     """
     content = read_json(path)
     try:
-        cases = tuple(_case(case) for case in content.pop("cases"))
+        cases = tuple(checked(CaseResult(**case)) for case in content.pop("cases"))
         suite, driver, protocol = (content.pop(name) for name in ("suite", "driver", "protocol"))
         if not all(isinstance(name, str) for name in (suite, driver, protocol)):
             raise ValueError("a name that is no text")
@@ -70,26 +70,6 @@ def read_result(path: Path) -> tuple[SuiteResult, dict[str, object]]:
             fix="evaluate the run again",
         ) from None
     return result, content
-
-
-def _case(values: dict[str, Any]) -> CaseResult:
-    """A case as it was written.
-
-    Raises:
-        ValueError: A value is of another type.
-    """
-    case = CaseResult(**values)
-    measures = case.measures if isinstance(case.measures, dict) else {"": None}
-    good = (
-        isinstance(case.case, str)
-        and isinstance(case.reason, str)
-        and isinstance(case.passed, bool | None)
-        and isinstance(case.fail_time, int | float | None)
-        and all(isinstance(one, int | float) for one in measures.values())
-    )
-    if not good:
-        raise ValueError(f"the case {str(case.case)[:80]!r} has values of other types")
-    return case
 
 
 def read_open_loop(path: Path) -> float:

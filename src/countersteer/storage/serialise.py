@@ -20,7 +20,7 @@ from typing import Any, cast
 from countersteer.errors import UserError, did_you_mean
 from countersteer.storage.moved import present
 
-__all__ = ["differences", "fingerprint", "from_json", "said_of", "to_json"]
+__all__ = ["checked", "differences", "fingerprint", "from_json", "said_of", "to_json"]
 
 _NEWER = "use the version of countersteer that wrote the file"
 
@@ -208,6 +208,21 @@ def _built(kind: type, name: str, values: dict[str, Any]) -> Any:
         ) from error
 
 
+Record = typing.TypeVar("Record")
+
+
+def checked(record: Record) -> Record:
+    """A dataclass that was filled from a file, if its values are of the types of its fields.
+
+    Raises:
+        ValueError: One is not; the caller says of which file.
+    """
+    for field, hint in _hints(type(record)).items():
+        if not _fits(value := getattr(record, field), hint):
+            raise ValueError(f"{field!r} of a {type(record).__name__} is {value!r:.80}")
+    return record
+
+
 @functools.cache
 def _hints(kind: type) -> dict[str, Any]:
     """Types of the fields of a dataclass; none where they cannot be told, as of names that only a type checker sees."""
@@ -232,6 +247,10 @@ def _fits(value: Any, hint: Any) -> bool:
         return not arguments or (
             len(value) == len(arguments)
             and all(_fits(item, each) for item, each in zip(value, arguments, strict=True))
+        )
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _fits(key, arguments[0]) and _fits(item, arguments[1]) for key, item in value.items()
         )
     if hint is None or hint is type(None):
         return value is None
