@@ -101,7 +101,7 @@ def test_a_planted_fault_of_each_kind_is_found(tmp_path: Path):
 
 
 def test_a_little_fuzz_of_everything_finds_nothing(tmp_path: Path):
-    done = run("--count", "52", "--seed", "SEEDNO", "--out", str(tmp_path))
+    done = run("--count", "52", "--seed", "5", "--out", str(tmp_path))
     assert done.returncode == 0, done.stdout
     rows = json.loads((tmp_path / "table.json").read_text())["formats"]
     assert sum(row["refused"] for row in rows.values()) > 20

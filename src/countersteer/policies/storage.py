@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_buffer_registration_hook,
-    register_module_parameter_registration_hook,
-)
+from torch.overrides import TorchFunctionMode
 
 from countersteer.errors import UserError
 from countersteer.policies.interface import Policy
@@ -136,7 +132,7 @@ def _check_size(spec: Any, tensors: Mapping[str, Tensor]) -> None:
     It is built without memory first, and no further than the file has tensors.
     """
     try:
-        with torch.device("meta"), _at_most(3 * len(tensors) + 100):
+        with torch.device("meta"), _AtMost(_CALLS * (len(tensors) + 100)):
             planned = spec.build().state_dict()
     except UserError:
         raise
@@ -160,31 +156,29 @@ def _check_size(spec: Any, tensors: Mapping[str, Tensor]) -> None:
         )
 
 
-@contextmanager
-def _at_most(count: int) -> Iterator[None]:
-    """Stop the building of modules that register more tensors than this."""
-    left = count
+_CALLS = 30  # of torch for a tensor of a model as it is built; our own models need five to twenty
+_DRAWS = frozenset({"uniform_", "normal_", "trunc_normal_", "zero_", "fill_"})
 
-    def seen(module: nn.Module, name: str, value: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
+
+class _AtMost(TorchFunctionMode):
+    """Stops the building of a model that asks torch for more than this many things."""
+
+    def __init__(self, count: int):
+        super().__init__()
+        self.left = count
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.left -= 1
+        if self.left < 0:
             raise UserError(
                 "the model that is described is larger than the tensors beside it",
-                got=f"more than {count} tensors",
+                got="more layers than there are tensors",
                 expected="a model of these tensors",
                 fix="use another file, or train again",
             )
-
-    hooks = (
-        register_module_parameter_registration_hook(seen),
-        register_module_buffer_registration_hook(seen),
-    )
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+        if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in _DRAWS:
+            return args[0] if args else (kwargs or {})["tensor"]  # there are no values to draw
+        return func(*args, **(kwargs or {}))
 
 
 def _check_numbers(model: nn.Module) -> None:

@@ -243,7 +243,9 @@ def _fits(value: Any, hint: Any) -> bool:
         if not isinstance(value, tuple):
             return False
         if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return all(_fits(item, arguments[0]) for item in value)
+            each: Any = {type(item): item for item in value}  # one of each type tells of plain ones
+            plain = each.keys() <= {int, bool, str, type(None)} or arguments[0] in (float, str, bool)
+            return all(_fits(item, arguments[0]) for item in (each.values() if plain else value))
         return not arguments or (
             len(value) == len(arguments)
             and all(_fits(item, each) for item, each in zip(value, arguments, strict=True))

@@ -178,7 +178,11 @@ def load_recipe(run: str | Path, modules: tuple[Any, ...] = ()) -> tuple[Recipe,
         UserError: There is none, or it cannot be read.
     """
     file = Path(run) / "recipe.json"
-    if not file.exists():
+    try:
+        there = file.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        there = False
+    if not there:
         raise UserError(
             f"{run} is not a run", got="no recipe.json", expected="a folder made by `countersteer train`",
             fix="check the path",
