@@ -37,8 +37,8 @@ __all__ = [
 MAX_BYTES = 1 << 28
 """Largest file, after decompression, that is read whole [bytes]: 256 MiB; recorded scenes have a few million."""
 
-MAX_MEMORY = 1 << 29
-"""Most memory that the values of one file may take [bytes], by an estimate that is at most twice too low: 512 MiB."""
+MAX_MEMORY = 3 << 27
+"""Most memory that the values of one file may take [bytes], by an estimate that is at most twice too low: 384 MiB."""
 
 _HEAD = 1 << 16
 _PIECE = 1 << 16
