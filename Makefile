@@ -8,9 +8,14 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST_ARGS ?=
 
+# Of `make fuzz`: mutations in all, what they are drawn from, part of the name of one format.
+COUNT ?= 20000
+SEED ?= 0
+FORMAT ?=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow docs check format clean
+.PHONY: help demo test test-slow fuzz docs check format clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +32,9 @@ test-slow: $(VENV)/.dev $(VENV)/.docs  ## Run the tests that take minutes, build
 	$(BIN)/python -m pytest -n 2 -m slow $(PYTEST_ARGS)
 	ATEN_CPU_CAPABILITY=default NUMBA_CPU_NAME=generic NUMBA_CPU_FEATURES= \
 	  $(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.dev  ## Damage files of every form and read them; COUNT, SEED, FORMAT; goes on where it was stopped
+	PYTHONPATH=tests $(BIN)/python -m fuzzing --count "$(COUNT)" --seed "$(SEED)" --format "$(FORMAT)" --out runs/fuzz
 
 docs: $(VENV)/.docs  ## Build the site into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir site

@@ -34,9 +34,9 @@ from countersteer.scenarios.scenario import (
     SignalState,
     Tracks,
 )
+from recordings import SAMPLE, small_json, small_scene, write_comma, write_json, write_pickle
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-SAMPLE = Path(comma.__file__).parents[1] / "samples" / "comma2k19"
 
 WAYMO = ["00000-of-01000_325", "00000-of-01000_4", "00000-of-01000_402", "00002-of-01000_407"]
 NUSCENES = ["0061", "0553", "0655", "0757", "0916", "1077", "1094"]
@@ -54,131 +54,6 @@ def scene(name: str) -> Scenario:
     if not path.exists():
         pytest.skip(f"the recorded scenes are not there ({path.parent.name})")
     return read(path)
-
-
-def small_json() -> dict:
-    """A scene of three objects in the GPUDrive flavour: a car that turns left, one that stands, a walker."""
-    count, dt = 30, 0.1
-    turn = 0.02 * np.arange(count)
-    x, y = 5000 + np.cumsum(np.cos(turn)) * 0.8, -3000 + np.cumsum(np.sin(turn)) * 0.8
-
-    def item(number: int, kind: str, where: np.ndarray, heading: np.ndarray, size: tuple) -> dict:
-        velocity = np.gradient(where, dt, axis=0)
-        return {
-            "id": number,
-            "type": kind,
-            "length": size[0],
-            "width": size[1],
-            "height": size[2],
-            "position": [{"x": float(a), "y": float(b), "z": 10.0} for a, b in where],
-            "velocity": [{"x": float(a), "y": float(b)} for a, b in velocity],
-            "heading": heading.tolist(),
-            "valid": [True] * count,
-        }
-
-    ego = np.stack([x, y], -1)
-    still = np.tile([5010.0, -2990.0], (count, 1))
-    walk = still + 3 + 0.12 * np.arange(count)[:, None] * np.array([0.0, 1.0])
-    lane = [{"x": 4990.0 + k, "y": -3000.0, "z": 9.2} for k in range(60)]
-    zebra = [{"x": 5020.0 + a, "y": -3003.0 + b, "z": 9.2} for a, b in ((0, 0), (3, 0), (3, 6), (0, 6))]
-    return {
-        "name": "small.json",
-        "scenario_id": "small",
-        "objects": [
-            item(7, "vehicle", ego, turn, (4.8, 2.0, 1.6)),
-            item(8, "vehicle", still, np.zeros(count), (4.5, 1.9, 1.5)),
-            item(9, "pedestrian", walk, np.full(count, np.pi / 2), (0.7, 0.7, 1.7)),
-        ],
-        "roads": [
-            {"id": 1, "type": "lane", "map_element_id": 2, "geometry": lane},
-            {"id": 2, "type": "lane", "map_element_id": 3, "geometry": lane},
-            {"id": 3, "type": "road_line", "map_element_id": 9, "geometry": lane},
-            {"id": 4, "type": "road_edge", "map_element_id": 15, "geometry": lane},
-            {"id": 5, "type": "crosswalk", "map_element_id": 18, "geometry": zebra},
-            {"id": 6, "type": "stop_sign", "map_element_id": 17, "geometry": lane[:1]},
-        ],
-        "tl_states": {
-            "1": {
-                "state": ["stop", "arrow_go"],
-                "x": [5030.0, 5030.0],
-                "y": [-3000.0, -3000.0],
-                "z": [9.2, 9.2],
-                "time_index": [0, 29],
-                "lane_id": [1, 1],
-            }
-        },
-        "metadata": {"sdc_track_index": 0},
-    }
-
-
-def small_scene() -> dict:
-    """The same scene as a ScenarioNet dictionary."""
-    source = small_json()
-    count = 30
-    tracks = {}
-    for item in source["objects"]:
-        position = np.array([[p["x"], p["y"], p["z"]] for p in item["position"]], np.float32)
-        tracks[str(item["id"])] = {
-            "type": item["type"].upper(),
-            "state": {
-                "position": position,
-                "heading": np.array(item["heading"], np.float32),
-                "velocity": np.array([[v["x"], v["y"]] for v in item["velocity"]], np.float32),
-                "valid": np.ones(count, bool),
-                **{key: np.full(count, item[key], np.float32) for key in ("length", "width", "height")},
-            },
-            "metadata": {"object_id": str(item["id"])},
-        }
-    lane = np.array([[p["x"], p["y"], p["z"]] for p in source["roads"][0]["geometry"]])
-    return {
-        "id": "small",
-        "version": "test",
-        "length": count,
-        "metadata": {"dataset": "waymo", "sdc_id": "7", "ts": np.arange(count) * 0.1},
-        "tracks": tracks,
-        "dynamic_map_states": {
-            "1": {
-                "lane": 1,
-                "stop_point": np.array([5030.0, -3000.0, 9.2], np.float32),
-                "state": {"object_state": ["LANE_STATE_ARROW_STOP"] * 20 + ["LANE_STATE_GO"] * 9 + [None]},
-            }
-        },
-        "map_features": {
-            "1": {
-                "type": "LANE_SURFACE_STREET",
-                "polyline": lane,
-                "width": np.array([[1.6, 1.8]] * 60),
-                "speed_limit_kmh": 36.0,
-            },
-            "2": {"type": "ROAD_LINE_BROKEN_SINGLE_YELLOW", "polyline": lane[:, :2].tolist()},
-            "3": {"type": "ROAD_EDGE_MEDIAN", "polyline": [tuple(p) for p in lane.tolist()]},
-            "4": {
-                "type": "CROSSWALK",
-                "polygon": lane[[0, 9, 10]] + np.array([[0, 0, 0], [0, 5, 0], [0, 5, 0]]),
-            },
-            "5": {"type": "STOP_SIGN", "position": lane[3], "lane": [1]},
-        },
-    }
-
-
-def write_json(path: Path, content: object) -> Path:
-    path.write_text(json.dumps(content))
-    return path
-
-
-def write_pickle(path: Path, content: object, protocol: int = 4) -> Path:
-    path.write_bytes(gzip.compress(pickle.dumps(content, protocol), 1))
-    return path
-
-
-def write_comma(folder: Path, **changes: np.ndarray) -> Path:
-    """The bundled segment with some arrays replaced."""
-    for name in ("times", "positions", "velocities", "orientations"):
-        values = changes.get(name)
-        values = np.load(SAMPLE / "global_pose" / f"frame_{name}.npy") if values is None else values
-        (folder / "global_pose").mkdir(parents=True, exist_ok=True)
-        np.save(folder / "global_pose" / f"frame_{name}.npy", values)
-    return folder
 
 
 def mirrored(tracks: Tracks) -> Tracks:

@@ -17,6 +17,7 @@ from countersteer.errors import UserError
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.polylines import arc_length, curvatures
 from countersteer.scenarios.scenario import ActorKind, MapKind, Scenario
+from fuzzing.mutations import damaged
 from recordings import (
     COUNT,
     PARKED,
@@ -29,7 +30,7 @@ from recordings import (
     write_feather,
 )
 from test_readers import course_agreement, oncoming_on_the_left, scene
-from test_readers_fuzz import answer, damaged
+from test_readers_fuzz import answer
 
 LEVER = rear_axle_to_center(4.877)
 

@@ -7,14 +7,12 @@ that has stopped damaging, or that damages everything, fails.
 
 from __future__ import annotations
 
-import copy
 import gzip
 import json
 import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,27 +21,8 @@ from countersteer.data.readers import comma2k19, read, scenarionet, waymo_json
 from countersteer.errors import UserError
 from countersteer.scenarios import storage
 from countersteer.scenarios.scenario import Scenario
-from test_readers import SAMPLE, small_json, small_scene, write_comma, write_json
-
-STRANGE: list[Any] = [
-    None, True, -1, 0, 10**30, 1e308, -1e9, float("nan"), float("inf"), "", "x", "\ud800", "-10000",
-    [], [[]], {}, [None], ["a", 1], {"x": 1}, [[1, 2], [3]], [[1.0, 2.0, 3.0]], [1e300] * 30,
-]  # fmt: skip
-STRANGE_IN_PICKLES: list[Any] = [
-    *STRANGE,
-    b"bytes",
-    1 + 2j,
-    {1, 2},
-    np.zeros((0, 3)),
-    np.full((30, 3), np.nan),
-    np.zeros(30, np.complex128),
-    np.zeros((30, 2), ">f4"),
-    np.array(["a"] * 30),
-    np.array([{}, 1], object),
-    np.zeros((2, 2, 2), np.int8),
-    np.float32(3.5),
-    {(1, 2): 3},
-]
+from fuzzing.mutations import STRANGE, STRANGE_IN_PICKLES, damaged, places, replaced
+from recordings import SAMPLE, small_json, small_scene, write_comma, write_json
 
 
 def answer(reading: Callable[[Path], Scenario], path: Path) -> str:
@@ -60,48 +39,6 @@ def answer(reading: Callable[[Path], Scenario], path: Path) -> str:
     assert np.isfinite(scenario.tracks.position).all()
     assert scenario.route is None or np.isfinite(scenario.route).all()
     return "read"
-
-
-def damaged(data: bytes, rng: np.random.Generator) -> bytes:
-    """Bytes cut short, flipped, overwritten, or with a piece inserted or left out."""
-    kind = rng.integers(5)
-    at = int(rng.integers(len(data)))
-    if kind == 0:
-        return data[:at]
-    if kind == 1:
-        changed = bytearray(data)
-        for where in rng.integers(len(data), size=int(rng.integers(1, 6))):
-            changed[where] ^= 1 << int(rng.integers(8))
-        return bytes(changed)
-    if kind == 2:
-        return data[:at] + rng.bytes(int(rng.integers(1, 9))) + data[at:]
-    if kind == 3:
-        return data[:at] + data[at + int(rng.integers(1, 50)) :]
-    return data[:at] + rng.bytes(8) + data[at + 8 :]
-
-
-def places(value: Any, path: tuple = ()) -> list[tuple]:
-    """Where a value can be replaced; of long lists, only the first two entries."""
-    found = [path] if path else []
-    if isinstance(value, dict):
-        for key in value:
-            found += places(value[key], (*path, key))
-    elif isinstance(value, list):
-        for index in range(min(len(value), 2)):
-            found += places(value[index], (*path, index))
-    return found
-
-
-def replaced(content: Any, place: tuple, value: Any, *, drop: bool) -> Any:
-    content = copy.deepcopy(content)
-    inside = content
-    for key in place[:-1]:
-        inside = inside[key]
-    if drop:
-        del inside[place[-1]]
-    else:
-        inside[place[-1]] = value
-    return content
 
 
 def test_json_of_damaged_bytes(tmp_path: Path) -> None:

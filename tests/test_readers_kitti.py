@@ -14,8 +14,9 @@ from countersteer.errors import UserError
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.polylines import curvatures
 from countersteer.scenarios.scenario import Scenario
+from fuzzing.mutations import damaged
 from recordings import COUNT, ego_heading, ego_path, ego_velocity, kitti_poses
-from test_readers_fuzz import answer, damaged
+from test_readers_fuzz import answer
 
 AHEAD = kitti.CAMERA_AHEAD_OF_REAR_AXLE - rear_axle_to_center(kitti.CAR_SIZE[0])
 

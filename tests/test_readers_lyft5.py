@@ -14,9 +14,10 @@ from countersteer.data.readers.zarr_array import ZarrArray
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.geometry.polylines import curvatures
 from countersteer.scenarios.scenario import ActorKind
+from fuzzing.mutations import damaged
 from recordings import COUNT, PARKED, ego_heading, ego_path, lyft
 from test_readers import scene
-from test_readers_fuzz import answer, damaged
+from test_readers_fuzz import answer
 
 
 @pytest.mark.parametrize("codec", ["lz4", "zlib", "zstd", "blosclz", None])

@@ -14,9 +14,10 @@ from countersteer.data.readers.tfrecord import crc32c, is_tfrecord
 from countersteer.errors import UserError
 from countersteer.geometry.polylines import curvatures
 from countersteer.scenarios.scenario import ActorKind, MapKind, SignalState
+from fuzzing.mutations import damaged
 from recordings import COUNT, PARKED, ego_path, field, tfrecord, waymo_message
 from test_readers import course_agreement, oncoming_on_the_left, scene, velocity_gap
-from test_readers_fuzz import answer, damaged
+from test_readers_fuzz import answer
 
 
 def write(path: Path, data: bytes) -> Path:

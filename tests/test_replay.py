@@ -19,7 +19,7 @@ from countersteer.evaluation.metrics.from_record import drive_of_record
 from countersteer.evaluation.records import CaseResult, SuiteResult
 from countersteer.evaluation.replay import VERSION, is_replay, load_replay, save_replay
 from countersteer.geometry.cameras import Camera
-from test_readers_fuzz import STRANGE, damaged, places, replaced
+from fuzzing.mutations import STRANGE, damaged, places, replaced
 from test_report import a_drive, a_verdict
 from test_scores_from_record import record, straight_road
 from worlds import boxworld

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -10,7 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from countersteer.evaluation.results import ComparedScore, StoredEvaluation, compare_scores
+from countersteer.evaluation.results import (
+    ComparedScore,
+    StoredEvaluation,
+    compare_scores,
+    read_open_loop,
+)
 from countersteer.evaluation.statistics import (
     CompareRow,
     clustered_interval,
@@ -120,9 +124,7 @@ def compare_runs(kept: Sequence[StoredEvaluation], modules: Sequence[ModuleType]
         seconds.setdefault(metadata["recipe"], []).append(metadata["seconds"])
         stored = place / "evaluation" / "open_loop.json"
         if stored.exists():
-            errors.setdefault(metadata["recipe"], []).append(
-                json.loads(stored.read_text())["open_loop_error_m"]
-            )
+            errors.setdefault(metadata["recipe"], []).append(read_open_loop(stored))
     stacked = {key: np.stack(values) for key, values in verdicts.items()}
     drivers = list(dict.fromkeys(driver for driver, _ in stacked))
     pairs = [(a, b) for k, b in enumerate(drivers) for a in drivers[k + 1 :]]

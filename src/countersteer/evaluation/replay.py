@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 import zipfile
 from fractions import Fraction
@@ -26,6 +27,8 @@ from countersteer.errors import UserError
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.scenarios import storage
 from countersteer.scenarios.scenario import Scenario
+from countersteer.storage.files import open_regular, parse_json
+from countersteer.storage.serialise import checked
 
 __all__ = ["VERSION", "find_replay", "is_replay", "load_replay", "save_replay"]
 
@@ -36,6 +39,11 @@ _FORMAT = "countersteer-replay"
 _HEADER = "replay.json"
 _MEMBER = re.compile(r"(replay\.json|scenarios/\d+/\w+\.(json|arrow)|drives/\d+/\w+\.(arrow|mkv))")
 _LARGEST = 64 << 30  # of all members together, after decompression [bytes]
+_LARGEST_HEADER = 64 << 20  # [bytes]; a thousand drives have two million
+_GROWTH = (
+    300  # of tables and pictures as they are unpacked: they shrink by half, drawn pictures to a fiftieth
+)
+_ALWAYS = 64 << 20  # what a small file may grow to all the same [bytes]
 
 # Columns of `ticks.arrow`, with the number and length of their axes after time; None: the header says.
 _SERIES: dict[str, tuple[int | None, ...]] = {
@@ -203,11 +211,17 @@ def _read_video(path: Path, shape: list[int]) -> UInt8[ndarray, "time height wid
     import av
     from av.video.reformatter import VideoReformatter
 
-    count, height, width = shape
-    frames = np.empty((count, height, width, 3), np.uint8)
+    count, height, width = (int(side) for side in shape)
+    size = path.stat().st_size
+    if min(count, height, width) < 0 or count * height * width * 3 > max(_ALWAYS, _GROWTH * size):
+        raise ValueError(f"{count} pictures of {width}x{height} in {size} bytes")
     reformatter = VideoReformatter()  # one for all: making it is the costly part
-    k = 0
+    k, frames = 0, np.empty((0, height, width, 3), np.uint8)
     with av.open(str(path)) as container:
+        codec = container.streams.video[0].codec_context
+        if (codec.width, codec.height) != (width, height):
+            raise ValueError(f"pictures of {codec.width}x{codec.height}, not {width}x{height}")
+        frames = np.empty((count, height, width, 3), np.uint8)
         for k, frame in enumerate(container.decode(video=0), 1):
             frames[k - 1] = reformatter.reformat(frame, format="rgb24").to_ndarray()
     if k != count:
@@ -218,7 +232,7 @@ def _read_video(path: Path, shape: list[int]) -> UInt8[ndarray, "time height wid
 def is_replay(path: str | Path) -> bool:
     """Whether a file was written by `save_replay`; what is inside may still be damaged."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(_HEADER) as file:
+        with open_regular(path) as whole, zipfile.ZipFile(whole) as archive, archive.open(_HEADER) as file:
             return f'"{_FORMAT}"'.encode() in file.read(200)
     except Exception:
         # A damaged archive fails in a dozen ways; in none of them is it a replay that can be read.
@@ -237,9 +251,17 @@ def load_replay(path: str | Path, *, frames: bool = True) -> SuiteResult:
     """
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as draft:
+        with (
+            open_regular(path) as whole,
+            zipfile.ZipFile(whole) as archive,
+            tempfile.TemporaryDirectory() as draft,
+        ):
             folder = Path(draft)
-            header = json.loads(archive.read(_HEADER))
+            with archive.open(_HEADER) as packed:
+                content = packed.read(_LARGEST_HEADER + 1)
+            if len(content) > _LARGEST_HEADER:
+                raise ValueError(f"a header of more than {_LARGEST_HEADER >> 20} MiB")
+            header = parse_json(content, f"{_HEADER} of {path}")
             if not isinstance(header, dict) or header.get("format") != _FORMAT:
                 raise ValueError(f"no format {_FORMAT!r}")
             if not 1 <= int(header["version"]) <= VERSION:
@@ -249,7 +271,7 @@ def load_replay(path: str | Path, *, frames: bool = True) -> SuiteResult:
                     expected=f"version 1 to {VERSION}",
                     fix="install a newer countersteer",
                 )
-            _extract(archive, header["sha256"], folder, frames)
+            _extract(archive, header["sha256"], folder, frames, os.fstat(whole.fileno()).st_size)
             return _read(header, folder, frames)
     except UserError as error:
         if str(path) in error.what:
@@ -271,23 +293,25 @@ def _damaged(path: Path, got: str) -> UserError:
     )
 
 
-def _extract(archive: zipfile.ZipFile, sums: dict[str, str], folder: Path, frames: bool) -> None:
-    """Put the members below a folder, each checked against its sum."""
+def _extract(archive: zipfile.ZipFile, sums: dict[str, str], folder: Path, frames: bool, size: int) -> None:
+    """Put the members of an archive of some bytes below a folder, each checked against its sum."""
     members = archive.infolist()
-    if {member.filename for member in members} != {_HEADER, *sums}:
+    if {member.filename for member in members} != {_HEADER, *sums} or len(members) != len(sums) + 1:
         raise ValueError("other members than the header lists")
-    if sum(member.file_size for member in members) > _LARGEST:
-        raise ValueError(f"more than {_LARGEST >> 30} GiB")
+    # `ZipFile` reads no more of a member than this.
+    if sum(member.file_size for member in members) > min(_LARGEST, max(_ALWAYS, _GROWTH * size)):
+        raise ValueError(f"more than {_LARGEST >> 30} GiB, or more than {_GROWTH} times its own size")
     for name, expected in sums.items():
         if not _MEMBER.fullmatch(name):
             raise ValueError(f"a member called {name[:80]!r}")
         if name.endswith("mkv") and not frames:
             continue
-        content = archive.read(name)
-        if hashlib.sha256(content).hexdigest() != expected:
-            raise ValueError(f"{name} was changed after it was written")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+        with archive.open(name) as packed, (folder / name).open("wb") as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
+        with (folder / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                raise ValueError(f"{name} was changed after it was written")
 
 
 def _videos(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -343,7 +367,7 @@ def _read(header: dict[str, Any], folder: Path, frames: bool) -> SuiteResult:
                 views=views,
             )
         )
-        cases.append(CaseResult(**{f.name: entry[f.name] for f in dataclasses.fields(CaseResult)}))
+        cases.append(checked(CaseResult(**{f.name: entry[f.name] for f in dataclasses.fields(CaseResult)})))
     return SuiteResult(
         str(header["suite"]), str(header["driver"]), str(header["protocol"]), tuple(cases), tuple(records)
     )

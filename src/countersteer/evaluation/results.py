@@ -16,6 +16,8 @@ from countersteer.evaluation.records import CaseResult, SuiteResult
 from countersteer.evaluation.replay import is_replay, load_replay
 from countersteer.evaluation.scoring import PairedDifference, SuiteScore, paired_difference, score_suite
 from countersteer.evaluation.statistics import CompareRow
+from countersteer.storage.files import read_json
+from countersteer.storage.serialise import checked, said_of
 
 __all__ = [
     "ComparedScore",
@@ -23,6 +25,7 @@ __all__ = [
     "compare_scores",
     "evaluation_json",
     "kept_evaluations",
+    "read_open_loop",
     "read_result",
     "write_result",
     "write_scores",
@@ -47,19 +50,36 @@ def write_result(path: Path, result: SuiteResult, **extra: object) -> None:
 
 
 def read_result(path: Path) -> tuple[SuiteResult, dict[str, object]]:
-    """What `write_result` wrote."""
+    """What `write_result` wrote.
+
+    Raises:
+        UserError: It cannot be read, or is something else.
+    """
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text())
-        cases = tuple(CaseResult(**case) for case in content.pop("cases"))
-        result = SuiteResult(content.pop("suite"), content.pop("driver"), content.pop("protocol"), cases)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        cases = tuple(checked(CaseResult(**case)) for case in content.pop("cases"))
+        suite, driver, protocol = (content.pop(name) for name in ("suite", "driver", "protocol"))
+        if not all(isinstance(name, str) for name in (suite, driver, protocol)):
+            raise ValueError("a name that is no text")
+        result = SuiteResult(suite, driver, protocol, cases)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is not a result of an evaluation",
-            got=error,
+            got=f"{type(error).__name__}: {str(error)[:160]}",
             expected="a file written by `countersteer evaluate`",
             fix="evaluate the run again",
         ) from None
     return result, content
+
+
+def read_open_loop(path: Path) -> float:
+    """The open-loop error that is kept beside a run [m].
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    with said_of(path, "remove that file; it is measured again"):
+        return float(read_json(path)["open_loop_error_m"])
 
 
 def evaluation_json(
@@ -129,9 +149,9 @@ def kept_evaluations(
                     continue
                 result, extra = read_result(path)
                 stored: Any = extra.get("scores", [])
-                found.append(
-                    StoredEvaluation(place, result, tuple(SuiteScore.from_json(one) for one in stored))
-                )
+                with said_of(path, "evaluate the run again"):
+                    scores = tuple(SuiteScore.from_json(one) for one in stored)
+                found.append(StoredEvaluation(place, result, scores))
         for path in sorted(place.rglob("*.replay")) if place.is_dir() and here == len(found) else [place]:
             if is_replay(path):
                 result = load_replay(path, frames=False)

@@ -18,6 +18,7 @@ from countersteer.evaluation.metrics.evidence import Finding
 from countersteer.evaluation.metrics.from_record import drive_of_record
 from countersteer.evaluation.records import SuiteResult
 from countersteer.evaluation.statistics import clustered_interval, paired_permutation_test, wilson_interval
+from countersteer.storage.serialise import checked
 
 __all__ = ["DriveScore", "SuiteScore", "paired_difference", "score_suite"]
 
@@ -125,11 +126,11 @@ class SuiteScore:
                     Finding(**{**finding, "actors": tuple(finding["actors"])})
                     for finding in entry["findings"]
                 )
-                drives.append(DriveScore(**{**entry, "findings": found}))
+                drives.append(checked(DriveScore(**{**entry, "findings": tuple(map(checked, found))})))
             return cls(
                 str(values["benchmark"]), str(values["reference"]), float(values["best"]), tuple(drives)
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 "a stored score does not have the right fields",
                 got=f"{type(error).__name__}: {error}",

@@ -14,6 +14,7 @@ from torch import nn
 from countersteer.errors import UserError
 from countersteer.policies.interface import Policy
 from countersteer.policies.storage import artefact_file, load_model
+from countersteer.storage.files import open_regular
 
 __all__ = ["STAGE", "Weights", "resolved"]
 
@@ -68,8 +69,15 @@ class Weights:
                 expected="a policy file or a run folder",
                 fix="train the recipe whose stage it is, or name the file that it made",
             )
-        with artefact_file(self.path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        place = artefact_file(self.path)
+        try:
+            with open_regular(place) as file:
+                opened: Any = file
+                return hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(
+                f"{place} cannot be read", got=error, expected="a policy file", fix="check who may read it"
+            ) from error
 
     def model(self) -> nn.Module:
         """The model in evaluation mode, frozen. It is shared by all who ask for it in a process: do not change it.

@@ -166,7 +166,11 @@ def find_recipe(name: str) -> FoundRecipe:
         return FoundRecipe(name, getattr(module, name), module)
     path, _, function = name.rpartition(":") if ":" in name else (name, "", "")
     file = Path(path)
-    if not function or not file.is_file():
+    try:
+        there = file.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        there = False
+    if not function or not there:
         raise UserError(
             f"no recipe at {name!r}",
             got="no such file" if function else "no function",
@@ -174,8 +178,8 @@ def find_recipe(name: str) -> FoundRecipe:
             fix="check the path and name the function that returns the recipe",
         )
     specification = importlib.util.spec_from_file_location(file.stem, file)
-    assert specification is not None
-    assert specification.loader is not None
+    if specification is None or specification.loader is None:
+        raise UserError(f"{file} is no Python file", got=file.suffix, expected="a file.py", fix="rename it")
     module = importlib.util.module_from_spec(specification)
     sys.modules[file.stem] = module
     try:

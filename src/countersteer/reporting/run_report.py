@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +19,8 @@ from countersteer.evaluation.suites import Suite, recorded_from, run_suite, suit
 from countersteer.policies.storage import load_policy
 from countersteer.reporting.film import film
 from countersteer.reporting.report import CaseFilm, RunInfo, write_report
+from countersteer.storage.files import parse_json, read_bytes, read_json
+from countersteer.storage.serialise import said_of
 from countersteer.training.run import load_recipe
 
 __all__ = ["film_drive", "pretrained_policy", "report_run", "write_run_report"]
@@ -133,9 +134,20 @@ def _of_parts(environment: dict[str, Any], say: Callable[[dict[str, Any]], str])
 
 
 def _run_info(run: Path, modules: Sequence[ModuleType]) -> RunInfo:
+    """What a report says of a run.
+
+    Raises:
+        UserError: A file of its folder is missing or damaged.
+    """
+    with said_of(run, "restore its run.json and metrics.jsonl, or train again"):
+        return _read_run_info(run, modules)
+
+
+def _read_run_info(run: Path, modules: Sequence[ModuleType]) -> RunInfo:
     recipe, seed = load_recipe(run, tuple(modules))
-    environment = json.loads((run / "run.json").read_text())
-    curve = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    environment = read_json(run / "run.json")
+    lines = read_bytes(run / "metrics.jsonl").splitlines()
+    curve = [parse_json(line, f"{run / 'metrics.jsonl'}, line {k},") for k, line in enumerate(lines, 1)]
     return RunInfo(
         driver=recipe.name,
         command=f"countersteer train {recipe.name} --out {run} --seed {seed}",

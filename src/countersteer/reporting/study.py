@@ -18,6 +18,7 @@ from countersteer.errors import UserError
 from countersteer.evaluation.comparing import permutation_tests, rows_of
 from countersteer.evaluation.records import SuiteResult
 from countersteer.evaluation.results import (
+    read_open_loop,
     read_result,
 )
 from countersteer.evaluation.runs import evaluate_run, held_out_error
@@ -131,7 +132,7 @@ def _open_loop_error(run: Path) -> float:
     kept = run / "evaluation" / "open_loop.json"
     if not kept.exists():
         kept.write_text(json.dumps({"open_loop_error_m": held_out_error(run)}))
-    return json.loads(kept.read_text())["open_loop_error_m"]
+    return read_open_loop(kept)
 
 
 def demo(

@@ -78,6 +78,8 @@ class RolloutStore:
         for number in range(len(sizes)):
             files = sorted(self._place(number).glob("*.safetensors"))
             try:
+                if not all(file.is_file() for file in files):
+                    return False
                 loaded.append(Rollout.cat([template.unflatten(load_file(file)) for file in files]))
             except Exception:
                 return False

@@ -22,6 +22,7 @@ from safetensors.torch import save as serialise_tensors
 from torch import Tensor
 
 from countersteer.errors import UserError
+from countersteer.storage.files import open_regular, parse_json
 
 __all__ = ["CheckpointFolder", "Found", "flatten_state", "load", "save", "unflatten_state"]
 
@@ -35,7 +36,7 @@ def _digest(tensors: dict[str, Tensor], metadata: str) -> str:
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b"")
     return digest.hexdigest()
 
 
@@ -97,8 +98,13 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             fix="use another checkpoint, or train again",
         )
 
-    if not path.is_file():
-        raise refuse("does not exist", "no file")
+    try:
+        with open_regular(path) as opened:
+            size = os.fstat(opened.fileno()).st_size
+    except (FileNotFoundError, NotADirectoryError):
+        raise refuse("does not exist", "no file") from None
+    except (OSError, ValueError) as error:
+        raise refuse("cannot be read", error) from error
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -106,13 +112,15 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 raise refuse("is not a countersteer file", f"format {header.get('format')!r}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         good = _digest(tensors, header["metadata"]) == header["sha256"]
-        metadata = json.loads(header["metadata"])
+        metadata = parse_json(header["metadata"].encode(), f"the metadata of {path}")
     except UserError:
         raise
     except Exception as error:
-        raise refuse("is damaged", f"{path.stat().st_size} bytes, {type(error).__name__}: {error}") from None
+        raise refuse("is damaged", f"{size} bytes, {type(error).__name__}: {error}") from None
     if not good:
         raise refuse("is damaged", "content that does not match its checksum")
+    if not isinstance(metadata, dict):
+        raise refuse("has no metadata", type(metadata).__name__)
     return tensors, metadata
 
 
@@ -231,7 +239,11 @@ def flatten_state(state: Any) -> tuple[dict[str, Tensor], Any]:
 
 
 def unflatten_state(tensors: dict[str, Tensor], structure: Any) -> Any:
-    """What `flatten_state` took apart."""
+    """What `flatten_state` took apart.
+
+    Raises:
+        Exception: The structure is not one, or names tensors that are not there; the caller says of which file.
+    """
     ((kind, content),) = structure.items()
     if kind == "tensor":
         return tensors[content]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib
 import json
 import math
-from collections.abc import Callable, Sequence
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -16,7 +20,7 @@ from typing import Any, cast
 from countersteer.errors import UserError, did_you_mean
 from countersteer.storage.moved import present
 
-__all__ = ["differences", "fingerprint", "from_json", "to_json"]
+__all__ = ["checked", "differences", "fingerprint", "from_json", "said_of", "to_json"]
 
 _NEWER = "use the version of countersteer that wrote the file"
 
@@ -119,12 +123,29 @@ def from_json(data: Any, *, extra_modules: Sequence[ModuleType] = ()) -> Any:
         extra_modules: Modules besides countersteer whose types may be built (a user's recipe file).
 
     Raises:
-        UserError: A type lies outside those modules, or a type or field is unknown or missing.
+        UserError: A type lies outside those modules, a type or field is unknown or missing, or a value is not of the
+            field's type or range.
     """
+    try:
+        return _from_json(data, extra_modules)
+    except RecursionError as error:
+        got = "values within values within values"
+        raise UserError("a stored tree is nested too deeply", got=got, fix="restore the file") from error
+
+
+def _from_json(data: Any, extra_modules: Sequence[ModuleType]) -> Any:
     if data is None or isinstance(data, bool | int | float | str):
         return data
     if isinstance(data, dict):
-        data = present(data)
+        try:
+            data = present(data)
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"a stored {str(data.get('type'))[:80]} is not as any version wrote it",
+                got=f"{type(error).__name__}: {str(error)[:80]}",
+                expected="the fields of that version",
+                fix="restore the file as it was written",
+            ) from error
     match data:
         case {"type": str(name), **given}:
             kind = _find(name, extra_modules)
@@ -134,8 +155,8 @@ def from_json(data: Any, *, extra_modules: Sequence[ModuleType] = ()) -> Any:
             # What a field meant in files from before it existed, where its author has said so.
             later = {f.name: f.metadata["absent"] for f in fields if "absent" in f.metadata}
             _check_fields(name, [field.name for field in fields], later | given)
-            read = {key: from_json(item, extra_modules=extra_modules) for key, item in given.items()}
-            return kind(**later | read)
+            read = {key: _from_json(item, extra_modules) for key, item in given.items()}
+            return _built(kind, name, later | read)
         case {"enum": str(name), "name": str(member)}:
             kind = _find(name, extra_modules)
             members = getattr(kind, "__members__", {})
@@ -148,7 +169,7 @@ def from_json(data: Any, *, extra_modules: Sequence[ModuleType] = ()) -> Any:
                 )
             return members[member]
         case {"tuple": list(items)}:
-            return tuple(from_json(item, extra_modules=extra_modules) for item in items)
+            return tuple(_from_json(item, extra_modules) for item in items)
         case {"path": str(path)}:
             return Path(path)
         case {"float": "nan" | "inf" | "-inf" as number}:
@@ -159,6 +180,120 @@ def from_json(data: Any, *, extra_modules: Sequence[ModuleType] = ()) -> Any:
         expected='a plain value, or an object with "type", "enum", "tuple", "path" or "float"',
         fix="restore the file as it was written",
     )
+
+
+def _built(kind: type, name: str, values: dict[str, Any]) -> Any:
+    """A dataclass of values whose types are those of its fields, or that are their defaults."""
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    for field, hint in _hints(kind).items():
+        value = values.get(field, _ABSENT)
+        if value is not _ABSENT and value is not defaults.get(field, _ABSENT) and not _fits(value, hint):
+            raise UserError(
+                f"`{field}` of {name} is of another type",
+                got=repr(values[field])[:120],
+                expected=hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", ""),
+                fix=f"set `{field}` as it was written, or {_NEWER}",
+            )
+    try:
+        return kind(**values)
+    except UserError:
+        raise
+    except Exception as error:
+        # Fields whose types say less than their class asks of them.
+        raise UserError(
+            f"{name} cannot have such values",
+            got=f"{type(error).__name__}: {str(error)[:160]}",
+            expected="values as they were written",
+            fix=f"restore the file, or {_NEWER}",
+        ) from error
+
+
+Record = typing.TypeVar("Record")
+
+
+def checked(record: Record) -> Record:
+    """A dataclass that was filled from a file, if its values are of the types of its fields.
+
+    Raises:
+        ValueError: One is not; the caller says of which file.
+    """
+    for field, hint in _hints(type(record)).items():
+        if not _fits(value := getattr(record, field), hint):
+            raise ValueError(f"{field!r} of a {type(record).__name__} is {value!r:.80}")
+    return record
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Types of the fields of a dataclass; none where they cannot be told, as of names that only a type checker sees."""
+    try:
+        return typing.get_type_hints(kind)
+    except Exception:
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a stored value may be of a type; what is no plain type fits always."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, each) for each in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin is tuple or hint is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            each: Any = {type(item): item for item in value}  # one of each type tells of plain ones
+            plain = each.keys() <= {int, bool, str, type(None)} or arguments[0] in (float, str, bool)
+            return all(_fits(item, arguments[0]) for item in (each.values() if plain else value))
+        return not arguments or (
+            len(value) == len(arguments)
+            and all(_fits(item, each) for item, each in zip(value, arguments, strict=True))
+        )
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _fits(key, arguments[0]) and _fits(item, arguments[1]) for key, item in value.items()
+        )
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, int | float)
+    if hint is int:  # some write 2.0 for a count
+        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if hint is bool:
+        return isinstance(value, bool | int)
+    ours = isinstance(hint, type) and not getattr(hint, "_is_protocol", False)
+    ours = ours and hint.__module__.split(".")[0] not in ("jaxtyping", "typing", "builtins")
+    return isinstance(value, hint) if ours or hint is str else True
+
+
+@contextlib.contextmanager
+def said_of(file: Path | str, fix: str = "restore the file from a copy, or train again") -> Iterator[None]:
+    """What goes wrong in this block is an error of the user that names a file.
+
+    Args:
+        file: From which everything comes that is looked at in the block.
+        fix: What to do where nothing better is known.
+
+    Raises:
+        UserError: The block fails.
+    """
+    try:
+        yield
+    except UserError as error:
+        if str(file) in error.what:
+            raise
+        raise UserError(
+            f"{file}: {error.what}", got=error.got, expected=error.expected, fix=error.fix or fix
+        ) from error
+    except Exception as error:
+        # A tree is as its author left it; whatever is missing or of another kind shows where it is used.
+        raise UserError(
+            f"{file} is damaged",
+            got=f"{type(error).__name__}: {str(error)[:160]}",
+            expected="a file as countersteer wrote it",
+            fix=fix,
+        ) from error
 
 
 def _find(name: str, extra_modules: Sequence[ModuleType]) -> type:
@@ -175,7 +310,7 @@ def _find(name: str, extra_modules: Sequence[ModuleType]) -> type:
             )
         try:
             module = importlib.import_module(module_name)
-        except ModuleNotFoundError:
+        except (ImportError, ValueError):  # there is none, or no module can have such a name
             module = None
     found: Any = module
     for part in qualified.split("."):

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from countersteer import __version__
 from countersteer.errors import UserError
 from countersteer.policies.weights import Weights
-from countersteer.storage import serialise
+from countersteer.storage import files, serialise
 from countersteer.storage.locks import LOCK
 from countersteer.training.recipe import Recipe
 
@@ -77,10 +77,10 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: It cannot be read, or is no object.
     """
     try:
-        content = json.loads(path.read_text())
+        content = files.read_json(path)
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__}")
-    except (OSError, ValueError, RecursionError) as error:
+    except (UserError, ValueError) as error:
         raise UserError(
             f"{path} is damaged",
             got=f"{type(error).__name__}: {str(error)[:160]}",
@@ -321,14 +321,24 @@ class Curves:
 
 
 def load_recipe(run: str | Path, modules: tuple[Any, ...] = ()) -> tuple[Recipe, int]:
-    """The recipe and seed of a run folder."""
+    """The recipe and seed of a run folder.
+
+    Raises:
+        UserError: There is none, or it cannot be read.
+    """
     file = Path(run) / "recipe.json"
-    if not file.exists():
+    try:
+        there = file.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        there = False
+    if not there:
         raise UserError(
             f"{run} is not a run", got="no recipe.json", expected="a folder made by `countersteer train`",
             fix="check the path",
         )  # fmt: skip
-    saved = json.loads(file.read_text())
-    recipe = serialise.from_json(saved["recipe"], extra_modules=modules)
-    assert isinstance(recipe, Recipe)
-    return recipe, int(saved["seed"])
+    saved = files.read_json(file)
+    with serialise.said_of(file):
+        recipe, seed = serialise.from_json(saved["recipe"], extra_modules=modules), saved["seed"]
+        if not isinstance(recipe, Recipe) or not isinstance(seed, int):
+            raise ValueError(f"a {type(recipe).__name__} with the seed {seed!r:.80}")
+    return recipe, seed

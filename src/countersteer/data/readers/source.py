@@ -100,13 +100,20 @@ def matches(reader: Reader, path: Path) -> bool:
 
 
 def read_by(reader: Reader[T], path: Path) -> T:
-    """What a reader reads at a path; whatever goes wrong with the file becomes a `UserError`."""
-    with faults_of_files(
-        f"{path} cannot be read as {reader.name}",
-        expected=reader.looks_like,
-        fix="the file is damaged or may not be read; download it again or check its permissions",
-    ):
-        return reader.read(path)
+    """What a reader reads at a path; whatever goes wrong with the file becomes a `UserError` that names it."""
+    try:
+        with faults_of_files(
+            f"{path} cannot be read as {reader.name}",
+            expected=reader.looks_like,
+            fix="the file is damaged or may not be read; download it again or check its permissions",
+        ):
+            return reader.read(path)
+    except UserError as error:
+        if str(split_number(path)[0]) in error.what:
+            raise
+        raise UserError(
+            f"{path}: {error.what}", got=error.got, expected=error.expected, fix=error.fix
+        ) from error
 
 
 def drives_by(reader: Reader, path: Path) -> list[Path]:
