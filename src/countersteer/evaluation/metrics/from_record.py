@@ -17,6 +17,8 @@ __all__ = ["drive_of_record", "road_of_map"]
 
 _SIGNAL_DEPTH = 5.0
 """How much of the lane behind a stop point counts as closed by its light [m]."""
+_LONGEST_GAP = 1.0
+"""Between two poses of the recorded driver he is taken to have gone straight [s]; what follows a longer gap does not count."""
 
 
 def road_of_map(
@@ -96,16 +98,26 @@ def _actors(record: DriveRecord, last: int) -> Tracks:
 
 
 def _expert(scenario: Scenario, times: ndarray) -> Motion | None:
-    if scenario.ego is None or not scenario.tracks.valid[scenario.ego].all():
-        return None
-    if times[-1] > scenario.times[-1] + 1e-6:
+    """The recorded driver at those of the times that he was recorded at, from the first on; None without two of them."""
+    if scenario.ego is None:
         return None
     tracks = scenario.tracks
-    heading = np.unwrap(tracks.heading[scenario.ego])
+    seen = np.flatnonzero(tracks.valid[scenario.ego])
+    at = scenario.times[seen]
+    # What lies in a longer gap is not known.
+    gaps = np.flatnonzero(np.diff(at) > _LONGEST_GAP)
+    until = int(gaps[0]) + 1 if len(gaps) else len(at)
+    if until < 2 or seen[0] > 0:
+        return None
+    seen, at = seen[:until], at[:until]
+    times = times[times <= at[-1] + 1e-6]
+    if len(times) < 2:
+        return None
+    heading = np.unwrap(tracks.heading[scenario.ego, seen])
     ahead = Drive.usual_ahead(float(tracks.size[scenario.ego, 0]))
-    axle = tracks.position[scenario.ego, :, :2] - ahead * np.stack([np.cos(heading), np.sin(heading)], -1)
-    place = np.stack([np.interp(times, scenario.times, axle[:, axis]) for axis in (0, 1)], -1)
-    return Motion.from_poses(times, place, np.interp(times, scenario.times, heading))
+    axle = tracks.position[scenario.ego, seen, :2] - ahead * np.stack([np.cos(heading), np.sin(heading)], -1)
+    place = np.stack([np.interp(times, at, axle[:, axis]) for axis in (0, 1)], -1)
+    return Motion.from_poses(times, place, np.interp(times, at, heading))
 
 
 def _red_lights(record: DriveRecord, last: int) -> tuple[RedLight, ...]:
@@ -134,9 +146,9 @@ def drive_of_record(record: DriveRecord) -> Drive:
     """What a record shows, until the drive ended.
 
     Lateral acceleration is speed squared times curvature; others' velocities are differences of where they were. A
-    light closes its lane for 5 m behind its stop point. The expert is the scenario's recorded ego,
-    where it was recorded throughout the time of the test, also where the drive ended earlier; a drive to a goal has none. Plans are left out where
-    the record does not say when they are meant for.
+    light closes its lane for 5 m behind its stop point. The expert is the scenario's recorded ego for as long as it was
+    recorded, also where the drive ended earlier; what was driven after it was lost from sight is left out. A drive to a goal has no
+    expert. Plans are left out where the record does not say when they are meant for.
 
     Args:
         record: A drive to a goal, or one that began at the start of its scenario.
@@ -145,8 +157,13 @@ def drive_of_record(record: DriveRecord) -> Drive:
         UserError: If the drive ended within two ticks.
     """
     last = int(record.alive.sum())
-    if last < len(record.times) and record.cause[-1] in _SEEN_ENDS:
+    # So does the end of a recording; what follows the last tick before a goal is another drive's business.
+    ends = _SEEN_ENDS if record.goal is not None else (*_SEEN_ENDS, TerminationReason.TIME)
+    if last < len(record.times) and record.cause[-1] in ends:
         last += 1
+    expert = _expert(record.scenario, record.times) if record.goal is None else None
+    if expert is not None:
+        last = min(last, len(expert.heading))
     if last < 2:
         raise UserError(
             "a drive that ended at once cannot be scored",
@@ -183,5 +200,5 @@ def drive_of_record(record: DriveRecord) -> Drive:
         route=record.path,
         red_lights=_red_lights(record, last),
         plans=plans,
-        expert=_expert(scenario, record.times) if record.goal is None else None,
+        expert=expert,
     )
