@@ -7,7 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+import drives
+from countersteer.evaluation.metrics import navsim
 from countersteer.evaluation.metrics.from_record import drive_of_record
+from countersteer.geometry import polygons
 from countersteer.scenarios.scenario import Scenario
 from made_scenes import DT, Driven, driven, scene, straight, track
 
@@ -70,3 +73,19 @@ def test_a_drive_is_judged_for_as_long_as_its_driver_was_recorded(short):
         assert len(found.heading) == len(times)
         assert found.speed == pytest.approx(np.full(len(times), 10.0), abs=0.01)
     assert expert(slice(0, 5))[1] is None
+
+
+@pytest.mark.parametrize(("y", "on_it"), [(-1.0, 0.0), (5.0, 0.0), (-0.999, 1.0), (4.999, 1.0)])
+def test_a_corner_exactly_on_the_border_is_outside_for_navsim(y: float, on_it: float):
+    """As for shapely's `contains`; the road of `drives` reaches from -2 to 6 m, the car is 2 m wide."""
+    drive = drives.straight(y=y)
+    assert navsim.score_epdms(drive).parts.drivable_area == on_it
+    assert navsim.score_pdms(drive).parts.drivable_area == on_it
+
+
+def test_points_on_edges_and_corners_are_not_within():
+    square = drives.box(0, 2, 0, 2)
+    points = np.array(
+        [[1, 0], [1, 2], [0, 1], [2, 1], [0, 0], [2, 2], [1, 1], [3, 2], [2, 3], [-1, 0]], float
+    )
+    assert polygons.within(square, points).tolist() == [False] * 6 + [True] + [False] * 3

@@ -15,12 +15,13 @@ __all__ = ["EgoAreas", "contained", "distance_outside", "ego_areas", "intrusion"
 
 
 def contained(
-    areas: tuple[Float[ndarray, "_ 2"], ...], points: Float[ndarray, "*batch 2"]
+    areas: tuple[Float[ndarray, "_ 2"], ...], points: Float[ndarray, "*batch 2"], *, border: bool = True
 ) -> Bool[ndarray, "*batch area"]:
-    """Which polygons contain which points."""
+    """Which polygons contain which points; without `border` what lies exactly on one's border is outside of it."""
     if not areas:
         return np.zeros((*points.shape[:-1], 0), bool)
-    return np.stack([polygons.contains(area, points) for area in areas], -1)
+    inside = polygons.contains if border else polygons.within
+    return np.stack([inside(area, points) for area in areas], -1)
 
 
 def distance_outside(
@@ -35,7 +36,7 @@ def distance_outside(
 def _in_any(
     areas: tuple[Float[ndarray, "_ 2"], ...], points: Float[ndarray, "*batch 2"]
 ) -> Bool[ndarray, "*batch"]:
-    return np.asarray(contained(areas, points).any(-1))
+    return np.asarray(contained(areas, points, border=False).any(-1))
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ def ego_areas(drive: Drive) -> EgoAreas:
 
     NAVSIM `PDMScorer._calculate_ego_area`. Corners in two lanes count as straddling only if no single
     lane holds all four, so a car that passes from a lane into its successor straddles for a moment;
-    that is the reference's behaviour too.
+    that is the reference's behaviour too. A corner exactly on a border is outside, as shapely has it.
     """
     corners, road = drive.corners, drive.road
-    in_lane = contained(tuple(lane.area for lane in road.lanes), corners)
+    in_lane = contained(tuple(lane.area for lane in road.lanes), corners, border=False)
     on_route = tuple(lane.area for lane in road.lanes if lane.on_route)
     return EgoAreas(
         outside=~_in_any(road.drivable, corners),

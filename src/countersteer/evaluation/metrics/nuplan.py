@@ -114,7 +114,7 @@ def speed_limit_score(overspeed: Float[ndarray, "time"], dt: float) -> float:
 def _exposed(drive: Drive) -> Bool[ndarray, "time"]:
     """Where the corners are not all in one lane or in a lane and its successors."""
     lanes = drive.road.lanes
-    corners = contained(tuple(lane.area for lane in lanes), drive.corners)
+    corners = contained(tuple(lane.area for lane in lanes), drive.corners, border=False)
     connected = np.array([[one is two or two.id in one.successors for two in lanes] for one in lanes], bool)
     if not lanes:
         return np.ones(len(drive.times), bool)
