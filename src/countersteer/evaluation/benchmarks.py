@@ -174,13 +174,13 @@ def _with_way(drive: Drive, record: DriveRecord) -> Drive:
     _needs_map(drive)
     assert drive.route is not None
     if record.goal is not None:
-        ends, _ = polylines.project(drive.route, drive.center[[0, -1]])
+        ends = polylines.follow(drive.route, drive.center)[0][[0, -1]]
         # A goal counts as reached from some metres before it.
         ends[1] = ends[1] if record.cause[-1] == TerminationReason.GOAL else ends[0] + record.goal
     else:
         drive.needs(recorded_driver=drive.expert)
         assert drive.expert is not None
-        ends, _ = polylines.project(drive.route, drive.expert.center(drive.ahead)[[0, -1]])
+        ends = polylines.follow(drive.route, drive.expert.center(drive.ahead))[0][[0, -1]]
     if ends[1] - ends[0] < _LEAST_WAY:
         raise UserError(
             "its recorded driver hardly moves",

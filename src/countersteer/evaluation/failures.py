@@ -120,7 +120,7 @@ def explain(record: DriveRecord, verdict: CaseResult) -> Failure | None:
         return Failure(FailureKind.STUCK, last, note=note)
     if drive is not None and (slow := _slow(drive, last)):
         return slow
-    aside = np.abs(polylines.project(record.path, record.position[failed : last + 1])[1])
+    aside = np.abs(polylines.follow(record.path, record.position[: last + 1])[1][failed:])
     if aside[0] > _BESIDE or aside.mean() > _BESIDE:
         return Failure(
             FailureKind.DRIFT,
@@ -199,7 +199,7 @@ def _contacts(drive: Drive, record: DriveRecord) -> list[Failure]:
 
 def _departure(record: DriveRecord, failed: int) -> list[Failure]:
     """Leaving the lane without coming back until the drive had failed, as drift or, after a command, a wrong lane."""
-    _, aside = polylines.project(record.path, record.position[: failed + 1])
+    _, aside = polylines.follow(record.path, record.position[: failed + 1])
     asked = np.flatnonzero(record.command[: failed + 1] != Command.FOLLOW)
     # The path that a record keeps is the one after a lane change; before the command it is not the car's.
     since = int(asked[0]) if len(asked) else 0
@@ -242,7 +242,7 @@ def _lane_taken(drive: Drive, record: DriveRecord, failure: Failure, failed: int
     since = max(failure.tick, at - ticks)
     if at - since < ticks:
         return failure
-    _, aside = polylines.project(record.path, record.position[at : at + 1])
+    aside = polylines.follow(record.path, record.position[: at + 1])[1][-1:]
     half = record.scenario.lane_width / 2
     lanes = lanes_at(drive.part(since, at + 1))
     lane = lanes[-1]
@@ -250,9 +250,11 @@ def _lane_taken(drive: Drive, record: DriveRecord, failure: Failure, failed: int
         return failure  # beside all lanes at some time, or back in its own
 
     def course(line: ndarray) -> float:
-        s, _ = polylines.project(line, drive.center[at : at + 1])
+        s, _ = polylines.follow(
+            line, drive.center[: at + 1] if line is record.path else drive.center[since : at + 1]
+        )
         headings = polylines.headings(line)
-        return float(np.interp(s[0], polylines.arc_length(line), headings))
+        return float(np.interp(s[-1], polylines.arc_length(line), headings))
 
     if abs(float(wrap_angle(course(lane.center_line) - drive.ego.heading[at]))) > _SAME_WAY:
         return failure  # against its direction or across it, which is no way to keep a lane
@@ -269,10 +271,11 @@ def _lane_taken(drive: Drive, record: DriveRecord, failure: Failure, failed: int
 
 
 def _slow(drive: Drive, last: int) -> Failure | None:
-    if drive.expert is None or drive.route is None:
+    route = drive.route
+    if drive.expert is None or route is None:
         return None
-    ends = (drive.center[[0, -1]], drive.expert.center(drive.ahead)[[0, -1]])
-    made, recorded = (float(np.diff(polylines.project(drive.route, points)[0])[0]) for points in ends)
+    ways = (drive.center, drive.expert.center(drive.ahead))
+    made, recorded = (float(np.diff(polylines.follow(route, way)[0][[0, -1]])[0]) for way in ways)
     if recorded < 1.0 or made >= _PROGRESS * recorded:
         return None
     moving = np.flatnonzero(drive.ego.speed > 0.5)

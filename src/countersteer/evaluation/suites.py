@@ -228,9 +228,7 @@ def _keeping_rule(case: Case, record: DriveRecord) -> CaseResult:
     last = record.times >= record.times[-1] - 5.0 + 1e-6
     error = float(np.abs(record.lateral[last]).mean())
     wheels = _wheels(record)
-    flat = wheels.reshape(-1, 2)
-    _, aside = polylines.project(record.path, flat)
-    aside = np.abs(aside.reshape(wheels.shape[:2])).max(1)
+    aside = np.abs([polylines.follow(record.path, wheels[:, k])[1] for k in range(4)]).max(0)
     outside = (aside > record.scenario.lane_width / 2) & (record.times >= 6.0)
     measures = {
         "mean_error_m": error,

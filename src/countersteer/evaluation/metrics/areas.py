@@ -101,14 +101,17 @@ def lanes_at(drive: Drive) -> list[Lane | None]:
     """The lane that the box's centre is in at each time; of several, the one best aligned with the car."""
     inside = contained(tuple(lane.area for lane in drive.road.lanes), drive.center)
     found: list[Lane | None] = []
+    course = np.stack([np.cos(drive.ego.heading), np.sin(drive.ego.heading)], -1)
+    back = np.array([[1.0], [0.0]])
     for tick, row in enumerate(inside):
         best, least = None, np.inf
         for k in np.flatnonzero(row):
             lane = drive.road.lanes[k]
             line = lane.center_line
-            at, _ = polylines.project(line, drive.center[tick : tick + 1])
+            # Of a lane that crosses itself, the part that leads where the car is going.
+            at = polylines.follow(line, drive.center[tick] - back * course[tick])[0][-1]
             segment = int(
-                np.clip(np.searchsorted(polylines.arc_length(line), at[0], "right") - 1, 0, len(line) - 2)
+                np.clip(np.searchsorted(polylines.arc_length(line), at, "right") - 1, 0, len(line) - 2)
             )
             along = line[segment + 1] - line[segment]
             turn = drive.ego.heading[tick] - np.arctan2(along[1], along[0])

@@ -17,6 +17,8 @@ __all__ = ["drive_of_record", "road_of_map"]
 
 _SIGNAL_DEPTH = 5.0
 """How much of the lane behind a stop point counts as closed by its light [m]."""
+_STRETCH = 10.0
+"""A route that goes along a lane for so long is the lane's, also if it comes back the other way [m]."""
 _LONGEST_GAP = 1.0
 """Between two poses of the recorded driver he is taken to have gone straight [s]; what follows a longer gap does not count."""
 
@@ -26,14 +28,16 @@ def road_of_map(
 ) -> Road:
     """A map as scores read it.
 
-    A lane's area is its polygon where the map has one of the same id, else a ribbon of its width. Drivable are the
+    A lane's area is its polygon where the map has one of the same id, else a ribbon of its width; where that would lie upon itself,
+    in a circle or a loop, the lane comes in pieces of a quarter turn. Drivable are the
     map's drivable areas, or, where it has none, all lanes and driveways. Edges are turned so that the lanes lie
     on their left. Polygons of fewer than three points have no inside and are left out. Maps say nothing about
     intersections, so there are none.
 
     Args:
         road: The map.
-        route: A lane that it runs through, in the lane's direction, is on the route; None: all are.
+        route: A lane that it runs through, in the lane's direction, is on the route; None: all are. So is one that it comes back
+            through the other way.
         lane_width: For lanes that state none [m].
     """
 
@@ -43,14 +47,17 @@ def road_of_map(
     areas = polygons_of(MapKind.LANE_AREA)
     lanes = []
     for feature in road.of_kind(MapKind.LANE):
-        line = feature.points[:, :2]
+        line = polylines.close(feature.points[:, :2])
         if len(line) < 2:
             continue
-        half = (feature.width or lane_width) / 2
-        ribbon = np.concatenate([polylines.offset(line, -half), polylines.offset(line, half)[::-1]])
-        area = areas.get(feature.id, ribbon)
-        used = route is None or _runs_through(route, area, line)
-        lanes.append(Lane(feature.id, area, line, used, speed_limit=feature.speed_limit))
+        pieces = [areas[feature.id]] if feature.id in areas else _ribbons(line, feature.width or lane_width)
+        cuts = [0, *(len(piece) // 2 - 1 for piece in pieces[:-1])]
+        for piece, (area, start) in enumerate(zip(pieces, np.cumsum(cuts).tolist(), strict=True)):
+            part = line[start : start + len(area) // 2] if len(pieces) > 1 else line
+            used = route is None or _runs_through(route, area, part)
+            after = (f"{feature.id}.{piece + 1}",) if piece + 1 < len(pieces) else ()
+            name = f"{feature.id}.{piece}" if piece else feature.id
+            lanes.append(Lane(name, area, part, used, after, speed_limit=feature.speed_limit))
     ground = [*polygons_of(MapKind.DRIVABLE_AREA).values()]
     if not ground:
         ground = [lane.area for lane in lanes] + [*polygons_of(MapKind.DRIVEWAY).values()]
@@ -59,12 +66,35 @@ def road_of_map(
     return Road(tuple(ground), tuple(lanes), (), tuple(_facing(edge, middles) for edge in edges))
 
 
+def _ribbons(line: ndarray, width: float) -> list[ndarray]:
+    """The ribbon of a width along a line, right side first, cut into pieces where it would lie upon itself."""
+    right, left = polylines.offset(line, -width / 2), polylines.offset(line, width / 2)
+    cuts, course = [0], polylines.headings(line)
+    if np.ptp(course) > 1.05 * np.pi and _meets_itself(line, width):
+        for k in range(len(line) - 1):
+            if abs(course[k] - course[cuts[-1]]) >= np.pi / 2 and k > cuts[-1]:
+                cuts.append(k)
+    ends = [*cuts[1:], len(line) - 1]
+    return [
+        np.concatenate([right[a : b + 1], left[a : b + 1][::-1]]) for a, b in zip(cuts, ends, strict=True)
+    ]
+
+
+def _meets_itself(line: ndarray, width: float) -> bool:
+    """Whether a line comes within a width of another part of itself."""
+    probes = polylines.resample(line, width / 2)
+    apart = np.abs(np.subtract.outer(*(2 * [np.arange(len(probes))]))) * width / 2
+    near = np.linalg.norm(probes[:, None] - probes, axis=-1) < width
+    return bool((near & (apart > 4 * width)).any())
+
+
 def _runs_through(route: ndarray, area: ndarray, line: ndarray) -> bool:
     inside = polygons.contains(area, route)
     if not inside.any():
         return False
-    s, _ = polylines.project(line, route[inside])
-    return len(s) < 2 or bool(s[-1] > s[0])
+    s, _ = polylines.follow(line, route[inside])
+    ahead = s - np.minimum.accumulate(s)
+    return len(s) < 2 or bool(s[-1] > s[0] or ahead.max() > _STRETCH)
 
 
 def _facing(edge: ndarray, middles: ndarray) -> ndarray:

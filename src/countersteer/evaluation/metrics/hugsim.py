@@ -238,7 +238,7 @@ def score_hd(drive: Drive, background: Background | None = None) -> Score[HdPart
             got=f"points at {plans.ahead.tolist()} s",
             expected="two or more points, equally spaced from now on",
         )
-    s, _ = polylines.project(drive.route, drive.center)
+    s, _ = polylines.follow(drive.route, drive.center)
     completion = min(1.0, float(s.max() / polylines.arc_length(drive.route)[-1]))
     judged = [_plan_parts(drive, row, background) for row in range(len(plans.tick))]
     found = [finding for _, some in judged for finding in some]

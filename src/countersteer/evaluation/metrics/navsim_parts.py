@@ -170,8 +170,8 @@ def meters_made(drive: Drive) -> float:
     """How far the ego came along its route [m], at least 0."""
     drive.needs(route=drive.route)
     assert drive.route is not None
-    s, _ = polylines.project(drive.route, drive.center[[0, -1]])
-    return max(float(s[1] - s[0]), 0.0)
+    s, _ = polylines.follow(drive.route, drive.center)
+    return max(float(s[-1] - s[0]), 0.0)
 
 
 def check_rate(drive: Drive) -> None:

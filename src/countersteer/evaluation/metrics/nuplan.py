@@ -153,7 +153,7 @@ def _driving_direction(drive: Drive) -> tuple[float, list[Finding]]:
     for tick in range(1, len(lanes)):
         lane = lanes[tick]
         if lane is not None and lane is lanes[tick - 1]:
-            s, _ = polylines.project(lane.center_line, center[tick - 1 : tick + 1])
+            s, _ = polylines.follow(lane.center_line, center[tick - 1 : tick + 1])
             step[tick] = s[1] - s[0]
     window = int(round(1.0 / drive.dt, 6))
     within = np.array([step[max(0, tick - window) : tick + 1].sum() for tick in range(len(step))])
@@ -244,8 +244,8 @@ def _progress(drive: Drive) -> float:
         return 1.0
     drive.needs(expert=drive.expert)
     assert drive.expert is not None
-    ends = [drive.center[[0, -1]], drive.expert.center(drive.ahead)[[0, -1]]]
-    ego, expert = (float(np.diff(polylines.project(drive.route, points)[0])[0]) for points in ends)
+    ways = [drive.center, drive.expert.center(drive.ahead)]
+    ego, expert = (float(np.diff(polylines.follow(drive.route, way)[0][[0, -1]])[0]) for way in ways)
     return progress_ratio(ego, expert)
 
 

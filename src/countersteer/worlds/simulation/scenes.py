@@ -33,6 +33,8 @@ GROUND_CELL = 0.4
 
 _KEPT = 5  # sets of scenes: one to train in and the suites; 5 to 7 MB a scene
 
+_RETURNS = 2.6  # a path that turns less than this [rad] leads away from where it was all along
+
 _MOVING = 2.0  # an actor that never gets this far [m] from where it began is scenery
 
 
@@ -53,6 +55,8 @@ class SceneBank(TensorTree):
         ticks: Length of the scenario.
         path: Paths of the controlled cars, every `PATH_SPACING`: x, y, unwrapped heading, curvature.
         path_length: [m].
+        path_arc: How far along its path each controlled car was recorded [m], where the path turns so far that it can come back beside
+            itself; NaN elsewhere, where the closest place on the path is the right one.
         road_length: How far along its path a car stands on the drivable area with all of its box, from where it
             first is in the log [m]; beyond it the path is only there to plan on. 0 if it does not stand there.
         left_offset, right_offset: Lateral offset of the next lane to each side of the path [m], NaN if none.
@@ -75,6 +79,7 @@ class SceneBank(TensorTree):
     ticks: Int[Tensor, "scene"]
     path: Float[Tensor, "scene agent point 4"]
     path_length: Float[Tensor, "scene agent"]
+    path_arc: Float[Tensor, "scene agent tick"]
     road_length: Float[Tensor, "scene agent"]
     left_offset: Float[Tensor, "scene"]
     right_offset: Float[Tensor, "scene"]
@@ -107,6 +112,14 @@ def _path(points: np.ndarray) -> np.ndarray:
     course = polylines.headings(dense)
     bend = np.gradient(course, PATH_SPACING) if len(dense) > 2 else np.zeros(len(dense))
     return np.concatenate([dense, course[:, None], bend[:, None]], 1)
+
+
+def _arcs_along(path: np.ndarray, pose: np.ndarray, length: float) -> np.ndarray:
+    """`SceneBank.path_arc` of one car."""
+    if np.ptp(path[:, 2]) < _RETURNS:
+        return np.full(len(pose), np.nan)
+    course = np.stack([np.cos(pose[:, 2]), np.sin(pose[:, 2])], -1)
+    return polylines.follow(path, pose[:, :2] - boxes.rear_axle_to_center(length) * course)[0]
 
 
 def _slots(scenario: Scenario, agents: int, min_agents: int) -> list[int | None]:
@@ -162,7 +175,7 @@ def build_bank(
         for k, array in enumerate(arrays):
             padded[(k, *(slice(0, n) for n in array.shape))] = array
             # Past its end everything stays as it was last; a zero would be a place, the origin of the world.
-            if name in ("pose", "speed", "arc", "light", "path") and array.shape[1] < shape[1]:
+            if name in ("pose", "speed", "arc", "light", "path", "path_arc") and array.shape[1] < shape[1]:
                 padded[k, : array.shape[0], array.shape[1] :] = array[:, -1:]
         packed[name] = torch.from_numpy(padded)
     return SceneBank(**packed), ground
@@ -216,7 +229,9 @@ def _road_length(ground: GroundBank, scene: int, row: dict[str, np.ndarray]) -> 
     arc = torch.minimum(arc, torch.from_numpy(row["path_length"])[:, None])
     # The path may begin before the car does, and a recorded one may cross what the map calls no road.
     first = torch.from_numpy(row["pose"][: len(path), 0, :2])
-    begins = (center - first[:, None]).norm(dim=-1).argmin(1, keepdim=True)
+    closest = (center - first[:, None]).norm(dim=-1).argmin(1, keepdim=True)
+    known = torch.from_numpy(row["path_arc"][:, :1])
+    begins = torch.where(known.isnan(), closest, (known.nan_to_num() / PATH_SPACING).round().long())
     ahead_of_it = torch.arange(path.shape[1]) >= begins
     unbroken = (on_road | ~ahead_of_it).long().cumprod(1).bool() & ahead_of_it
     return torch.where(unbroken, arc, 0.0).amax(1).numpy()
@@ -250,11 +265,12 @@ def _scene_arrays(scenario: Scenario, agents: int, dt: float, min_agents: int) -
     kind, size = tracks.kind[of_track], tracks.size[of_track]
     movable = np.isin(kind, [ActorKind.VEHICLE, ActorKind.CYCLIST]) & (far > _MOVING) & present
 
-    paths, cruise = [], []
+    paths, arcs, cruise = [], [], []
     lanes = [feature for feature in scenario.road.features if feature.kind == MapKind.LANE]
     for slot, k in enumerate(order[:agents]):
         if k is None:
             paths.append(np.zeros((2, 4)))
+            arcs.append(np.full(ticks, np.nan))
             cruise.append(2.0)
             continue
         if k == scenario.ego and scenario.route is not None:
@@ -268,6 +284,7 @@ def _scene_arrays(scenario: Scenario, agents: int, dt: float, min_agents: int) -
                 lanes,
             )
         paths.append(_path(np.asarray(points, np.float64)))
+        arcs.append(_arcs_along(paths[-1], pose[slot], float(size[slot, 0])))
         cruise.append(max(float(speed[slot][valid[slot]].max(initial=0.0)), 2.0))
     longest = max(len(path) for path in paths)
     path = np.zeros((agents, longest, 4))
@@ -294,6 +311,7 @@ def _scene_arrays(scenario: Scenario, agents: int, dt: float, min_agents: int) -
         "ticks": np.array(ticks, np.int64),
         "path": path.astype(f32),
         "path_length": np.array([(len(p) - 1) * PATH_SPACING for p in paths], f32),
+        "path_arc": np.stack(arcs).astype(f32),
         "left_offset": np.array(min(left) if left else np.nan, f32),
         "right_offset": np.array(max(right) if right else np.nan, f32),
         "lane_width": np.array(scenario.lane_width, f32),

@@ -116,9 +116,15 @@ def begin(
     """The state of drives that begin at `starts`."""
     agents, scene = settings.agents, starts.scenario
     zero = torch.zeros_like(starts.speed)
-    arc, lateral, error, bend = project_to_route(bank, scene, starts.position, starts.heading, zero, None)
-    cars = bicycle.VehicleState.at(starts.position, starts.heading, starts.speed, bend)
     slots = torch.arange(agents, device=scene.device)[None]
+    # A path may pass this place more than once; the recording knows which time it is.
+    known = bank.path_arc[scene[:, None], slots, starts.tick[:, None]]
+    wide, close = (
+        project_to_route(bank, scene, starts.position, starts.heading, zero, near)
+        for near in (None, known.nan_to_num())
+    )
+    arc, lateral, error, bend = (torch.where(known.isnan(), *pair) for pair in zip(wide, close, strict=True))
+    cars = bicycle.VehicleState.at(starts.position, starts.heading, starts.speed, bend)
     params = settings.vehicle.draw(seed, starts.drive[:, None] * agents + slots)
     actors = torch.arange(bank.pose.shape[1], device=scene.device)[None]
     pose = bank.pose[scene[:, None], actors, starts.tick[:, None]]
