@@ -6,14 +6,22 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 import drives
-from countersteer.evaluation.metrics import navsim
+from countersteer.evaluation.metrics import contacts, navsim
 from countersteer.evaluation.metrics.from_record import drive_of_record
+from countersteer.evaluation.records import SuiteResult
+from countersteer.evaluation.replay import load_replay, save_replay
 from countersteer.geometry import polygons, polylines
+from countersteer.scenarios.levels import ground_below, on_level
 from countersteer.scenarios.scenario import MapFeature, Scenario
+from countersteer.traffic.idm import IDM
+from countersteer.vehicles.plans import Action
+from countersteer.worlds.backend import Backend
 from countersteer.worlds.simulation.scenes import build_bank
-from made_scenes import DT, Driven, along, driven, lane, scene, straight, track
+from made_scenes import DT, Driven, along, driven, edge, lane, scene, straight, track
+from worlds import boxworld
 
 
 def steadily(seconds: float) -> Scenario:
@@ -112,7 +120,7 @@ def there_and_back(gap: float) -> np.ndarray:
     first = arc(100, -10, 10, np.pi / 2, np.pi / 2 - lean, 60)
     around = arc(middle, gap / 2, 10, 1.5 * np.pi - lean, 2.5 * np.pi + lean, 300)
     last = arc(100, gap + 10, 10, -np.pi / 2 + lean, -np.pi / 2, 60)
-    return np.concatenate([out, first[1:], around[1:], last[1:], out[-2::-1] + [0, gap]])
+    return np.concatenate([out, first[1:], around[1:], last[1:], out[-2::-1] + np.array([0, gap])])
 
 
 SPIRAL = np.linspace(0, 6 * np.pi, 3000)
@@ -186,3 +194,186 @@ def test_a_drive_begins_on_the_part_of_its_path_where_the_recording_was():
     assert float(bank.path_arc[0, 0, 120]) == pytest.approx(120.0, abs=2.0)
     straight_on, _ = build_bank([steadily(3.0)], 1, 0.1)
     assert bool(straight_on.path_arc.isnan().all())
+
+
+def bridge(y: float, z: float) -> list[MapFeature]:
+    """A lane along +y at x = 50 with edges, `z` metres above the ground."""
+    across = np.arange(-84.0, 90.0, 5.0)
+
+    def at(x: float) -> np.ndarray:
+        return np.stack([np.full_like(across, x), across + y], -1)
+
+    return [lane("above", at(50.0), z), edge("west", at(48.2)[::-1], z), edge("east", at(51.8), z)]
+
+
+@pytest.fixture(scope="module")
+def levels() -> dict[str, Driven]:
+    """The ego passes x = 50 at 7 s; so does a car that crosses there, or one that stands there."""
+    ticks, time = 151, np.arange(151) * DT
+    ego = track(ticks, -20 + 10 * time, 0.0)
+
+    def crossing(z: float, *features: MapFeature) -> Scenario:
+        return scene([ego, track(ticks, 50, -84 + 12 * time, np.pi / 2, z=z)], [*straight(), *features])
+
+    up = 0.06 * np.maximum(np.cumsum(np.full(ticks, 1.0)), 0)
+    hill = track(ticks, -20 + 10 * time, 0.0, z=0.8 + up)
+    ahead = track(ticks, 10 + 10 * time, 0.0, z=0.8 + up + 1.8)
+    scenes = {
+        "above": crossing(6.8, *bridge(0.0, 6.0)),
+        "above an unmapped road": crossing(6.8),
+        "below": crossing(-5.2, *bridge(0.0, -6.0)),
+        "storey": crossing(3.7, *bridge(0.0, 2.9)),
+        "same level": crossing(0.8),
+        "standing above": scene([ego, track(ticks, 50, 0, 0, z=6.8)], straight()),
+        "standing below": scene([ego, track(ticks, 50, 0, 0, z=-4.2)], straight()),
+        "hill": scene([hill, ahead], straight()),
+    }
+    return dict(zip(scenes, driven(*scenes.values()), strict=True))
+
+
+@pytest.mark.parametrize("name", ["above", "above an unmapped road", "below", "storey", "standing above", "standing below", "hill"])  # fmt: skip
+def test_who_is_above_or_below_is_not_met(levels, name: str):
+    case, record, found = levels[name]
+    assert case.passed, case.reason
+    assert not record.collision.any()
+    assert not record.off_road.any()
+    assert record.speed.min() > 9.0, "nobody brakes for a car on a bridge"
+    assert found["alpasim"].value == found["rad"].value == 1.0
+    assert found["carla_2_0"].parts["vehicle_collisions"] == 0.0
+    if name != "hill":
+        assert found["carla_2_0"].value == pytest.approx(100.0)
+        assert found["hugsim"].value == pytest.approx(1.0, abs=0.01)
+        assert found["nuplan"].parts["no_collision"] == 0.0, "nuPlan knows no heights"
+
+
+def test_who_crosses_on_the_same_level_is_met(levels):
+    case, record, _ = levels["same level"]
+    assert case.passed is False or record.speed.min() < 9.0
+    assert record.heights is None
+
+
+def test_heights_come_back_from_a_replay(levels, tmp_path):
+    case, record, _ = levels["above"]
+    assert record.heights is not None
+    kept = save_replay(SuiteResult("s", "expert", "p", (case,), (record,)), tmp_path / "a.replay")
+    (again,) = load_replay(kept, frames=False).records
+    assert np.array_equal(again.heights, record.heights)
+
+
+def test_a_map_that_says_nothing_of_heights_is_kept_whole():
+    """Tracks at 100 m above the sea, a map at 0; and a map whose lanes are elsewhere than whoever drives on them."""
+    ticks = 41
+    high = scene([track(ticks, np.arange(ticks), 0, z=100.0)], straight())
+    assert on_level(high.road, ground_below(high, 0)) is high.road
+    both = scene([track(ticks, np.arange(ticks), 0, z=100.0)], [*straight(), *bridge(0.0, 6.0)])
+    assert on_level(both.road, ground_below(both, 0)) is both.road
+
+
+def test_reacting_traffic_does_not_wait_for_who_is_above_and_the_kernel_agrees_with_its_specification():
+    ticks, time = 101, np.arange(101) * DT
+    tracks = [
+        track(ticks, -20 + 8 * time, 0.0),
+        track(ticks, 8 * time, 0.0),
+        track(ticks, 30.0, 0.0, z=6.8),
+        track(ticks, 10 + 8 * time, 3.0, z=6.8),
+    ]
+    made = scene(tracks, straight())
+    found = []
+    for backend in (Backend.KERNEL, Backend.TORCH):
+        spec = boxworld(cameras=(), traffic=IDM(), backend=backend, duration=10.0)
+        world = spec.build([made], 1, 0)
+        zero = torch.zeros(1, dtype=torch.long)
+        world.reset(torch.ones(1, dtype=torch.bool), world.starts_at(zero, zero, zero, jitter=False))
+        for _ in range(80):
+            world.step(Action(torch.zeros(1, 1), torch.zeros(1, 1)))
+        found.append(world.truth())
+    assert float(found[0].actors.speed[0, 1]) > 7.0
+    assert torch.allclose(found[0].actors.pose, found[1].actors.pose, atol=1e-3)
+    assert torch.allclose(found[0].lead_gap, found[1].lead_gap, atol=1e-2)
+    assert torch.allclose(found[0].heights, found[1].heights, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def ghosts() -> dict[str, Driven]:
+    """The logged ego brakes for what is recorded later; a car that does not is there already."""
+    ticks, time = 101, np.arange(101) * DT
+    x = np.where(time < 2, 10 * time, np.where(time < 6, 20 + 10 * (time - 2) - 1.25 * (time - 2) ** 2, 40))
+    braking, steady = track(ticks, x, 0.0), track(ticks, 10 * time, 0.0)
+
+    def appearing(ego: dict, at: float, place: float, y: float = 0.3, width: float = 1.9) -> Scenario:
+        late = track(ticks, place, y, size=(4.6, width, 1.6), seen=time >= at - 1e-6)
+        return scene([ego, late], straight())
+
+    scenes = {"inside": appearing(braking, 5.0, 51.0), "close": appearing(steady, 5.0, 62.0)}
+    return dict(zip(scenes, driven(*scenes.values()), strict=True))
+
+
+def test_a_collision_that_nobody_could_avoid_is_not_at_fault(ghosts):
+    case, record, _ = ghosts["inside"]
+    assert record.collision.any()
+    assert case.passed, case.reason
+    case, record, _ = ghosts["close"]
+    assert record.collision.any() or record.speed.min() < 9.0
+    assert case.passed or "collision" not in case.reason
+
+
+def line_of(ticks: int, speed: float) -> dict[str, np.ndarray]:
+    time = np.arange(ticks) * DT
+    zero = np.zeros(ticks)
+    return {
+        "times": time,
+        "position": np.stack([speed * time, zero], -1),
+        "heading": zero,
+        "speed": np.full(ticks, speed),
+    }
+
+
+@pytest.mark.parametrize(
+    ("since", "speed", "away", "expected"),
+    [
+        (0, 10.0, 0.0, False),  # there from the start
+        (40, 10.0, 0.0, True),  # seen at the contact
+        (35, 10.0, 0.0, True),  # 5 m before it; 14.1 m are needed
+        (27, 10.0, 0.0, True),  # 13 m before it
+        (25, 10.0, 0.0, False),  # 15 m before it
+        (30, 20.0, 0.0, True),  # 20 m; 41.3 m are needed
+        (35, 10.0, 12.0, False),  # faster than the car, so it braked into it
+        (30, 10.0, 8.0, True),  # 2 m/s nearer a second: 2 m; 1.8 m are needed - not enough to spare
+    ],
+)
+def test_what_a_careful_driver_could_still_avoid(since: int, speed: float, away: float, expected: bool):
+    """Reaction 0.75 s, then 7.6 m/s^2: on paper d < v t + v^2 / (2 b)."""
+    ticks = 41
+    other = np.stack([speed * 4.0 - away * (4.0 - np.arange(ticks) * DT), np.zeros(ticks)], -1)
+    seen = np.arange(ticks) >= since
+    if (since, away) == (30, 8.0):
+        expected = 2.0 * contacts.REACTION + 4.0 / (2 * contacts.BRAKING) > 2.0 * 1.0
+    assert contacts.unavoidable(**line_of(ticks, speed), other=other, seen=seen, tick=40) is expected
+
+
+def test_what_was_seen_a_moment_ago_has_not_appeared():
+    seen = np.ones(41, bool)
+    seen[32:38] = False
+    other = np.tile([40.0, 0.0], (41, 1))
+    assert not contacts.unavoidable(**line_of(41, 10.0), other=other, seen=seen, tick=40)
+    seen[20:38] = False
+    assert contacts.unavoidable(**line_of(41, 10.0), other=other, seen=seen, tick=40)
+
+
+@pytest.mark.parametrize("reactive", [False, True])
+def test_a_trailer_follows_its_tractor_and_neither_waits_for_the_other(reactive: bool):
+    """Boxes that overlap from the start and move together are one rig, also behind the ego."""
+    ticks, time = 101, np.arange(101) * DT
+    tracks = [
+        track(ticks, 8 * time, 0.0),
+        track(ticks, 40 + 8 * time, 0.0),
+        track(ticks, 35.8 + 8 * time, 0.0),
+        track(ticks, -4.2 + 8 * time, 0.0),
+    ]
+    ((case, record, _),) = driven(scene(tracks, straight()), scores=("carla_2_0",), reactive=reactive)
+    assert case.passed, case.reason
+    assert not record.collision.any()
+    tractor, trailer = sorted((1, 2, 3), key=lambda slot: -record.actors[0, slot, 0])[:2]
+    way = record.actors[99, :, 0] - record.actors[0, :, 0]
+    assert way[tractor] > 70.0
+    assert record.actors[:100, tractor, 0] - record.actors[:100, trailer, 0] == pytest.approx(4.2, abs=0.1)

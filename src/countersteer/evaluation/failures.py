@@ -27,7 +27,15 @@ from numpy import ndarray
 
 from countersteer.errors import UserError
 from countersteer.evaluation.metrics.areas import ego_areas, lanes_at
-from countersteer.evaluation.metrics.contacts import AHEAD, ContactKind, at_fault, bearing, first_contacts
+from countersteer.evaluation.metrics.contacts import (
+    AHEAD,
+    ContactKind,
+    at_fault,
+    bearing,
+    first_contacts,
+    on_one_level,
+    unavoidable,
+)
 from countersteer.evaluation.metrics.drive import Drive
 from countersteer.evaluation.metrics.from_record import drive_of_record
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
@@ -188,6 +196,12 @@ def _contacts(drive: Drive, record: DriveRecord) -> list[Failure]:
             slot = int(record.others[actor])
             found.append(Failure(FailureKind.NOT_AT_FAULT, tick, slot, contact.kind.value))
             continue
+        ego, seen = drive.ego, drive.actors.valid[actor]
+        place = drive.actors.position[actor, :, :2]
+        if unavoidable(drive.times, ego.position, ego.heading, ego.speed, place, seen, tick):
+            slot = int(record.others[actor])
+            found.append(Failure(FailureKind.NOT_AT_FAULT, tick, slot, "it appeared too close to stop"))
+            continue
         along = abs(float(wrap_angle(drive.actors.heading[actor, tick] - drive.ego.heading[tick])))
         ahead = bearing(drive, tick, drive.actors.position[actor, tick, :2]) < AHEAD
         late = contact.kind in (ContactKind.FRONT, ContactKind.STANDING_ACTOR) and ahead and along < _SAME_WAY
@@ -224,7 +238,7 @@ def _swerve(drive: Drive, record: DriveRecord, failure: Failure) -> Failure:
     before = slice(max(0, at - round(1.0 / drive.dt)), at + 1)
     if drive.ego.acceleration[before, 0].min() > _HARD:
         return failure
-    for actor in np.flatnonzero(drive.actors.valid[:, at]):
+    for actor in np.flatnonzero(drive.actors.valid[:, at] & on_one_level(drive)[at]):
         place = drive.actors.position[actor, at, :2]
         gap = float(np.linalg.norm(place - drive.ego.position[at]))
         if bearing(drive, at, place) < AHEAD and gap < 2.0 * float(drive.ego.speed[before].max()):

@@ -10,6 +10,7 @@ from countersteer.errors import UserError
 from countersteer.evaluation.metrics.drive import Drive, Lane, Motion, Plans, RedLight, Road
 from countersteer.evaluation.records import DriveRecord
 from countersteer.geometry import polygons, polylines
+from countersteer.scenarios.levels import ground_below, on_level
 from countersteer.scenarios.scenario import MapKind, RoadMap, Scenario, SignalState, Tracks
 from countersteer.worlds.interface import TerminationReason
 
@@ -116,10 +117,11 @@ def _actors(record: DriveRecord, last: int) -> Tracks:
         for run in np.split(ticks, np.flatnonzero(np.diff(ticks) > 1) + 1):
             if len(run) > 1:
                 velocity[actor, run] = np.gradient(rows[actor, run, :2], record.times[run], axis=0)
+    z = rows[..., 5] / 2 if record.heights is None else record.heights[:last, record.others].T
     return Tracks(
         ids=tuple(f"actor-{slot}" for slot in record.others),
         kind=np.maximum(picked[:, 6], 0).astype(np.int64),
-        position=np.concatenate([rows[..., :2], rows[..., 5:6] / 2], -1),
+        position=np.concatenate([rows[..., :2], z[..., None]], -1),
         heading=rows[..., 2].copy(),
         velocity=velocity,
         size=picked[:, 3:6].copy(),
@@ -219,16 +221,23 @@ def drive_of_record(record: DriveRecord) -> Drive:
         # A plan that does not move has no course; the car's heading stands in.
         course = np.where(np.linalg.norm(steps, axis=-1) > 1e-3, course, heading[:, None])
         plans = Plans(np.arange(last), plan_times, planned, course)
-    scenario = record.scenario
+    scenario, vertical = record.scenario, None
+    if record.heights is not None:
+        half = record.actors[0, record.slot, 5] / 2
+        vertical = record.heights[:last, record.slot, None] + np.array([-half, half])
+    road = scenario.road
+    if scenario.ego is not None and record.goal is None:
+        road = on_level(road, ground_below(scenario, scenario.ego))
     return Drive(
         times=times,
         ego=ego,
         size=record.size,
         ahead=Drive.usual_ahead(record.size[0]),
         actors=_actors(record, last),
-        road=road_of_map(scenario.road, record.path, lane_width=scenario.lane_width),
+        road=road_of_map(road, record.path, lane_width=scenario.lane_width),
         route=record.path,
         red_lights=_red_lights(record, last),
         plans=plans,
         expert=expert,
+        vertical=vertical,
     )

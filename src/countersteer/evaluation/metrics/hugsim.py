@@ -21,7 +21,7 @@ from numpy import ndarray
 from countersteer.errors import UserError
 from countersteer.evaluation.metrics import comfort
 from countersteer.evaluation.metrics.areas import contained
-from countersteer.evaluation.metrics.contacts import boxes_touch
+from countersteer.evaluation.metrics.contacts import boxes_touch, on_one_level
 from countersteer.evaluation.metrics.drive import Drive
 from countersteer.evaluation.metrics.evidence import Finding, Score
 from countersteer.geometry import polygons, polylines
@@ -138,15 +138,20 @@ def _collides(
     cars = np.flatnonzero(tracks.kind == ActorKind.VEHICLE)
     if not len(cars) and background is None:
         return None
+    level = on_one_level(drive)
     for k, tick in enumerate(ticks):
         shape = (len(cars), 2)
-        hits = tracks.valid[cars, tick] & boxes_touch(
-            np.broadcast_to(path[k], shape),
-            np.full(len(cars), headings[k]),
-            np.broadcast_to(np.array(drive.size), shape),
-            np.nan_to_num(tracks.position[cars, tick, :2]),
-            np.nan_to_num(tracks.heading[cars, tick]),
-            tracks.size[cars, :2],
+        hits = (
+            tracks.valid[cars, tick]
+            & level[tick, cars]
+            & boxes_touch(
+                np.broadcast_to(path[k], shape),
+                np.full(len(cars), headings[k]),
+                np.broadcast_to(np.array(drive.size), shape),
+                np.nan_to_num(tracks.position[cars, tick, :2]),
+                np.nan_to_num(tracks.heading[cars, tick]),
+                tracks.size[cars, :2],
+            )
         )
         if hits.any():
             return k, tuple(int(car) for car in cars[hits])

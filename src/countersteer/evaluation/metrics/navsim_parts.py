@@ -44,7 +44,9 @@ def no_collision(drive: Drive, areas: EgoAreas) -> tuple[float, list[Finding]]:
     exposed = areas.exposed
     value, found = 1.0, []
     for contact in contacts.first_contacts(
-        drive, lambda tick, actor: contacts.classify(drive, tick, actor, actor_tick=int(appears[actor]))
+        drive,
+        lambda tick, actor: contacts.classify(drive, tick, actor, actor_tick=int(appears[actor])),
+        flat=True,
     ):
         # Once an actor was touched without fault, it is out of the scene; with fault, it stays a fault.
         if not contacts.at_fault(contact.kind, bool(exposed[contact.tick])):

@@ -260,7 +260,7 @@ def score_closed_loop(drive: Drive) -> Score[ClosedLoopParts]:
     Raises:
         UserError: If there is a route but no expert, or the times are uneven.
     """
-    exposed, firsts = _exposed(drive), contacts.first_contacts(drive)
+    exposed, firsts = _exposed(drive), contacts.first_contacts(drive, flat=True)
     no_collision, a = _no_collision(drive, firsts, exposed)
     drivable_area, b = _drivable_area(drive)
     direction, c = _driving_direction(drive)

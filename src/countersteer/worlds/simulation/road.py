@@ -295,6 +295,7 @@ class RoadSimulation(Simulation):
             actors=self._actors(state),
             lights=self._lights(state),
             lanes=state.rows.lanes,
+            heights=self.bank.heights(state),
         )
 
     def path_at(self, state: RoadState, arc: Float[Tensor, "world agent point"]) -> PathPoints:

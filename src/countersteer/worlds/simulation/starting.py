@@ -173,7 +173,8 @@ def _can_begin(bank: SceneBank, ground: GroundBank, state: RoadState) -> Bool[Te
     """Whether each car stands on the road, clear of everybody, with a goal some way ahead."""
     size, agents = bank.size[state.scene], state.arc.shape[1]
     there = state.actor_there & bank.present[state.scene]
-    hit = collisions(state.actor[..., :2], state.actor[..., 2], size[..., :2], there, agents)
+    rigs = bank.heights(state), bank.tow[state.scene]
+    hit = collisions(state.actor[..., :2], state.actor[..., 2], size, there, agents, *rigs)
     corner = boxes.corners(state.actor[:, :agents, :2], state.actor[:, :agents, 2], size[:, :agents, :2])
     scene = state.scene[:, None, None].expand(corner.shape[:-1])
     on_road = (ground.edge_distance(scene, corner) >= 0).all(-1)
