@@ -15,7 +15,7 @@ from countersteer.worlds.backend import Backend
 from countersteer.worlds.simulation.constants import ALONG, BESIDE, LEAD_RANGE, LIGHT_REACH, STEP
 from countersteer.worlds.simulation.paths import route_reference
 from countersteer.worlds.simulation.scenes import PATH_SPACING, SceneBank
-from countersteer.worlds.simulation.state import RoadState, lights_now
+from countersteer.worlds.simulation.state import RoadState, heights_now, lights_now
 
 __all__ = ["find_leader", "find_leader_reference"]
 
@@ -32,7 +32,7 @@ def find_leader(bank: SceneBank, state: RoadState, engine: Backend = Backend.AUT
     from countersteer.worlds.simulation import lead_vehicle_kernels
 
     outputs = torch.empty_like(state.arc), torch.empty_like(state.arc), torch.empty_like(state.arc)
-    z = bank.heights(state)
+    z = heights_now(bank, state)
     z = state.arc.new_zeros(len(state.arc), 0) if z is None else z
     arrays = (state.scene, state.tick, state.arc, state.path_offset, state.actor, state.actor_speed)
     scenes = (bank.size, bank.path, bank.path_z, bank.path_length, bank.stop_point, bank.light)
@@ -68,7 +68,7 @@ def find_leader_reference(bank: SceneBank, state: RoadState) -> Ahead:
     slots = torch.arange(size.shape[1], device=state.arc.device)
     own = slots == slots[:agents, None]
     there = state.actor_there[:, None] & ~own
-    z = bank.heights(state)
+    z = heights_now(bank, state)
     if z is not None:
         met = state.arc[..., None] + front[..., None] + where * STEP
         at = (

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,9 +32,6 @@ from countersteer.worlds.simulation.of_tracks import (
     towed,
     track_heights,
 )
-
-if TYPE_CHECKING:
-    from countersteer.worlds.simulation.state import RoadState
 
 __all__ = ["PATH_SPACING", "SceneBank", "build_bank"]
 
@@ -104,23 +100,6 @@ class SceneBank(TensorTree):
     stop_point: Float[Tensor, "scene light 2"]
     stop_heading: Float[Tensor, "scene light"]
     light: Int[Tensor, "scene light tick"]
-
-    def heights(self, state: RoadState) -> Float[Tensor, "world actor"] | None:
-        """Height of every actor's box centre now [m]: as recorded where it is along its way.
-
-        None where all scenes are flat, or somebody else moves the traffic, of which no recording tells.
-        """
-        if self.z.shape[2] == 0 or state.traffic is not None:
-            return None
-        scene, arcs = state.scene[:, None], self.arc[state.scene]
-        index = torch.searchsorted(arcs, state.actor_arc[..., None].contiguous()).clamp(
-            max=arcs.shape[-1] - 1
-        )
-        others = self.z[state.scene].gather(2, index).squeeze(-1)
-        last = (self.path_length[state.scene] / PATH_SPACING).long()
-        at = torch.minimum((state.arc / PATH_SPACING).round().long(), last).clamp(min=0)
-        slots = torch.arange(at.shape[1], device=at.device)[None]
-        return torch.cat([self.path_z[scene, slots, at], others[:, at.shape[1] :]], 1)
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from countersteer.worlds.simulation.ground import GroundBank
 from countersteer.worlds.simulation.paths import project_to_route
 from countersteer.worlds.simulation.scenes import SceneBank
 from countersteer.worlds.simulation.spec import RoadSettings
-from countersteer.worlds.simulation.state import RoadState, SceneRows, give_commands, place_cars
+from countersteer.worlds.simulation.state import RoadState, SceneRows, give_commands, heights_now, place_cars
 from countersteer.worlds.simulation.stepping.reference import collisions
 
 __all__ = ["RoadStarts", "begin", "draw_starts", "starts_at"]
@@ -173,7 +173,7 @@ def _can_begin(bank: SceneBank, ground: GroundBank, state: RoadState) -> Bool[Te
     """Whether each car stands on the road, clear of everybody, with a goal some way ahead."""
     size, agents = bank.size[state.scene], state.arc.shape[1]
     there = state.actor_there & bank.present[state.scene]
-    rigs = bank.heights(state), bank.tow[state.scene]
+    rigs = heights_now(bank, state), bank.tow[state.scene]
     hit = collisions(state.actor[..., :2], state.actor[..., 2], size, there, agents, *rigs)
     corner = boxes.corners(state.actor[:, :agents, :2], state.actor[:, :agents, 2], size[:, :agents, :2])
     scene = state.scene[:, None, None].expand(corner.shape[:-1])

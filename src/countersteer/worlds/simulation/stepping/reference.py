@@ -21,7 +21,14 @@ from countersteer.worlds.simulation.ground import GroundBank
 from countersteer.worlds.simulation.paths import project_to_route
 from countersteer.worlds.simulation.scenes import SceneBank
 from countersteer.worlds.simulation.spec import RoadSettings
-from countersteer.worlds.simulation.state import RoadState, command_now, give_commands, lights_now, place_cars
+from countersteer.worlds.simulation.state import (
+    RoadState,
+    command_now,
+    give_commands,
+    heights_now,
+    lights_now,
+    place_cars,
+)
 
 __all__ = ["COMFORT", "advance", "collisions", "find_events", "finish_step"]
 
@@ -143,7 +150,7 @@ def _drive_traffic(spec: RoadSettings, bank: SceneBank, state: RoadState) -> tup
     near = left.abs() < (width[:, :, None] + width[:, None]) / 2 + 0.2
     tow, agents = bank.tow[state.scene], bank.path.shape[1]
     near &= tow[:, :, None] != tow[:, None]
-    z, tall = bank.heights(state), bank.size[state.scene][..., 2]
+    z, tall = heights_now(bank, state), bank.size[state.scene][..., 2]
     if z is not None:
         near &= (z[:, :, None] - z[:, None]).abs() <= (tall[:, :, None] + tall[:, None]) / 2
     bumper = forward - (length[:, :, None] + length[:, None]) / 2
@@ -211,7 +218,7 @@ def find_events(
         size,
         state.actor_there & bank.present[state.scene],
         agents,
-        bank.heights(state),
+        heights_now(bank, state),
         bank.tow[state.scene],
     )
     collision = collided_with >= 0
