@@ -68,7 +68,7 @@ def find_leader(
 
     Args:
         scenes to there: Of `BoxWorldState`.
-        z: `SceneBank.heights`, without actors where that says nothing.
+        z: `state.heights_now`, without actors where that says nothing.
         sizes to lights: Of `SceneBank`.
         lead_gaps, lead_speeds, stop_gaps: float32 `world agent`, written.
     """

@@ -260,7 +260,7 @@ def _hold_car(before, after, w, a):
 @inner
 @no_type_check
 def _height(scenes, state, w, scene, n):
-    """`SceneBank.heights` of one actor."""
+    """`state.heights_now` of one actor."""
     if n < state.arc.shape[1]:
         last = int(scenes.path_length[scene, n] / F(PATH_SPACING))
         at = int(np.round(state.arc[w, n] / F(PATH_SPACING)))
