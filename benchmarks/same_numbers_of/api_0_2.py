@@ -249,8 +249,12 @@ class Api02(Api):
             if cause != verdict["reason"]:
                 former = FORMER_NAMES.get(cause.replace(" ", "_"), cause)
                 verdict["reason"] = f"ended: {former}"
-            # Whose record it is; 0.1 kept those of the first car only.
-            yield name, verdict, {k: v for k, v in fields.items() if k not in ("slot", "start", "goal")}
+            # Whose record it is, and how high all are: 0.1 kept those of the first car only, and no heights.
+            yield (
+                name,
+                verdict,
+                {k: v for k, v in fields.items() if k not in ("slot", "start", "goal", "heights")},
+            )
 
     def scores(self, result: Any) -> Iterator[tuple[str, str, Any, dict[str, Any], int]]:
         """See `Api.scores`."""

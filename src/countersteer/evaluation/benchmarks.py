@@ -41,6 +41,8 @@ Parts = dict[str, float | None]
 
 _WINDOW = 40
 """Ticks of a NAVSIM scene, 4 s at 10 Hz."""
+_SHORTEST = 10
+"""Ticks of the shortest scene that its time to collision can look ahead in."""
 _HISTORY = 15
 """Ticks before a scene that its comfort looks back on, 1.5 s."""
 _LATER = 9
@@ -94,17 +96,26 @@ def _between(tracks: Tracks, start: int, stop: int) -> Tracks | None:
 def _scenes(
     drive: Drive, record: DriveRecord, judge: Callable[[Drive, Drive, Tracks | None], tuple[float, Parts, tuple[Finding, ...]]]
 ) -> Score[Parts]:  # fmt: skip
-    """The mean over whole scenes of 4 s, end to end; scenes that a failed drive did not live to see are 0."""
+    """The mean over whole scenes of 4 s, end to end; scenes that a failed drive did not live to see are 0.
+
+    A recording that is shorter than a scene is one short scene.
+    """
     _needs_map(drive)
     drive.needs(recorded_driver=drive.expert)
     assert drive.expert is not None
-    planned, driven = (len(record.times) - 1) // _WINDOW, (len(drive.times) - 1) // _WINDOW
-    if not planned or not (driven or record.failure):
-        raise UserError("it is shorter than a scene of 4 s", got=f"{len(drive.times)} ticks")
+    recorded = len(drive.expert.heading) if record.failure else len(drive.times)
+    window = min(_WINDOW, recorded - 1)
+    if window < _SHORTEST:
+        raise UserError(
+            "it is too short for a scene of NAVSIM",
+            got=f"{window * drive.dt:.1f} s",
+            expected=f"{_WINDOW / 10:g} s, at least {_SHORTEST / 10:g} s",
+        )
+    planned, driven = (len(drive.expert.heading) - 1) // window, (len(drive.times) - 1) // window
     values, rows, found = [0.0] * planned, [], []
     for k in range(driven):
-        start = k * _WINDOW
-        stop = start + _WINDOW + 1
+        start = k * window
+        stop = start + window + 1
         scene = drive.part(start, stop)
         if scene.history is not None:
             scene = dataclasses.replace(scene, history=scene.history.part(slice(-_HISTORY, None)))
@@ -163,15 +174,19 @@ def _with_way(drive: Drive, record: DriveRecord) -> Drive:
     _needs_map(drive)
     assert drive.route is not None
     if record.goal is not None:
-        ends, _ = polylines.project(drive.route, drive.center[[0, -1]])
+        ends = polylines.follow(drive.route, drive.center)[0][[0, -1]]
         # A goal counts as reached from some metres before it.
         ends[1] = ends[1] if record.cause[-1] == TerminationReason.GOAL else ends[0] + record.goal
     else:
         drive.needs(recorded_driver=drive.expert)
         assert drive.expert is not None
-        ends, _ = polylines.project(drive.route, drive.expert.center(drive.ahead)[[0, -1]])
+        ends = polylines.follow(drive.route, drive.expert.center(drive.ahead))[0][[0, -1]]
     if ends[1] - ends[0] < _LEAST_WAY:
-        raise UserError("its recorded driver hardly moves", got=f"{ends[1] - ends[0]:.1f} m")
+        raise UserError(
+            "its recorded driver hardly moves",
+            got=f"{ends[1] - ends[0]:.1f} m",
+            expected=f"at least {_LEAST_WAY:g} m",
+        )
     s = polylines.arc_length(drive.route)
     inside = (s > ends[0]) & (s < ends[1])
     tips = np.stack([np.interp(ends, s, drive.route[:, axis]) for axis in (0, 1)], -1)

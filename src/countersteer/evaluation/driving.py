@@ -126,6 +126,7 @@ def record_drives(
         if over:
             break
     actors = list(np.stack(columns.pop("actors"), 1))  # one array a world, which its cars share
+    heights = list(np.stack(columns.pop("heights"), 1)) if "heights" in columns else []
     # A car's own numbers lie together: [world agent time ...].
     stacked = {name: np.stack(values, 2) for name, values in columns.items()}
     views = {name: np.stack(values, 2) for name, values in seen.items()}
@@ -147,6 +148,7 @@ def record_drives(
             slot=car,
             start=float(starts.tick[row]) * world.dt,
             goal=None if goals is None else float(goals[row, car]),
+            heights=heights[row] if heights and heights[row].any() else None,
             **{name: values[row, car] for name, values in stacked.items()},
         )
         for row, car in itertools.product(range(world.batch), range(world.agents))
@@ -191,6 +193,8 @@ def _tick(driving: Rollouter, labels: bool) -> dict[str, Tensor]:
         "actors": truth.actors.boxes().double(),
         "offset": truth.path_offset.double(),
     }
+    if truth.heights is not None:
+        kept["heights"] = truth.heights.double()
     # Events belong to the tick they happened in; the cause is repeated once a drive has ended.
     for name in _EVENTS:
         kept[name] = getattr(turn.events, name)

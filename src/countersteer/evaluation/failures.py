@@ -27,7 +27,15 @@ from numpy import ndarray
 
 from countersteer.errors import UserError
 from countersteer.evaluation.metrics.areas import ego_areas, lanes_at
-from countersteer.evaluation.metrics.contacts import AHEAD, ContactKind, at_fault, bearing, first_contacts
+from countersteer.evaluation.metrics.contacts import (
+    AHEAD,
+    ContactKind,
+    at_fault,
+    bearing,
+    first_contacts,
+    on_one_level,
+    unavoidable,
+)
 from countersteer.evaluation.metrics.drive import Drive
 from countersteer.evaluation.metrics.from_record import drive_of_record
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
@@ -120,7 +128,7 @@ def explain(record: DriveRecord, verdict: CaseResult) -> Failure | None:
         return Failure(FailureKind.STUCK, last, note=note)
     if drive is not None and (slow := _slow(drive, last)):
         return slow
-    aside = np.abs(polylines.project(record.path, record.position[failed : last + 1])[1])
+    aside = np.abs(polylines.follow(record.path, record.position[: last + 1])[1][failed:])
     if aside[0] > _BESIDE or aside.mean() > _BESIDE:
         return Failure(
             FailureKind.DRIFT,
@@ -188,6 +196,12 @@ def _contacts(drive: Drive, record: DriveRecord) -> list[Failure]:
             slot = int(record.others[actor])
             found.append(Failure(FailureKind.NOT_AT_FAULT, tick, slot, contact.kind.value))
             continue
+        ego, seen = drive.ego, drive.actors.valid[actor]
+        place = drive.actors.position[actor, :, :2]
+        if unavoidable(drive.times, ego.position, ego.heading, ego.speed, place, seen, tick):
+            slot = int(record.others[actor])
+            found.append(Failure(FailureKind.NOT_AT_FAULT, tick, slot, "it appeared too close to stop"))
+            continue
         along = abs(float(wrap_angle(drive.actors.heading[actor, tick] - drive.ego.heading[tick])))
         ahead = bearing(drive, tick, drive.actors.position[actor, tick, :2]) < AHEAD
         late = contact.kind in (ContactKind.FRONT, ContactKind.STANDING_ACTOR) and ahead and along < _SAME_WAY
@@ -199,7 +213,7 @@ def _contacts(drive: Drive, record: DriveRecord) -> list[Failure]:
 
 def _departure(record: DriveRecord, failed: int) -> list[Failure]:
     """Leaving the lane without coming back until the drive had failed, as drift or, after a command, a wrong lane."""
-    _, aside = polylines.project(record.path, record.position[: failed + 1])
+    _, aside = polylines.follow(record.path, record.position[: failed + 1])
     asked = np.flatnonzero(record.command[: failed + 1] != Command.FOLLOW)
     # The path that a record keeps is the one after a lane change; before the command it is not the car's.
     since = int(asked[0]) if len(asked) else 0
@@ -224,7 +238,7 @@ def _swerve(drive: Drive, record: DriveRecord, failure: Failure) -> Failure:
     before = slice(max(0, at - round(1.0 / drive.dt)), at + 1)
     if drive.ego.acceleration[before, 0].min() > _HARD:
         return failure
-    for actor in np.flatnonzero(drive.actors.valid[:, at]):
+    for actor in np.flatnonzero(drive.actors.valid[:, at] & on_one_level(drive)[at]):
         place = drive.actors.position[actor, at, :2]
         gap = float(np.linalg.norm(place - drive.ego.position[at]))
         if bearing(drive, at, place) < AHEAD and gap < 2.0 * float(drive.ego.speed[before].max()):
@@ -242,7 +256,7 @@ def _lane_taken(drive: Drive, record: DriveRecord, failure: Failure, failed: int
     since = max(failure.tick, at - ticks)
     if at - since < ticks:
         return failure
-    _, aside = polylines.project(record.path, record.position[at : at + 1])
+    aside = polylines.follow(record.path, record.position[: at + 1])[1][-1:]
     half = record.scenario.lane_width / 2
     lanes = lanes_at(drive.part(since, at + 1))
     lane = lanes[-1]
@@ -250,9 +264,11 @@ def _lane_taken(drive: Drive, record: DriveRecord, failure: Failure, failed: int
         return failure  # beside all lanes at some time, or back in its own
 
     def course(line: ndarray) -> float:
-        s, _ = polylines.project(line, drive.center[at : at + 1])
+        s, _ = polylines.follow(
+            line, drive.center[: at + 1] if line is record.path else drive.center[since : at + 1]
+        )
         headings = polylines.headings(line)
-        return float(np.interp(s[0], polylines.arc_length(line), headings))
+        return float(np.interp(s[-1], polylines.arc_length(line), headings))
 
     if abs(float(wrap_angle(course(lane.center_line) - drive.ego.heading[at]))) > _SAME_WAY:
         return failure  # against its direction or across it, which is no way to keep a lane
@@ -269,10 +285,11 @@ def _lane_taken(drive: Drive, record: DriveRecord, failure: Failure, failed: int
 
 
 def _slow(drive: Drive, last: int) -> Failure | None:
-    if drive.expert is None or drive.route is None:
+    route = drive.route
+    if drive.expert is None or route is None:
         return None
-    ends = (drive.center[[0, -1]], drive.expert.center(drive.ahead)[[0, -1]])
-    made, recorded = (float(np.diff(polylines.project(drive.route, points)[0])[0]) for points in ends)
+    ways = (drive.center, drive.expert.center(drive.ahead))
+    made, recorded = (float(np.diff(polylines.follow(route, way)[0][[0, -1]])[0]) for way in ways)
     if recorded < 1.0 or made >= _PROGRESS * recorded:
         return None
     moving = np.flatnonzero(drive.ego.speed > 0.5)

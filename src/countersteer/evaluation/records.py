@@ -51,6 +51,7 @@ class DriveRecord:
         slot: Which of the actors the car is.
         start: When in the scenario the drive began [s].
         goal: Where its goal lies, as `arc` [m]; None for a drive that follows the recorded one.
+        heights: Of every actor's box centre [m]; None where all stand on one level, or nobody knows.
     """
 
     times: Float[ndarray, "time"]
@@ -84,6 +85,7 @@ class DriveRecord:
     slot: int = 0
     start: float = 0.0
     goal: float | None = None
+    heights: Float[ndarray, "time actor"] | None = None
 
     @property
     def others(self) -> Int[ndarray, "actor"]:

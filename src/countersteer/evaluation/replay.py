@@ -70,8 +70,9 @@ _SERIES: dict[str, tuple[int | None, ...]] = {
     "label": (None, 2),
     "labelled": (),
     "confidence": (),
+    "heights": (None,),
 }
-_OPTIONAL = ("label", "labelled", "confidence")
+_OPTIONAL = ("label", "labelled", "confidence", "heights")
 
 
 def save_replay(result: SuiteResult, path: str | Path) -> Path:
@@ -341,7 +342,7 @@ def _read(header: dict[str, Any], folder: Path, frames: bool) -> SuiteResult:
                 series[name] = records[owner].actors
                 continue
             sides = [
-                side if side is not None else entry["actors" if name == "actors" else "points"]
+                side if side is not None else entry["actors" if name in ("actors", "heights") else "points"]
                 for side in axes
             ]
             column = np.zeros(0) if name not in ticks and 0 in sides else ticks[name]

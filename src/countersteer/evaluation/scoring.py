@@ -188,7 +188,11 @@ def score_suite(result: SuiteResult, benchmarks: Iterable[Benchmark]) -> tuple[S
 
 
 def _reason(error: UserError) -> str:
-    return error.what.removeprefix("a drive cannot be scored: ")
+    """What is missing, and how much of it where that is a number."""
+    what = error.what.removeprefix("a drive cannot be scored: ")
+    if error.expected is not None and any(sign.isdigit() for sign in str(error.got)):
+        what += f" ({error.got}; expected {error.expected})"
+    return what
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from countersteer.data.sources import RecordedDrive, ScenarioSource
 from countersteer.errors import UserError
 from countersteer.evaluation.driving import drive
+from countersteer.evaluation.fault import at_fault
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.geometry import polylines
 from countersteer.geometry.boxes import REAR_AXLE_SHARE
@@ -231,9 +232,7 @@ def _keeping_rule(case: Case, record: DriveRecord) -> CaseResult:
     last = record.times >= record.times[-1] - 5.0 + 1e-6
     error = float(np.abs(record.lateral[last]).mean())
     wheels = _wheels(record)
-    flat = wheels.reshape(-1, 2)
-    _, aside = polylines.project(record.path, flat)
-    aside = np.abs(aside.reshape(wheels.shape[:2])).max(1)
+    aside = np.abs([polylines.follow(record.path, wheels[:, k])[1] for k in range(4)]).max(0)
     outside = (aside > record.scenario.lane_width / 2) & (record.times >= 6.0)
     measures = {
         "mean_error_m": error,
@@ -324,26 +323,6 @@ def lane_change(roads: int = 0) -> Suite:
     return Suite(_named("lane_change", roads), 1, _WORLD, tuple(cases), _change_rule)
 
 
-def _at_fault(record: DriveRecord) -> tuple[int, int] | None:
-    """Tick and slot of the first collision that is the car's own fault.
-
-    After NAVSIM: not at fault while standing (<= 0.05 m/s), when struck from behind, or with what it
-    already overlapped at the start.
-    """
-    ignored = {int(record.collided_with[0])} if record.collision[0] else set()
-    for tick in np.flatnonzero(record.collision & record.alive):
-        other = int(record.collided_with[tick])
-        if other in ignored or record.speed[tick] <= 0.05:
-            continue
-        x, y = record.actors[tick, other, :2] - record.position[tick]
-        along = x * np.cos(record.heading[tick]) + y * np.sin(record.heading[tick])
-        if along < 0:  # behind the rear axle
-            ignored.add(other)
-            continue
-        return int(tick), other
-    return None
-
-
 def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
     """No at-fault collision, no corner off the road, progress >= 0.7 of the log's."""
     scenario = record.scenario
@@ -356,7 +335,7 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
     share = progress / max(logged, _STANDING)
     measures = {"progress_m": progress, "logged_m": logged, "progress_share": share}
     reason, when = _ended(record, TerminationReason.GOAL)
-    fault = _at_fault(record)
+    fault = at_fault(record)
     off = np.flatnonzero(record.off_road & record.alive)
     if fault is not None:
         when = float(record.times[fault[0]])

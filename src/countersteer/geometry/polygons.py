@@ -1,7 +1,7 @@
 """Simple polygons and rectangles in the plane: containment, distance, overlap (numpy, double precision).
 
 A polygon is its vertices `[n 2]` in order, either way round, not closed by a repeated vertex. Points
-exactly on a border belong to one side or the other, as rounding has it.
+exactly on a border belong to one side or the other, as rounding has it; `within` says which do.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ __all__ = [
     "rectangle",
     "rectangle_distance",
     "side_distance",
+    "within",
 ]
 
 
@@ -33,6 +34,16 @@ def contains(polygon: Float[ndarray, "n 2"], points: Float[ndarray, "*batch 2"])
     rise = end[:, 1] - start[:, 1]
     crossing = start[:, 0] + (y - start[:, 1]) * (end[:, 0] - start[:, 0]) / np.where(rise == 0.0, 1.0, rise)
     return (straddles & (x < crossing)).sum(-1) % 2 == 1
+
+
+def within(polygon: Float[ndarray, "n 2"], points: Float[ndarray, "*batch 2"]) -> Bool[ndarray, "*batch"]:
+    """Whether each point lies inside and not on the border: GEOS's (shapely's) `contains` of a polygon and a point."""
+    along = np.roll(polygon, -1, axis=0) - polygon
+    relative = points[..., None, :] - polygon
+    aside = along[:, 0] * relative[..., 1] - along[:, 1] * relative[..., 0]
+    ahead = (along * relative).sum(-1)
+    on_edge = (aside == 0.0) & (ahead >= 0.0) & (ahead <= (along**2).sum(-1))
+    return contains(polygon, points) & ~on_edge.any(-1)
 
 
 def distance_to_segments(

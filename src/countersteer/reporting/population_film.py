@@ -76,7 +76,7 @@ def _meeting(ways: Sequence[Float[ndarray, "_ 2"]]) -> Float[ndarray, "2"]:
 def _way(record: DriveRecord) -> Float[ndarray, "n 2"]:
     """Points a metre apart, from where the car begins to its goal."""
     assert record.goal is not None
-    (begun,), _ = polylines.project(record.path, record.position[:1])
+    begun = polylines.follow(record.path, record.position)[0][0]
     return record.path[round(begun) : round(begun + record.goal) + 1]
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from countersteer.geometry.boxes import rear_axle_to_center
-from countersteer.geometry.polylines import arc_length, project, resample
+from countersteer.geometry.polylines import arc_length, follow, project, resample
 from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.scenario import MapFeature
 
@@ -264,7 +264,9 @@ def _lane_ahead(lanes: list[MapFeature], point: ndarray, course: float, near: fl
         if len(points) < 2:
             continue
         along = arc_length(points)
-        s = project(points, point[None])[0][0]
+        s = follow(points, point - np.array([[1.0], [0.0]]) * np.array([math.cos(course), math.sin(course)]))[
+            0
+        ][-1]
         if along[-1] - s < 1.0 or np.linalg.norm(_nearest(points, point) - point) > near:
             continue
         at = np.concatenate([np.arange(s, along[-1], SPACING), [along[-1]]])

@@ -138,6 +138,7 @@ class Truth(TensorTree):
         cause: `TerminationReason` by which it ended.
         actors, lights, lanes: What else is there; None in worlds that have no roads.
         visible: What of it the car's sensors get; None unless it was asked for.
+        heights: Of all actors' box centres [m]; None where all stand on one level, or nobody knows.
     """
 
     position: Float[Tensor, "*batch 2"]
@@ -160,6 +161,7 @@ class Truth(TensorTree):
     lights: Lights | None = None
     lanes: Lanes | None = None
     visible: Visible | None = None
+    heights: Float[Tensor, "world actor"] | None = None
 
 
 @dataclass(frozen=True)

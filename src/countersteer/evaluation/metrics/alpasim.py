@@ -120,8 +120,8 @@ def score_scene(drive: Drive, *, start: int = 0) -> Score[SceneParts]:
         found.append(Finding("off_road", last))
     path = drive.expert.center(drive.ahead)
     recorded = float(polylines.arc_length(path)[-1])
-    reached, _ = polylines.project(path, drive.center[last : last + 1])
-    progress = float(reached[0]) / recorded if recorded > 0.0 else 0.0
+    reached, _ = polylines.follow(path, drive.center[: last + 1])
+    progress = float(reached[-1]) / recorded if recorded > 0.0 else 0.0
     if progress < 0.8 and recorded >= 5.0:
         found.append(Finding("progress", last, value=progress, note="of the recorded path"))
     parts = SceneParts(progress, recorded, at_fault, bool(off[last]))

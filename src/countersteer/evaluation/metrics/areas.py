@@ -15,12 +15,13 @@ __all__ = ["EgoAreas", "contained", "distance_outside", "ego_areas", "intrusion"
 
 
 def contained(
-    areas: tuple[Float[ndarray, "_ 2"], ...], points: Float[ndarray, "*batch 2"]
+    areas: tuple[Float[ndarray, "_ 2"], ...], points: Float[ndarray, "*batch 2"], *, border: bool = True
 ) -> Bool[ndarray, "*batch area"]:
-    """Which polygons contain which points."""
+    """Which polygons contain which points; without `border` what lies exactly on one's border is outside of it."""
     if not areas:
         return np.zeros((*points.shape[:-1], 0), bool)
-    return np.stack([polygons.contains(area, points) for area in areas], -1)
+    inside = polygons.contains if border else polygons.within
+    return np.stack([inside(area, points) for area in areas], -1)
 
 
 def distance_outside(
@@ -35,7 +36,7 @@ def distance_outside(
 def _in_any(
     areas: tuple[Float[ndarray, "_ 2"], ...], points: Float[ndarray, "*batch 2"]
 ) -> Bool[ndarray, "*batch"]:
-    return np.asarray(contained(areas, points).any(-1))
+    return np.asarray(contained(areas, points, border=False).any(-1))
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ def ego_areas(drive: Drive) -> EgoAreas:
 
     NAVSIM `PDMScorer._calculate_ego_area`. Corners in two lanes count as straddling only if no single
     lane holds all four, so a car that passes from a lane into its successor straddles for a moment;
-    that is the reference's behaviour too.
+    that is the reference's behaviour too. A corner exactly on a border is outside, as shapely has it.
     """
     corners, road = drive.corners, drive.road
-    in_lane = contained(tuple(lane.area for lane in road.lanes), corners)
+    in_lane = contained(tuple(lane.area for lane in road.lanes), corners, border=False)
     on_route = tuple(lane.area for lane in road.lanes if lane.on_route)
     return EgoAreas(
         outside=~_in_any(road.drivable, corners),
@@ -100,14 +101,17 @@ def lanes_at(drive: Drive) -> list[Lane | None]:
     """The lane that the box's centre is in at each time; of several, the one best aligned with the car."""
     inside = contained(tuple(lane.area for lane in drive.road.lanes), drive.center)
     found: list[Lane | None] = []
+    course = np.stack([np.cos(drive.ego.heading), np.sin(drive.ego.heading)], -1)
+    back = np.array([[1.0], [0.0]])
     for tick, row in enumerate(inside):
         best, least = None, np.inf
         for k in np.flatnonzero(row):
             lane = drive.road.lanes[k]
             line = lane.center_line
-            at, _ = polylines.project(line, drive.center[tick : tick + 1])
+            # Of a lane that crosses itself, the part that leads where the car is going.
+            at = polylines.follow(line, drive.center[tick] - back * course[tick])[0][-1]
             segment = int(
-                np.clip(np.searchsorted(polylines.arc_length(line), at[0], "right") - 1, 0, len(line) - 2)
+                np.clip(np.searchsorted(polylines.arc_length(line), at, "right") - 1, 0, len(line) - 2)
             )
             along = line[segment + 1] - line[segment]
             turn = drive.ego.heading[tick] - np.arctan2(along[1], along[0])

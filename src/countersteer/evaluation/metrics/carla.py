@@ -170,7 +170,7 @@ def _observed(drive: Drive) -> tuple[float, Infractions, list[Finding]]:
     red = intrusion(drive)
     for light in np.flatnonzero(red.any(0)):
         found.append(Finding("red_lights", int(red[:, light].argmax()), note=f"light {light}"))
-    s, _ = polylines.project(drive.route, drive.center)
+    s, _ = polylines.follow(drive.route, drive.center)
     length = float(polylines.arc_length(drive.route)[-1])
     completion = min(max(float(s.max()) / length, 0.0), 1.0)
     if completion > 1.0 - 1e-9:

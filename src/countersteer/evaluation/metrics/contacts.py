@@ -28,9 +28,11 @@ __all__ = [
     "classify",
     "first_contacts",
     "front_bumper_touches",
+    "on_one_level",
     "rounded_gaps",
     "standing",
     "touching",
+    "unavoidable",
 ]
 
 STANDING = 0.05
@@ -80,13 +82,30 @@ def boxes_touch(
     return boxes.overlap(*(torch.from_numpy(np.array(array)) for array in arrays)).numpy()
 
 
-def touching(drive: Drive, *, scale: float = 1.0) -> Bool[ndarray, "time actor"]:
-    """Whether the ego's box overlaps each actor's, both scaled by `scale`; False where one is not valid."""
+def on_one_level(drive: Drive) -> Bool[ndarray, "time actor"]:
+    """Whether each actor is neither above nor below the ego with air between them; True where nobody knows."""
+    tracks = drive.actors
+    if drive.vertical is None:
+        return np.ones(tracks.valid.T.shape, bool)
+    middle, half = tracks.position[..., 2].T, tracks.size[:, 2] / 2
+    low, high = drive.vertical.T[..., None]
+    return (middle - half <= high) & (middle + half >= low)
+
+
+def touching(drive: Drive, *, scale: float = 1.0, flat: bool = False) -> Bool[ndarray, "time actor"]:
+    """Whether the ego's box overlaps each actor's, both scaled by `scale`; False where one is not valid.
+
+    Args:
+        drive: The drive.
+        scale: Of both boxes.
+        flat: Whether who is above or below counts as touched, as in benchmarks that know no heights.
+    """
     tracks = drive.actors
     shape = tracks.valid.T.shape
     size = np.array(drive.size) * scale
     ego = np.broadcast_to(drive.center[:, None], (*shape, 2))
-    return tracks.valid.T & boxes_touch(
+    there = tracks.valid.T if flat else tracks.valid.T & on_one_level(drive)
+    return there & boxes_touch(
         ego,
         np.broadcast_to(drive.ego.heading[:, None], shape),
         np.broadcast_to(size, (*shape, 2)),
@@ -159,17 +178,65 @@ def at_fault(kind: ContactKind, exposed: bool) -> bool:
     )
 
 
-def first_contacts(drive: Drive, kind_at: Callable[[int, int], ContactKind] | None = None) -> list[Contact]:
-    """The first contact with each actor, in order of time, then of actor."""
-    hits = touching(drive)
+def first_contacts(
+    drive: Drive, kind_at: Callable[[int, int], ContactKind] | None = None, *, flat: bool = False
+) -> list[Contact]:
+    """The first contact with each actor, in order of time, then of actor; `flat` as in `touching`."""
+    hits = touching(drive, flat=flat)
     kind_at = kind_at or (lambda tick, actor: classify(drive, tick, actor))
     firsts = sorted((int(hits[:, actor].argmax()), int(actor)) for actor in np.flatnonzero(hits.any(0)))
     return [Contact(tick, actor, kind_at(tick, actor)) for tick, actor in firsts]
 
 
+REACTION, BRAKING = 0.75, 0.774 * 9.81
+"""Of a competent and careful driver: time until he brakes [s], and how hard [m/s^2] (UN Regulation 157, annex 3)."""
+_OUT_OF_SIGHT = 1.0  # who was seen within this time is still known to be there [s]
+
+
+def unavoidable(
+    times: Float[ndarray, "time"],
+    position: Float[ndarray, "time 2"],
+    heading: Float[ndarray, "time"],
+    speed: Float[ndarray, "time"],
+    other: Float[ndarray, "time 2"],
+    seen: Bool[ndarray, "time"],
+    tick: int,
+) -> bool:
+    """Whether nobody could have avoided a contact, because the other appeared too late.
+
+    So it is if the other was first seen at the contact or, while the car came nearer by less than a careful driver needs to react and to
+    brake away the speed at which they approached: d < v t + v^2 / (2 b), with v from the car's speed when the other appeared, less the other's along
+    the car's heading. Who was there when the drive began has not appeared; nor has who was out of sight for a second.
+
+    Args:
+        times: [s].
+        position, heading, speed: Of the car.
+        other: Where the other was [m].
+        seen: When it was there.
+        tick: Of the contact.
+    """
+    known = np.flatnonzero(seen[: tick + 1])
+    if not len(known):
+        return True
+    gaps = np.flatnonzero(np.diff(times[known]) > _OUT_OF_SIGHT)
+    since = int(known[gaps[-1] + 1] if len(gaps) else known[0])
+    if since == 0:
+        return False
+    if since >= tick:
+        return True
+    took = float(times[tick] - times[since])
+    ahead = np.array([np.cos(heading[since]), np.sin(heading[since])])
+    away = float((other[known[-1]] - other[since]) @ ahead)
+    closing = float(speed[since]) - away / took
+    if closing <= 0.0:
+        return False
+    driven = float(np.linalg.norm(np.diff(position[since : tick + 1], axis=0), axis=1).sum())
+    return driven - away < closing * REACTION + closing**2 / (2 * BRAKING)
+
+
 @dataclass(frozen=True)
 class RoundedGaps:
-    """Signed distance to each actor [m], negative where they overlap; inf where the actor is not valid.
+    """Signed distance to each actor [m], negative where they overlap; inf where the actor is not valid, or on another level.
 
     Attributes:
         box: Of the ego's box.
@@ -196,6 +263,7 @@ def rounded_gaps(drive: Drive, *, scale: float = 1.0, roundness: float = 0.0) ->
     shape = tracks.valid.T.shape
     size = np.array(drive.size) * scale
     sizes = tracks.size[:, :2] * scale
+    there = tracks.valid.T & on_one_level(drive)
     radius, radii = roundness * size.min() / 2, roundness * sizes.min(-1) / 2
     heading = np.broadcast_to(drive.ego.heading[:, None], shape)
     center = np.broadcast_to(drive.center[:, None], (*shape, 2))
@@ -208,7 +276,7 @@ def rounded_gaps(drive: Drive, *, scale: float = 1.0, roundness: float = 0.0) ->
     def gap(ahead: float, sides: ndarray, own: float) -> ndarray:
         way = np.stack([np.cos(heading), np.sin(heading)], -1)
         mine = polygons.rectangle(center + ahead * way, heading, np.broadcast_to(sides, (*shape, 2)))
-        return np.where(tracks.valid.T, polygons.rectangle_distance(mine, others) - own - radii, np.inf)
+        return np.where(there, polygons.rectangle_distance(mine, others) - own - radii, np.inf)
 
     edge = np.array([0.0, size[1]])
     return RoundedGaps(

@@ -213,6 +213,7 @@ class Drive:
         expert: What a recorded driver did at the same times, or None. It may go on at the same interval after the drive
             has ended: progress is measured against all of it.
         history: How the car moved before `times`, at the same interval, the latest last, or None.
+        vertical: Heights of the car's underside and roof [m, world]; None where all are on one level, or nobody knows.
 
     Raises:
         UserError: If times do not increase, lengths differ, or a number is not finite.
@@ -229,6 +230,7 @@ class Drive:
     plans: Plans | None = None
     expert: Motion | None = None
     history: Motion | None = None
+    vertical: Float[ndarray, "time 2"] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.times)
@@ -300,6 +302,7 @@ class Drive:
             plans=None,
             expert=None if self.expert is None else self.expert.part(rows),
             history=before if len(before.heading) else None,
+            vertical=None if self.vertical is None else self.vertical[rows],
         )
 
     def needs(self, **fields: object) -> None:

@@ -10,6 +10,7 @@ from countersteer.errors import UserError
 from countersteer.evaluation.metrics.drive import Drive, Lane, Motion, Plans, RedLight, Road
 from countersteer.evaluation.records import DriveRecord
 from countersteer.geometry import polygons, polylines
+from countersteer.scenarios.levels import ground_below, on_level
 from countersteer.scenarios.scenario import MapKind, RoadMap, Scenario, SignalState, Tracks
 from countersteer.worlds.interface import TerminationReason
 
@@ -18,6 +19,10 @@ __all__ = ["drive_of_record", "road_of_map"]
 _SIGNAL_REACH = 2.0  # as far aside as simulations look for a stop point [m]
 _SIGNAL_DEPTH = 5.0
 """How much of the lane behind a stop point counts as closed by its light [m]."""
+_STRETCH = 10.0
+"""A route that goes along a lane for so long is the lane's, also if it comes back the other way [m]."""
+_LONGEST_GAP = 1.0
+"""Between two poses of the recorded driver he is taken to have gone straight [s]; what follows a longer gap does not count."""
 
 
 def road_of_map(
@@ -25,14 +30,16 @@ def road_of_map(
 ) -> Road:
     """A map as scores read it.
 
-    A lane's area is its polygon where the map has one of the same id, else a ribbon of its width. Drivable are the
+    A lane's area is its polygon where the map has one of the same id, else a ribbon of its width; where that would lie upon itself,
+    in a circle or a loop, the lane comes in pieces of a quarter turn. Drivable are the
     map's drivable areas, or, where it has none, all lanes and driveways. Edges are turned so that the lanes lie
     on their left. Polygons of fewer than three points have no inside and are left out. Maps say nothing about
     intersections, so there are none.
 
     Args:
         road: The map.
-        route: A lane that it runs through, in the lane's direction, is on the route; None: all are.
+        route: A lane that it runs through, in the lane's direction, is on the route; None: all are. So is one that it comes back
+            through the other way.
         lane_width: For lanes that state none [m].
     """
 
@@ -42,14 +49,17 @@ def road_of_map(
     areas = polygons_of(MapKind.LANE_AREA)
     lanes = []
     for feature in road.of_kind(MapKind.LANE):
-        line = polylines.distinct(feature.points[:, :2])
+        line = polylines.close(polylines.distinct(feature.points[:, :2]))
         if len(line) < 2:
             continue
-        half = (feature.width or lane_width) / 2
-        ribbon = np.concatenate([polylines.offset(line, -half), polylines.offset(line, half)[::-1]])
-        area = areas.get(feature.id, ribbon)
-        used = route is None or _runs_through(route, area, line)
-        lanes.append(Lane(feature.id, area, line, used, speed_limit=feature.speed_limit))
+        pieces = [areas[feature.id]] if feature.id in areas else _ribbons(line, feature.width or lane_width)
+        cuts = [0, *(len(piece) // 2 - 1 for piece in pieces[:-1])]
+        for piece, (area, start) in enumerate(zip(pieces, np.cumsum(cuts).tolist(), strict=True)):
+            part = line[start : start + len(area) // 2] if len(pieces) > 1 else line
+            used = route is None or _runs_through(route, area, part)
+            after = (f"{feature.id}.{piece + 1}",) if piece + 1 < len(pieces) else ()
+            name = f"{feature.id}.{piece}" if piece else feature.id
+            lanes.append(Lane(name, area, part, used, after, speed_limit=feature.speed_limit))
     ground = [*polygons_of(MapKind.DRIVABLE_AREA).values()]
     if not ground:
         ground = [lane.area for lane in lanes] + [*polygons_of(MapKind.DRIVEWAY).values()]
@@ -58,12 +68,35 @@ def road_of_map(
     return Road(tuple(ground), tuple(lanes), (), tuple(_facing(edge, middles) for edge in edges))
 
 
+def _ribbons(line: ndarray, width: float) -> list[ndarray]:
+    """The ribbon of a width along a line, right side first, cut into pieces where it would lie upon itself."""
+    right, left = polylines.offset(line, -width / 2), polylines.offset(line, width / 2)
+    cuts, course = [0], polylines.headings(line)
+    if np.ptp(course) > 1.05 * np.pi and _meets_itself(line, width):
+        for k in range(len(line) - 1):
+            if abs(course[k] - course[cuts[-1]]) >= np.pi / 2 and k > cuts[-1]:
+                cuts.append(k)
+    ends = [*cuts[1:], len(line) - 1]
+    return [
+        np.concatenate([right[a : b + 1], left[a : b + 1][::-1]]) for a, b in zip(cuts, ends, strict=True)
+    ]
+
+
+def _meets_itself(line: ndarray, width: float) -> bool:
+    """Whether a line comes within a width of another part of itself."""
+    probes = polylines.resample(line, width / 2)
+    apart = np.abs(np.subtract.outer(*(2 * [np.arange(len(probes))]))) * width / 2
+    near = np.linalg.norm(probes[:, None] - probes, axis=-1) < width
+    return bool((near & (apart > 4 * width)).any())
+
+
 def _runs_through(route: ndarray, area: ndarray, line: ndarray) -> bool:
     inside = polygons.contains(area, route)
     if not inside.any():
         return False
-    s, _ = polylines.project(line, route[inside])
-    return len(s) < 2 or bool(s[-1] > s[0])
+    s, _ = polylines.follow(line, route[inside])
+    ahead = s - np.minimum.accumulate(s)
+    return len(s) < 2 or bool(s[-1] > s[0] or ahead.max() > _STRETCH)
 
 
 def _facing(edge: ndarray, middles: ndarray) -> ndarray:
@@ -85,10 +118,11 @@ def _actors(record: DriveRecord, last: int) -> Tracks:
         for run in np.split(ticks, np.flatnonzero(np.diff(ticks) > 1) + 1):
             if len(run) > 1:
                 velocity[actor, run] = np.gradient(rows[actor, run, :2], record.times[run], axis=0)
+    z = rows[..., 5] / 2 if record.heights is None else record.heights[:last, record.others].T
     return Tracks(
         ids=tuple(f"actor-{slot}" for slot in record.others),
         kind=np.maximum(picked[:, 6], 0).astype(np.int64),
-        position=np.concatenate([rows[..., :2], rows[..., 5:6] / 2], -1),
+        position=np.concatenate([rows[..., :2], z[..., None]], -1),
         heading=rows[..., 2].copy(),
         velocity=velocity,
         size=picked[:, 3:6].copy(),
@@ -97,16 +131,26 @@ def _actors(record: DriveRecord, last: int) -> Tracks:
 
 
 def _expert(scenario: Scenario, times: ndarray) -> Motion | None:
-    if scenario.ego is None or not scenario.tracks.valid[scenario.ego].all():
-        return None
-    if times[-1] > scenario.times[-1] + 1e-6:
+    """The recorded driver at those of the times that he was recorded at, from the first on; None without two of them."""
+    if scenario.ego is None:
         return None
     tracks = scenario.tracks
-    heading = np.unwrap(tracks.heading[scenario.ego])
+    seen = np.flatnonzero(tracks.valid[scenario.ego])
+    at = scenario.times[seen]
+    # What lies in a longer gap is not known.
+    gaps = np.flatnonzero(np.diff(at) > _LONGEST_GAP)
+    until = int(gaps[0]) + 1 if len(gaps) else len(at)
+    if until < 2 or seen[0] > 0:
+        return None
+    seen, at = seen[:until], at[:until]
+    times = times[times <= at[-1] + 1e-6]
+    if len(times) < 2:
+        return None
+    heading = np.unwrap(tracks.heading[scenario.ego, seen])
     ahead = Drive.usual_ahead(float(tracks.size[scenario.ego, 0]))
-    axle = tracks.position[scenario.ego, :, :2] - ahead * np.stack([np.cos(heading), np.sin(heading)], -1)
-    place = np.stack([np.interp(times, scenario.times, axle[:, axis]) for axis in (0, 1)], -1)
-    return Motion.from_poses(times, place, np.interp(times, scenario.times, heading))
+    axle = tracks.position[scenario.ego, seen, :2] - ahead * np.stack([np.cos(heading), np.sin(heading)], -1)
+    place = np.stack([np.interp(times, at, axle[:, axis]) for axis in (0, 1)], -1)
+    return Motion.from_poses(times, place, np.interp(times, at, heading))
 
 
 def _red_lights(record: DriveRecord, last: int) -> tuple[RedLight, ...]:
@@ -138,9 +182,9 @@ def drive_of_record(record: DriveRecord) -> Drive:
     """What a record shows, until the drive ended.
 
     Lateral acceleration is speed squared times curvature; others' velocities are differences of where they were. A
-    light closes its lane for 5 m behind its stop point. The expert is the scenario's recorded ego,
-    where it was recorded throughout the time of the test, also where the drive ended earlier; a drive to a goal has none. Plans are left out where
-    the record does not say when they are meant for.
+    light closes its lane for 5 m behind its stop point. The expert is the scenario's recorded ego for as long as it was
+    recorded, also where the drive ended earlier; what was driven after it was lost from sight is left out. A drive to a goal has no
+    expert. Plans are left out where the record does not say when they are meant for.
 
     Args:
         record: A drive to a goal, or one that began at the start of its scenario.
@@ -149,8 +193,13 @@ def drive_of_record(record: DriveRecord) -> Drive:
         UserError: If the drive ended within two ticks.
     """
     last = int(record.alive.sum())
-    if last < len(record.times) and record.cause[-1] in _SEEN_ENDS:
+    # So does the end of a recording; what follows the last tick before a goal is another drive's business.
+    ends = _SEEN_ENDS if record.goal is not None else (*_SEEN_ENDS, TerminationReason.TIME)
+    if last < len(record.times) and record.cause[-1] in ends:
         last += 1
+    expert = _expert(record.scenario, record.times) if record.goal is None else None
+    if expert is not None:
+        last = min(last, len(expert.heading))
     if last < 2:
         raise UserError(
             "a drive that ended at once cannot be scored",
@@ -176,16 +225,23 @@ def drive_of_record(record: DriveRecord) -> Drive:
         # A plan that does not move has no course; the car's heading stands in.
         course = np.where(np.linalg.norm(steps, axis=-1) > 1e-3, course, heading[:, None])
         plans = Plans(np.arange(last), plan_times, planned, course)
-    scenario = record.scenario
+    scenario, vertical = record.scenario, None
+    if record.heights is not None:
+        half = record.actors[0, record.slot, 5] / 2
+        vertical = record.heights[:last, record.slot, None] + np.array([-half, half])
+    road = scenario.road
+    if scenario.ego is not None and record.goal is None:
+        road = on_level(road, ground_below(scenario, scenario.ego))
     return Drive(
         times=times,
         ego=ego,
         size=record.size,
         ahead=Drive.usual_ahead(record.size[0]),
         actors=_actors(record, last),
-        road=road_of_map(scenario.road, record.path, lane_width=scenario.lane_width),
+        road=road_of_map(road, record.path, lane_width=scenario.lane_width),
         route=record.path,
         red_lights=_red_lights(record, last),
         plans=plans,
-        expert=_expert(scenario, record.times) if record.goal is None else None,
+        expert=expert,
+        vertical=vertical,
     )

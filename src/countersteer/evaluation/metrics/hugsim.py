@@ -21,7 +21,7 @@ from numpy import ndarray
 from countersteer.errors import UserError
 from countersteer.evaluation.metrics import comfort
 from countersteer.evaluation.metrics.areas import contained
-from countersteer.evaluation.metrics.contacts import boxes_touch
+from countersteer.evaluation.metrics.contacts import boxes_touch, on_one_level
 from countersteer.evaluation.metrics.drive import Drive
 from countersteer.evaluation.metrics.evidence import Finding, Score
 from countersteer.geometry import polygons, polylines
@@ -138,15 +138,20 @@ def _collides(
     cars = np.flatnonzero(tracks.kind == ActorKind.VEHICLE)
     if not len(cars) and background is None:
         return None
+    level = on_one_level(drive)
     for k, tick in enumerate(ticks):
         shape = (len(cars), 2)
-        hits = tracks.valid[cars, tick] & boxes_touch(
-            np.broadcast_to(path[k], shape),
-            np.full(len(cars), headings[k]),
-            np.broadcast_to(np.array(drive.size), shape),
-            np.nan_to_num(tracks.position[cars, tick, :2]),
-            np.nan_to_num(tracks.heading[cars, tick]),
-            tracks.size[cars, :2],
+        hits = (
+            tracks.valid[cars, tick]
+            & level[tick, cars]
+            & boxes_touch(
+                np.broadcast_to(path[k], shape),
+                np.full(len(cars), headings[k]),
+                np.broadcast_to(np.array(drive.size), shape),
+                np.nan_to_num(tracks.position[cars, tick, :2]),
+                np.nan_to_num(tracks.heading[cars, tick]),
+                tracks.size[cars, :2],
+            )
         )
         if hits.any():
             return k, tuple(int(car) for car in cars[hits])
@@ -238,7 +243,7 @@ def score_hd(drive: Drive, background: Background | None = None) -> Score[HdPart
             got=f"points at {plans.ahead.tolist()} s",
             expected="two or more points, equally spaced from now on",
         )
-    s, _ = polylines.project(drive.route, drive.center)
+    s, _ = polylines.follow(drive.route, drive.center)
     completion = min(1.0, float(s.max() / polylines.arc_length(drive.route)[-1]))
     judged = [_plan_parts(drive, row, background) for row in range(len(plans.tick))]
     found = [finding for _, some in judged for finding in some]

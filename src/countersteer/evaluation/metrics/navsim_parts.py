@@ -44,7 +44,9 @@ def no_collision(drive: Drive, areas: EgoAreas) -> tuple[float, list[Finding]]:
     exposed = areas.exposed
     value, found = 1.0, []
     for contact in contacts.first_contacts(
-        drive, lambda tick, actor: contacts.classify(drive, tick, actor, actor_tick=int(appears[actor]))
+        drive,
+        lambda tick, actor: contacts.classify(drive, tick, actor, actor_tick=int(appears[actor])),
+        flat=True,
     ):
         # Once an actor was touched without fault, it is out of the scene; with fault, it stays a fault.
         if not contacts.at_fault(contact.kind, bool(exposed[contact.tick])):
@@ -170,8 +172,8 @@ def meters_made(drive: Drive) -> float:
     """How far the ego came along its route [m], at least 0."""
     drive.needs(route=drive.route)
     assert drive.route is not None
-    s, _ = polylines.project(drive.route, drive.center[[0, -1]])
-    return max(float(s[1] - s[0]), 0.0)
+    s, _ = polylines.follow(drive.route, drive.center)
+    return max(float(s[-1] - s[0]), 0.0)
 
 
 def check_rate(drive: Drive) -> None:

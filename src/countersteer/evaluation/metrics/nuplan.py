@@ -114,7 +114,7 @@ def speed_limit_score(overspeed: Float[ndarray, "time"], dt: float) -> float:
 def _exposed(drive: Drive) -> Bool[ndarray, "time"]:
     """Where the corners are not all in one lane or in a lane and its successors."""
     lanes = drive.road.lanes
-    corners = contained(tuple(lane.area for lane in lanes), drive.corners)
+    corners = contained(tuple(lane.area for lane in lanes), drive.corners, border=False)
     connected = np.array([[one is two or two.id in one.successors for two in lanes] for one in lanes], bool)
     if not lanes:
         return np.ones(len(drive.times), bool)
@@ -153,7 +153,7 @@ def _driving_direction(drive: Drive) -> tuple[float, list[Finding]]:
     for tick in range(1, len(lanes)):
         lane = lanes[tick]
         if lane is not None and lane is lanes[tick - 1]:
-            s, _ = polylines.project(lane.center_line, center[tick - 1 : tick + 1])
+            s, _ = polylines.follow(lane.center_line, center[tick - 1 : tick + 1])
             step[tick] = s[1] - s[0]
     window = int(round(1.0 / drive.dt, 6))
     within = np.array([step[max(0, tick - window) : tick + 1].sum() for tick in range(len(step))])
@@ -244,8 +244,8 @@ def _progress(drive: Drive) -> float:
         return 1.0
     drive.needs(expert=drive.expert)
     assert drive.expert is not None
-    ends = [drive.center[[0, -1]], drive.expert.center(drive.ahead)[[0, -1]]]
-    ego, expert = (float(np.diff(polylines.project(drive.route, points)[0])[0]) for points in ends)
+    ways = [drive.center, drive.expert.center(drive.ahead)]
+    ego, expert = (float(np.diff(polylines.follow(drive.route, way)[0][[0, -1]])[0]) for way in ways)
     return progress_ratio(ego, expert)
 
 
@@ -260,7 +260,7 @@ def score_closed_loop(drive: Drive) -> Score[ClosedLoopParts]:
     Raises:
         UserError: If there is a route but no expert, or the times are uneven.
     """
-    exposed, firsts = _exposed(drive), contacts.first_contacts(drive)
+    exposed, firsts = _exposed(drive), contacts.first_contacts(drive, flat=True)
     no_collision, a = _no_collision(drive, firsts, exposed)
     drivable_area, b = _drivable_area(drive)
     direction, c = _driving_direction(drive)

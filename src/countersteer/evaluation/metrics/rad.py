@@ -19,7 +19,7 @@ from countersteer.errors import UserError
 from countersteer.evaluation.metrics.contacts import touching
 from countersteer.evaluation.metrics.drive import Drive
 from countersteer.evaluation.metrics.evidence import Finding, Score
-from countersteer.geometry import polygons
+from countersteer.geometry import polygons, polylines
 from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.scenario import ActorKind
 
@@ -102,7 +102,8 @@ def score_clip(drive: Drive) -> Score[ClipParts]:
     static = drive.actors.kind == ActorKind.STATIC
     path, course = drive.expert.position, drive.expert.heading
     gaps = polygons.distance_to_segments(path[:-1], path[1:], drive.ego.position)
-    aside, nearest = gaps.min(1), gaps.argmin(1)
+    nearest = polylines.segments_along(path, drive.ego.position)
+    aside = gaps[np.arange(len(gaps)), nearest]
     turned = np.abs(wrap_angle(drive.ego.heading - course[nearest]))
     broken = np.stack(
         [hits[:, ~static].any(1), hits[:, static].any(1), aside > POSITION_LIMIT, turned > HEADING_LIMIT], 1

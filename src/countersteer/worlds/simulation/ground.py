@@ -7,7 +7,7 @@ so that a reader extrapolates the distance to any point in the cell and lines st
 for the road the signed distance to its border. Both are anti-aliased analytically by whoever draws them.
 
 Rasters are indexed `[row, col]`: rows run along +y, columns along +x, and the centre of cell `[i, j]` is
-at `origin + resolution * (j + 0.5, i + 0.5)`. The world is flat (z = 0); heights of the map are ignored.
+at `origin + resolution * (j + 0.5, i + 0.5)`. It is flat: of roads above one another it holds the one that the controlled cars drive on (`scenarios.levels`).
 """
 
 from __future__ import annotations

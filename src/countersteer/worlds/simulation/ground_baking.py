@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from statistics import NormalDist
 
@@ -70,7 +71,11 @@ def bake(
         )
     road = scenario.road
     areas = road.of_kind(MapKind.DRIVABLE_AREA, MapKind.LANE_AREA)
-    lanes = [lane for lane in road.of_kind(MapKind.LANE) if len(polylines.distinct(lane.points)) > 1]
+    lanes = [
+        dataclasses.replace(lane, points=polylines.close(lane.points))
+        for lane in road.of_kind(MapKind.LANE)
+        if len(polylines.distinct(lane.points)) > 1
+    ]
     if not lanes and not areas:
         raise UserError(
             f"scenario {scenario.id!r} has no road",

@@ -14,8 +14,8 @@ from countersteer.tensors import as_array
 from countersteer.worlds.backend import Backend
 from countersteer.worlds.simulation.constants import ALONG, BESIDE, LEAD_RANGE, LIGHT_REACH, STEP
 from countersteer.worlds.simulation.paths import route_reference
-from countersteer.worlds.simulation.scenes import SceneBank
-from countersteer.worlds.simulation.state import RoadState, lights_now
+from countersteer.worlds.simulation.scenes import PATH_SPACING, SceneBank
+from countersteer.worlds.simulation.state import RoadState, heights_now, lights_now
 
 __all__ = ["find_leader", "find_leader_reference"]
 
@@ -32,9 +32,11 @@ def find_leader(bank: SceneBank, state: RoadState, engine: Backend = Backend.AUT
     from countersteer.worlds.simulation import lead_vehicle_kernels
 
     outputs = torch.empty_like(state.arc), torch.empty_like(state.arc), torch.empty_like(state.arc)
+    z = heights_now(bank, state)
+    z = state.arc.new_zeros(len(state.arc), 0) if z is None else z
     arrays = (state.scene, state.tick, state.arc, state.path_offset, state.actor, state.actor_speed)
-    scenes = (bank.size, bank.path, bank.path_length, bank.stop_point, bank.light)
-    lead_vehicle_kernels.find_leader(*map(as_array, (*arrays, state.actor_there, *scenes, *outputs)))
+    scenes = (bank.size, bank.path, bank.path_z, bank.path_length, bank.stop_point, bank.light)
+    lead_vehicle_kernels.find_leader(*map(as_array, (*arrays, state.actor_there, z, *scenes, *outputs)))
     return outputs
 
 
@@ -65,7 +67,19 @@ def find_leader_reference(bank: SceneBank, state: RoadState) -> Ahead:
     gaps, where = distance(state.actor[..., :2], reach[:, :, None])
     slots = torch.arange(size.shape[1], device=state.arc.device)
     own = slots == slots[:agents, None]
-    gaps = torch.where(state.actor_there[:, None] & ~own, gaps - size[:, None, :, 0] / 2, math.inf)
+    there = state.actor_there[:, None] & ~own
+    z = heights_now(bank, state)
+    if z is not None:
+        met = state.arc[..., None] + front[..., None] + where * STEP
+        at = (
+            torch.minimum((met / PATH_SPACING).round(), bank.path_length[state.scene][..., None])
+            .long()
+            .clamp(min=0)
+        )
+        own_z = bank.path_z[state.scene].gather(2, at)
+        tall = (size[:, :agents, None, 2] + size[:, None, :, 2]) / 2
+        there &= (own_z - z[:, None]).abs() <= tall
+    gaps = torch.where(there, gaps - size[:, None, :, 0] / 2, math.inf)
     lead_gap, lead = gaps.min(-1)
     course = points.heading.gather(-1, where.gather(-1, lead[..., None])).squeeze(-1)
     lead_heading = state.actor[..., 2].gather(1, lead)

@@ -13,6 +13,7 @@ from countersteer.kernels import inner, njit
 from countersteer.scenarios.scenario import SignalState
 from countersteer.worlds.simulation.constants import ALONG, BESIDE, LEAD_RANGE, LIGHT_REACH, STEP
 from countersteer.worlds.simulation.paths_kernels import point_at
+from countersteer.worlds.simulation.scenes import PATH_SPACING
 
 __all__ = ["find_leader"]
 
@@ -52,8 +53,10 @@ def find_leader(
     poses,
     speeds,
     there,
+    z,
     sizes,
     paths,
+    path_z,
     lengths,
     stop_points,
     lights,
@@ -65,6 +68,7 @@ def find_leader(
 
     Args:
         scenes to there: Of `BoxWorldState`.
+        z: `state.heights_now`, without actors where that says nothing.
         sizes to lights: Of `SceneBank`.
         lead_gaps, lead_speeds, stop_gaps: float32 `world agent`, written.
     """
@@ -89,6 +93,12 @@ def find_leader(
                 reach = (width + sizes[scene, n, 1]) / F(2.0) + F(BESIDE)
                 gap, point = _first_near(points, extent, poses[w, n, 0], poses[w, n, 1], reach)
                 gap -= sizes[scene, n, 0] / F(2.0)
+                if gap < best and z.shape[1] > 0:
+                    met = int(np.round((begin + F(point) * F(STEP)) / F(PATH_SPACING)))
+                    met = max(min(met, int(lengths[scene, a])), 0)
+                    air = abs(path_z[scene, a, met] - z[w, n])
+                    if air > (sizes[scene, a, 2] + sizes[scene, n, 2]) / F(2.0):
+                        continue  # above or below the path
                 if gap < best:
                     best, lead, at = gap, n, point
             lead_gaps[w, a], lead_speeds[w, a] = best, F(0.0)

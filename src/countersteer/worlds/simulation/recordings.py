@@ -197,7 +197,8 @@ def _arcs(
     rows = torch.tensor([scene])
     position = torch.from_numpy(poses[:, :2, 3]).float()
     heading = torch.from_numpy(np.arctan2(poses[:, 1, 0], poses[:, 0, 0])).float()
-    near, arcs, aside = None, [], []
+    known = bank.path_arc[scene, :1, :1]
+    near, arcs, aside = None if bool(known.isnan()) else known, [], []
     for number in range(len(poses)):
         near, lateral, _, _ = project_to_route(
             bank,

@@ -27,7 +27,14 @@ from countersteer.worlds.simulation.lead_vehicle import find_leader
 from countersteer.worlds.simulation.paths import project_to_route, route_at
 from countersteer.worlds.simulation.scenes import build_bank
 from countersteer.worlds.simulation.spec import RoadSettings
-from countersteer.worlds.simulation.state import RoadScene, RoadState, command_now, lights_now, place_cars
+from countersteer.worlds.simulation.state import (
+    RoadScene,
+    RoadState,
+    command_now,
+    heights_now,
+    lights_now,
+    place_cars,
+)
 from countersteer.worlds.simulation.stepping import advance
 from countersteer.worlds.truth import Actors, Lights, LoggedPoses, Motion, PathPoints, Routes, Truth
 
@@ -295,6 +302,7 @@ class RoadSimulation(Simulation):
             actors=self._actors(state),
             lights=self._lights(state),
             lanes=state.rows.lanes,
+            heights=heights_now(self.bank, state),
         )
 
     def path_at(self, state: RoadState, arc: Float[Tensor, "world agent point"]) -> PathPoints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,16 +18,22 @@ from torch import Tensor
 from countersteer.errors import UserError
 from countersteer.geometry import boxes, polylines
 from countersteer.geometry.poses import world_from_local
+from countersteer.scenarios.levels import ground_below, on_level
 from countersteer.scenarios.routes import REVERSING, backed_up, route_of_track
 from countersteer.scenarios.scenario import ActorKind, MapKind, Scenario
 from countersteer.tensors import TensorTree
 from countersteer.worlds.simulation.ground import GroundBank
 from countersteer.worlds.simulation.ground_baking import bake
+from countersteer.worlds.simulation.of_tracks import (
+    PATH_SPACING,
+    arcs_along,
+    held,
+    path_heights,
+    towed,
+    track_heights,
+)
 
 __all__ = ["PATH_SPACING", "SceneBank", "build_bank"]
-
-PATH_SPACING = 1.0
-"""Arc length between stored points of a path [m]."""
 
 GROUND_CELL = 0.4
 """Cell of the ground raster [m]; distances are extrapolated within a cell, so lines stay crisp."""
@@ -46,13 +53,19 @@ class SceneBank(TensorTree):
         top_speed: Largest `speed` of every actor [m/s].
         valid: Whether the actor is there.
         arc: Distance travelled since the first tick [m].
+        z: Height of every box centre [m]; no ticks where all scenes are flat, 0 in those that are.
         size: Length, width, height [m].
         kind: `ActorKind`.
         movable: Actors that IDM may drive: vehicles and cyclists that go somewhere.
+        tow: Slot of the vehicle that an actor hangs on, for one whose box was upon it at first and stayed as near while both moved;
+            its own slot for all others. Vehicles of one rig neither hit one another nor wait for one another.
         present: Whether the slot is used at all.
         ticks: Length of the scenario.
         path: Paths of the controlled cars, every `PATH_SPACING`: x, y, unwrapped heading, curvature.
+        path_z: Height of the controlled car's box centre along its path [m], as `z`.
         path_length: [m].
+        path_arc: How far along its path each controlled car was recorded [m], where the path turns so far that it can come back beside
+            itself; NaN elsewhere, where the closest place on the path is the right one.
         road_length: How far along its path a car stands on the drivable area with all of its box, from where it
             first is in the log [m]; beyond it the path is only there to plan on. 0 if it does not stand there.
         left_offset, right_offset: Lateral offset of the next lane to each side of the path [m], NaN if none.
@@ -68,13 +81,17 @@ class SceneBank(TensorTree):
     top_speed: Float[Tensor, "scene actor"]
     valid: Bool[Tensor, "scene actor tick"]
     arc: Float[Tensor, "scene actor tick"]
+    z: Float[Tensor, "scene actor level"]
     size: Float[Tensor, "scene actor 3"]
     kind: Int[Tensor, "scene actor"]
     movable: Bool[Tensor, "scene actor"]
+    tow: Int[Tensor, "scene actor"]
     present: Bool[Tensor, "scene actor"]
     ticks: Int[Tensor, "scene"]
     path: Float[Tensor, "scene agent point 4"]
+    path_z: Float[Tensor, "scene agent height"]
     path_length: Float[Tensor, "scene agent"]
+    path_arc: Float[Tensor, "scene agent tick"]
     road_length: Float[Tensor, "scene agent"]
     left_offset: Float[Tensor, "scene"]
     right_offset: Float[Tensor, "scene"]
@@ -88,14 +105,6 @@ class SceneBank(TensorTree):
     def arrays(self) -> dict[str, np.ndarray]:
         """The fields as numpy sees them; of a bank on the CPU."""
         return {name: leaf.contiguous().numpy() for name, leaf in self.flatten().items()}
-
-
-def _fill(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Values [time ...] with each gap holding the last valid entry (the first one before it)."""
-    index = np.where(valid, np.arange(len(valid)), -1)
-    index = np.maximum.accumulate(index)
-    index[index < 0] = int(np.argmax(valid)) if valid.any() else 0
-    return values[index]
 
 
 def _path(points: np.ndarray) -> np.ndarray:
@@ -160,6 +169,7 @@ def build_bank(
     ground = _ground_bank(scenarios, rows)
     for scene, row in enumerate(rows):
         row["road_length"] = _road_length(ground, scene, row)
+        del row["controlled"]
     names = rows[0].keys()
     packed: dict[str, Tensor] = {}
     for name in names:
@@ -169,7 +179,7 @@ def build_bank(
         for k, array in enumerate(arrays):
             padded[(k, *(slice(0, n) for n in array.shape))] = array
             # Past its end everything stays as it was last; a zero would be a place, the origin of the world.
-            if name in ("pose", "speed", "arc", "light", "path") and array.shape[1] < shape[1]:
+            if name in ("pose", "speed", "arc", "light", "path", "path_arc") and array.shape[1] < shape[1]:
                 padded[k, : array.shape[0], array.shape[1] :] = array[:, -1:]
         packed[name] = torch.from_numpy(padded)
     return SceneBank(**packed), ground
@@ -189,9 +199,15 @@ def _ground_bank(scenarios: Sequence[Scenario], rows: Sequence[dict[str, np.ndar
     for k, scenario in enumerate(scenarios):
         if scenario.route is not None:
             needed[k] = np.concatenate([needed[k], np.asarray(scenario.route, np.float64)])
+    levels = [
+        on_level(
+            s.road, np.concatenate([np.zeros((0, 3)), *(ground_below(s, int(k)) for k in row["controlled"])])
+        )
+        for s, row in zip(scenarios, rows, strict=True)
+    ]
     key = tuple(
-        (scenario.fingerprint(), tuple(around.min(0)), tuple(around.max(0)))
-        for scenario, around in zip(scenarios, needed, strict=True)
+        (scenario.fingerprint(), tuple(around.min(0)), tuple(around.max(0)), len(road.features))
+        for scenario, around, road in zip(scenarios, needed, levels, strict=True)
     )
     bank = _ground_banks.get(key)
     if bank is None:
@@ -199,8 +215,11 @@ def _ground_bank(scenarios: Sequence[Scenario], rows: Sequence[dict[str, np.ndar
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             bank = GroundBank.pack(
                 pool.map(
-                    lambda scenario, around: bake(scenario, resolution=GROUND_CELL, around=around),
+                    lambda scenario, road, around: bake(
+                        dataclasses.replace(scenario, road=road), resolution=GROUND_CELL, around=around
+                    ),
                     scenarios,
+                    levels,
                     needed,
                 )
             )
@@ -223,7 +242,9 @@ def _road_length(ground: GroundBank, scene: int, row: dict[str, np.ndarray]) -> 
     arc = torch.minimum(arc, torch.from_numpy(row["path_length"])[:, None])
     # The path may begin before the car does, and a recorded one may cross what the map calls no road.
     first = torch.from_numpy(row["pose"][: len(path), 0, :2])
-    begins = (center - first[:, None]).norm(dim=-1).argmin(1, keepdim=True)
+    closest = (center - first[:, None]).norm(dim=-1).argmin(1, keepdim=True)
+    known = torch.from_numpy(row["path_arc"][:, :1])
+    begins = torch.where(known.isnan(), closest, (known.nan_to_num() / PATH_SPACING).round().long())
     ahead_of_it = torch.arange(path.shape[1]) >= begins
     unbroken = (on_road | ~ahead_of_it).long().cumprod(1).bool() & ahead_of_it
     return torch.where(unbroken, arc, 0.0).amax(1).numpy()
@@ -241,14 +262,15 @@ def _scene_arrays(scenario: Scenario, agents: int, dt: float, min_agents: int) -
     used = [(slot, k) for slot, k in enumerate(order) if k is not None]
     for slot, k in used:
         there = tracks.valid[k]
-        position = _fill(tracks.position[k, :, :2].astype(np.float64), there)
-        heading = np.unwrap(_fill(tracks.heading[k].astype(np.float64), there))
+        position = held(tracks.position[k, :, :2].astype(np.float64), there)
+        heading = np.unwrap(held(tracks.heading[k].astype(np.float64), there))
         for axis in range(2):
             pose[slot, :, axis] = np.interp(times, scenario.times, position[:, axis])
         pose[slot, :, 2] = np.interp(times, scenario.times, heading)
-        velocity = _fill(np.linalg.norm(tracks.velocity[k], axis=-1), there)
+        velocity = held(np.linalg.norm(tracks.velocity[k], axis=-1), there)
         speed[slot] = np.interp(times, scenario.times, velocity)
         valid[slot] = there[nearest]
+    z = track_heights(scenario, order, times)
     steps = np.linalg.norm(np.diff(pose[..., :2], axis=1), axis=-1)
     arc = np.concatenate([np.zeros((len(order), 1)), np.cumsum(steps, 1)], 1)
     far = np.linalg.norm(pose[..., :2] - pose[:, :1, :2], axis=-1).max(1)
@@ -257,11 +279,12 @@ def _scene_arrays(scenario: Scenario, agents: int, dt: float, min_agents: int) -
     kind, size = tracks.kind[of_track], tracks.size[of_track]
     movable = np.isin(kind, [ActorKind.VEHICLE, ActorKind.CYCLIST]) & (far > _MOVING) & present
 
-    paths, cruise = [], []
+    paths, arcs, cruise = [], [], []
     lanes = [feature for feature in scenario.road.features if feature.kind == MapKind.LANE]
     for slot, k in enumerate(order[:agents]):
         if k is None:
             paths.append(np.zeros((2, 4)))
+            arcs.append(np.full(ticks, np.nan))
             cruise.append(2.0)
             continue
         if k == scenario.ego and scenario.route is not None:
@@ -275,12 +298,19 @@ def _scene_arrays(scenario: Scenario, agents: int, dt: float, min_agents: int) -
                 lanes,
             )
         paths.append(_path(np.asarray(points, np.float64)))
+        arcs.append(arcs_along(paths[-1], pose[slot], float(size[slot, 0])))
         cruise.append(max(float(speed[slot][valid[slot]].max(initial=0.0)), 2.0))
     longest = max(len(path) for path in paths)
     path = np.zeros((agents, longest, 4))
     for slot, points in enumerate(paths):
         path[slot, : len(points)] = points
         path[slot, len(points) :] = points[-1]
+    path_z = np.zeros((agents, longest if z.shape[1] else 0))
+    for slot, k in used[: agents if path_z.shape[1] else 0]:
+        if slot < agents:
+            path_z[slot, : len(paths[slot])] = path_heights(
+                paths[slot], pose[slot], z[slot], float(tracks.size[k, 0])
+            )
     left = [o for o in scenario.route_offsets if o > 0.5]
     right = [o for o in scenario.route_offsets if o < -0.5]
     signals = scenario.signals
@@ -294,13 +324,18 @@ def _scene_arrays(scenario: Scenario, agents: int, dt: float, min_agents: int) -
         "top_speed": speed.max(1).astype(f32),
         "valid": valid,
         "arc": arc.astype(f32),
+        "z": z.astype(f32),
+        "path_z": path_z.astype(f32),
+        "controlled": np.array([k for slot, k in used if slot < agents], np.int64),
         "size": size.astype(f32),
         "kind": kind.astype(np.int64),
         "movable": movable,
+        "tow": towed(pose, valid, size, movable),
         "present": present,
         "ticks": np.array(ticks, np.int64),
         "path": path.astype(f32),
         "path_length": np.array([(len(p) - 1) * PATH_SPACING for p in paths], f32),
+        "path_arc": np.stack(arcs).astype(f32),
         "left_offset": np.array(min(left) if left else np.nan, f32),
         "right_offset": np.array(max(right) if right else np.nan, f32),
         "lane_width": np.array(scenario.lane_width, f32),

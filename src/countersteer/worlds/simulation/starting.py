@@ -19,7 +19,7 @@ from countersteer.worlds.simulation.ground import GroundBank
 from countersteer.worlds.simulation.paths import project_to_route
 from countersteer.worlds.simulation.scenes import SceneBank
 from countersteer.worlds.simulation.spec import RoadSettings
-from countersteer.worlds.simulation.state import RoadState, SceneRows, give_commands, place_cars
+from countersteer.worlds.simulation.state import RoadState, SceneRows, give_commands, heights_now, place_cars
 from countersteer.worlds.simulation.stepping.reference import collisions
 
 __all__ = ["RoadStarts", "begin", "draw_starts", "starts_at"]
@@ -116,9 +116,15 @@ def begin(
     """The state of drives that begin at `starts`."""
     agents, scene = settings.agents, starts.scenario
     zero = torch.zeros_like(starts.speed)
-    arc, lateral, error, bend = project_to_route(bank, scene, starts.position, starts.heading, zero, None)
-    cars = bicycle.VehicleState.at(starts.position, starts.heading, starts.speed, bend)
     slots = torch.arange(agents, device=scene.device)[None]
+    # A path may pass this place more than once; the recording knows which time it is.
+    known = bank.path_arc[scene[:, None], slots, starts.tick[:, None]]
+    wide, close = (
+        project_to_route(bank, scene, starts.position, starts.heading, zero, near)
+        for near in (None, known.nan_to_num())
+    )
+    arc, lateral, error, bend = (torch.where(known.isnan(), *pair) for pair in zip(wide, close, strict=True))
+    cars = bicycle.VehicleState.at(starts.position, starts.heading, starts.speed, bend)
     params = settings.vehicle.draw(seed, starts.drive[:, None] * agents + slots)
     actors = torch.arange(bank.pose.shape[1], device=scene.device)[None]
     pose = bank.pose[scene[:, None], actors, starts.tick[:, None]]
@@ -167,7 +173,8 @@ def _can_begin(bank: SceneBank, ground: GroundBank, state: RoadState) -> Bool[Te
     """Whether each car stands on the road, clear of everybody, with a goal some way ahead."""
     size, agents = bank.size[state.scene], state.arc.shape[1]
     there = state.actor_there & bank.present[state.scene]
-    hit = collisions(state.actor[..., :2], state.actor[..., 2], size[..., :2], there, agents)
+    rigs = heights_now(bank, state), bank.tow[state.scene]
+    hit = collisions(state.actor[..., :2], state.actor[..., 2], size, there, agents, *rigs)
     corner = boxes.corners(state.actor[:, :agents, :2], state.actor[:, :agents, 2], size[:, :agents, :2])
     scene = state.scene[:, None, None].expand(corner.shape[:-1])
     on_road = (ground.edge_distance(scene, corner) >= 0).all(-1)

@@ -15,11 +15,20 @@ from countersteer.tensors import TensorTree
 from countersteer.vehicles import bicycle
 from countersteer.worlds.interface import DriveState
 from countersteer.worlds.observations import Command
-from countersteer.worlds.simulation.scenes import SceneBank
+from countersteer.worlds.simulation.scenes import PATH_SPACING, SceneBank
 from countersteer.worlds.simulation.spec import RoadSettings
 from countersteer.worlds.truth import Actors, Lanes, Lights
 
-__all__ = ["RoadScene", "RoadState", "SceneRows", "command_now", "give_commands", "lights_now", "place_cars"]
+__all__ = [
+    "RoadScene",
+    "RoadState",
+    "SceneRows",
+    "command_now",
+    "give_commands",
+    "heights_now",
+    "lights_now",
+    "place_cars",
+]
 
 
 @dataclass(frozen=True)
@@ -150,3 +159,19 @@ def lights_now(bank: SceneBank, state: RoadState) -> Int[Tensor, "world light"]:
     """`SignalState` of every light."""
     lights = torch.arange(bank.light.shape[1], device=bank.light.device)
     return bank.light[state.scene[:, None], lights[None], state.tick[:, None]]
+
+
+def heights_now(bank: SceneBank, state: RoadState) -> Float[Tensor, "world actor"] | None:
+    """Height of every actor's box centre [m]: as recorded where it is along its way.
+
+    None where all scenes are flat, or somebody else moves the traffic, of which no recording tells.
+    """
+    if bank.z.shape[2] == 0 or state.traffic is not None:
+        return None
+    scene, arcs = state.scene[:, None], bank.arc[state.scene]
+    index = torch.searchsorted(arcs, state.actor_arc[..., None].contiguous()).clamp(max=arcs.shape[-1] - 1)
+    others = bank.z[state.scene].gather(2, index).squeeze(-1)
+    last = (bank.path_length[state.scene] / PATH_SPACING).long()
+    at = torch.minimum((state.arc / PATH_SPACING).round().long(), last).clamp(min=0)
+    slots = torch.arange(at.shape[1], device=at.device)[None]
+    return torch.cat([bank.path_z[scene, slots, at], others[:, at.shape[1] :]], 1)

@@ -21,8 +21,8 @@ F = np.float32
 
 @inner
 @no_type_check
-def first_hit(poses, there, sizes, present, w, scene, a):
-    """The lowest number of an actor whose box overlaps that of car `a`, or -1; touching counts as apart.
+def first_hit(poses, there, sizes, present, w, scene, a, begin):
+    """The lowest number from `begin` on of an actor whose box overlaps that of car `a` in the plane, or -1; touching counts as apart.
 
     A box that is not at a finite pose overlaps nothing: no comparison with NaN holds.
 
@@ -34,7 +34,7 @@ def first_hit(poses, there, sizes, present, w, scene, a):
     x, y, heading = poses[w, a, 0], poses[w, a, 1], poses[w, a, 2]
     cos, sin = math.cos(heading), math.sin(heading)
     length, width = sizes[scene, a, 0], sizes[scene, a, 1]
-    for n in range(poses.shape[1]):
+    for n in range(begin, poses.shape[1]):
         if (
             n != a
             and there[w, n]
@@ -72,4 +72,4 @@ def first_hits(poses, there, sizes, present, scenes, found):
     """Write for each car, the first slots, what `first_hit` says; `found` is int64 `world agent`."""
     for w in nb.prange(len(scenes)):
         for a in range(found.shape[1]):
-            found[w, a] = first_hit(poses, there, sizes, present, w, scenes[w], a)
+            found[w, a] = first_hit(poses, there, sizes, present, w, scenes[w], a, 0)

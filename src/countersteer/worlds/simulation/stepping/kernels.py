@@ -90,11 +90,14 @@ class Scenes(NamedTuple):
     top_speed: ndarray
     valid: ndarray
     arc: ndarray
+    z: ndarray
     size: ndarray
     movable: ndarray
+    tow: ndarray
     present: ndarray
     ticks: ndarray
     path: ndarray
+    path_z: ndarray
     path_length: ndarray
     left_offset: ndarray
     right_offset: ndarray
@@ -256,7 +259,36 @@ def _hold_car(before, after, w, a):
 
 @inner
 @no_type_check
-def _lead(scenes, before, w, scene, n):
+def _height(scenes, state, w, scene, n):
+    """`state.heights_now` of one actor."""
+    if n < state.arc.shape[1]:
+        last = int(scenes.path_length[scene, n] / F(PATH_SPACING))
+        at = int(np.round(state.arc[w, n] / F(PATH_SPACING)))
+        return scenes.path_z[scene, n, max(min(at, last), 0)]
+    arcs, arc = scenes.arc[scene, n], state.actor_arc[w, n]
+    low, high = 0, len(arcs)
+    while low < high:
+        middle = (low + high) // 2
+        if arcs[middle] < arc:
+            low = middle + 1
+        else:
+            high = middle
+    return scenes.z[scene, n, min(low, len(arcs) - 1)]
+
+
+@inner
+@no_type_check
+def _above(settings, scenes, state, w, scene, n, m):
+    """Whether there is air between two boxes, one above the other."""
+    if scenes.z.shape[2] == 0 or settings.traffic == MOVED:
+        return False
+    gap = abs(_height(scenes, state, w, scene, n) - _height(scenes, state, w, scene, m))
+    return gap > (scenes.size[scene, n, 2] + scenes.size[scene, m, 2]) / F(2.0)
+
+
+@inner
+@no_type_check
+def _lead(settings, scenes, before, w, scene, n):
     """Gap to the next actor ahead of one that traffic drives, and its speed along the same way."""
     actors = before.actor.shape[1]
     heading = before.actor[w, n, 2]
@@ -269,7 +301,9 @@ def _lead(scenes, before, w, scene, n):
         forward, left = cos * dx + sin * dy, cos * dy - sin * dx
         bumper = forward - (length + scenes.size[scene, m, 0]) / F(2.0)
         near = abs(left) < (width + scenes.size[scene, m, 1]) / F(2.0) + F(0.2)
-        if near and forward > F(0.5) and bumper < F(LEAD_RANGE) and before.actor_there[w, m] and bumper < gap:
+        ahead = near and forward > F(0.5) and bumper < F(LEAD_RANGE) and before.actor_there[w, m]
+        ahead = ahead and scenes.tow[scene, m] != scenes.tow[scene, n]
+        if ahead and bumper < gap and not _above(settings, scenes, before, w, scene, n, m):
             gap, lead = bumper, m
     speed = F(0.0)
     if gap < F(np.inf):
@@ -288,13 +322,23 @@ def _lead(scenes, before, w, scene, n):
 
 @inner
 @no_type_check
+def _drives(scenes, before, w, scene, n):
+    """Who decides where an actor goes that IDM drives: its tractor, if IDM drives that too."""
+    m = scenes.tow[scene, n]
+    driven = m >= before.arc.shape[1] and scenes.movable[scene, m] and before.actor_there[w, m]
+    return m if driven else n
+
+
+@inner
+@no_type_check
 def _drive_actor(settings, scenes, before, after, w, scene, n):
-    """One IDM tick along the line of the actor's own recording."""
-    gap, lead_speed = _lead(scenes, before, w, scene, n)
+    """One IDM tick along the line of the actor's own recording; what is towed is where it was when its tractor was where that is."""
+    m = _drives(scenes, before, w, scene, n)
+    gap, lead_speed = _lead(settings, scenes, before, w, scene, m)
     most, hardest = F(settings.idm_acceleration), F(settings.idm_hardest)
     comfortable = F(2.0 * math.sqrt(settings.idm_acceleration * settings.idm_braking))
-    was = before.actor_speed[w, n]
-    desired = max(scenes.top_speed[scene, n], F(1.0))
+    was = before.actor_speed[w, m]
+    desired = max(scenes.top_speed[scene, m], F(1.0))
     closing = was * (was - lead_speed) / comfortable if gap < F(np.inf) else F(0.0)
     wanted = F(settings.idm_standstill) + max(was * F(settings.idm_headway) + closing, F(0.0))
     free = was / desired
@@ -302,9 +346,9 @@ def _drive_actor(settings, scenes, before, after, w, scene, n):
     press = wanted / max(gap, F(0.1))
     answer = _clip(most * (F(1.0) - free - press * press), -hardest, most)
     speed = max(was + answer * F(settings.dt), F(0.0))
-    arc = before.actor_arc[w, n] + (was + speed) / F(2.0) * F(settings.dt)
+    arc = before.actor_arc[w, m] + (was + speed) / F(2.0) * F(settings.dt)
 
-    arcs = scenes.arc[scene, n]
+    arcs = scenes.arc[scene, m]
     low, high = 0, len(arcs)
     while low < high:  # the first entry that is not below `arc`
         middle = (low + high) // 2
@@ -593,7 +637,14 @@ def _advance_world(settings, scenes, ground, before, turns, pushes, after, found
     for a in range(agents):
         if before.alive[w, a]:
             finite = math.isfinite(turns[w, a]) and math.isfinite(pushes[w, a])
-            hit = first_hit(after.actor, after.actor_there, scenes.size, scenes.present, w, scene, a)
+            hit = first_hit(after.actor, after.actor_there, scenes.size, scenes.present, w, scene, a, 0)
+            while hit >= 0 and (
+                scenes.tow[scene, hit] == scenes.tow[scene, a]
+                or _above(settings, scenes, after, w, scene, a, hit)
+            ):
+                hit = first_hit(
+                    after.actor, after.actor_there, scenes.size, scenes.present, w, scene, a, hit + 1
+                )
             _find_events(settings, scenes, ground, before, after, found, w, scene, a, finite, hit)
         else:
             _no_events(before, after, found, w, a)

@@ -21,7 +21,14 @@ from countersteer.worlds.simulation.ground import GroundBank
 from countersteer.worlds.simulation.paths import project_to_route
 from countersteer.worlds.simulation.scenes import SceneBank
 from countersteer.worlds.simulation.spec import RoadSettings
-from countersteer.worlds.simulation.state import RoadState, command_now, give_commands, lights_now, place_cars
+from countersteer.worlds.simulation.state import (
+    RoadState,
+    command_now,
+    give_commands,
+    heights_now,
+    lights_now,
+    place_cars,
+)
 
 __all__ = ["COMFORT", "advance", "collisions", "find_events", "finish_step"]
 
@@ -141,6 +148,11 @@ def _drive_traffic(spec: RoadSettings, bank: SceneBank, state: RoadState) -> tup
     )
     forward, left = gap[..., 0], gap[..., 1]
     near = left.abs() < (width[:, :, None] + width[:, None]) / 2 + 0.2
+    tow, agents = bank.tow[state.scene], bank.path.shape[1]
+    near &= tow[:, :, None] != tow[:, None]
+    z, tall = heights_now(bank, state), bank.size[state.scene][..., 2]
+    if z is not None:
+        near &= (z[:, :, None] - z[:, None]).abs() <= (tall[:, :, None] + tall[:, None]) / 2
     bumper = forward - (length[:, :, None] + length[:, None]) / 2
     seen = near & (forward > 0.5) & (bumper < LEAD_RANGE) & state.actor_there[:, None]
     bumper = torch.where(seen, bumper, math.inf)
@@ -159,12 +171,17 @@ def _drive_traffic(spec: RoadSettings, bank: SceneBank, state: RoadState) -> tup
     index = torch.searchsorted(arcs, arc[..., None].contiguous()).clamp(1, arcs.shape[-1] - 1)
     low, high = arcs.gather(-1, index - 1), arcs.gather(-1, index)
     part = ((arc[..., None] - low) / (high - low).clamp(min=1e-3)).clamp(0.0, 1.0)
+    beyond = (arc - arcs[..., -1]).clamp(min=0.0)[..., None]
+    # What is towed is where it was when its tractor was where that is.
+    driven = (tow >= agents) & (bank.movable[state.scene] & state.actor_there).gather(1, tow)
+    by = torch.where(driven, tow, torch.arange(tow.shape[1], device=tow.device))
+    speed, arc = speed.gather(1, by), arc.gather(1, by)
+    index, part, beyond = (each.gather(1, by[..., None]) for each in (index, part, beyond))
     rows = bank.pose[state.scene]
     wide = index[..., None].expand(*index.shape, 3)
     pose = (rows.gather(2, wide - 1) * (1 - part[..., None]) + rows.gather(2, wide) * part[..., None])[
         :, :, 0
     ]
-    beyond = (arc - arcs[..., -1]).clamp(min=0.0)[..., None]
     course = torch.stack([pose[..., 2].cos(), pose[..., 2].sin()], -1)
     return speed, arc, torch.cat([pose[..., :2] + beyond * course, pose[..., 2:]], -1)
 
@@ -197,7 +214,13 @@ def find_events(
     cars, size = state.cars, bank.size[state.scene]
     center, heading = state.actor[..., :2], state.actor[..., 2]
     collided_with = collisions(
-        center, heading, size[..., :2], state.actor_there & bank.present[state.scene], agents
+        center,
+        heading,
+        size,
+        state.actor_there & bank.present[state.scene],
+        agents,
+        heights_now(bank, state),
+        bank.tow[state.scene],
     )
     collision = collided_with >= 0
 
@@ -268,24 +291,33 @@ def find_events(
 def collisions(
     center: Float[Tensor, "world actor 2"],
     heading: Float[Tensor, "world actor"],
-    size: Float[Tensor, "world actor 2"],
+    size: Float[Tensor, "world actor _"],
     there: Bool[Tensor, "world actor"],
     agents: int,
+    z: Float[Tensor, "world actor"] | None = None,
+    tow: Int[Tensor, "world actor"] | None = None,
 ) -> Int[Tensor, "world agent"]:
     """For each car, the first slots, the lowest slot of another actor whose box overlaps its own, or -1.
 
-    Every car is held against every actor; a box that is not at a finite pose overlaps nothing.
+    Every car is held against every actor; a box that is not at a finite pose overlaps nothing. With the heights `z` of the centres,
+    and of the boxes as the third size, boxes that have air between them do not overlap; neither do those of one rig, by `SceneBank.tow`.
     """
     wide = (slice(None), slice(0, agents), None)
     shape = (len(center), agents, center.shape[1])
     hit = boxes.overlap(
         center[wide].expand(*shape, 2),
         heading[wide].expand(shape),
-        size[wide].expand(*shape, 2),
+        size[..., :2][wide].expand(*shape, 2),
         center[:, None].expand(*shape, 2),
         heading[:, None].expand(shape),
-        size[:, None].expand(*shape, 2),
+        size[:, None, :, :2].expand(*shape, 2),
     )
+    if z is not None:
+        hit &= (z[:, :agents, None] - z[:, None]).abs() <= (
+            size[:, :agents, None, 2] + size[:, None, :, 2]
+        ) / 2
+    if tow is not None:
+        hit &= tow[:, :agents, None] != tow[:, None]
     sound = center.isfinite().all(-1) & heading.isfinite()
     slots = torch.arange(shape[2], device=center.device)
     own = slots == slots[:agents, None]
