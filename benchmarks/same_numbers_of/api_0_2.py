@@ -250,7 +250,11 @@ class Api02(Api):
                 former = FORMER_NAMES.get(cause.replace(" ", "_"), cause)
                 verdict["reason"] = f"ended: {former}"
             # Whose record it is, and how high all are: 0.1 kept those of the first car only, and no heights.
-            yield name, verdict, {k: v for k, v in fields.items() if k not in ("slot", "start", "goal", "heights")}
+            yield (
+                name,
+                verdict,
+                {k: v for k, v in fields.items() if k not in ("slot", "start", "goal", "heights")},
+            )
 
     def scores(self, result: Any) -> Iterator[tuple[str, str, Any, dict[str, Any], int]]:
         """See `Api.scores`."""
