@@ -138,12 +138,12 @@ def _collides(
     cars = np.flatnonzero(tracks.kind == ActorKind.VEHICLE)
     if not len(cars) and background is None:
         return None
-    level = on_one_level(drive)
+    met = on_one_level(drive)
     for k, tick in enumerate(ticks):
         shape = (len(cars), 2)
         hits = (
             tracks.valid[cars, tick]
-            & level[tick, cars]
+            & met[tick, cars]
             & boxes_touch(
                 np.broadcast_to(path[k], shape),
                 np.full(len(cars), headings[k]),
