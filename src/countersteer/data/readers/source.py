@@ -24,7 +24,7 @@ from countersteer.data.readers.fields import (
     check_lights,
     numbers_of_text,
 )
-from countersteer.errors import FAULTS, UserError, faults_of_files
+from countersteer.errors import FAULTS, MissingExtraError, UserError, faults_of_files
 from countersteer.storage.files import MAX_BYTES, head, open_regular, read_bytes
 
 __all__ = [
@@ -109,7 +109,7 @@ def read_by(reader: Reader[T], path: Path) -> T:
         ):
             return reader.read(path)
     except UserError as error:
-        if str(split_number(path)[0]) in error.what:
+        if isinstance(error, MissingExtraError) or str(split_number(path)[0]) in error.what:
             raise
         raise UserError(
             f"{path}: {error.what}", got=error.got, expected=error.expected, fix=error.fix
