@@ -38,6 +38,7 @@ FAULTS: tuple[type[Exception], ...] = (
     AssertionError,
     MemoryError,
     RecursionError,
+    SystemError,  # numpy, of text that is none
     NotImplementedError,
     struct.error,
     zlib.error,
