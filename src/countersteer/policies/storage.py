@@ -132,7 +132,12 @@ def _check_size(spec: Any, tensors: Mapping[str, Tensor]) -> None:
     It is built without memory first, and no further than the file has tensors.
     """
     try:
-        with torch.device("meta"), _AtMost(_CALLS * (len(tensors) + 100)):
+        # Who is stopped on the way may have been inside a `no_grad` that is then never left: it is here.
+        with (
+            torch.set_grad_enabled(torch.is_grad_enabled()),
+            torch.device("meta"),
+            _AtMost(_CALLS * (len(tensors) + 100)),
+        ):
             planned = spec.build().state_dict()
     except UserError:
         raise
