@@ -20,11 +20,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy import ndarray
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, reading
 
 __all__ = [
     "MAX_BYTES",
     "MAX_MEMORY",
+    "check_readable",
+    "exists",
     "head",
     "open_regular",
     "parse_json",
@@ -32,6 +34,7 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_npz",
+    "read_object",
 ]
 
 MAX_BYTES = 1 << 28
@@ -45,6 +48,35 @@ _PIECE = 1 << 16
 _MOST_MEMBERS = 100_000  # of a gzip file; packed block by block, 256 MiB have 4,096
 _LARGEST_DIRECTORY = 1 << 20  # of a zip archive [bytes]; ten thousand members
 _GZIP = b"\x1f\x8b"
+
+
+_AGAIN = "the file is cut short or damaged; write or download it again"
+_RESTORE = "restore the file from a copy, or train again"
+
+
+def exists(path: str | Path) -> bool:
+    """Whether something is there, even if it may not be looked at; a name that no file can have is not."""
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte
+        return False
+    return True
+
+
+def check_readable(path: Path) -> None:
+    """Refuse what cannot be opened or listed, what is neither a file nor a folder, and links that lead nowhere.
+
+    Raises:
+        UserError: With what the system says.
+    """
+    what = f"cannot be {'listed' if path.is_dir() else 'read'}"
+    with reading(path, what, expected="a file or folder that may be read", fix="check its permissions"):
+        if path.is_dir():
+            os.scandir(path).close()
+        else:
+            open_regular(path).close()
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -109,21 +141,18 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     Raises:
         UserError: The file is missing, cannot be read, is cut short, or holds more than `limit` bytes.
     """
-    try:
-        data = _inflate(path, limit + 1, strict=True)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist", fix="check the path") from None
-    except (EOFError, zlib.error) as error:
-        raise UserError(
-            f"{path} cannot be decompressed: it is cut short or damaged",
-            got=str(error) or "an early end",
-            expected="a whole gzip file",
-            fix="download it again",
-        ) from error
-    except (OSError, ValueError, MemoryError) as error:
-        raise UserError(
-            f"{path} cannot be read", got=error, expected="a readable file", fix="check the path"
-        ) from error
+    with reading(path, "cannot be read", expected="a readable file", fix="check the path"):
+        try:
+            data = _inflate(path, limit + 1, strict=True)
+        except FileNotFoundError:
+            raise UserError(f"{path} does not exist", fix="check the path") from None
+        except (EOFError, zlib.error) as error:
+            raise UserError(
+                f"{path} cannot be decompressed: it is cut short or damaged",
+                got=str(error) or "an early end",
+                expected="a whole gzip file",
+                fix="download it again",
+            ) from error
     if len(data) > limit:
         raise UserError(
             f"{path} is too large",
@@ -156,15 +185,8 @@ def parse_json(content: bytes, name: str | Path, expected: str = "a whole JSON f
             expected=f"at most {MAX_MEMORY >> 20} MiB",
             fix="split the file",
         )
-    try:
+    with reading(name, "is not valid JSON", expected=expected, fix=_AGAIN):
         return json.loads(content)
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise UserError(
-            f"{name} is not valid JSON",
-            got=str(error)[:120] or type(error).__name__,
-            expected=expected,
-            fix="the file is cut short or damaged; write or download it again",
-        ) from error
 
 
 def read_json(path: Path, limit: int = MAX_BYTES, expected: str = "a whole JSON file") -> Any:
@@ -176,6 +198,22 @@ def read_json(path: Path, limit: int = MAX_BYTES, expected: str = "a whole JSON 
     return parse_json(read_bytes(path, limit), path, expected)
 
 
+def read_object(
+    path: Path, limit: int = MAX_BYTES, expected: str = "a file as countersteer wrote it"
+) -> dict[str, Any]:
+    """The fields of a JSON file that countersteer wrote.
+
+    Raises:
+        UserError: It cannot be read, is not JSON, is no object, or is too large.
+    """
+    content = read_json(path, limit, expected)
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path} is damaged", got=f"a {type(content).__name__}", expected=expected, fix=_RESTORE
+        )
+    return content
+
+
 def parse_npy(content: bytes, name: str | Path) -> ndarray:
     """The array in an .npy file; it is a view of `content`.
 
@@ -185,7 +223,7 @@ def parse_npy(content: bytes, name: str | Path) -> ndarray:
         UserError: It is no such file, holds objects, or is cut short.
     """
     stream = io.BytesIO(content)
-    try:
+    with reading(name, "is not a numpy array", expected="a whole .npy file", fix=_AGAIN):
         version = np.lib.format.read_magic(stream)
         header = (
             np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
@@ -195,14 +233,6 @@ def parse_npy(content: bytes, name: str | Path) -> ndarray:
             raise ValueError("an array of objects")
         flat = np.frombuffer(content, kind, offset=stream.tell())
         return flat.reshape(extent, order="F" if fortran else "C")
-    except Exception as error:
-        # The header is a Python literal: damaged, it fails in the parser with whatever that one raises.
-        raise UserError(
-            f"{name} is not a numpy array",
-            got=str(error)[:120],
-            expected="a whole .npy file",
-            fix="the file is cut short or damaged; download it again",
-        ) from error
 
 
 def read_npz(path: Path, names: Sequence[str], limit: int = MAX_BYTES) -> dict[str, ndarray]:
@@ -212,37 +242,21 @@ def read_npz(path: Path, names: Sequence[str], limit: int = MAX_BYTES) -> dict[s
         UserError: The file or an array is missing or damaged, a name is there twice, or the arrays have more than `limit` bytes.
     """
     arrays = {}
-    try:
-        with open_regular(path) as file:
-            _check_directory(file)
-            with zipfile.ZipFile(file) as archive:
-                members = archive.namelist()
-                for name in names:
-                    member = f"{name}.npy"
-                    if members.count(member) != 1:
-                        raise KeyError(f"{name!r} is there {members.count(member)} times")
-                    with archive.open(member) as packed:
-                        content = packed.read(limit + 1)  # the size that it declares may be wrong
-                    if len(content) > limit:
-                        raise ValueError(f"more than {limit} bytes after decompression")
-                    limit -= len(content)
-                    arrays[name] = parse_npy(content, f"{path}: {name}")
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        EOFError,
-        RuntimeError,
-        MemoryError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise UserError(
-            f"{path} cannot be read",
-            got=str(error)[:120] or type(error).__name__,
-            expected=f"an npz file with {', '.join(names)}",
-            fix="the file is cut short or damaged; download it again",
-        ) from error
+    expected = f"an npz file with {', '.join(names)}"
+    with reading(path, "cannot be read", expected=expected, fix=_AGAIN), open_regular(path) as file:
+        _check_directory(file)
+        with zipfile.ZipFile(file) as archive:
+            members = archive.namelist()
+            for name in names:
+                member = f"{name}.npy"
+                if members.count(member) != 1:
+                    raise KeyError(f"{name!r} is there {members.count(member)} times")
+                with archive.open(member) as packed:
+                    content = packed.read(limit + 1)  # the size that it declares may be wrong
+                if len(content) > limit:
+                    raise ValueError(f"more than {limit} bytes after decompression")
+                limit -= len(content)
+                arrays[name] = parse_npy(content, f"{path}: {name}")
     return arrays
 
 

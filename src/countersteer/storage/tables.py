@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from countersteer.errors import UserError, faults_of_files
+from countersteer.errors import UserError, reading
 from countersteer.storage.files import MAX_BYTES
 
 __all__ = ["MAX_ROWS", "parse_table"]
@@ -38,8 +38,9 @@ def parse_table(content: bytes, name: str | Path, limit: int = MAX_BYTES) -> Any
     Raises:
         UserError: It is neither, is damaged, or declares more than `limit` bytes or `MAX_ROWS` rows.
     """
-    with faults_of_files(
-        f"{name} is not a whole table",
+    with reading(
+        name,
+        "is not a whole table",
         expected="a Parquet or Feather file",
         fix="the file is cut short or damaged; download it again",
     ):
