@@ -74,7 +74,7 @@ SESSIONS = {
 # One camera that cannot be: others could do, so it is said why none can stand for the trained one.
 CAMERAS = {
     "focal length not a number": (camera_with(**{LENS + "focal_length_x": math.nan}), "impossible"),
-    "focal length 0": (camera_with(**{LENS + "focal_length_y": 0.0}), "impossible"),
+    "focal length 0": (camera_with(**{LENS + "focal_length_y": 0.0}), "out of range"),
     "focal length infinite": (camera_with(**{LENS + "focal_length_x": math.inf}), "impossible"),
     "principal point far away": (camera_with(**{LENS + "principal_point_x": 1e300}), "impossible"),
     "seven radial coefficients": (camera_with(**{LENS + "radial_coeffs": [0.1] * 7}), "7 radial"),

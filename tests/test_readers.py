@@ -569,7 +569,7 @@ def test_storage_refuses_what_it_must(tmp_path: Path) -> None:
         storage.load(folder)
     (folder / "scenario.json").write_text(json.dumps(header))
     (folder / "route.arrow").unlink()
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match=r"route\.arrow does not exist"):
         read(folder)
     with pytest.raises(UserError, match="is not a stored scenario"):
         storage.load(tmp_path)

@@ -104,7 +104,7 @@ def test_a_log_that_cannot_be_measured_is_refused(two_cameras: Path):
     [
         (["nowhere"], "does not exist"),
         (["{folder}"], "no camera log of a known format"),
-        (["{folder}", "--pairs", "0"], "without a pair"),
+        (["{folder}", "--pairs", "0"], "out of range"),
         (["{folder}", "--depth", "sonar"], "sonar"),
     ],
 )

@@ -57,7 +57,7 @@ class Range:
         """Whether a number lies in it."""
         low, high = (float(end.replace("pi", repr(math.pi))) for end in self.interval[1:-1].split(","))
         above = number > low if self.interval[0] == "(" else number >= low
-        return above and (number < high if self.interval[-1] == ")" else number <= high)
+        return bool(above and (number < high if self.interval[-1] == ")" else number <= high))
 
 
 Budget = Annotated[int, Range("[1, 1e12]")]

@@ -72,7 +72,7 @@ class _Array:
         """How many numbers it has."""
         _, kind, _, data = self.content
         return (
-            len(data) // kind.resolve().itemsize if isinstance(kind, _Type) and isinstance(data, bytes) else 1
+            len(data) // kind.resolve(text=True).itemsize if isinstance(kind, _Type) and isinstance(data, bytes) else 1
         )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> ndarray:

@@ -270,7 +270,7 @@ def radians(
     path: Path,
     times: Float[ndarray, "time"],
     tracks: Tracks,
-    lanes: Sequence[Float[ndarray, "n 3"]],
+    lanes: Sequence[Float[ndarray, "_ 3"]],
     notes: list[str],
 ) -> Tracks:
     """Tracks with headings in radians, counter-clockwise from +x, by where wheeled actors go.
