@@ -59,7 +59,7 @@ class MissingExtraError(UserError):
 def shown(text: object) -> str:
     """A text as it may be printed in a line: control, format and other invisible characters are written as escapes.
 
-    So no name out of a file moves the cursor, colours the terminal, turns the reading direction or begins a new line.
+    No name out of a file then moves the cursor, colours the terminal, turns the reading direction or begins a new line.
     """
     text = str(text)
     if text.isascii() and text.isprintable():
@@ -170,7 +170,7 @@ def write_results(*results: tuple[Path | None, Callable[[Path], object]]) -> Non
     """Write what took long to make. What cannot be written where it should goes into the folder for temporary files.
 
     Args:
-        results: Places, and what writes there; None is not written. One that fails does not keep the others from being written.
+        results: Places, and what writes there; None is not written. One that fails does not keep the others back.
 
     Raises:
         UserError: Something lies elsewhere, or nowhere.

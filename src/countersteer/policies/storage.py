@@ -16,7 +16,7 @@ from countersteer.policies.interface import Policy
 from countersteer.storage import checkpoint, serialise
 from countersteer.storage.files import read_object
 
-__all__ = ["artefact_file", "load_model", "load_policy", "save_model", "save_policy"]
+__all__ = ["artefact_file", "last_stage", "load_model", "load_policy", "save_model", "save_policy"]
 
 
 def save_policy(

@@ -26,6 +26,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_MEMORY",
     "check_readable",
+    "check_size",
     "exists",
     "head",
     "open_regular",
@@ -77,6 +78,26 @@ def check_readable(path: Path) -> None:
             os.scandir(path).close()
         else:
             open_regular(path).close()
+
+
+def check_size(name: str | Path, what: str, got: int, most: int) -> None:
+    """Refuse a file that holds, or declares, more of something than it may.
+
+    Args:
+        name: What messages call the file.
+        what: Of which there is too much, in the plural.
+        got, most: How much there is, and may be.
+
+    Raises:
+        UserError: It is more, or below zero.
+    """
+    if not 0 <= got <= most:
+        raise UserError(
+            f"{name} is too large",
+            got=f"{got} {what}",
+            expected=f"at most {most}",
+            fix="split the file; a small file that grows this much is not to be trusted",
+        )
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -153,13 +174,7 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
                 expected="a whole gzip file",
                 fix="download it again",
             ) from error
-    if len(data) > limit:
-        raise UserError(
-            f"{path} is too large",
-            got=f"more than {limit} bytes after decompression",
-            expected=f"at most {limit} bytes, one scenario a file",
-            fix="split the file; a small file that grows this much is not to be trusted",
-        )
+    check_size(path, "bytes after decompression, or more", len(data), limit)
     return data
 
 
@@ -178,13 +193,7 @@ def parse_json(content: bytes, name: str | Path, expected: str = "a whole JSON f
     costs = ((b"{", 184), (b"[", 88), (b":", 64), (b",", 40))
     estimate = len(content) * (1 if content.isascii() else 4)
     estimate += sum(content.count(mark) * cost for mark, cost in costs)
-    if estimate > MAX_MEMORY:
-        raise UserError(
-            f"{name} holds too many values",
-            got=f"{len(content)} bytes of JSON that need {estimate >> 20} MiB",
-            expected=f"at most {MAX_MEMORY >> 20} MiB",
-            fix="split the file",
-        )
+    check_size(name, "bytes of memory for its values", estimate, MAX_MEMORY)
     with reading(name, "is not valid JSON", expected=expected, fix=_AGAIN):
         return json.loads(content)
 
@@ -239,7 +248,7 @@ def read_npz(path: Path, names: Sequence[str], limit: int = MAX_BYTES) -> dict[s
     """Named arrays of an .npz file; others in it are not unpacked.
 
     Raises:
-        UserError: The file or an array is missing or damaged, a name is there twice, or the arrays have more than `limit` bytes.
+        UserError: The file or an array is missing or damaged, a name is there twice, or there are more than `limit` bytes.
     """
     arrays = {}
     expected = f"an npz file with {', '.join(names)}"
@@ -253,8 +262,7 @@ def read_npz(path: Path, names: Sequence[str], limit: int = MAX_BYTES) -> dict[s
                     raise KeyError(f"{name!r} is there {members.count(member)} times")
                 with archive.open(member) as packed:
                     content = packed.read(limit + 1)  # the size that it declares may be wrong
-                if len(content) > limit:
-                    raise ValueError(f"more than {limit} bytes after decompression")
+                check_size(path, "bytes after decompression, or more", len(content), limit)
                 limit -= len(content)
                 arrays[name] = parse_npy(content, f"{path}: {name}")
     return arrays

@@ -101,7 +101,7 @@ def _code(recipe: Recipe | None) -> str:
 
 
 def with_parts(out: Path, content: dict[str, Any], step: int = 0) -> dict[str, Any]:
-    """What `run.json` is to say, with `parts`: the code, machine and first step of this part of a run and of earlier ones."""
+    """What `run.json` is to say, with `parts`: code, machine and first step of this part of a run and of earlier ones."""
     parts, now = _parts(out), _part(content)
     if parts and parts[-1].get("began") == now.get("began"):
         step = parts.pop().get("step", step)  # it is this one
@@ -120,7 +120,7 @@ def _part(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def changes(out: Path, content: dict[str, Any]) -> list[str]:
-    """In lines, what is another now than when a run was last at work; its numbers may be others for it."""
+    """Lines on what has changed since a run was last at work; its numbers may differ for it."""
     last = (_parts(out) or [{}])[-1]
     lines = []
     for what, keys in (("code", _CODE), ("machine", _MACHINE)):

@@ -44,7 +44,7 @@ _UNEVEN = 1.15  # steps longer than this many usual ones, or shorter than 1/1.15
 # Steps in which positions may come [m].
 _GRIDS = (5.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.2, 0.125, 0.1, 0.0625, 0.05)
 _STRAIGHT = 2e-3  # from the middle of its neighbours; float32 of map coordinates is half a millimetre off [m]
-# What is odd is the more odd the smoother a recording is: bounds lie between these.
+# A smooth recording has tight bounds and a rough one wide bounds, between these.
 _APART = (1.0, 3.0)  # stated velocities from those of positions [m/s]
 _HARDEST = (30.0, 60.0)  # change of velocity of a vehicle between two steps [m/s^2]
 _TREMBLING = 25.0  # what a third of a vehicle's changes of velocity exceed [m/s^2]
@@ -302,8 +302,8 @@ def _say_disagreement(times: ndarray, tracks: Tracks, notes: list[str]) -> None:
             continue
         if values is jolt and (tremble := _trembling(jolt, where)):
             notes.append(
-                f"positions of {len(tremble)} of {len(jolt)} actors tremble, {tracks.ids[tremble[0]]!r} first: a third of their steps "
-                f"imply more than {_TREMBLING:g} m/s^2 (coarse or noisy positions)"
+                f"positions of {len(tremble)} of {len(jolt)} actors tremble, {tracks.ids[tremble[0]]!r} first: a third of "
+                f"their steps imply more than {_TREMBLING:g} m/s^2 (coarse or noisy positions)"
             )
         most = float(np.clip(_USUAL * np.percentile(values[where], 90), *bounds))
         bad = np.asarray(where & (values > most))

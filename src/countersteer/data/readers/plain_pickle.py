@@ -25,7 +25,7 @@ import numpy as np
 from numpy import ndarray
 
 from countersteer.errors import UserError, reading
-from countersteer.storage.files import MAX_MEMORY
+from countersteer.storage.files import MAX_MEMORY, check_size
 
 __all__ = ["load_plain"]
 
@@ -72,7 +72,9 @@ class _Array:
         """How many numbers it has."""
         _, kind, _, data = self.content
         return (
-            len(data) // kind.resolve(text=True).itemsize if isinstance(kind, _Type) and isinstance(data, bytes) else 1
+            len(data) // kind.resolve(text=True).itemsize
+            if isinstance(kind, _Type) and isinstance(data, bytes)
+            else 1
         )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> ndarray:
@@ -229,13 +231,7 @@ class _Unpickler(_Base):
     def charge(self, size: int) -> None:
         """Count memory that the pickle takes; too much is an error."""
         self._left -= size
-        if self._left < 0:
-            raise UserError(
-                f"{self._path} grows too much when it is read",
-                got=f"{self._length} bytes that need more than {MAX_MEMORY >> 20} MiB",
-                expected="one scenario a file",
-                fix="split the file; a small file that grows this much is not to be trusted",
-            )
+        check_size(self._path, "bytes of memory for its values, or more", MAX_MEMORY - self._left, MAX_MEMORY)
 
     def find_class(self, module: str, name: str) -> Any:
         if (found := _ALLOWED.get((module, name))) is None:

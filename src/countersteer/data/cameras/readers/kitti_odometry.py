@@ -26,7 +26,7 @@ from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import Provenance
 from countersteer.storage.files import exists, read_bytes
 
-__all__ = ["CAMERA_AHEAD", "CAMERA_HEIGHT", "READER", "camera_of_projection", "world_from_ego"]
+__all__ = ["CAMERA_AHEAD", "CAMERA_HEIGHT", "READER", "camera_of_projection", "of_kitti", "world_from_ego"]
 
 CAMERA_HEIGHT = 1.65
 """Of the cameras above the road [m], from the published drawing of the car."""
