@@ -16,7 +16,7 @@ from countersteer.evaluation.records import CaseResult, SuiteResult
 from countersteer.evaluation.replay import is_replay, load_replay
 from countersteer.evaluation.scoring import PairedDifference, SuiteScore, paired_difference, score_suite
 from countersteer.evaluation.statistics import CompareRow
-from countersteer.storage.files import read_object
+from countersteer.storage.files import read_object, write_whole
 from countersteer.storage.serialise import checked
 
 __all__ = [
@@ -44,9 +44,7 @@ def write_result(path: Path, result: SuiteResult, **extra: object) -> None:
         "cases": [dataclasses.asdict(case) for case in result.cases],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1))
-    partial.replace(path)
+    write_whole(path, json.dumps(content, indent=1).encode())
 
 
 def read_result(path: Path) -> tuple[SuiteResult, dict[str, object]]:

@@ -6,12 +6,10 @@ metadata. Nothing is pickled, so reading a file runs no code of its author.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from safetensors.torch import save as serialise_tensors
 from torch import Tensor
 
 from countersteer.errors import UserError, reading
-from countersteer.storage.files import exists, open_regular, parse_json
+from countersteer.storage.files import exists, open_regular, parse_json, write_whole
 
 __all__ = ["CheckpointFolder", "Found", "flatten_state", "load", "save", "unflatten_state"]
 
@@ -61,25 +59,7 @@ def save(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any])
         content[name] = value
     header = {"format": _FORMAT, "metadata": text, "sha256": _digest(content, text)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because only there is the replacement atomic; the random part of the name
-    # keeps two writers of one file apart.
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(serialise_tensors(content, metadata=header))
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_whole(path, serialise_tensors(content, metadata=header))
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

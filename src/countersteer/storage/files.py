@@ -1,4 +1,4 @@
-"""Files of unknown origin: what they declare is looked at before anything is allocated.
+"""Files: those of unknown origin are looked at before anything is allocated, our own are written whole or not at all.
 
 A small file can ask for a lot: by compression, by a length in its header, by values that take a hundred times their bytes.
 So everything here is bounded by what it becomes in memory, not by the size of the file alone. Nothing but regular files is
@@ -7,10 +7,12 @@ opened: a pipe would never end.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import stat
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -36,6 +38,7 @@ __all__ = [
     "read_json",
     "read_npz",
     "read_object",
+    "write_whole",
 ]
 
 MAX_BYTES = 1 << 28
@@ -94,7 +97,7 @@ def check_size(name: str | Path, what: str, got: int, most: int) -> None:
     if not 0 <= got <= most:
         raise UserError(
             f"{name} is too large",
-            got=f"{got} {what}",
+            got=f"more than {most} {what}" if got > most else f"{got} {what}",
             expected=f"at most {most}",
             fix="split the file; a small file that grows this much is not to be trusted",
         )
@@ -148,6 +151,35 @@ def _inflate(path: Path, limit: int, *, strict: bool) -> bytes:
         raise zlib.error(f"more than {_MOST_MEMBERS} gzip members")
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: a kill or a full disk leaves the old file or the new one.
+
+    A kill also leaves what was written, as `.NAME.PROCESS.*` in the same folder.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    # In the same folder, because only there is the replacement atomic; the random part of the name
+    # keeps two writers of one file apart.
+    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def head(path: Path) -> bytes:
     """The first 64 KiB of a file, decompressed if gzipped; empty if it cannot be read."""
     try:
@@ -174,17 +206,19 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
                 expected="a whole gzip file",
                 fix="download it again",
             ) from error
-    check_size(path, "bytes after decompression, or more", len(data), limit)
+    check_size(path, "bytes after decompression", len(data), limit)
     return data
 
 
-def parse_json(content: bytes, name: str | Path, expected: str = "a whole JSON file") -> Any:
+def parse_json(
+    content: bytes, name: str | Path, expected: str = "a whole JSON file", fix: str = _AGAIN
+) -> Any:
     """The value in some JSON.
 
     Args:
         content: The JSON text.
         name: What messages call it.
-        expected: What it should have been, for the message.
+        expected, fix: What it should have been, and what to do, for the message.
 
     Raises:
         UserError: It is not JSON, or its values would take more than `MAX_MEMORY`.
@@ -194,7 +228,7 @@ def parse_json(content: bytes, name: str | Path, expected: str = "a whole JSON f
     estimate = len(content) * (1 if content.isascii() else 4)
     estimate += sum(content.count(mark) * cost for mark, cost in costs)
     check_size(name, "bytes of memory for its values", estimate, MAX_MEMORY)
-    with reading(name, "is not valid JSON", expected=expected, fix=_AGAIN):
+    with reading(name, "is not valid JSON", expected=expected, fix=fix):
         return json.loads(content)
 
 
@@ -215,7 +249,7 @@ def read_object(
     Raises:
         UserError: It cannot be read, is not JSON, is no object, or is too large.
     """
-    content = read_json(path, limit, expected)
+    content = parse_json(read_bytes(path, limit), path, expected, _RESTORE)
     if not isinstance(content, dict):
         raise UserError(
             f"{path} is damaged", got=f"a {type(content).__name__}", expected=expected, fix=_RESTORE
@@ -262,7 +296,7 @@ def read_npz(path: Path, names: Sequence[str], limit: int = MAX_BYTES) -> dict[s
                     raise KeyError(f"{name!r} is there {members.count(member)} times")
                 with archive.open(member) as packed:
                     content = packed.read(limit + 1)  # the size that it declares may be wrong
-                check_size(path, "bytes after decompression, or more", len(content), limit)
+                check_size(path, "bytes after decompression", len(content), limit)
                 limit -= len(content)
                 arrays[name] = parse_npy(content, f"{path}: {name}")
     return arrays

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import platform
 import socket
 import subprocess
@@ -22,7 +21,7 @@ from countersteer import __version__
 from countersteer.errors import UserError, reading, writing
 from countersteer.policies.weights import Weights
 from countersteer.storage import serialise
-from countersteer.storage.files import exists, read_object
+from countersteer.storage.files import exists, read_object, write_whole
 from countersteer.storage.locks import LOCK
 from countersteer.training.recipe import Recipe
 
@@ -39,18 +38,13 @@ __all__ = [
 
 _CODE = ("countersteer", "commit", "dirty", "code", "python", "torch", "numpy", "numba")
 _MACHINE = ("host", "machine", "processor", "threads")
-_DRAFTS = (LOCK, "recipe.json.partial")  # what a run that was killed as it began may leave
+_DRAFTS = (LOCK, ".recipe.json.")  # how the names begin of what a run that was killed as it began may leave
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write it whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
     with writing(path):
-        with partial.open("w") as file:
-            file.write(json.dumps(content, indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_whole(path, json.dumps(content, indent=1).encode())
 
 
 def environment(recipe: Recipe | None = None) -> dict[str, Any]:
@@ -169,7 +163,7 @@ def open_folder(recipe: Recipe, out: Path, seed: int, resume: bool, source: str 
                 fix="resume with the same recipe, overrides and seed, or choose another --out",
             )
         return
-    if out.exists() and any(each.name not in _DRAFTS for each in out.iterdir()):
+    if out.exists() and not all(each.name.startswith(_DRAFTS) for each in out.iterdir()):
         raise UserError(
             f"the output folder {out} exists already",
             got="a folder with files in it",

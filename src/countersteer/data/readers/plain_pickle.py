@@ -231,7 +231,7 @@ class _Unpickler(_Base):
     def charge(self, size: int) -> None:
         """Count memory that the pickle takes; too much is an error."""
         self._left -= size
-        check_size(self._path, "bytes of memory for its values, or more", MAX_MEMORY - self._left, MAX_MEMORY)
+        check_size(self._path, "bytes of memory for its values", MAX_MEMORY - self._left, MAX_MEMORY)
 
     def find_class(self, module: str, name: str) -> Any:
         if (found := _ALLOWED.get((module, name))) is None:
