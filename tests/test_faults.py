@@ -312,7 +312,7 @@ def test_a_torn_run_json_is_refused_and_a_torn_curve_is_not(whole, begun):
     for content in ("", '{"weights": {', "[1]"):
         saved = (begun / "run.json").read_text()
         (begun / "run.json").write_text(content)
-        with pytest.raises(UserError, match=r"run\.json is (damaged|not valid JSON)"):
+        with pytest.raises(UserError, match=r"run\.json is damaged"):
             go_on(begun)
         (begun / "run.json").write_text(saved)
     (begun / "metrics.jsonl").write_bytes(b'{"step": 1}\n[1]\n\xff\n{"st')

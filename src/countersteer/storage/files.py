@@ -211,14 +211,19 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
 
 
 def parse_json(
-    content: bytes, name: str | Path, expected: str = "a whole JSON file", fix: str = _AGAIN
+    content: bytes,
+    name: str | Path,
+    expected: str = "a whole JSON file",
+    *,
+    what: str = "is not valid JSON",
+    fix: str = _AGAIN,
 ) -> Any:
     """The value in some JSON.
 
     Args:
         content: The JSON text.
         name: What messages call it.
-        expected, fix: What it should have been, and what to do, for the message.
+        expected, what, fix: What it should have been, what is wrong with it, and what to do, for the message.
 
     Raises:
         UserError: It is not JSON, or its values would take more than `MAX_MEMORY`.
@@ -228,7 +233,7 @@ def parse_json(
     estimate = len(content) * (1 if content.isascii() else 4)
     estimate += sum(content.count(mark) * cost for mark, cost in costs)
     check_size(name, "bytes of memory for its values", estimate, MAX_MEMORY)
-    with reading(name, "is not valid JSON", expected=expected, fix=fix):
+    with reading(name, what, expected=expected, fix=fix):
         return json.loads(content)
 
 
@@ -249,7 +254,7 @@ def read_object(
     Raises:
         UserError: It cannot be read, is not JSON, is no object, or is too large.
     """
-    content = parse_json(read_bytes(path, limit), path, expected, _RESTORE)
+    content = parse_json(read_bytes(path, limit), path, expected, what="is damaged", fix=_RESTORE)
     if not isinstance(content, dict):
         raise UserError(
             f"{path} is damaged", got=f"a {type(content).__name__}", expected=expected, fix=_RESTORE
