@@ -103,6 +103,7 @@ MISTAKES = [
     ("train clone --out {full}", ["exists already", "--resume"]),
     ("train clone --out {out} --device cuda:9", ["cuda:9", "cpu"]),
     ("train clone --out {out} --device tpu", ["tpu", "cpu"]),
+    ("train clone --out {out} --actor-device cuda:9", ["cuda:9", "cpu", "another --actor-device"]),
     ("train {run}/nowhere.py:recipe --out {out}", ["nowhere.py", "no such file"]),
     ("train {garbage}:recipe --out {out}", ["garbage.py", "SyntaxError"]),
     (f"train {RECIPE} --out {{out}}", ["tiny_recipe.py", "function"]),

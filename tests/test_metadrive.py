@@ -145,6 +145,8 @@ def test_what_it_cannot_do_is_said(fake, monkeypatch):
         made.save()
     with pytest.raises(UserError, match="cannot be driven like that"):
         in_metadrive(cameras=(), dt=0.05).build([scenario], 1, seed=0)
+    with pytest.raises(UserError, match="cannot be driven like that"):
+        in_metadrive(cameras=()).build([scenario], 1, seed=0, device="meta")
     other = procedural_road(1, RoadKind.STRAIGHT, lanes=1)
     with pytest.raises(UserError, match="MetaDrive has no road"):
         in_metadrive(cameras=()).build([other], 1, seed=0)

@@ -48,6 +48,8 @@ from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction, Plan, PlanSpec
 from countersteer.vehicles.trackers import LQR
 from countersteer.worlds.observations import Observation, SensorReading
+from countersteer.worlds.renderers.boxes import renderer
+from countersteer.worlds.renderers.boxes.camera_shift import CameraDomainShift
 from countersteer.worlds.sensors.vector import VectorSpec
 from countersteer.worlds.truth import Motion
 from countersteer.worlds.world import World
@@ -55,7 +57,7 @@ from worlds import boxworld
 
 META = torch.device("meta")
 SYNCHRONISING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
-FROM_HOST = (torch.tensor, torch.as_tensor, torch.from_numpy)
+FROM_HOST = (torch.tensor, torch.as_tensor, torch.from_numpy, torch.Tensor.new_tensor)
 RANDOM = ("rand", "normal", "uniform_", "bernoulli", "multinomial", "exponential_")
 
 
@@ -73,7 +75,9 @@ class Resident(TorchDispatchMode):
             there = {target.type, *(tensor.device.type for tensor in tensors)}
             if there != {"meta"}:
                 raise AssertionError(f"aten::{name} between the host and the device")
-        if name == "index" and any(t.dtype == torch.bool for t in args[1] if t is not None):
+        if name in ("index", "index_put", "index_put_") and any(
+            t.dtype == torch.bool for t in args[1] if t is not None
+        ):
             raise AssertionError("a boolean mask as an index")
         return func(*args, **kwargs)
 
@@ -114,17 +118,21 @@ HOST, VALUES = torch.zeros(3), torch.zeros(3, device=META)
         lambda: torch.rand(3, device=META),
         lambda: HOST.to(META),
         lambda: torch.tensor([1.0, 2.0], device=META),
+        lambda: VALUES.new_tensor([1.0, 2.0]),
+        lambda: VALUES.clone().__setitem__(VALUES > 0, VALUES[0]),
         lambda: VALUES.sum().item(),
         lambda: bool(VALUES.any()),
     ],
-    ids=["nonzero", "mask", "random", "copy", "constant", "item", "bool"],
+    ids=["nonzero", "mask", "random", "copy", "constant", "like", "filled", "item", "bool"],
 )
 def test_the_guard_refuses_what_it_should(act):
     with resident(), pytest.raises((AssertionError, RuntimeError, NotImplementedError)):
         act()
 
 
-@pytest.mark.parametrize("settings", [{}, {"traffic": IDM(), "target_points": True}], ids=["replay", "idm"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"traffic": IDM(), "target_points": True, "navigation": True}], ids=["replay", "idm"]
+)
 def test_a_drive_stays_on_the_device(roads, settings):
     world = world_on_meta(roads, **settings)
     rows = torch.arange(4, device=META)
@@ -202,7 +210,9 @@ def test_a_rollout_with_reward_weights_lies_on_the_device(roads):
     rollouter = Rollouter(
         world, stage.driver, policy, None, 0, 0.5, stage.objective.reward, spec.reward_weights
     )
-    with Resident():
+    told = spec.reward_weights.middle(1, device=META)
+    spec.reward_weights.normalised(told)  # numbers of the settings are copied there once
+    with resident():
         ticks = list(roll_out(rollouter, 3, first_drive=0, policy_version=1, min_active_fraction=0.3))
     rollout = Rollout.cat(ticks)
     assert all(leaf.device == META for leaf in rollout.flatten().values())
@@ -220,6 +230,45 @@ def test_a_teacher_drives_and_labels_on_the_device(roads, monkeypatch: pytest.Mo
     with Resident():
         tick = next(roll_out(rollouter, 1, first_drive=0, policy_version=1))
     assert all(leaf.device == META for leaf in tick.flatten().values())
+
+
+class Launched:
+    """In the place of a kernel: it is launched, and nothing runs."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Launched:
+        return self
+
+    def __call__(self, *arguments: Any, **options: Any) -> None:
+        assert all(leaf.device == META for leaf in arguments if isinstance(leaf, torch.Tensor))
+        self.times += 1
+
+
+@pytest.mark.parametrize("shift", [None, CameraDomainShift()], ids=["drawn", "shifted"])
+def test_pictures_are_drawn_on_the_device(roads, monkeypatch: pytest.MonkeyPatch, shift):
+    """Looks, mountings, views, boxes and kernels of every tick, drives that begin anew among them."""
+    triton_kernels = pytest.importorskip("countersteer.worlds.renderers.boxes.triton_kernels")
+    place, draw = Launched(), Launched()
+    monkeypatch.setattr(triton_kernels, "_place", place)
+    monkeypatch.setattr(triton_kernels, "_draw_block", draw)
+    monkeypatch.setattr(renderer, "render", triton_kernels.draw_images)
+    cameras = (Camera(width=32, height=16), Camera(name="left", width=32, height=16, yaw=1.0))
+    spec = boxworld(cameras=cameras, agents=2)
+    spec = dataclasses.replace(spec, renderer=renderer.BoxRendererSpec(shift=shift))
+    world = spec.build(roads, 4, seed=0, device="meta")
+    world.observe()  # tables are copied there once
+    rows, zero = torch.arange(4, device=META), torch.zeros(4, 2, device=META)
+    before = place.times
+    with resident():
+        world.step(Action(zero, zero))
+        world.reset(~world.alive().any(1), world.draw_starts(rows + 4))
+        seen = world.observe()
+    assert place.times - before == draw.times - before == len(cameras)
+    for camera in cameras:
+        assert seen.sensors[camera.name].data.device == META
+        assert seen.sensors[camera.name].data.shape == (4, 2, 16, 32, 3)
 
 
 def test_a_camera_planner_is_asked_on_the_device(roads):

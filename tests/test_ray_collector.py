@@ -31,6 +31,30 @@ def test_without_ray_the_extra_is_named(monkeypatch):
         ray_collector.RayCollector(tiny_recipe.tiny().stage, 0)
 
 
+class HasGPUs:
+    """As much of Ray as is asked where there are GPUs."""
+
+    def __init__(self, count: float):
+        self.count = count
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 4.0, "GPU": self.count} if self.count else {"CPU": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "actors", "each"),
+    [("cpu", 0, 3, 0.0), ("cuda", 1, 1, 1.0), ("cuda", 1, 3, 0.3333), ("cuda", 8, 2, 1.0)],
+)
+def test_actors_share_the_gpus_that_ray_has(device, gpus, actors, each):
+    assert ray_collector._gpus_each(HasGPUs(gpus), device, actors) == each
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", 0), ("cuda:1", 2)])
+def test_actors_are_refused_a_gpu_that_ray_does_not_give(device, gpus):
+    with pytest.raises(UserError, match="actors of Ray"):
+        ray_collector._gpus_each(HasGPUs(gpus), device, 2)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_actors_drive_ahead_with_the_weights_they_began_with_and_one_may_die(tmp_path: Path):

@@ -8,6 +8,7 @@ one. `docs/decisions/0002-tensor-trees.md` says why this is ours.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-__all__ = ["TensorTree", "as_array"]
+__all__ = ["TensorTree", "as_array", "constant"]
 
 
 def as_array(tensor: Tensor, dtype: type | None = None) -> ndarray:
@@ -27,6 +28,22 @@ def as_array(tensor: Tensor, dtype: type | None = None) -> ndarray:
         dtype: Of the array; None for the tensor's own.
     """
     return np.ascontiguousarray(tensor.detach().numpy(), dtype)
+
+
+def constant(values: tuple[Any, ...], device: torch.device | str) -> Tensor:
+    """Numbers, or tuples of them, in float32 on a device, copied there once: a copy from the host waits for the device.
+
+    It is shared, so nobody writes into it.
+    """
+    if torch.compiler.is_compiling():
+        return torch.tensor(values, dtype=torch.float32, device=device)
+    return _constant(values, torch.device(device))
+
+
+@functools.lru_cache(maxsize=1024)
+def _constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # what is made there can never be learned with
+        return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def _map(function: Callable[..., Any], *values: Any) -> Any:

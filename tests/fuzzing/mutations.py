@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import pickletools
 import struct
 from collections.abc import Callable
@@ -214,7 +215,8 @@ def _other_number(value: Any, rng: np.random.Generator) -> Any:
         return HUGE[rng.integers(len(HUGE))]
     options = [-value, value * 1000, value / 1000, value + 1, value * 1.1, value - 1, 0, value * 57.3]
     new = options[rng.integers(len(options))]
-    return int(new) if isinstance(value, int) and rng.random() < 0.8 and np.isfinite(new) else new
+    whole = isinstance(value, int) and rng.random() < 0.8 and (isinstance(new, int) or math.isfinite(new))
+    return int(new) if whole else new
 
 
 def _other_array(value: np.ndarray, rng: np.random.Generator) -> Any:

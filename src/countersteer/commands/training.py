@@ -26,12 +26,14 @@ class Training(Ranged):
 
     Attributes:
         out: New folder of the run, or an interrupted one's with --resume; default runs/NAME.
+        actor_device: Where worlds and the policies that drive in them live: cpu, cuda, cuda:0.
         actors: Processes of Ray that drive while others learn; 0 for none.
     """
 
     out: Annotated[Path | None, Written.FOLDER] = None
     seed: Seed = 0
     device: Device = "cpu"
+    actor_device: str = "cpu"
     resume: Resume = False
     scenarios: Scenarios = None
     actors: Annotated[int, Range("[0, 1000]")] = 0
@@ -74,6 +76,7 @@ def train(words: Sequence[str]) -> None:
                 out,
                 seed=how.seed,
                 device=how.device,
+                actor_device=how.actor_device,
                 resume=how.resume,
                 source=found.source,
                 progress=console.progress(recipe.name),

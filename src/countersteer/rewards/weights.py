@@ -12,6 +12,7 @@ from torch import Tensor
 from countersteer import noise
 from countersteer.errors import UserError
 from countersteer.ranges import Range, Ranged, check_increasing
+from countersteer.tensors import constant
 
 __all__ = ["RewardWeights"]
 
@@ -85,7 +86,7 @@ class RewardWeights(Ranged):
         return self._between(torch.full((*batch, len(self.names())), 0.5, device=device))
 
     def _ends(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        low, high = torch.tensor([pair for _, pair in self._ranges()], device=device).unbind(-1)
+        low, high = constant(tuple(pair for _, pair in self._ranges()), device).unbind(-1)
         return low, high
 
     def _between(self, share: Tensor) -> Tensor:
@@ -93,7 +94,7 @@ class RewardWeights(Ranged):
         return low + share ** self._power(share.device) * (high - low)
 
     def _power(self, device: torch.device) -> Tensor:
-        return torch.tensor([2.0 if name in self.skewed else 1.0 for name in self.names()], device=device)
+        return constant(tuple(2.0 if name in self.skewed else 1.0 for name in self.names()), device)
 
     def normalised(self, weights: Float[Tensor, "*batch weight"]) -> Float[Tensor, "*batch weight"]:
         """Weights as a policy reads them: -1 at the low end of the range, 1 at the high end, 0 for a point."""

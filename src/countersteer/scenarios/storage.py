@@ -266,6 +266,8 @@ def _scenario(header: dict[str, Any], tables: dict[str, dict[str, Any]]) -> Scen
         return values
 
     def optional(value: float) -> float | None:
+        if not (np.isnan(value) or 0.0 < value < 100.0):
+            raise ValueError(f"{value:g} is no width of a lane [m], nor a speed limit [m/s]")
         return None if np.isnan(value) else float(value)
 
     features = []

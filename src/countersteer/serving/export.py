@@ -11,6 +11,7 @@ A file is written only if ONNX Runtime answers as PyTorch does, on random inputs
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import logging
@@ -152,7 +153,8 @@ def export_policy(policy: Policy, path: Path, written: dict[str, Any] | None = N
     """
     refuse_privileged(policy.spec)
     runtime = _runtime()
-    policy = policy.eval()
+    # On the CPU, wherever it was trained; observations and ONNX Runtime are there.
+    policy = copy.deepcopy(policy).to("cpu").eval()
     with _one_thread(), torch.no_grad():
         observations = _observations(policy)
         flat = _Flat(

@@ -7,6 +7,7 @@ actors; so which weights drove a round is the same in every run, and the same re
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Callable
@@ -32,7 +33,7 @@ class RayCollector(Collector):
     Args:
         stage: What to build. Its parts must be importable where the actors run.
         seed: Of worlds and drivers.
-        device: Where worlds and policies of the actors live.
+        device: Where worlds and policies of the actors live: "cpu", or "cuda" for the GPUs that Ray has, shared by all actors.
         actors: How many, at least 1; each builds the world and takes one core.
 
     Attributes:
@@ -40,6 +41,7 @@ class RayCollector(Collector):
 
     Raises:
         MissingExtraError: Ray is not installed.
+        UserError: There are no actors, or no GPU for them.
     """
 
     def __init__(self, stage: ClosedLoop, seed: int, device: str = "cpu", actors: int = 2):
@@ -55,12 +57,15 @@ class RayCollector(Collector):
         self._started = not ray.is_initialized()
         if self._started:
             _start(ray, actors)
+        self._gpus = _gpus_each(ray, device, actors)
         self._actors = [self._actor() for _ in range(actors)]
         self._driving: dict[int, tuple[int, Any]] = {}  # by round: actor, promise
         self.lost: list[int] = []
 
     def _actor(self) -> Any:
-        return self._ray.remote(num_cpus=1)(_Actor).remote(self.stage, self.seed, self.device)
+        return self._ray.remote(num_cpus=1, num_gpus=self._gpus)(_Actor).remote(
+            self.stage, self.seed, self.device
+        )
 
     def _hand_out(self, number: int, request: RolloutRequest) -> None:
         free = set(range(len(self._actors))) - {actor for actor, _ in self._driving.values()}
@@ -113,6 +118,21 @@ class RayCollector(Collector):
             self._ray.kill(actor)
         if self._started:
             self._ray.shutdown()
+
+
+def _gpus_each(ray: Any, device: str, actors: int) -> float:
+    """Share of a GPU that an actor asks for; one that asks for none sees none."""
+    if device == "cpu":
+        return 0.0
+    found = float(ray.cluster_resources().get("GPU", 0.0))
+    if device != "cuda" or found < 1.0:
+        raise UserError(
+            "actors of Ray cannot drive there",
+            got=f"device {device!r}, and {found:g} GPUs that Ray has",
+            expected="cpu, or cuda where Ray has a GPU, which says which actor gets which",
+            fix="choose --actor-device cpu or cuda, or --actors 0",
+        )
+    return min(1.0, math.floor(1e4 * found / actors) / 1e4)  # as finely as Ray shares
 
 
 def _start(ray: Any, actors: int) -> None:

@@ -68,7 +68,7 @@ def train(
     recipe.check()
     out, progress = Path(out), progress or Progress()
     check_device(device)
-    check_device(actor_device)
+    check_device(actor_device, "--actor-device")
     mapped(recipe, lambda weights, _: weights if weights.stage is not None else weights.resolve())
 
     def job(stage: str, held: Held, about: dict[str, Any]) -> Job:
@@ -144,7 +144,7 @@ def _note_stages(recipe: Recipe, out: Path, job: Job, made: dict[str, Weights]) 
     write_json(out / "run.json", content | {"stages": stages})
 
 
-def check_device(device: str) -> None:
+def check_device(device: str, flag: str = "--device") -> None:
     """Refuse a device that is not there, naming those that are."""
     try:
         if torch.empty(1, device=device).device.type not in ("cpu", "cuda"):
@@ -155,7 +155,7 @@ def check_device(device: str) -> None:
             f"the device {device!r} is not there",
             got=str(error).splitlines()[0],
             expected=f"one of {', '.join(known)}",
-            fix="choose another --device",
+            fix=f"choose another {flag}",
         ) from None
 
 

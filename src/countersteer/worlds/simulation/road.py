@@ -200,11 +200,11 @@ class RoadSimulation(Simulation):
             points = local_from_world(points, state.cars.position[..., None, :], heading)
         otherwise = torch.full_like(state.command, int(Command.FOLLOW))
         if self.spec.navigation:
-            ahead = state.arc[..., None] + state.arc.new_tensor([0.0, TURN[0]])
+            ahead = torch.stack([state.arc, state.arc + TURN[0]], -1)
             direction = self.path_at(state, ahead).heading
             turn = wrap_angle(direction[..., 1] - direction[..., 0])
-            otherwise[turn > TURN[1]] = int(Command.LEFT)
-            otherwise[turn < -TURN[1]] = int(Command.RIGHT)
+            otherwise = torch.where(turn > TURN[1], int(Command.LEFT), otherwise)
+            otherwise = torch.where(turn < -TURN[1], int(Command.RIGHT), otherwise)
         return Intent(
             command=torch.where(active, state.command, otherwise),
             command_age=torch.where(active, age, 0.0),

@@ -95,12 +95,13 @@ class MetaDriveSimulation(RoadSimulation):
             "agents": spec.agents != 1,
             "traffic": spec.traffic is not None,
             "jerk": spec.jerk is not None,
+            "device": torch.device(device).type != "cpu",
         }
         if any(wrong.values()):
             raise UserError(
                 "MetaDrive cannot be driven like that",
                 got=f"other {', '.join(name for name, bad in wrong.items() if bad)}",
-                expected=f"ticks of {TICK} s, one car a drive, its own traffic, no jerk",
+                expected=f"ticks of {TICK} s, one car a drive, its own traffic, no jerk, device cpu",
                 fix="set these fields of MetaDriveSpec",
             )
         roads = [road_of(scenario).settings() for scenario in scenarios]

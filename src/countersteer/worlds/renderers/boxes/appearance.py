@@ -12,7 +12,7 @@ from torch import Tensor
 
 from countersteer.errors import UserError
 from countersteer.ranges import NonNegative, Range, Ranged, Share
-from countersteer.tensors import TensorTree
+from countersteer.tensors import TensorTree, constant
 
 __all__ = [
     "APPEARANCE_NUMBERS",
@@ -137,7 +137,7 @@ def default_appearance(worlds: int, device: torch.device | str = "cpu") -> Appea
     """
 
     def every(*values: float) -> Tensor:
-        return torch.tensor(values, device=device).expand(worlds, -1).clone()
+        return constant(values, device).expand(worlds, -1).clone()
 
     return Appearance(
         sky=every(92.0, 146.0, 208.0),
@@ -153,7 +153,7 @@ def default_appearance(worlds: int, device: torch.device | str = "cpu") -> Appea
         texture_offset=every(0.0, 0.0),
         visibility=every(450.0)[:, 0],
         paint=every(0.95)[:, 0],
-        colours=torch.tensor(_COLOURS, dtype=torch.float32, device=device).expand(worlds, -1, -1).clone(),
+        colours=constant(_COLOURS, device).expand(worlds, -1, -1).clone(),
     )
 
 
@@ -186,7 +186,7 @@ def random_appearance(numbers: Float[Tensor, "world k"], strength: float = 1.0) 
     def mix(*stops: tuple[int, int, int]) -> Tensor:
         """A colour on the way from the first stop to the last."""
         at = next(draws) * (len(stops) - 1)
-        table = torch.tensor(stops, dtype=torch.float32, device=numbers.device)
+        table = constant(stops, numbers.device)
         low = at.long().clamp(0, len(stops) - 2)
         return torch.lerp(table[low], table[low + 1], (at - low)[:, None])
 
@@ -212,7 +212,7 @@ def random_appearance(numbers: Float[Tensor, "world k"], strength: float = 1.0) 
     road = level[:, None] * torch.stack(
         [between(0.96, 1.05), torch.ones_like(level), between(0.96, 1.07)], -1
     )
-    white = between(205.0, 250.0)[:, None] * torch.tensor([1.0, 1.0, 0.98], device=numbers.device)
+    white = between(205.0, 250.0)[:, None] * constant((1.0, 1.0, 0.98), numbers.device)
     yellow = mix((222, 160, 30), (244, 196, 64), (236, 206, 110))
     body = base.colours.clone()
     for k in range(Colour.STATIC):

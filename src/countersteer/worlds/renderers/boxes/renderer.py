@@ -14,7 +14,7 @@ from countersteer import noise
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.scenarios.scenario import ActorKind, SignalState
-from countersteer.tensors import TensorTree
+from countersteer.tensors import TensorTree, constant
 from countersteer.worlds.interface import Images, Outputs, Renderer, RendererSpec, Simulation
 from countersteer.worlds.renderers.boxes import (
     APPEARANCE_NUMBERS,
@@ -229,5 +229,5 @@ def _rotation(roll: Tensor, pitch: Tensor, yaw: Tensor) -> Float[Tensor, "world 
     about_x = matrix(one, zero, zero, zero, roll.cos(), -roll.sin(), zero, roll.sin(), roll.cos())
     about_y = matrix(pitch.cos(), zero, pitch.sin(), zero, one, zero, -pitch.sin(), zero, pitch.cos())
     about_z = matrix(yaw.cos(), -yaw.sin(), zero, yaw.sin(), yaw.cos(), zero, zero, zero, one)
-    axes = roll.new_tensor([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+    axes = constant(((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0)), roll.device).to(roll.dtype)
     return about_z @ about_y @ about_x @ axes
