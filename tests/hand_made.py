@@ -18,7 +18,7 @@ def scenario(*features: MapFeature, route: np.ndarray | None = None) -> Scenario
         size=np.zeros((0, 3)),
         valid=np.zeros((0, 2), bool),
     )
-    signals = Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, 2), np.int64))
+    signals = Signals.none(2)
     provenance = Provenance("test", "test", "none", "none")
     return Scenario(
         id="hand-made",

@@ -108,7 +108,7 @@ def scene(tracks: Sequence[Track], features: Sequence[MapFeature], name: str = "
         ),
         ego=0,
         route=route,
-        signals=Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, ticks), np.int64)),
+        signals=Signals.none(ticks),
         provenance=Provenance("made", "made", "none", "none"),
     )
 

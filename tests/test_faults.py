@@ -129,8 +129,8 @@ FAULTS: dict[str, tuple[Any, str, int, BaseException, type[BaseException], str]]
     "memory of the CPU": (Squares, "losses", 7, RuntimeError(ALLOCATOR), UserError, "not enough memory"),
     "memory of Python": (Line, "batch", 7, MemoryError(), UserError, "not enough memory"),
     "memory of a GPU": (Squares, "losses", 7, torch.OutOfMemoryError(CUDA), UserError, "not enough memory"),
-    "disk full, a checkpoint is written": (checkpoint.os, "fsync", 5, FULL, UserError, "goes on at step 4"),
-    "disk full, a checkpoint gets its name": (checkpoint.os, "replace", 4, FULL, UserError, "at step 4"),
+    "disk full, a checkpoint is written": (os, "fsync", 7, FULL, UserError, "goes on at step 4"),
+    "disk full, a checkpoint gets its name": (os, "replace", 4, FULL, UserError, "at step 4"),
     "disk full, the first checkpoint": (checkpoint, "save", 1, FULL, UserError, "the run begins anew"),
 }
 
@@ -461,7 +461,7 @@ POINTS: dict[str, tuple[Any, str, int, bool]] = {
     "weights have changed": (torch.optim.AdamW, "step", 6, True),
     "a step is done": (Learner, "update", 6, True),
     "curves are written": (folder.Curves, "write", 6, False),
-    "a checkpoint is written": (checkpoint.os, "fsync", 5, False),
+    "a checkpoint is written": (checkpoint.os, "fsync", 7, False),
     "a checkpoint is there": (CheckpointFolder, "save", 2, True),
     "the last checkpoint": (CheckpointFolder, "save", 3, False),
     "the file of the model": (checkpoint, "save", 5, False),

@@ -23,11 +23,10 @@ import pytest
 
 from countersteer.commands import cli
 from countersteer.data.readers import read, scan
-from countersteer.data.readers.fields import Budget, Field, numbers_of_text
+from countersteer.data.readers.fields import Allowance, Field, numbers_of_text
 from countersteer.data.readers.plain_pickle import load_plain
-from countersteer.data.readers.source import read_bytes
-from countersteer.errors import UserError, faults_of_files, shown
-from countersteer.storage.files import parse_json, parse_npy, read_npz
+from countersteer.errors import UserError, reading, shown
+from countersteer.storage.files import parse_json, parse_npy, read_bytes, read_npz
 from countersteer.storage.names import file_name, free_path
 from countersteer.storage.tables import parse_table
 from test_readers import small_json, small_scene, write_json
@@ -80,8 +79,8 @@ def test_lists_that_hold_one_list_many_times():
         value = [value] * 1000
     for ask in (lambda field: field.numbers(None, None), lambda field: field.shape()):
         with pytest.raises(UserError):
-            ask(Field(Path("x"), "state", value, Budget(100_000)))
-    shared = Field(Path("x"), "tracks", [np.zeros(1000)] * 100, Budget(50_000))
+            ask(Field(Path("x"), "state", value, Allowance(100_000)))
+    shared = Field(Path("x"), "tracks", [np.zeros(1000)] * 100, Allowance(50_000))
     entries = shared.entries()
     with pytest.raises(UserError, match="one value too many"):
         [entry.numbers(None) for entry in entries]
@@ -108,7 +107,10 @@ def test_json_that_is_deep_or_holds_too_much(content: bytes):
 
 def test_text_of_too_many_or_too_long_lines():
     for data in (b"1 2\n" * 300_000, b"1 " * 100_000, b"\n" * 300_000):
-        assert peak_of(lambda data=data: numbers_of_text(Path("poses.txt"), data, 2)) < 5 << 20
+        assert (
+            peak_of(lambda data=data: numbers_of_text(Path("poses.txt"), "poses", data, 2, most_rows=100_000))
+            < 5 << 20
+        )
 
 
 def test_npy_and_npz_that_lie(tmp_path: Path):
@@ -207,10 +209,10 @@ def test_faults_of_others_become_ours():
     ):
         with (
             pytest.raises(UserError, match="a file cannot be read"),
-            faults_of_files("a file cannot be read"),
+            reading("a file", "cannot be read"),
         ):
             raise error
-    with pytest.raises(KeyboardInterrupt), faults_of_files("a file cannot be read"):
+    with pytest.raises(KeyboardInterrupt), reading("a file", "cannot be read"):
         raise KeyboardInterrupt
 
 

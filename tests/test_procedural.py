@@ -548,7 +548,7 @@ def recorded(path: np.ndarray, speed: float, *, route: bool) -> Scenario:
         size=size,
         valid=np.ones((1, len(times)), dtype=bool),
     )
-    signals = Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, len(times)), dtype=np.int64))
+    signals = Signals.none(len(times))
     provenance = Provenance("test", "nowhere", "unknown", "0" * 64, ("noted before",))
     return Scenario("drive", times, RoadMap(), tracks, 0, path if route else None, signals, provenance)
 

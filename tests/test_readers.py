@@ -16,7 +16,6 @@ import pytest
 
 from countersteer.data.readers import READERS, read, scan
 from countersteer.data.readers import comma2k19 as comma
-from countersteer.data.readers.source import read_bytes
 from countersteer.data.samples import recorded_drive
 from countersteer.errors import UserError
 from countersteer.geometry.polylines import arc_length, curvatures, headings, project, resample
@@ -34,6 +33,7 @@ from countersteer.scenarios.scenario import (
     SignalState,
     Tracks,
 )
+from countersteer.storage.files import read_bytes
 from recordings import SAMPLE, small_json, small_scene, write_comma, write_json, write_pickle
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -115,7 +115,7 @@ def a_drive(
         size=np.zeros((0, 3)),
         valid=np.zeros((0, ticks), bool),
     )
-    signals = Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, ticks), int))
+    signals = Signals.none(ticks)
     scenario = Scenario(
         id="made-up",
         times=times,

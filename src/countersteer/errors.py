@@ -5,49 +5,23 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-import pickle
 import stat
-import struct
 import sys
 import tempfile
 import unicodedata
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 __all__ = [
-    "FAULTS",
     "MissingExtraError",
     "UserError",
     "check_writable",
     "did_you_mean",
-    "faults_of_files",
+    "reading",
     "shown",
     "write_results",
+    "writing",
 ]
-
-FAULTS: tuple[type[Exception], ...] = (
-    OSError,
-    EOFError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    MemoryError,
-    RecursionError,
-    SystemError,  # numpy, of text that is none
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-    pickle.PickleError,
-)
-"""What reading a damaged file ends in, in Python and in libraries whose exceptions are kinds of these."""
-
-_LIBRARIES = {"pyarrow": ("lib", "ArrowException"), "av": ("error", "FFmpegError"), "cv2": ("", "error")}
 
 
 class UserError(Exception):
@@ -85,7 +59,7 @@ class MissingExtraError(UserError):
 def shown(text: object) -> str:
     """A text as it may be printed in a line: control, format and other invisible characters are written as escapes.
 
-    So no name out of a file moves the cursor, colours the terminal, turns the reading direction or begins a new line.
+    No name out of a file then moves the cursor, colours the terminal, turns the reading direction or begins a new line.
     """
     text = str(text)
     if text.isascii() and text.isprintable():
@@ -99,28 +73,56 @@ def shown(text: object) -> str:
 
 
 @contextlib.contextmanager
-def faults_of_files(what: str, *, expected: object = None, fix: str | None = None) -> Iterator[None]:
-    """Turn what a damaged or unreadable file ends in, here and in libraries, into a `UserError`.
+def reading(
+    file: Path | str,
+    what: str = "is damaged",
+    *,
+    expected: object = "a file as countersteer wrote it",
+    fix: str | None = "restore the file from a copy, or train again",
+) -> Iterator[None]:
+    """Whatever goes wrong in this block is said of a file.
 
-    This is the last resort, behind messages that say which field is wrong.
+    It is the last resort, behind messages that say which field is wrong. A damaged file makes libraries fail in any way,
+    and what is of another kind than it should be shows where it is used; so exceptions of all kinds count.
 
     Args:
-        what: What cannot be done, naming the file.
-        expected, fix: As in `UserError`.
+        file: From which everything comes that is looked at in the block.
+        what: What is wrong with it, as far as is known.
+        expected: As in `UserError`.
+        fix: What to do where nothing better is known.
+
+    Raises:
+        UserError: The block fails. It is the block's own if that one names the file, or a package that is missing.
     """
     try:
         yield
-    except UserError:
-        raise
-    except Exception as error:
-        loaded = (
-            getattr(sys.modules.get(f"{library}.{module}" if module else library), name, None)
-            for library, (module, name) in _LIBRARIES.items()
-        )
-        if not isinstance(error, (*FAULTS, *(kind for kind in loaded if kind is not None))):
+    except UserError as error:
+        if str(file) in error.what or isinstance(error, MissingExtraError):
             raise
+        raise UserError(
+            f"{file}: {error.what}", got=error.got, expected=error.expected, fix=error.fix or fix
+        ) from error
+    except Exception as error:
         got = f"{type(error).__name__}: {str(error)[:160]}".rstrip(": ")
-        raise UserError(what, got=got, expected=expected, fix=fix) from error
+        raise UserError(f"{file} {what}", got=got, expected=expected, fix=fix) from error
+
+
+@contextlib.contextmanager
+def writing(
+    what: object,
+    fix: str = "make room, or choose another place",
+    expected: object = "a place that may be written, on a disk with room",
+) -> Iterator[None]:
+    """Errors of the disk in this block become those of the user, who can make room.
+
+    Args:
+        what: What is being written.
+        fix, expected: As in `UserError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what} cannot be written", got=error, expected=expected, fix=fix) from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -168,7 +170,7 @@ def write_results(*results: tuple[Path | None, Callable[[Path], object]]) -> Non
     """Write what took long to make. What cannot be written where it should goes into the folder for temporary files.
 
     Args:
-        results: Places, and what writes there; None is not written. One that fails does not keep the others from being written.
+        results: Places, and what writes there; None is not written. One that fails does not keep the others back.
 
     Raises:
         UserError: Something lies elsewhere, or nowhere.

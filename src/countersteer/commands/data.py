@@ -83,9 +83,9 @@ def data_import(
     """
     from countersteer.data.importing import import_drives
     from countersteer.data.readers import read, scan
-    from countersteer.data.readers.source import exists
     from countersteer.reporting.terminal import print_imported
     from countersteer.scenarios import storage
+    from countersteer.storage.files import exists
 
     # A single drive goes to the folder that is named, of many each gets a folder below it.
     found = scan(path) if exists(path) else []

@@ -9,8 +9,9 @@ from typing import Annotated
 from tyro.conf import arg
 
 from countersteer.commands.flags import Json, Run, UserRecipe, Written, keep_numbers, modules
-from countersteer.errors import UserError
+from countersteer.errors import reading
 from countersteer.ranges import Range
+from countersteer.storage.files import read_bytes
 
 __all__ = ["export", "serve"]
 
@@ -77,9 +78,5 @@ def serve(
 def _token(file: Path | None) -> str | None:
     if file is None:
         return None
-    try:
-        return file.read_text("ascii").strip()
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{file} cannot be read", got=error, expected="a file with one line of ASCII"
-        ) from error
+    with reading(file, "cannot be read", expected="a file with one line of ASCII", fix=None):
+        return read_bytes(file, 1 << 16).decode("ascii").strip()

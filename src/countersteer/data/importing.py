@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from countersteer.data.readers import read, scan
-from countersteer.data.readers.source import exists, read_bytes, split_number
-from countersteer.errors import UserError, faults_of_files
+from countersteer.data.readers.source import split_number
+from countersteer.errors import UserError, reading, writing
 from countersteer.scenarios import storage
+from countersteer.storage.files import exists, read_bytes
 from countersteer.storage.locks import holding
 from countersteer.storage.names import file_name
 
@@ -89,9 +90,7 @@ def import_drives(source: str | Path, destination: str | Path) -> Iterator[Impor
             start = time.perf_counter()
             folder, error, outcome = None, None, Outcome.FAILED
             try:
-                with faults_of_files(
-                    f"{path} cannot be imported", fix="check the free space and the permissions"
-                ):
+                with reading(path, "cannot be imported", fix="check the free space and the permissions"):
                     outcome, folder = _import(path, destination, journal)
             except UserError as caught:
                 error = caught
@@ -128,7 +127,7 @@ class _Journal:
         self._path = destination / JOURNAL
         self._stamps: dict[Path, str] = {}
         self._entries: dict[str, dict[str, Any]] = {}
-        with faults_of_files(f"{self._path} cannot be read", fix="remove it; the import starts over"):
+        with reading(self._path, "cannot be read", fix="remove it; the import starts over"):
             lines = read_bytes(self._path).decode().splitlines() if exists(self._path) else []
         for line in lines:
             try:
@@ -160,15 +159,11 @@ class _Journal:
 
     def add(self, path: Path, folder: Path) -> None:
         entry = {"source": str(path.absolute()), "stamp": self._stamp(path), "folder": folder.name}
-        try:
+        with writing(self._path):
             # A line that was cut short by an earlier kill gets its end first.
             torn = self._path.exists() and self._path.read_bytes()[-1:] not in (b"", b"\n")
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(("\n" if torn else "") + json.dumps(entry) + "\n")
-        except OSError as error:
-            raise UserError(
-                f"{self._path} cannot be written", got=error, fix="check the free space"
-            ) from error
         self._entries[entry["source"]] = entry
 
     def _stamp(self, path: Path) -> str:

@@ -89,8 +89,7 @@ def _plain(parts: object) -> Parts:
 def _between(tracks: Tracks, start: int, stop: int) -> Tracks | None:
     if stop > tracks.valid.shape[1]:
         return None
-    series = ("position", "heading", "velocity", "valid")
-    return dataclasses.replace(tracks, **{name: getattr(tracks, name)[:, start:stop] for name in series})
+    return tracks.at(slice(start, stop))
 
 
 def _scenes(

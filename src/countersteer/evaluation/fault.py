@@ -13,9 +13,9 @@ __all__ = ["at_fault"]
 def at_fault(record: DriveRecord) -> tuple[int, int] | None:
     """Tick and slot of the first collision that is the car's own fault.
 
-    After NAVSIM: not at fault while standing (<= 0.05 m/s), when struck from behind, or with what it
-    already overlapped at the start. Nor with who ran into it while it stood, until they have parted; nor with who appeared so late that nobody
-    could have stopped (`metrics.contacts.unavoidable`).
+    After NAVSIM: the car is not at fault while it stands (<= 0.05 m/s), when it is struck from behind, or with what it
+    already overlapped at the start. It is not at fault with an actor that ran into it while it stood, until they have
+    parted, nor with one that appeared too late for anybody to stop (`metrics.contacts.unavoidable`).
     """
     ignored = set(_touched(record, 0)) if record.collision.any() else set()
     if record.collision[0]:
@@ -35,7 +35,7 @@ def at_fault(record: DriveRecord) -> tuple[int, int] | None:
             along = x * np.cos(record.heading[tick]) + y * np.sin(record.heading[tick])
             seen = record.actors[:, other, 6] >= 0
             driven = (record.times, record.position, record.heading, record.speed)
-            # Behind the rear axle, or out of nowhere.
+            # The other is behind the rear axle, or came out of nowhere.
             if along < 0 or unavoidable(*driven, record.actors[:, other, :2], seen, after):
                 ignored.add(other)
                 continue

@@ -23,11 +23,11 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, reading, writing
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.scenarios import storage
 from countersteer.scenarios.scenario import Scenario
-from countersteer.storage.files import open_regular, parse_json
+from countersteer.storage.files import exists, open_regular, parse_json
 from countersteer.storage.serialise import checked
 
 __all__ = ["VERSION", "find_replay", "is_replay", "load_replay", "save_replay"]
@@ -93,7 +93,7 @@ def save_replay(result: SuiteResult, path: str | Path) -> Path:
             expected="one record a case",
             fix="drive the suite again; results that were loaded from verdicts have no drives",
         )
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as draft:
             folder = Path(draft) / "replay"
@@ -109,10 +109,6 @@ def save_replay(result: SuiteResult, path: str | Path) -> Path:
                     member.external_attr = 0o644 << 16
                     archive.writestr(member, (folder / name).read_bytes(), compresslevel=3)
             os.replace(whole, path)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written", got=error, fix="check the free space and who may write there"
-        ) from error
     return path
 
 
@@ -251,47 +247,36 @@ def load_replay(path: str | Path, *, frames: bool = True) -> SuiteResult:
         UserError: The file is no replay, is damaged, or was written by a later version.
     """
     path = Path(path)
-    try:
-        with (
-            open_regular(path) as whole,
-            zipfile.ZipFile(whole) as archive,
-            tempfile.TemporaryDirectory() as draft,
-        ):
-            folder = Path(draft)
-            with archive.open(_HEADER) as packed:
-                content = packed.read(_LARGEST_HEADER + 1)
-            if len(content) > _LARGEST_HEADER:
-                raise ValueError(f"a header of more than {_LARGEST_HEADER >> 20} MiB")
-            header = parse_json(content, f"{_HEADER} of {path}")
-            if not isinstance(header, dict) or header.get("format") != _FORMAT:
-                raise ValueError(f"no format {_FORMAT!r}")
-            if not 1 <= int(header["version"]) <= VERSION:
-                raise UserError(
-                    f"{path}: the format is of another version",
-                    got=f"version {header['version']}",
-                    expected=f"version 1 to {VERSION}",
-                    fix="install a newer countersteer",
-                )
-            _extract(archive, header["sha256"], folder, frames, os.fstat(whole.fileno()).st_size)
-            return _read(header, folder, frames)
-    except UserError as error:
-        if str(path) in error.what:
-            raise
-        raise _damaged(path, error.what) from error
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist", expected="a replay", fix="check the path") from error
-    except Exception as error:
-        # Archive, header, tables and video come from disk: whatever is missing or of the wrong type shows here.
-        raise _damaged(path, f"{type(error).__name__}: {str(error)[:160]}") from error
-
-
-def _damaged(path: Path, got: str) -> UserError:
-    return UserError(
-        f"{path} is not a replay, or is damaged",
-        got=got,
-        expected="a file that `countersteer evaluate --keep` wrote (docs/formats.md)",
-        fix="copy it again, or drive the suite again",
-    )
+    if not exists(path):
+        raise UserError(f"{path} does not exist", expected="a replay", fix="check the path")
+    with (
+        reading(
+            path,
+            "is not a replay, or is damaged",
+            expected="a file that `countersteer evaluate --keep` wrote (docs/formats.md)",
+            fix="copy it again, or drive the suite again",
+        ),
+        open_regular(path) as whole,
+        zipfile.ZipFile(whole) as archive,
+        tempfile.TemporaryDirectory() as draft,
+    ):
+        folder = Path(draft)
+        with archive.open(_HEADER) as packed:
+            content = packed.read(_LARGEST_HEADER + 1)
+        if len(content) > _LARGEST_HEADER:
+            raise ValueError(f"a header of more than {_LARGEST_HEADER >> 20} MiB")
+        header = parse_json(content, f"{_HEADER} of {path}")
+        if not isinstance(header, dict) or header.get("format") != _FORMAT:
+            raise ValueError(f"no format {_FORMAT!r}")
+        if not 1 <= int(header["version"]) <= VERSION:
+            raise UserError(
+                f"{path}: the format is of another version",
+                got=f"version {header['version']}",
+                expected=f"version 1 to {VERSION}",
+                fix="install a newer countersteer",
+            )
+        _extract(archive, header["sha256"], folder, frames, os.fstat(whole.fileno()).st_size)
+        return _read(header, folder, frames)
 
 
 def _extract(archive: zipfile.ZipFile, sums: dict[str, str], folder: Path, frames: bool, size: int) -> None:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, reading
 from countersteer.evaluation.benchmarks import Benchmark
 from countersteer.evaluation.failures import Failure
 from countersteer.evaluation.records import CaseResult, SuiteResult
 from countersteer.evaluation.replay import is_replay, load_replay
 from countersteer.evaluation.scoring import PairedDifference, SuiteScore, paired_difference, score_suite
 from countersteer.evaluation.statistics import CompareRow
-from countersteer.storage.files import read_json
-from countersteer.storage.serialise import checked, said_of
+from countersteer.storage.files import read_object, write_whole
+from countersteer.storage.serialise import checked
 
 __all__ = [
     "ComparedScore",
@@ -44,9 +44,7 @@ def write_result(path: Path, result: SuiteResult, **extra: object) -> None:
         "cases": [dataclasses.asdict(case) for case in result.cases],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1))
-    partial.replace(path)
+    write_whole(path, json.dumps(content, indent=1).encode())
 
 
 def read_result(path: Path) -> tuple[SuiteResult, dict[str, object]]:
@@ -55,20 +53,18 @@ def read_result(path: Path) -> tuple[SuiteResult, dict[str, object]]:
     Raises:
         UserError: It cannot be read, or is something else.
     """
-    content = read_json(path)
-    try:
+    content = read_object(path)
+    with reading(
+        path,
+        "is not a result of an evaluation",
+        expected="a file written by `countersteer evaluate`",
+        fix="evaluate the run again",
+    ):
         cases = tuple(checked(CaseResult(**case)) for case in content.pop("cases"))
         suite, driver, protocol = (content.pop(name) for name in ("suite", "driver", "protocol"))
         if not all(isinstance(name, str) for name in (suite, driver, protocol)):
             raise ValueError("a name that is no text")
         result = SuiteResult(suite, driver, protocol, cases)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} is not a result of an evaluation",
-            got=f"{type(error).__name__}: {str(error)[:160]}",
-            expected="a file written by `countersteer evaluate`",
-            fix="evaluate the run again",
-        ) from None
     return result, content
 
 
@@ -78,8 +74,8 @@ def read_open_loop(path: Path) -> float:
     Raises:
         UserError: It cannot be read.
     """
-    with said_of(path, "remove that file; it is measured again"):
-        return float(read_json(path)["open_loop_error_m"])
+    with reading(path, fix="remove that file; it is measured again"):
+        return float(read_object(path)["open_loop_error_m"])
 
 
 def evaluation_json(
@@ -149,7 +145,7 @@ def kept_evaluations(
                     continue
                 result, extra = read_result(path)
                 stored: Any = extra.get("scores", [])
-                with said_of(path, "evaluate the run again"):
+                with reading(path, fix="evaluate the run again"):
                     scores = tuple(SuiteScore.from_json(one) for one in stored)
                 found.append(StoredEvaluation(place, result, scores))
         for path in sorted(place.rglob("*.replay")) if place.is_dir() and here == len(found) else [place]:

@@ -331,7 +331,7 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
     log, upto = tracks.position[ego, :, :2], scenario.times <= record.times[-1] + 1e-6
     logged = float(np.linalg.norm(np.diff(log[upto & tracks.valid[ego]], axis=0), axis=1).sum())
     progress = float(record.arc[-1])
-    # Of a log that stands every metre would be a thousand times its way.
+    # Every metre would be a thousand times the way of a log that stands.
     share = progress / max(logged, _STANDING)
     measures = {"progress_m": progress, "logged_m": logged, "progress_share": share}
     reason, when = _ended(record, TerminationReason.GOAL)

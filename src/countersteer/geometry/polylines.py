@@ -94,7 +94,7 @@ def project(
 ) -> tuple[Float[ndarray, "q"], Float[ndarray, "q"]]:
     """Arc length and signed lateral offset (left positive) [m] of the closest point to each query.
 
-    Where a line comes back upon itself the closest point may lie on another part of it; `follow` keeps to a part.
+    The closest point may lie on another part of a line that comes back upon itself; `follow` keeps to a part.
 
     Args:
         points: The line.

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, reading
 from countersteer.policies.interface import Policy
 from countersteer.storage import checkpoint, serialise
-from countersteer.storage.files import read_json
+from countersteer.storage.files import read_object
 
-__all__ = ["artefact_file", "load_model", "load_policy", "save_model", "save_policy"]
+__all__ = ["artefact_file", "last_stage", "load_model", "load_policy", "save_model", "save_policy"]
 
 
 def save_policy(
@@ -50,20 +50,14 @@ def artefact_file(path: str | Path) -> Path:
         UserError: There is none.
     """
     path = Path(path)
-    try:
+    # A name may be too long, and a folder may not be looked into.
+    with reading(path, "cannot be read", expected="a policy file or a run folder", fix="check the path"):
         if path.is_file():
             return path
         for folder in filter(None, (path, last_stage(path))):
             for name in _ARTEFACTS:
                 if (folder / name).is_file():
                     return folder / name
-    except OSError as error:  # a name that is too long, a folder that may not be looked into
-        raise UserError(
-            f"{path} cannot be read",
-            got=error,
-            expected="a policy file or a run folder",
-            fix="check the path",
-        ) from error
     unfinished = path.is_dir() and (path / "recipe.json").exists()
     raise UserError(
         f"{path} holds no finished policy",
@@ -82,8 +76,7 @@ def last_stage(run: str | Path) -> Path | None:
     description = Path(run) / "run.json"
     if not description.is_file():
         return None
-    content = read_json(description)
-    stages = content.get("stages", {}) if isinstance(content, dict) else None
+    stages = read_object(description).get("stages", {})
     if not isinstance(stages, dict) or not all(_STAGE.fullmatch(name) for name in stages):
         raise UserError(
             f"{description} is damaged",
@@ -110,7 +103,7 @@ def load_model(path: str | Path, modules: tuple[Any, ...] = ()) -> tuple[nn.Modu
             f"{file} is not a policy", got=metadata.get("kind", "a checkpoint"), expected="a policy file",
             fix="give the run folder, or its policy.safetensors",
         )  # fmt: skip
-    with serialise.said_of(file, "use another file, or train again"):
+    with reading(file, fix="use another file, or train again"):
         spec = serialise.from_json(metadata["spec"], extra_modules=modules)
         with torch.random.fork_rng(devices=[]):  # reading a file must not change what is drawn after it
             _check_size(spec, tensors)

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, reading
 from countersteer.policies.interface import Policy
 from countersteer.policies.storage import artefact_file, load_model
 from countersteer.storage.files import open_regular
@@ -70,14 +70,12 @@ class Weights:
                 fix="train the recipe whose stage it is, or name the file that it made",
             )
         place = artefact_file(self.path)
-        try:
-            with open_regular(place) as file:
-                opened: Any = file
-                return hashlib.file_digest(opened, "sha256").hexdigest()
-        except OSError as error:
-            raise UserError(
-                f"{place} cannot be read", got=error, expected="a policy file", fix="check who may read it"
-            ) from error
+        with (
+            reading(place, "cannot be read", expected="a policy file", fix="check who may read it"),
+            open_regular(place) as file,
+        ):
+            opened: Any = file
+            return hashlib.file_digest(opened, "sha256").hexdigest()
 
     def model(self) -> nn.Module:
         """The model in evaluation mode, frozen. It is shared by all who ask for it in a process: do not change it.

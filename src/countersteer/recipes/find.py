@@ -18,6 +18,7 @@ import tyro
 
 from countersteer.errors import UserError, did_you_mean
 from countersteer.storage.field_flags import override, word_type
+from countersteer.storage.files import exists
 from countersteer.storage.words import read
 
 if TYPE_CHECKING:
@@ -166,11 +167,7 @@ def find_recipe(name: str) -> FoundRecipe:
         return FoundRecipe(name, getattr(module, name), module)
     path, _, function = name.rpartition(":") if ":" in name else (name, "", "")
     file = Path(path)
-    try:
-        there = file.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        there = False
-    if not function or not there:
+    if not (function and exists(file) and file.is_file()):
         raise UserError(
             f"no recipe at {name!r}",
             got="no such file" if function else "no function",

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from countersteer.data import cameras
-from countersteer.data.readers.source import check_readable
 from countersteer.data.sources import CameraDrive, ScenarioFolder
 from countersteer.errors import UserError
 from countersteer.scenarios.scenario import Scenario
+from countersteer.storage.files import check_readable
 from countersteer.worlds.world import WorldSpec
 
 __all__ = ["camera_drives", "drivable_scenarios"]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 
-from countersteer.errors import UserError, faults_of_files, shown
+from countersteer.errors import UserError, shown, writing
 from countersteer.reporting.birds_eye import (
     ACTOR_COLORS,
     ASPHALT,
@@ -198,7 +198,7 @@ def save_picture(image: UInt8[ndarray, "height width 3"], path: str | Path) -> P
             expected=".png or .jpg",
             fix="choose another name",
         )
-    with faults_of_files(f"cannot write the picture {path}", fix="check that the folder can be written to"):
+    with writing(f"the picture {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
             raise OSError("the picture was not written")

@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import tempfile
 from pathlib import Path
 
 from countersteer.errors import UserError, write_results
+from countersteer.storage.files import write_whole
 
 __all__ = ["require_ending", "write_page"]
 
@@ -34,14 +32,6 @@ def write_page(path: Path, template: str, **values: object) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(template).render(**values)
-    write_results((path, functools.partial(_replace, page=page)))
+    page = environment.get_template(template).render(**values).encode("utf-8", "backslashreplace")
+    write_results((path, lambda place: write_whole(place, page)))
     return path
-
-
-def _replace(path: Path, page: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".html.part")
-    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(page)
-    os.chmod(name, 0o644)
-    os.replace(name, path)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, reading
 from countersteer.evaluation.records import SuiteResult
 from countersteer.evaluation.runs import evaluate_run, held_out_error
 from countersteer.evaluation.statistics import CompareRow
@@ -19,8 +19,7 @@ from countersteer.evaluation.suites import Suite, recorded_from, run_suite, suit
 from countersteer.policies.storage import load_policy
 from countersteer.reporting.film import film
 from countersteer.reporting.report import CaseFilm, RunInfo, write_report
-from countersteer.storage.files import parse_json, read_bytes, read_json
-from countersteer.storage.serialise import said_of
+from countersteer.storage.files import parse_json, read_bytes, read_object
 from countersteer.training.run import load_recipe
 
 __all__ = ["film_drive", "pretrained_policy", "report_run", "write_run_report"]
@@ -139,22 +138,20 @@ def _run_info(run: Path, modules: Sequence[ModuleType]) -> RunInfo:
     Raises:
         UserError: A file of its folder is missing or damaged.
     """
-    with said_of(run, "restore its run.json and metrics.jsonl, or train again"):
-        return _read_run_info(run, modules)
-
-
-def _read_run_info(run: Path, modules: Sequence[ModuleType]) -> RunInfo:
-    recipe, seed = load_recipe(run, tuple(modules))
-    environment = read_json(run / "run.json")
-    lines = read_bytes(run / "metrics.jsonl").splitlines()
-    curve = [parse_json(line, f"{run / 'metrics.jsonl'}, line {k},") for k, line in enumerate(lines, 1)]
-    return RunInfo(
-        driver=recipe.name,
-        command=f"countersteer train {recipe.name} --out {run} --seed {seed}",
-        commit=_of_parts(environment, lambda part: part["commit"] or "unknown"),
-        hardware=_of_parts(environment, lambda part: f"{part['processor']}, {part['threads']} threads"),
-        seeds=(seed,),
-        versions={name: environment[name] for name in ("countersteer", "python", "torch", "numba", "numpy")},
-        # Lines of rounds say what was driven, and have no loss.
-        loss=tuple((float(line["step"]), line["loss/policy"]) for line in curve if "loss/policy" in line),
-    )
+    with reading(run, fix="restore its run.json and metrics.jsonl, or train again"):
+        recipe, seed = load_recipe(run, tuple(modules))
+        environment = read_object(run / "run.json")
+        lines = read_bytes(run / "metrics.jsonl").splitlines()
+        curve = [parse_json(line, f"{run / 'metrics.jsonl'}, line {k},") for k, line in enumerate(lines, 1)]
+        return RunInfo(
+            driver=recipe.name,
+            command=f"countersteer train {recipe.name} --out {run} --seed {seed}",
+            commit=_of_parts(environment, lambda part: part["commit"] or "unknown"),
+            hardware=_of_parts(environment, lambda part: f"{part['processor']}, {part['threads']} threads"),
+            seeds=(seed,),
+            versions={
+                name: environment[name] for name in ("countersteer", "python", "torch", "numba", "numpy")
+            },
+            # Lines of rounds say what was driven, and have no loss.
+            loss=tuple((float(line["step"]), line["loss/policy"]) for line in curve if "loss/policy" in line),
+        )

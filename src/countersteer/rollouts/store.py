@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -59,10 +60,13 @@ class RolloutStore:
         # In pieces, because a file is put together in memory before it is written.
         for number, begin in enumerate(range(0, len(rollout.alive), _PIECE)):
             leaves = rollout[begin : begin + _PIECE].flatten()
-            save_file(
-                {name: leaf.contiguous() for name, leaf in leaves.items()},
-                partial / f"{number:03d}.safetensors",
-            )
+            try:
+                save_file(
+                    {name: leaf.contiguous() for name, leaf in leaves.items()},
+                    partial / f"{number:03d}.safetensors",
+                )
+            except SafetensorError as error:  # which says so of a full disk
+                raise OSError(str(error)) from error
         shutil.rmtree(place, ignore_errors=True)
         os.replace(partial, place)
 

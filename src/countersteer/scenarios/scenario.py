@@ -119,6 +119,11 @@ class Tracks:
     size: Float[ndarray, "actor 3"]
     valid: Bool[ndarray, "actor time"]
 
+    def at(self, times: slice | Bool[ndarray, "time"]) -> Tracks:
+        """The motion at some of the times."""
+        series = ("position", "heading", "velocity", "valid")
+        return dataclasses.replace(self, **{name: getattr(self, name)[:, times] for name in series})
+
 
 @dataclass(frozen=True)
 class Signals:
@@ -136,6 +141,15 @@ class Signals:
     stop_point: Float[ndarray, "signal 3"]
     heading: Float[ndarray, "signal"]
     state: Int[ndarray, "signal time"]
+
+    @staticmethod
+    def none(count: int) -> Signals:
+        """No traffic lights, at so many times."""
+        return Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, count), np.int64))
+
+    def at(self, times: slice | Bool[ndarray, "time"]) -> Signals:
+        """The lights at some of the times."""
+        return dataclasses.replace(self, state=self.state[:, times])
 
 
 @dataclass(frozen=True)
@@ -245,19 +259,14 @@ class Scenario:
                 expected=f"a span inside 0 to {self.duration:.1f} s",
                 fix="choose other times",
             )
-        tracks = dataclasses.replace(
-            self.tracks,
-            **{k: getattr(self.tracks, k)[:, keep] for k in ("position", "heading", "velocity", "valid")},
-        )
-        signals = dataclasses.replace(self.signals, state=self.signals.state[:, keep])
         begin = float(self.times[keep][0])
         cameras = self.cameras and Recording(self.cameras.path, self.cameras.start + begin)
         return dataclasses.replace(
             self,
             id=f"{self.id}@{start:g}-{end:g}",
             times=self.times[keep] - begin,
-            tracks=tracks,
-            signals=signals,
+            tracks=self.tracks.at(keep),
+            signals=self.signals.at(keep),
             cameras=cameras,
         )
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, reading, writing
 from countersteer.scenarios.scenario import (
     ActorKind,
     MapFeature,
@@ -33,7 +33,7 @@ from countersteer.scenarios.scenario import (
     SignalState,
     Tracks,
 )
-from countersteer.storage.files import open_regular, read_bytes, read_json
+from countersteer.storage.files import open_regular, read_bytes, read_object
 from countersteer.storage.tables import parse_table
 
 __all__ = ["VERSION", "load", "matches", "read_table", "save", "write_table"]
@@ -62,25 +62,21 @@ def save(scenario: Scenario, folder: str | Path) -> Path:
     )
     if os.path.lexists(folder):
         raise there
-    try:
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder} cannot be written", got=error, fix="choose a folder you may write"
-        ) from error
-    try:
-        for name, columns in _tables(scenario).items():
-            write_table(draft / f"{name}.arrow", columns)
-        (draft / _HEADER).write_text(json.dumps(_header(scenario), indent=2) + "\n", encoding="utf-8")
-        draft.chmod(0o755)  # mkdtemp makes private folders
-        os.rename(draft, folder)
-    except OSError as error:
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise there from None  # somebody else made it meanwhile
-        raise UserError(f"{folder} cannot be written", got=error, fix="check the free space") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            for name, columns in _tables(scenario).items():
+                write_table(draft / f"{name}.arrow", columns)
+            (draft / _HEADER).write_text(json.dumps(_header(scenario), indent=2) + "\n", encoding="utf-8")
+            draft.chmod(0o755)  # mkdtemp makes private folders
+            os.rename(draft, folder)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise there from None  # somebody else made it meanwhile
+            raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 
@@ -101,18 +97,12 @@ def load(folder: str | Path) -> Scenario:
     """
     folder = Path(folder)
     path = folder / _HEADER
-    try:
-        header = read_json(path, _LARGEST_HEADER)
-        if not isinstance(header, dict) or header.get("format") != _FORMAT:
+    expected = f"a folder with a {_HEADER} of the format {_FORMAT!r}"
+    with reading(folder, "is not a stored scenario", expected=expected, fix="check the path"):
+        header = read_object(path, _LARGEST_HEADER)
+        if header.get("format") != _FORMAT:
             raise ValueError(f"no format {_FORMAT!r}")
         version = int(header["version"])
-    except (UserError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise UserError(
-            f"{folder} is not a stored scenario",
-            got=f"{type(error).__name__}: {str(error)[:120]}",
-            expected=f"a folder with a {_HEADER} of the format {_FORMAT!r}",
-            fix="check the path",
-        ) from error
     if not 1 <= version <= VERSION:
         raise UserError(
             f"{path}: the format is of another version",
@@ -120,19 +110,9 @@ def load(folder: str | Path) -> Scenario:
             expected=f"version 1 to {VERSION}",
             fix="install a newer countersteer",
         )
-    try:
+    with reading(folder, expected="the tables docs/formats.md describes", fix="import the drive again"):
         scenario = _scenario(header, {name: read_table(folder / f"{name}.arrow") for name in _TABLES})
         fingerprint = scenario.fingerprint()
-    except UserError:
-        raise
-    except Exception as error:
-        # Tables and header come from disk: whatever is missing or of the wrong type shows here.
-        raise UserError(
-            f"{folder} is damaged",
-            got=f"{type(error).__name__}: {str(error)[:160]}",
-            expected="the tables docs/formats.md describes",
-            fix="import the drive again",
-        ) from error
     if fingerprint != header.get("fingerprint"):
         raise UserError(
             f"{folder} was changed after it was written",

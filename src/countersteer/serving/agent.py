@@ -211,7 +211,7 @@ class Agent:
 
 def _ahead(route: Float[ndarray, "n 2"]) -> Float[ndarray, "target 2"]:
     """Points of a route 10, 20 and 30 m on from where the car is along it; past its end the last one."""
-    # Of a route that comes back upon itself, the part that leads where the car is facing.
+    # A route may come back upon itself: the part that leads where the car is facing counts.
     along = polylines.follow(route, np.array([[-1.0, 0.0], [0.0, 0.0]]))[0][1:]
     arc = polylines.arc_length(route)
     at = along[0] + np.array(TARGET_DISTANCES)

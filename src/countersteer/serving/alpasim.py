@@ -122,7 +122,7 @@ class Egodriver(protocol.EgodriverServiceServicer):
                 request.rollout_spec.vehicle.available_cameras, revision, contract.CONTRACT_REVISION
             )
             if not 0 < len(request.session_uuid) <= _LONGEST_NAME:
-                raise _invalid(
+                raise UserError(
                     f"the session's name has {len(request.session_uuid)} characters, not 1 to {_LONGEST_NAME}"
                 )
             session = self._session(check_cameras(cameras))
@@ -210,7 +210,7 @@ class Egodriver(protocol.EgodriverServiceServicer):
         with self._open(request.session_uuid, context) as session:
             image = request.camera_image
             if image.logical_id not in session.declared:
-                raise _invalid(
+                raise UserError(
                     f"camera {image.logical_id[:_LONGEST_NAME]!r} was not declared; declared are {sorted(session.declared)}"
                 )
             if image.logical_id in session.used:
@@ -223,7 +223,9 @@ class Egodriver(protocol.EgodriverServiceServicer):
         with self._open(request.session_uuid, context) as session:
             poses, states = request.trajectory.poses, request.dynamic_states
             if states and len(states) != len(poses):
-                raise _invalid(f"{len(states)} dynamic states for {len(poses)} poses; give one each, or none")
+                raise UserError(
+                    f"{len(states)} dynamic states for {len(poses)} poses; give one each, or none"
+                )
             read = [pose_of(pose) for pose in poses]  # all of them, before any counts
             for k, pose in enumerate(read):
                 before = session.pose
@@ -241,9 +243,9 @@ class Egodriver(protocol.EgodriverServiceServicer):
                     if velocity is None:
                         speed = math.hypot(pose[1] - before[1], pose[2] - before[2]) / step
                 if not (math.isfinite(speed) and math.isfinite(yaw_rate)):
-                    raise _invalid("a velocity is not a finite number")
+                    raise UserError("a velocity is not a finite number")
                 if speed > _FASTEST or abs(yaw_rate) > _FASTEST_TURN:
-                    raise _invalid(
+                    raise UserError(
                         f"at {pose[0]} us the car moves at {speed:.3g} m/s and turns at {yaw_rate:.3g} rad/s; "
                         f"at most {_FASTEST:g} and {_FASTEST_TURN:g} are believed"
                     )
@@ -255,10 +257,10 @@ class Egodriver(protocol.EgodriverServiceServicer):
         """Takes way points in the rig frame of the latest pose."""
         with self._open(request.session_uuid, context) as session:
             if len(request.route.waypoints) > _MOST_WAYPOINTS:
-                raise _invalid(f"{len(request.route.waypoints)} way points; at most {_MOST_WAYPOINTS}")
+                raise UserError(f"{len(request.route.waypoints)} way points; at most {_MOST_WAYPOINTS}")
             points = np.array([[point.x, point.y] for point in request.route.waypoints]).reshape(-1, 2)
             if not (np.abs(points) <= MAX_COORDINATE).all():
-                raise _invalid(f"a way point is not finite, or beyond {MAX_COORDINATE:g} m")
+                raise UserError(f"a way point is not finite, or beyond {MAX_COORDINATE:g} m")
             session.route = None
             if session.pose is not None and len(points) > 1:
                 session.route = to_local(points, session.pose)
@@ -276,7 +278,7 @@ class Egodriver(protocol.EgodriverServiceServicer):
         with self._open(request.session_uuid, context) as session:
             began = time.perf_counter()
             if request.time_now_us > LATEST:
-                raise _invalid(f"{request.time_now_us} us is no time")
+                raise UserError(f"{request.time_now_us} us is no time")
             trajectory = protocol.Trajectory()
             if session.agent.ready and session.pose is not None:
                 route = None
@@ -351,10 +353,6 @@ def _answering(context: Any) -> Iterator[None]:
 
 def _line(error: UserError) -> str:
     return "; ".join(line.strip() for line in str(error).splitlines())
-
-
-def _invalid(text: str) -> _Refused:
-    return _Refused(grpc.StatusCode.INVALID_ARGUMENT, text)
 
 
 def _unknown(uuid: str) -> _Refused:

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import json
 import logging
-import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -37,6 +35,7 @@ from countersteer.rollouts.rollouter import Rollouter
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.serving.agent import refuse_privileged
 from countersteer.storage import serialise
+from countersteer.storage.files import write_whole
 from countersteer.tensors import TensorTree
 from countersteer.worlds.observations import Observation
 from countersteer.worlds.renderers.boxes.renderer import BoxRendererSpec
@@ -172,17 +171,8 @@ def export_policy(policy: Policy, path: Path, written: dict[str, Any] | None = N
             expected=f"at most {TOLERANCE:g}",
             fix="give the policy's `encode` and `act` only what depends on their arguments and its weights",
         )
-    write_results((path, functools.partial(_replace, content=content)))
+    write_results((path, lambda place: write_whole(place, content)))
     return Exported(path, inputs, outputs, largest, compared, torch_ms, onnx_ms)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _runtime() -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
-import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Annotated, Any
 
 from countersteer.errors import MissingExtraError, UserError
 from countersteer.ranges import Range, Ranged
+from countersteer.storage.files import read_bytes
 
 try:
     import grpc
@@ -80,12 +79,7 @@ class Listening(Ranged):
 
 
 def _read(path: Path) -> bytes:
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise OSError("not a regular file")
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read", got=error, expected="a file in PEM form") from error
+    content = read_bytes(path, 1 << 20)
     if b"-----BEGIN" not in content:
         raise UserError(f"{path} is no certificate or key", expected="a file in PEM form")
     return content

@@ -6,12 +6,10 @@ metadata. Nothing is pickled, so reading a file runs no code of its author.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import save as serialise_tensors
 from torch import Tensor
 
-from countersteer.errors import UserError
-from countersteer.storage.files import open_regular, parse_json
+from countersteer.errors import UserError, reading
+from countersteer.storage.files import exists, open_regular, parse_json, write_whole
 
 __all__ = ["CheckpointFolder", "Found", "flatten_state", "load", "save", "unflatten_state"]
 
@@ -61,25 +59,7 @@ def save(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any])
         content[name] = value
     header = {"format": _FORMAT, "metadata": text, "sha256": _digest(content, text)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because only there is the replacement atomic; the random part of the name
-    # keeps two writers of one file apart.
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(serialise_tensors(content, metadata=header))
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_whole(path, serialise_tensors(content, metadata=header))
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -90,22 +70,16 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     path = Path(path)
 
-    def refuse(what: str, got: object) -> UserError:
-        return UserError(
-            f"{path} {what}",
-            got=got,
-            expected="a complete file written by countersteer",
-            fix="use another checkpoint, or train again",
-        )
+    whole, another = "a complete file written by countersteer", "use another checkpoint, or train again"
 
-    try:
-        with open_regular(path) as opened:
-            size = os.fstat(opened.fileno()).st_size
-    except (FileNotFoundError, NotADirectoryError):
-        raise refuse("does not exist", "no file") from None
-    except (OSError, ValueError) as error:
-        raise refuse("cannot be read", error) from error
-    try:
+    def refuse(what: str, got: object) -> UserError:
+        return UserError(f"{path} {what}", got=got, expected=whole, fix=another)
+
+    if not exists(path):
+        raise refuse("does not exist", "no file")
+    with reading(path, "cannot be read", expected=whole, fix=another), open_regular(path) as opened:
+        size = os.fstat(opened.fileno()).st_size
+    with reading(path, f"is damaged: {size} bytes", expected=whole, fix=another):
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             if header.get("format") != _FORMAT:
@@ -113,10 +87,6 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         good = _digest(tensors, header["metadata"]) == header["sha256"]
         metadata = parse_json(header["metadata"].encode(), f"the metadata of {path}")
-    except UserError:
-        raise
-    except Exception as error:
-        raise refuse("is damaged", f"{size} bytes, {type(error).__name__}: {error}") from None
     if not good:
         raise refuse("is damaged", "content that does not match its checksum")
     if not isinstance(metadata, dict):
@@ -187,7 +157,7 @@ class CheckpointFolder:
             try:
                 tensors, metadata = load(file)
             except UserError as error:
-                damaged.append(f"{file.name}: {error.got}")
+                damaged.append(f"{file.name}: {error.what.removeprefix(f'{file} ')} ({error.got})")
                 continue
             warnings = tuple(f"skipped the damaged checkpoint {reason}" for reason in damaged)
             return Found(step, tensors, metadata, warnings)

@@ -1,4 +1,4 @@
-"""Files of unknown origin: what they declare is looked at before anything is allocated.
+"""Files: those of unknown origin are looked at before anything is allocated, our own are written whole or not at all.
 
 A small file can ask for a lot: by compression, by a length in its header, by values that take a hundred times their bytes.
 So everything here is bounded by what it becomes in memory, not by the size of the file alone. Nothing but regular files is
@@ -7,10 +7,12 @@ opened: a pipe would never end.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import stat
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -20,11 +22,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy import ndarray
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, reading
 
 __all__ = [
     "MAX_BYTES",
     "MAX_MEMORY",
+    "check_readable",
+    "check_size",
+    "exists",
     "head",
     "open_regular",
     "parse_json",
@@ -32,6 +37,8 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_npz",
+    "read_object",
+    "write_whole",
 ]
 
 MAX_BYTES = 1 << 28
@@ -45,6 +52,55 @@ _PIECE = 1 << 16
 _MOST_MEMBERS = 100_000  # of a gzip file; packed block by block, 256 MiB have 4,096
 _LARGEST_DIRECTORY = 1 << 20  # of a zip archive [bytes]; ten thousand members
 _GZIP = b"\x1f\x8b"
+
+
+_AGAIN = "the file is cut short or damaged; write or download it again"
+_RESTORE = "restore the file from a copy, or train again"
+
+
+def exists(path: str | Path) -> bool:
+    """Whether something is there, even if it may not be looked at; a name that no file can have is not."""
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte
+        return False
+    return True
+
+
+def check_readable(path: Path) -> None:
+    """Refuse what cannot be opened or listed, what is neither a file nor a folder, and links that lead nowhere.
+
+    Raises:
+        UserError: With what the system says.
+    """
+    what = f"cannot be {'listed' if path.is_dir() else 'read'}"
+    with reading(path, what, expected="a file or folder that may be read", fix="check its permissions"):
+        if path.is_dir():
+            os.scandir(path).close()
+        else:
+            open_regular(path).close()
+
+
+def check_size(name: str | Path, what: str, got: int, most: int) -> None:
+    """Refuse a file that holds, or declares, more of something than it may.
+
+    Args:
+        name: What messages call the file.
+        what: Of which there is too much, in the plural.
+        got, most: How much there is, and may be.
+
+    Raises:
+        UserError: It is more, or below zero.
+    """
+    if not 0 <= got <= most:
+        raise UserError(
+            f"{name} is too large",
+            got=f"more than {most} {what}" if got > most else f"{got} {what}",
+            expected=f"at most {most}",
+            fix="split the file; a small file that grows this much is not to be trusted",
+        )
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -95,6 +151,35 @@ def _inflate(path: Path, limit: int, *, strict: bool) -> bytes:
         raise zlib.error(f"more than {_MOST_MEMBERS} gzip members")
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: a kill or a full disk leaves the old file or the new one.
+
+    A kill also leaves what was written, as `.NAME.PROCESS.*` in the same folder.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    # In the same folder, because only there is the replacement atomic; the random part of the name
+    # keeps two writers of one file apart.
+    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def head(path: Path) -> bytes:
     """The first 64 KiB of a file, decompressed if gzipped; empty if it cannot be read."""
     try:
@@ -109,38 +194,36 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     Raises:
         UserError: The file is missing, cannot be read, is cut short, or holds more than `limit` bytes.
     """
-    try:
-        data = _inflate(path, limit + 1, strict=True)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist", fix="check the path") from None
-    except (EOFError, zlib.error) as error:
-        raise UserError(
-            f"{path} cannot be decompressed: it is cut short or damaged",
-            got=str(error) or "an early end",
-            expected="a whole gzip file",
-            fix="download it again",
-        ) from error
-    except (OSError, ValueError, MemoryError) as error:
-        raise UserError(
-            f"{path} cannot be read", got=error, expected="a readable file", fix="check the path"
-        ) from error
-    if len(data) > limit:
-        raise UserError(
-            f"{path} is too large",
-            got=f"more than {limit} bytes after decompression",
-            expected=f"at most {limit} bytes, one scenario a file",
-            fix="split the file; a small file that grows this much is not to be trusted",
-        )
+    with reading(path, "cannot be read", expected="a readable file", fix="check the path"):
+        try:
+            data = _inflate(path, limit + 1, strict=True)
+        except FileNotFoundError:
+            raise UserError(f"{path} does not exist", fix="check the path") from None
+        except (EOFError, zlib.error) as error:
+            raise UserError(
+                f"{path} cannot be decompressed: it is cut short or damaged",
+                got=str(error) or "an early end",
+                expected="a whole gzip file",
+                fix="download it again",
+            ) from error
+    check_size(path, "bytes after decompression", len(data), limit)
     return data
 
 
-def parse_json(content: bytes, name: str | Path, expected: str = "a whole JSON file") -> Any:
+def parse_json(
+    content: bytes,
+    name: str | Path,
+    expected: str = "a whole JSON file",
+    *,
+    what: str = "is not valid JSON",
+    fix: str = _AGAIN,
+) -> Any:
     """The value in some JSON.
 
     Args:
         content: The JSON text.
         name: What messages call it.
-        expected: What it should have been, for the message.
+        expected, what, fix: What it should have been, what is wrong with it, and what to do, for the message.
 
     Raises:
         UserError: It is not JSON, or its values would take more than `MAX_MEMORY`.
@@ -149,22 +232,9 @@ def parse_json(content: bytes, name: str | Path, expected: str = "a whole JSON f
     costs = ((b"{", 184), (b"[", 88), (b":", 64), (b",", 40))
     estimate = len(content) * (1 if content.isascii() else 4)
     estimate += sum(content.count(mark) * cost for mark, cost in costs)
-    if estimate > MAX_MEMORY:
-        raise UserError(
-            f"{name} holds too many values",
-            got=f"{len(content)} bytes of JSON that need {estimate >> 20} MiB",
-            expected=f"at most {MAX_MEMORY >> 20} MiB",
-            fix="split the file",
-        )
-    try:
+    check_size(name, "bytes of memory for its values", estimate, MAX_MEMORY)
+    with reading(name, what, expected=expected, fix=fix):
         return json.loads(content)
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise UserError(
-            f"{name} is not valid JSON",
-            got=str(error)[:120] or type(error).__name__,
-            expected=expected,
-            fix="the file is cut short or damaged; write or download it again",
-        ) from error
 
 
 def read_json(path: Path, limit: int = MAX_BYTES, expected: str = "a whole JSON file") -> Any:
@@ -176,6 +246,22 @@ def read_json(path: Path, limit: int = MAX_BYTES, expected: str = "a whole JSON 
     return parse_json(read_bytes(path, limit), path, expected)
 
 
+def read_object(
+    path: Path, limit: int = MAX_BYTES, expected: str = "a file as countersteer wrote it"
+) -> dict[str, Any]:
+    """The fields of a JSON file that countersteer wrote.
+
+    Raises:
+        UserError: It cannot be read, is not JSON, is no object, or is too large.
+    """
+    content = parse_json(read_bytes(path, limit), path, expected, what="is damaged", fix=_RESTORE)
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path} is damaged", got=f"a {type(content).__name__}", expected=expected, fix=_RESTORE
+        )
+    return content
+
+
 def parse_npy(content: bytes, name: str | Path) -> ndarray:
     """The array in an .npy file; it is a view of `content`.
 
@@ -185,7 +271,7 @@ def parse_npy(content: bytes, name: str | Path) -> ndarray:
         UserError: It is no such file, holds objects, or is cut short.
     """
     stream = io.BytesIO(content)
-    try:
+    with reading(name, "is not a numpy array", expected="a whole .npy file", fix=_AGAIN):
         version = np.lib.format.read_magic(stream)
         header = (
             np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
@@ -195,54 +281,29 @@ def parse_npy(content: bytes, name: str | Path) -> ndarray:
             raise ValueError("an array of objects")
         flat = np.frombuffer(content, kind, offset=stream.tell())
         return flat.reshape(extent, order="F" if fortran else "C")
-    except Exception as error:
-        # The header is a Python literal: damaged, it fails in the parser with whatever that one raises.
-        raise UserError(
-            f"{name} is not a numpy array",
-            got=str(error)[:120],
-            expected="a whole .npy file",
-            fix="the file is cut short or damaged; download it again",
-        ) from error
 
 
 def read_npz(path: Path, names: Sequence[str], limit: int = MAX_BYTES) -> dict[str, ndarray]:
     """Named arrays of an .npz file; others in it are not unpacked.
 
     Raises:
-        UserError: The file or an array is missing or damaged, a name is there twice, or the arrays have more than `limit` bytes.
+        UserError: The file or an array is missing or damaged, a name is there twice, or there are more than `limit` bytes.
     """
     arrays = {}
-    try:
-        with open_regular(path) as file:
-            _check_directory(file)
-            with zipfile.ZipFile(file) as archive:
-                members = archive.namelist()
-                for name in names:
-                    member = f"{name}.npy"
-                    if members.count(member) != 1:
-                        raise KeyError(f"{name!r} is there {members.count(member)} times")
-                    with archive.open(member) as packed:
-                        content = packed.read(limit + 1)  # the size that it declares may be wrong
-                    if len(content) > limit:
-                        raise ValueError(f"more than {limit} bytes after decompression")
-                    limit -= len(content)
-                    arrays[name] = parse_npy(content, f"{path}: {name}")
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        EOFError,
-        RuntimeError,
-        MemoryError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise UserError(
-            f"{path} cannot be read",
-            got=str(error)[:120] or type(error).__name__,
-            expected=f"an npz file with {', '.join(names)}",
-            fix="the file is cut short or damaged; download it again",
-        ) from error
+    expected = f"an npz file with {', '.join(names)}"
+    with reading(path, "cannot be read", expected=expected, fix=_AGAIN), open_regular(path) as file:
+        _check_directory(file)
+        with zipfile.ZipFile(file) as archive:
+            members = archive.namelist()
+            for name in names:
+                member = f"{name}.npy"
+                if members.count(member) != 1:
+                    raise KeyError(f"{name!r} is there {members.count(member)} times")
+                with archive.open(member) as packed:
+                    content = packed.read(limit + 1)  # the size that it declares may be wrong
+                check_size(path, "bytes after decompression", len(content), limit)
+                limit -= len(content)
+                arrays[name] = parse_npy(content, f"{path}: {name}")
     return arrays
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, writing
 
 try:
     import fcntl
@@ -66,16 +66,9 @@ def holding(folder: str | Path, tell: Callable[[str], None] = lambda _: None) ->
     """
     folder = Path(folder)
     made = not folder.exists()
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = _locked(folder, tell)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written",
-            got=error,
-            expected="a folder",
-            fix="choose a folder that you may write",
-        ) from error
     _descriptors.add(descriptor)
     try:
         with contextlib.suppress(OSError):  # a full disk; it is held all the same

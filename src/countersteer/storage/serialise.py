@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -11,7 +10,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -20,7 +19,7 @@ from typing import Any, cast
 from countersteer.errors import UserError, did_you_mean
 from countersteer.storage.moved import present
 
-__all__ = ["checked", "differences", "fingerprint", "from_json", "said_of", "to_json"]
+__all__ = ["checked", "differences", "fingerprint", "from_json", "to_json"]
 
 _NEWER = "use the version of countersteer that wrote the file"
 
@@ -265,35 +264,6 @@ def _fits(value: Any, hint: Any) -> bool:
     ours = isinstance(hint, type) and not getattr(hint, "_is_protocol", False)
     ours = ours and hint.__module__.split(".")[0] not in ("jaxtyping", "typing", "builtins")
     return isinstance(value, hint) if ours or hint is str else True
-
-
-@contextlib.contextmanager
-def said_of(file: Path | str, fix: str = "restore the file from a copy, or train again") -> Iterator[None]:
-    """What goes wrong in this block is an error of the user that names a file.
-
-    Args:
-        file: From which everything comes that is looked at in the block.
-        fix: What to do where nothing better is known.
-
-    Raises:
-        UserError: The block fails.
-    """
-    try:
-        yield
-    except UserError as error:
-        if str(file) in error.what:
-            raise
-        raise UserError(
-            f"{file}: {error.what}", got=error.got, expected=error.expected, fix=error.fix or fix
-        ) from error
-    except Exception as error:
-        # A tree is as its author left it; whatever is missing or of another kind shows where it is used.
-        raise UserError(
-            f"{file} is damaged",
-            got=f"{type(error).__name__}: {str(error)[:160]}",
-            expected="a file as countersteer wrote it",
-            fix=fix,
-        ) from error
 
 
 def _find(name: str, extra_modules: Sequence[ModuleType]) -> type:

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from countersteer.errors import UserError, faults_of_files
-from countersteer.storage.files import MAX_BYTES
+from countersteer.errors import reading
+from countersteer.storage.files import MAX_BYTES, check_size
 
 __all__ = ["MAX_ROWS", "parse_table"]
 
@@ -38,25 +38,16 @@ def parse_table(content: bytes, name: str | Path, limit: int = MAX_BYTES) -> Any
     Raises:
         UserError: It is neither, is damaged, or declares more than `limit` bytes or `MAX_ROWS` rows.
     """
-    with faults_of_files(
-        f"{name} is not a whole table",
+    with reading(
+        name,
+        "is not a whole table",
         expected="a Parquet or Feather file",
         fix="the file is cut short or damaged; download it again",
     ):
         table = _parquet(content, name, limit) if content[:4] == b"PAR1" else _ipc(content, name, limit)
-        _check(name, "bytes of buffers", table.nbytes, limit)  # buffers may lie upon one another
+        check_size(name, "bytes of buffers", table.nbytes, limit)  # buffers may lie upon one another
         table.validate(full=True)
         return table
-
-
-def _check(name: str | Path, what: str, got: int, most: int) -> None:
-    if not 0 <= got <= most:
-        raise UserError(
-            f"{name} is too large",
-            got=f"{got} {what}",
-            expected=f"at most {most}",
-            fix="split the file; a small file that grows this much is not to be trusted",
-        )
 
 
 def _plain(kind: Any, lists: bool = True) -> bool:
@@ -89,16 +80,16 @@ def _ipc(content: bytes, name: str | Path, limit: int) -> Any:
             continue
         length, declared = _declared(message)
         size += declared
-        _check(name, "bytes of buffers", declared, limit)
-        _check(name, "bytes of buffers", size, limit)
+        check_size(name, "bytes of buffers", declared, limit)
+        check_size(name, "bytes of buffers", size, limit)
         if message.type == _RECORD_BATCH:
             batches, rows = batches + 1, rows + length
-    _check(name, "rows", rows, MAX_ROWS)
+    check_size(name, "rows", rows, MAX_ROWS)
     if footer.num_record_batches != batches:
         raise ValueError(f"{footer.num_record_batches} batches are listed, {batches} are there")
     # Read in the order in which it was looked at: the list at the end may name one batch many times.
     kept = [place for place, column in enumerate(footer.schema) if _plain(column.type)]
-    _check(name, "columns", len(footer.schema), _MOST_COLUMNS)
+    check_size(name, "columns", len(footer.schema), _MOST_COLUMNS)
     options = pa.ipc.IpcReadOptions(included_fields=kept, use_threads=False)
     with pa.ipc.open_stream(pa.BufferReader(stream), options=options) as reader:
         return reader.read_all()
@@ -145,23 +136,23 @@ def _parquet(content: bytes, name: str | Path, limit: int) -> Any:
 
     file = pq.ParquetFile(pa.BufferReader(content))
     about, schema = file.metadata, file.schema_arrow
-    _check(name, "rows", about.num_rows, MAX_ROWS)
-    _check(name, "columns", about.num_columns, _MOST_COLUMNS)
+    check_size(name, "rows", about.num_rows, MAX_ROWS)
+    check_size(name, "columns", about.num_columns, _MOST_COLUMNS)
     columns = [
         column.name
         for column in schema
         if _plain(column.type, lists=False) and schema.names.count(column.name) == 1
     ]
     size = about.num_rows * 8 * len(columns)  # runs of one number take no bytes in the file
-    _check(name, "bytes of columns", size, limit)
+    check_size(name, "bytes of columns", size, limit)
     for group in range(about.num_row_groups):
         for place in range(about.num_columns):
             chunk = about.row_group(group).column(place)
             if chunk.path_in_schema in columns:
                 for unpacked in _pages(content, chunk):
                     size += unpacked
-                    _check(name, "bytes of pages", unpacked, limit)
-                    _check(name, "bytes of pages", size, limit)
+                    check_size(name, "bytes of pages", unpacked, limit)
+                    check_size(name, "bytes of pages", size, limit)
     text = [each for each in columns if str(schema.field(each).type) in ("string", "large_string")]
     file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=text, pre_buffer=False)
     return file.read(columns=columns, use_threads=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, writing
 from countersteer.objectives.interface import POLICY
 from countersteer.policies.interface import Policy
 from countersteer.policies.storage import save_policy
@@ -16,7 +16,7 @@ from countersteer.rollouts.rollout import Rollout
 from countersteer.rollouts.store import RolloutStore
 from countersteer.storage import serialise
 from countersteer.training.collector import Collector, RolloutRequest
-from countersteer.training.folder import note, written
+from countersteer.training.folder import note
 from countersteer.training.learner import Learner
 from countersteer.training.session import Job, Session
 from countersteer.training.stages import ClosedLoop
@@ -42,7 +42,7 @@ def train_closed_loop(stage: ClosedLoop, job: Job) -> Path:
     finally:
         actors.close()
     finished = job.out / "policy.safetensors"
-    with written(finished, "make room, then go on with --resume; the last checkpoint is whole"):
+    with writing(finished, "make room, then go on with --resume; the last checkpoint is whole"):
         save_policy(finished, policy, job.name, job.seed, loop.session.seconds, environment)
     loop.store.remove()
     return finished
@@ -100,7 +100,7 @@ class _Loop:
         with self.session.at_once():
             if number == 0 and stage.init_from is None:
                 self._calibrate(rollout)
-            with written(f"round {number}", "make room, then go on with --resume; the checkpoints are whole"):
+            with writing(f"round {number}", "make room, then go on with --resume; the checkpoints are whole"):
                 store.add(rollout)
             collected = {"frames": float(store.frames), "staleness": stale, **outcomes}
             self.session.curves.write(learner.step, collected, whole=True)

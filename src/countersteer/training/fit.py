@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
+from countersteer.errors import writing
 from countersteer.policies.storage import save_model
-from countersteer.training.folder import note, written
+from countersteer.training.folder import note
 from countersteer.training.learner import Learner
 from countersteer.training.session import Job, Session
 from countersteer.training.stages import Fit
@@ -34,6 +35,6 @@ def train_fit(stage: Fit, job: Job) -> Path:
     session.run(loop)
     finished = job.out / "model.safetensors"
     about = {"recipe": job.name, "seed": job.seed, "seconds": session.seconds, "environment": environment}
-    with written(finished, "make room, then go on with --resume; the last checkpoint is whole"):
+    with writing(finished, "make room, then go on with --resume; the last checkpoint is whole"):
         save_model(finished, model, stage.model, about)
     return finished

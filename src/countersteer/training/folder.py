@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import platform
 import socket
 import subprocess
@@ -17,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from countersteer import __version__
-from countersteer.errors import UserError
+from countersteer.errors import UserError, reading, writing
 from countersteer.policies.weights import Weights
-from countersteer.storage import files, serialise
+from countersteer.storage import serialise
+from countersteer.storage.files import exists, read_object, write_whole
 from countersteer.storage.locks import LOCK
 from countersteer.training.recipe import Recipe
 
@@ -33,61 +32,19 @@ __all__ = [
     "load_recipe",
     "note",
     "open_folder",
-    "read_json",
     "with_parts",
     "write_json",
-    "written",
 ]
 
 _CODE = ("countersteer", "commit", "dirty", "code", "python", "torch", "numpy", "numba")
 _MACHINE = ("host", "machine", "processor", "threads")
-_DRAFTS = (LOCK, "recipe.json.partial")  # what a run that was killed as it began may leave
-
-
-@contextlib.contextmanager
-def written(what: object, fix: str = "make room, or choose another --out") -> Iterator[None]:
-    """Errors of the disk in this block become those of the user, who can make room.
-
-    Args:
-        what: What is being written.
-        fix: What to do about it.
-    """
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        expected = "a folder that may be written, on a disk with room"
-        raise UserError(f"{what} cannot be written", got=error, expected=expected, fix=fix) from error
+_DRAFTS = (LOCK, ".recipe.json.")  # how the names begin of what a run that was killed as it began may leave
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write it whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    with written(path):
-        with partial.open("w") as file:
-            file.write(json.dumps(content, indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What `write_json` wrote of a run.
-
-    Raises:
-        UserError: It cannot be read, or is no object.
-    """
-    try:
-        content = files.read_json(path)
-        if not isinstance(content, dict):
-            raise ValueError(f"a {type(content).__name__}")
-    except (UserError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged",
-            got=f"{type(error).__name__}: {str(error)[:160]}",
-            expected="what `countersteer train` wrote",
-            fix="restore that file from a copy of the run, or train again into a new --out",
-        ) from error
-    return content
+    with writing(path):
+        write_whole(path, json.dumps(content, indent=1).encode())
 
 
 def environment(recipe: Recipe | None = None) -> dict[str, Any]:
@@ -138,7 +95,7 @@ def _code(recipe: Recipe | None) -> str:
 
 
 def with_parts(out: Path, content: dict[str, Any], step: int = 0) -> dict[str, Any]:
-    """What `run.json` is to say, with `parts`: the code, machine and first step of this part of a run and of earlier ones."""
+    """What `run.json` is to say, with `parts`: code, machine and first step of this part of a run and of earlier ones."""
     parts, now = _parts(out), _part(content)
     if parts and parts[-1].get("began") == now.get("began"):
         step = parts.pop().get("step", step)  # it is this one
@@ -148,7 +105,7 @@ def with_parts(out: Path, content: dict[str, Any], step: int = 0) -> dict[str, A
 def _parts(out: Path) -> list[dict[str, Any]]:
     """Parts of a run so far; a run.json of before there were parts is one."""
     file = out / "run.json"
-    before = read_json(file) if file.exists() else {}
+    before = read_object(file) if file.exists() else {}
     return list(before.get("parts") or [_part(before)] * bool(before))
 
 
@@ -157,7 +114,7 @@ def _part(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def changes(out: Path, content: dict[str, Any]) -> list[str]:
-    """In lines, what is another now than when a run was last at work; its numbers may be others for it."""
+    """Lines on what has changed since a run was last at work; its numbers may differ for it."""
     last = (_parts(out) or [{}])[-1]
     lines = []
     for what, keys in (("code", _CODE), ("machine", _MACHINE)):
@@ -189,7 +146,7 @@ def open_folder(recipe: Recipe, out: Path, seed: int, resume: bool, source: str 
     """Create the run's folder, or check that the one to resume belongs to this recipe."""
     description = out / "recipe.json"
     if resume and description.exists():
-        saved = read_json(description)
+        saved = read_object(description)
         if not {"recipe", "seed"} <= saved.keys():
             what = f"{description} is damaged"
             raise UserError(
@@ -206,14 +163,14 @@ def open_folder(recipe: Recipe, out: Path, seed: int, resume: bool, source: str 
                 fix="resume with the same recipe, overrides and seed, or choose another --out",
             )
         return
-    if out.exists() and any(each.name not in _DRAFTS for each in out.iterdir()):
+    if out.exists() and not all(each.name.startswith(_DRAFTS) for each in out.iterdir()):
         raise UserError(
             f"the output folder {out} exists already",
             got="a folder with files in it",
             expected="a folder that does not exist yet",
             fix="choose another --out, or add --resume to continue that run",
         )
-    with written(out):
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     content = {"recipe": serialise.to_json(recipe), "seed": seed, "source": source}
     write_json(description, content)
@@ -248,7 +205,7 @@ def note(out: Path, content: dict[str, Any], weights: dict[str, Weights], step: 
         step: Where this part of it begins.
     """
     file = out / "run.json"
-    before = read_json(file).get("weights", {}) if file.exists() else {}
+    before = read_object(file).get("weights", {}) if file.exists() else {}
     for place, each in weights.items():
         digest = before.get(place, {}).get("digest", each.digest)
         if digest != each.digest:
@@ -273,7 +230,7 @@ class Curves:
 
         self.path, self.tell = out / "metrics.jsonl", tell
         self.board: SummaryWriter | None = None
-        with written(self.path):
+        with writing(self.path):
             self._cut(step, frames)
             self.file = self.path.open("a")
         with self._aside():
@@ -303,7 +260,7 @@ class Curves:
     def write(self, step: int, values: dict[str, float], *, whole: bool = False) -> None:
         if step % 10 and step > 1 and not whole:
             return
-        with written(self.path, "make room, then go on with --resume; the checkpoints are whole"):
+        with writing(self.path, "make room, then go on with --resume; the checkpoints are whole"):
             self.file.write(json.dumps({"step": step} | {k: round(v, 6) for k, v in values.items()}) + "\n")
             self.file.flush()  # so that a run that is killed has lost no line before its checkpoint
         with self._aside():
@@ -327,17 +284,13 @@ def load_recipe(run: str | Path, modules: tuple[Any, ...] = ()) -> tuple[Recipe,
         UserError: There is none, or it cannot be read.
     """
     file = Path(run) / "recipe.json"
-    try:
-        there = file.exists()
-    except (OSError, ValueError):  # a name that no file can have
-        there = False
-    if not there:
+    if not exists(file):
         raise UserError(
             f"{run} is not a run", got="no recipe.json", expected="a folder made by `countersteer train`",
             fix="check the path",
         )  # fmt: skip
-    saved = files.read_json(file)
-    with serialise.said_of(file):
+    saved = read_object(file)
+    with reading(file):
         recipe, seed = serialise.from_json(saved["recipe"], extra_modules=modules), saved["seed"]
         if not isinstance(recipe, Recipe) or not isinstance(seed, int):
             raise ValueError(f"a {type(recipe).__name__} with the seed {seed!r:.80}")

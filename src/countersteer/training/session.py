@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, writing
 from countersteer.interrupts import deferred
 from countersteer.policies.weights import Weights
 from countersteer.storage import checkpoint
+from countersteer.storage.files import read_object
 from countersteer.storage.locks import Held
 from countersteer.training.collector import Collector
-from countersteer.training.folder import Curves, read_json, written
+from countersteer.training.folder import Curves
 from countersteer.training.learner import Learner
 from countersteer.training.stages import ClosedLoop
 
@@ -140,7 +141,7 @@ class Session:
 
     def _recipe(self) -> str:
         """Digest of the recipe and seed in the folder, which its checkpoints carry."""
-        content = json.dumps(read_json(self.job.out / "recipe.json"), sort_keys=True)
+        content = json.dumps(read_object(self.job.out / "recipe.json"), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def _random_state(self) -> dict[str, torch.Tensor]:
@@ -176,7 +177,7 @@ class Session:
             "recipe": self._recipe(),
         }
         goes_on = f"goes on at step {earlier[-1]}, whose checkpoint is whole" if earlier else "begins anew"
-        with written(f"the checkpoint of step {step}", f"make room; with --resume the run {goes_on}"):
+        with writing(f"the checkpoint of step {step}", f"make room; with --resume the run {goes_on}"):
             self.checkpoints.save(step, tensors, metadata | self.extra())
 
     def learn(self, batch: Callable[[], Any], samples: int) -> None:

@@ -79,7 +79,7 @@ def drive_of_log(log: CameraLog, *, lanes_left: int = 0, lanes_right: int = 0) -
         tracks=ego if log.road_users is None else _joined(ego, log.road_users.at(times)),
         ego=0,
         route=route,
-        signals=Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, len(times)), np.int64)),
+        signals=Signals.none(len(times)),
         provenance=log.provenance,
         cameras=Recording(log.provenance.path, float(times[0])),
     )

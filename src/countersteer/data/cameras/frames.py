@@ -17,8 +17,8 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from countersteer.data.cameras.video import Damage, IndexedVideo, SeekError
-from countersteer.data.readers.source import read_bytes
 from countersteer.errors import UserError
+from countersteer.storage.files import read_bytes
 from countersteer.storage.pictures import decode
 
 __all__ = ["Frames", "PictureFiles", "PicturesInMemory", "SomeFrames", "UndistortedFrames", "VideoFile"]

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import check_tracks, velocity_of
+from countersteer.data.readers.assembly import check_tracks
+from countersteer.data.readers.units import velocity_of
 from countersteer.errors import UserError
 from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.scenario import ActorKind, Tracks

@@ -28,7 +28,8 @@ _CONTAINERS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,vvc,av1,obu,ivf,mjpeg,flv,asf,ogg,mxf,nut,dv,"
     "yuv4mpegpipe,gif,3gp,mj2"
 )
-# Of these each packet shows one frame; of the first, in this order, unless the stream says that it is delayed.
+# Each packet of these codecs shows one frame, and those of the first show them in this order, unless the stream says that
+# it is delayed.
 _IN_ORDER = frozenset({"hevc", "mpeg4", "mjpeg", "vp9", "av1", "ffv1", "prores", "dnxhd", "rawvideo"})
 _ONE_EACH = _IN_ORDER | {"h264", "mpeg2video", "mpeg1video", "vvc", "huffyuv", "ffvhuff", "jpeg2000", "png"}
 _MOST_PIXELS = 8192 * 4320  # a decoder may keep sixteen such pictures

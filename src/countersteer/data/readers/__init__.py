@@ -20,19 +20,11 @@ from countersteer.data.readers import (
     waymo_json,
     waymo_tfrecord,
 )
-from countersteer.data.readers.source import (
-    Reader,
-    check_readable,
-    drives_by,
-    exists,
-    matches,
-    read_by,
-    split_number,
-    unknown_format,
-)
+from countersteer.data.readers.source import Reader, drives_by, matches, read_by, split_number, unknown_format
 from countersteer.errors import UserError
 from countersteer.scenarios import storage
 from countersteer.scenarios.scenario import Scenario
+from countersteer.storage.files import check_readable, exists
 
 __all__ = ["READERS", "Reader", "available_readers", "matches", "read", "scan"]
 

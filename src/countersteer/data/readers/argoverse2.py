@@ -18,10 +18,10 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.data.readers.assembly import lane_width_of_area
-from countersteer.data.readers.source import Field, read_bytes
+from countersteer.data.readers.fields import Field
 from countersteer.geometry.polylines import arc_length
 from countersteer.scenarios.scenario import MapFeature, MapKind
-from countersteer.storage.files import parse_json
+from countersteer.storage.files import parse_json, read_bytes
 from countersteer.storage.tables import parse_table
 
 __all__ = ["AXLE_HEIGHT", "CAR_SIZE", "CITIES", "LICENCE", "MARKS", "Table", "read_map", "read_table"]

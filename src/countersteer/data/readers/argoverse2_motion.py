@@ -17,8 +17,10 @@ import numpy as np
 from numpy import ndarray
 
 from countersteer.data.readers.argoverse2 import CAR_SIZE, CITIES, LICENCE, read_map, read_table
-from countersteer.data.readers.assembly import USUAL_SIZE, assemble
-from countersteer.data.readers.source import Field, Reader, check_counts, fingerprint, origin
+from countersteer.data.readers.assembly import assemble
+from countersteer.data.readers.fields import Field, check_counts
+from countersteer.data.readers.physics import USUAL_SIZE
+from countersteer.data.readers.source import Reader, fingerprint, origin
 from countersteer.data.readers.units import radians
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, Signals, Tracks
@@ -58,10 +60,7 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _matches(path: Path) -> bool:
-    try:
-        return path.is_dir() and bool(_tables(path))
-    except OSError:
-        return False
+    return path.is_dir() and bool(_tables(path))
 
 
 def _read(path: Path) -> Scenario:
@@ -144,7 +143,7 @@ def _read(path: Path) -> Scenario:
         times,
         tracks,
         features,
-        Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, steps), np.int64)),
+        Signals.none(steps),
         ego,
         source=source,
         licence=licence,

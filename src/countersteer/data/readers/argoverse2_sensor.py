@@ -26,8 +26,10 @@ from countersteer.data.readers.argoverse2 import (
     read_map,
     read_table,
 )
-from countersteer.data.readers.assembly import assemble, check_times, heading_of, velocity_of
-from countersteer.data.readers.source import Field, Reader, check_counts, fingerprint, origin
+from countersteer.data.readers.assembly import assemble, check_times, heading_of
+from countersteer.data.readers.fields import Field, check_counts
+from countersteer.data.readers.source import Reader, fingerprint, origin
+from countersteer.data.readers.units import velocity_of
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
 
@@ -50,10 +52,7 @@ def _annotations(folder: Path) -> list[Path]:
 
 
 def _matches(path: Path) -> bool:
-    try:
-        return (path / _POSE).is_file() and bool(_annotations(path))
-    except OSError:
-        return False
+    return (path / _POSE).is_file() and bool(_annotations(path))
 
 
 def _rotations(table: Table) -> Float[ndarray, "n 3 3"]:
@@ -104,7 +103,7 @@ def _read(path: Path) -> Scenario:
         times,
         tracks,
         features,
-        Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, len(times)), np.int64)),
+        Signals.none(len(times)),
         0,
         source=source,
         licence=licence,

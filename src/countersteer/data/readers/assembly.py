@@ -13,8 +13,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.data.readers.fields import MAX_FEATURES
-from countersteer.data.readers.physics import USUAL_SIZE, plausible
-from countersteer.data.readers.units import FASTEST, velocity_of
+from countersteer.data.readers.physics import plausible
+from countersteer.data.readers.units import FASTEST
 from countersteer.errors import UserError
 from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.routes import forward_stretch, lane_width_along, route_of_track
@@ -29,14 +29,11 @@ from countersteer.scenarios.scenario import (
 )
 
 __all__ = [
-    "FASTEST",
-    "USUAL_SIZE",
     "assemble",
     "check_times",
     "check_tracks",
     "heading_of",
     "lane_width_of_area",
-    "velocity_of",
 ]
 
 _LEVEL = 0.1  # a forward axis that is less than this level points up or down
@@ -230,11 +227,7 @@ def assemble(
         )
     if ego is not None:
         kept = _drive_of(tracks, ego, times, notes)
-        arrays = {
-            name: getattr(tracks, name)[:, kept] for name in ("position", "heading", "velocity", "valid")
-        }
-        times, tracks = times[kept], dataclasses.replace(tracks, **arrays)
-        signals = dataclasses.replace(signals, state=signals.state[:, kept])
+        times, tracks, signals = times[kept], tracks.at(kept), signals.at(kept)
     else:
         notes.append("the source names no ego, so there is no route either")
     shift, ground = _origin(tracks, ego)

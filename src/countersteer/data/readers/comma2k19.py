@@ -22,12 +22,13 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.data.readers.assembly import assemble, check_times, heading_of
-from countersteer.data.readers.source import Field, Reader, fingerprint, origin, read_bytes
+from countersteer.data.readers.fields import Field
+from countersteer.data.readers.source import Reader, fingerprint, origin
 from countersteer.data.readers.units import seconds
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
-from countersteer.storage.files import parse_npy
+from countersteer.storage.files import parse_npy, read_bytes
 
 __all__ = [
     "CAR_SIZE",
@@ -63,10 +64,7 @@ def find_array(folder: Path, name: str) -> Path | None:
 
 
 def _matches(path: Path) -> bool:
-    try:
-        return path.is_dir() and find_array(path / "global_pose", "frame_positions") is not None
-    except OSError:
-        return False
+    return path.is_dir() and find_array(path / "global_pose", "frame_positions") is not None
 
 
 def read_array(folder: Path, name: str, *shape: int | None) -> tuple[ndarray, bytes]:
@@ -188,7 +186,7 @@ def _read(path: Path) -> Scenario:
         times,
         tracks,
         [],
-        Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, count), np.int64)),
+        Signals.none(count),
         0,
         source=source,
         licence=licence,

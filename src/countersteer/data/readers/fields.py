@@ -24,7 +24,7 @@ __all__ = [
     "MAX_LIGHTS",
     "MAX_STATES",
     "MAX_STEPS",
-    "Budget",
+    "Allowance",
     "Field",
     "check_counts",
     "check_lights",
@@ -50,6 +50,7 @@ _MOST_VALUES = 1 << 25  # of one file, as float64: 256 MiB
 ENTRY = 64  # values that an entry of a list or table counts as, because it becomes an object
 _DEEPEST = 5  # lists within each other in an array of numbers
 _LONGEST_LINE = 1 << 16  # of a table in text [bytes]
+_MOST_ROWS = 500_000  # of a table in text
 _LARGEST_WHOLE = 1 << 63  # whole numbers beyond are of no format
 _LARGEST = 1e7  # beyond any coordinate in metres, speed or size that a drive can have
 
@@ -96,13 +97,10 @@ def _brief(value: object) -> str:
 
 
 @dataclass
-class Budget:
-    """What may still be taken out of one file, counted in numbers.
+class Allowance:
+    """How many numbers may still be taken out of one file."""
 
-    A small file can name one large list a thousand times; so what is handed out is counted, not what is stored.
-    """
-
-    left: int = _MOST_VALUES
+    count: int = _MOST_VALUES
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class Field:
     path: Path
     name: str
     value: Any
-    budget: Budget = field(default_factory=Budget, repr=False, compare=False)
+    left: Allowance = field(default_factory=Allowance, repr=False, compare=False)
 
     def fail(
         self, what: str, *, got: object = None, expected: object = None, fix: str | None = None
@@ -128,8 +126,8 @@ class Field:
     def child(self, key: str | int, value: Any) -> Field:
         """A value found inside this one."""
         if isinstance(key, int):
-            return Field(self.path, f"{self.name}[{key}]", value, self.budget)
-        return Field(self.path, f"{self.name}.{key}" if self.name else key, value, self.budget)
+            return Field(self.path, f"{self.name}[{key}]", value, self.left)
+        return Field(self.path, f"{self.name}.{key}" if self.name else key, value, self.left)
 
     def spend(self, count: int) -> None:
         """Count values that are about to be taken out of the file.
@@ -137,8 +135,8 @@ class Field:
         Raises:
             UserError: They are more than one file may hold.
         """
-        self.budget.left -= count
-        if self.budget.left < 0:
+        self.left.count -= count
+        if self.left.count < 0:
             self.fail(
                 "is one value too many", got=f"more than {_MOST_VALUES} numbers", expected="one drive a file"
             )
@@ -243,7 +241,7 @@ class Field:
 
     def _array(self) -> ndarray:
         """This value as an array, once it is sure how many entries it would have."""
-        self.spend(_leaves(self.value, self.budget.left))
+        self.spend(_leaves(self.value, self.left.count))
         return np.asarray(self.value)
 
     def _refuse(self, raw: ndarray) -> NoReturn:
@@ -286,50 +284,44 @@ def _leaves(value: Any, limit: int, depth: int = 1) -> int:
 
 
 def numbers_of_text(
-    path: Path, data: bytes, columns: int, *, name: str = "", most_rows: int = MAX_STEPS
+    path: Path, name: str, data: bytes, columns: int, *, most_rows: int = _MOST_ROWS
 ) -> Float[ndarray, "row column"]:
     """Rows of `columns` finite numbers, separated by white space or commas; empty lines are skipped.
 
     Args:
-        path: The file, for messages.
+        path, name: The file and the table, for messages.
         data: Its bytes.
         columns: How many numbers a row has.
-        name: What the table is called in messages.
         most_rows: Beyond this the file is refused.
 
     Raises:
-        UserError: A line is something else or too long (it is named), or there are too many.
+        UserError: A line is something else or too long (it is named), there is none, or there are too many.
     """
-    whole = Field(path, name or "the file", None)
+    whole = Field(path, name, None)
     if data.count(b"\n") + data.count(b"\r") > 2 * most_rows + 2:
         whole.fail("has too many lines", got=f"more than {most_rows}", expected=f"at most {most_rows}")
     rows = []
     for number, line in enumerate(data.splitlines(), 1):
-        place = f"{name}, line {number}" if name else f"line {number}"
+        row = Field(path, f"{name}, line {number}", None)
         if len(line) > _LONGEST_LINE:
-            Field(path, place, None).fail(
-                "is too long", got=f"{len(line)} bytes", expected=f"at most {_LONGEST_LINE}"
-            )
+            row.fail("is too long", got=f"{len(line)} bytes", expected=f"at most {_LONGEST_LINE}")
         if not (words := line.replace(b",", b" ").split()):
             continue
-        row = Field(path, place, None)
         try:
             values = [float(word) for word in words]
         except ValueError:
-            text = line.decode("ascii", "replace").strip()[:80]
-            row.fail("is not a row of numbers", got=text, expected=f"{columns} numbers")
+            row.fail("is not a row of numbers", got=_ascii(line), expected=f"{columns} numbers")
         if len(values) != columns:
-            row.fail(
-                "has the wrong length",
-                got=f"{len(values)} numbers",
-                expected=f"{columns} numbers",
-            )
+            row.fail("has the wrong length", got=f"{len(values)} numbers", expected=f"{columns} numbers")
         if not all(-_LARGEST <= value <= _LARGEST for value in values):  # NaN is not
-            row.fail(
-                "has a value out of range" if all(map(np.isfinite, values)) else "is not finite", got=line.decode("ascii", "replace").strip()[:80],
-                expected=f"finite numbers of at most {_LARGEST:g}",
-            )  # fmt: skip
+            what = "has a value out of range" if all(map(np.isfinite, values)) else "is not finite"
+            row.fail(what, got=_ascii(line), expected=f"finite numbers of at most {_LARGEST:g}")
         rows.append(values)
-    if len(rows) > most_rows:
-        whole.fail("has too many rows", got=len(rows), expected=f"at most {most_rows}")
-    return np.array(rows, float).reshape(-1, columns)
+    if not 0 < len(rows) <= most_rows:
+        what = "has too many rows" if rows else "is empty"
+        whole.fail(what, got=f"{len(rows)} rows", expected=f"1 to {most_rows} rows of {columns} numbers")
+    return np.array(rows, float)
+
+
+def _ascii(line: bytes) -> str:
+    return line.decode("ascii", "replace").strip()[:80]

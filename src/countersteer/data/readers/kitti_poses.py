@@ -19,17 +19,11 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from countersteer.data.readers.assembly import assemble, check_times, heading_of
-from countersteer.data.readers.source import (
-    Field,
-    Reader,
-    fingerprint,
-    head,
-    numbers_of_text,
-    origin,
-    read_bytes,
-)
+from countersteer.data.readers.fields import MAX_STEPS, Field, numbers_of_text
+from countersteer.data.readers.source import Reader, fingerprint, origin
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
+from countersteer.storage.files import head, read_bytes
 
 __all__ = ["CAMERA_AHEAD_OF_REAR_AXLE", "CAMERA_HEIGHT", "CAR_SIZE", "READER"]
 
@@ -79,7 +73,7 @@ def _times(path: Path, count: int, notes: list[str]) -> tuple[ndarray, bytes]:
     for file in [*beside, path.parent.parent / "sequences" / _stem(path) / "times.txt"]:
         if file.is_file():
             data = read_bytes(file)
-            times = numbers_of_text(file, data, 1)[:, 0]
+            times = numbers_of_text(file, "times", data, 1, most_rows=MAX_STEPS)[:, 0]
             if len(times) < count:
                 Field(file, "the file", None).fail(
                     "has fewer times than there are poses", got=len(times), expected=f"{count}"
@@ -91,7 +85,7 @@ def _times(path: Path, count: int, notes: list[str]) -> tuple[ndarray, bytes]:
 
 def _read(path: Path) -> Scenario:
     data = read_bytes(path)
-    pose = numbers_of_text(path, data, 12).reshape(-1, 3, 4)
+    pose = numbers_of_text(path, "poses", data, 12, most_rows=MAX_STEPS).reshape(-1, 3, 4)
     rotation, camera = pose[:, :, :3], pose[:, :, 3]
     wrong = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) > 1e-3
     if (wrong | (np.linalg.det(rotation) < 0)).any():
@@ -136,7 +130,7 @@ def _read(path: Path) -> Scenario:
         times,
         tracks,
         [],
-        Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, len(times)), np.int64)),
+        Signals.none(len(times)),
         0,
         source=source,
         licence=licence,

@@ -17,21 +17,12 @@ import numpy as np
 from numpy import ndarray
 
 from countersteer.data.readers import argoverse2, waymo_json
-from countersteer.data.readers.assembly import (
-    assemble,
-    check_times,
-    lane_width_of_area,
-    velocity_of,
-)
+from countersteer.data.readers.assembly import assemble, check_times, lane_width_of_area
+from countersteer.data.readers.fields import Field, check_counts, check_lights
 from countersteer.data.readers.lights import signals_of
-from countersteer.data.readers.source import (
-    Field,
-    Reader,
-    check_counts,
-    check_lights,
-    fingerprint_of_files,
-)
-from countersteer.errors import MissingExtraError, UserError
+from countersteer.data.readers.source import Reader, fingerprint_of_files
+from countersteer.data.readers.units import velocity_of
+from countersteer.errors import MissingExtraError, reading
 from countersteer.geometry.polylines import arc_length
 from countersteer.scenarios.scenario import (
     ActorKind,
@@ -76,10 +67,7 @@ _TABLES = ("sync.arrow", "ego_state_se3.arrow")
 
 
 def _matches(path: Path) -> bool:
-    try:
-        return all((path / name).is_file() for name in _TABLES)
-    except OSError:
-        return False
+    return all((path / name).is_file() for name in _TABLES)
 
 
 def _open(path: Path) -> Any:
@@ -96,18 +84,13 @@ def _open(path: Path) -> Any:
 
 def _read(path: Path) -> Scenario:
     scene = _open(path)
-    try:
+    with reading(
+        path,
+        "cannot be read by py123d",
+        expected="a whole 123D log with ego states",
+        fix="check that it was written by the same version of py123d; convert it again",
+    ):
         return _scenario(path, scene)
-    except UserError:
-        raise
-    except Exception as error:
-        # Damaged files end in whatever py123d or Arrow stumble over.
-        raise UserError(
-            f"{path} cannot be read by py123d",
-            got=f"{type(error).__name__}: {str(error)[:160]}",
-            expected="a whole 123D log with ego states",
-            fix="check that it was written by the same version of py123d; convert it again",
-        ) from error
 
 
 def _scenario(path: Path, scene: Any) -> Scenario:

@@ -17,18 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import assemble, check_times, heading_of, velocity_of
-from countersteer.data.readers.source import (
-    Field,
-    Reader,
-    check_counts,
-    choose,
-    fingerprint,
-    numbered,
-    origin,
-    split_number,
-)
-from countersteer.data.readers.units import seconds
+from countersteer.data.readers.assembly import assemble, check_times, heading_of
+from countersteer.data.readers.fields import Field, check_counts
+from countersteer.data.readers.source import Reader, choose, fingerprint, numbered, origin, split_number
+from countersteer.data.readers.units import seconds, velocity_of
 from countersteer.data.readers.zarr_array import ZarrArray
 from countersteer.scenarios.scenario import ActorKind, Scenario, Signals, Tracks
 from countersteer.storage.files import read_json
@@ -50,10 +42,7 @@ _MOST_FRAMES = 100_000  # of one scene: three hours
 
 
 def _matches(path: Path) -> bool:
-    try:
-        return all((path / name / ".zarray").is_file() for name in ("scenes", "frames", "agents"))
-    except OSError:
-        return False
+    return all((path / name / ".zarray").is_file() for name in ("scenes", "frames", "agents"))
 
 
 def _drives(path: Path) -> list[Path]:
@@ -137,7 +126,7 @@ def _read(path: Path) -> Scenario:
         times,
         tracks,
         [],
-        Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, len(times)), np.int64)),
+        Signals.none(len(times)),
         0,
         source=source,
         licence=licence,

@@ -41,21 +41,10 @@ _LANE_WIDTHS = (1.0, 25.0)  # a converter's sum of both sides is 21.7 m where la
 _SPEED_LIMITS = (1.0, 45.0)  # the highest that any road has is 160 km/h [m/s]
 _LONGEST_GAP = 1.0  # between two steps, or five usual ones if they are longer [s]
 _UNEVEN = 1.15  # steps longer than this many usual ones, or shorter than 1/1.15, are worth a word
-_GRIDS = (
-    5.0,
-    4.0,
-    2.0,
-    1.0,
-    0.5,
-    0.25,
-    0.2,
-    0.125,
-    0.1,
-    0.0625,
-    0.05,
-)  # steps in which positions may come [m]
+# Steps in which positions may come [m].
+_GRIDS = (5.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.2, 0.125, 0.1, 0.0625, 0.05)
 _STRAIGHT = 2e-3  # from the middle of its neighbours; float32 of map coordinates is half a millimetre off [m]
-# What is odd is the more odd the smoother a recording is: bounds lie between these.
+# A smooth recording has tight bounds and a rough one wide bounds, between these.
 _APART = (1.0, 3.0)  # stated velocities from those of positions [m/s]
 _HARDEST = (30.0, 60.0)  # change of velocity of a vehicle between two steps [m/s^2]
 _TREMBLING = 25.0  # what a third of a vehicle's changes of velocity exceed [m/s^2]
@@ -140,9 +129,7 @@ def _longest_piece(
         f"the clock jumps or frames are missing in {len(gaps)} places, by up to {step.max():.3g} s where steps are "
         f"{usual:.3g} s: of {len(times)} steps the {kept.stop - kept.start} from {kept.start} on are kept"
     )
-    fields = ("position", "heading", "velocity", "valid")
-    tracks = dataclasses.replace(tracks, **{name: getattr(tracks, name)[:, kept] for name in fields})
-    return times[kept], tracks, dataclasses.replace(signals, state=signals.state[:, kept])
+    return times[kept], tracks.at(kept), signals.at(kept)
 
 
 def _with_sizes(tracks: Tracks, notes: list[str]) -> Tracks:
@@ -315,8 +302,8 @@ def _say_disagreement(times: ndarray, tracks: Tracks, notes: list[str]) -> None:
             continue
         if values is jolt and (tremble := _trembling(jolt, where)):
             notes.append(
-                f"positions of {len(tremble)} of {len(jolt)} actors tremble, {tracks.ids[tremble[0]]!r} first: a third of their steps "
-                f"imply more than {_TREMBLING:g} m/s^2 (coarse or noisy positions)"
+                f"positions of {len(tremble)} of {len(jolt)} actors tremble, {tracks.ids[tremble[0]]!r} first: a third of "
+                f"their steps imply more than {_TREMBLING:g} m/s^2 (coarse or noisy positions)"
             )
         most = float(np.clip(_USUAL * np.percentile(values[where], 90), *bounds))
         bad = np.asarray(where & (values > most))

@@ -17,14 +17,15 @@ import pickle
 import re
 import sys
 from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from countersteer.errors import UserError
-from countersteer.storage.files import MAX_MEMORY
+from countersteer.errors import UserError, reading
+from countersteer.storage.files import MAX_MEMORY, check_size
 
 __all__ = ["load_plain"]
 
@@ -71,7 +72,9 @@ class _Array:
         """How many numbers it has."""
         _, kind, _, data = self.content
         return (
-            len(data) // kind.resolve(text=True).itemsize if isinstance(kind, _Type) and isinstance(data, bytes) else 1
+            len(data) // kind.resolve(text=True).itemsize
+            if isinstance(kind, _Type) and isinstance(data, bytes)
+            else 1
         )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> ndarray:
@@ -228,13 +231,7 @@ class _Unpickler(_Base):
     def charge(self, size: int) -> None:
         """Count memory that the pickle takes; too much is an error."""
         self._left -= size
-        if self._left < 0:
-            raise UserError(
-                f"{self._path} grows too much when it is read",
-                got=f"{self._length} bytes that need more than {MAX_MEMORY >> 20} MiB",
-                expected="one scenario a file",
-                fix="split the file; a small file that grows this much is not to be trusted",
-            )
+        check_size(self._path, "bytes of memory for its values", MAX_MEMORY - self._left, MAX_MEMORY)
 
     def find_class(self, module: str, name: str) -> Any:
         if (found := _ALLOWED.get((module, name))) is None:
@@ -294,48 +291,50 @@ class _Unpickler(_Base):
             raise pickle.UnpicklingError("a state for something that has none")
         self.stack[-1].__setstate__(state)
 
+    def hashed(self, step: int) -> list[Any]:
+        """What was put on the stack since the last mark, of which every `step`-th is a key."""
+        items = self.pop_mark()
+        self.charge(70 * (len(items) // step))
+        self.keys(items[::step])
+        return items
+
+    def pairs(self) -> Iterator[tuple[Any, Any]]:
+        """Keys and values since the last mark."""
+        items = self.hashed(2)
+        return zip(items[::2], items[1::2], strict=True)
+
+    def top(self, kind: type) -> Any:
+        """The container on top of the stack."""
+        if not isinstance(self.stack[-1], kind):
+            raise pickle.UnpicklingError(f"entries for something that is no {kind.__name__}")
+        return self.stack[-1]
+
     def load_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
         self.keys((key,))
-        _table(self.stack[-1])[key] = value
+        self.top(dict)[key] = value
 
     def load_setitems(self) -> None:
-        items = self.pop_mark()
-        self.charge(70 * (len(items) // 2))
-        self.keys(items[::2])
-        _table(self.stack[-1]).update(zip(items[::2], items[1::2], strict=True))
+        pairs = self.pairs()
+        self.top(dict).update(pairs)
 
     def load_dict(self) -> None:
-        items = self.pop_mark()
-        self.charge(70 * (len(items) // 2))
-        self.keys(items[::2])
-        self.append(dict(zip(items[::2], items[1::2], strict=True)))
+        self.append(dict(self.pairs()))
 
     def load_additems(self) -> None:
-        items = self.pop_mark()
-        self.charge(70 * len(items))
-        self.keys(items)
-        if type(self.stack[-1]) is not set:
-            raise pickle.UnpicklingError("entries for something that is no set")
-        self.stack[-1].update(items)
+        items = self.hashed(1)
+        self.top(set).update(items)
 
     def load_frozenset(self) -> None:
-        items = self.pop_mark()
-        self.charge(70 * len(items))
-        self.keys(items)
-        self.append(frozenset(items))
+        self.append(frozenset(self.hashed(1)))
 
     def load_appends(self) -> None:
         items = self.pop_mark()
-        if type(self.stack[-1]) is not list:
-            raise pickle.UnpicklingError("entries for something that is no list")
-        self.stack[-1].extend(items)
+        self.top(list).extend(items)
 
     def load_append(self) -> None:
         value = self.stack.pop()
-        if type(self.stack[-1]) is not list:
-            raise pickle.UnpicklingError("an entry for something that is no list")
-        self.stack[-1].append(value)
+        self.top(list).append(value)
 
     def load_bytearray8(self) -> None:
         size = int.from_bytes(self.read(8), "little")
@@ -373,12 +372,6 @@ _Unpickler.dispatch = {
 }  # fmt: skip
 
 
-def _table(value: Any) -> dict[Any, Any]:
-    if not isinstance(value, dict):
-        raise pickle.UnpicklingError("entries for something that is no table")
-    return value
-
-
 def load_plain(path: Path, data: bytes) -> Any:
     """What is pickled in some bytes; arrays are stand-ins that numpy turns into arrays when they are asked for.
 
@@ -392,17 +385,10 @@ def load_plain(path: Path, data: bytes) -> Any:
     collecting = gc.isenabled()
     gc.disable()  # it would look through millions of new lists again and again
     try:
-        return _Unpickler(path, data).load()
-    except UserError:
-        raise
-    except Exception as error:
-        # A damaged stream makes the unpickler fail in any of its operations, with whatever that one raises.
-        raise UserError(
-            f"{path} is not a whole pickle",
-            got=f"{type(error).__name__}: {str(error)[:100]}",
-            expected="a pickle of plain data",
-            fix="the file is cut short or damaged; write or download it again",
-        ) from error
+        with reading(
+            path, "is not a whole pickle", expected="a pickle of plain data", fix="write or download it again"
+        ):
+            return _Unpickler(path, data).load()
     finally:
         if collecting:
             gc.enable()

@@ -19,26 +19,13 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import (
-    USUAL_SIZE,
-    assemble,
-    check_times,
-    lane_width_of_area,
-    velocity_of,
-)
+from countersteer.data.readers.assembly import assemble, check_times, lane_width_of_area
+from countersteer.data.readers.fields import Field, check_counts, check_lights
 from countersteer.data.readers.lights import WAYMO_STATES, signal_state, signals_of
-from countersteer.data.readers.physics import key_frame_interval
+from countersteer.data.readers.physics import USUAL_SIZE, key_frame_interval
 from countersteer.data.readers.plain_pickle import load_plain
-from countersteer.data.readers.source import (
-    Field,
-    Reader,
-    check_counts,
-    check_lights,
-    fingerprint,
-    head,
-    read_bytes,
-)
-from countersteer.data.readers.units import stamps
+from countersteer.data.readers.source import Reader, fingerprint
+from countersteer.data.readers.units import stamps, velocity_of
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.polylines import arc_length
 from countersteer.scenarios.scenario import (
@@ -49,6 +36,7 @@ from countersteer.scenarios.scenario import (
     SignalState,
     Tracks,
 )
+from countersteer.storage.files import head, read_bytes
 
 __all__ = ["READER"]
 
@@ -107,7 +95,7 @@ def _read(path: Path) -> Scenario:
     signals = signals_of(
         _lights(whole["dynamic_map_states"], length, dataset, notes), length, features, notes
     )
-    signals = dataclasses.replace(signals, state=signals.state[:, : len(times)])
+    signals = signals.at(slice(len(times)))
     version = whole.get("version")
     return assemble(
         path,
@@ -200,10 +188,7 @@ def _drop_jump_at_end(
         return times, tracks
     keep = len(times) - 12 + 2 + int((jolt > _HARDEST_JOLT).argmax())
     notes.append(f"the last {len(times) - keep} steps are left out: the source's ego jumps there")
-    fields = ("position", "heading", "velocity", "valid")
-    return times[:keep], dataclasses.replace(
-        tracks, **{name: getattr(tracks, name)[:, :keep] for name in fields}
-    )
+    return times[:keep], tracks.at(slice(keep))
 
 
 def _repair_nuscenes(tracks: Tracks, ego: int | None, times: ndarray, notes: list[str]) -> Tracks:

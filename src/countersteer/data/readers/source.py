@@ -1,4 +1,4 @@
-"""What readers share about files: the shape of a reader, bounded reading, and values that know their place.
+"""What readers of recordings share: the shape of a reader, numbered drives, where a recording is from.
 
 A file can hold anything. `storage.files` and `Field` turn whatever is wrong with it into a `UserError`
 that names the file and the field, so that a reader states only what it expects.
@@ -8,48 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from countersteer.data.readers.fields import (
-    ENTRY,
-    MAX_STATES,
-    MAX_STEPS,
-    Budget,
-    Field,
-    check_counts,
-    check_lights,
-    numbers_of_text,
-)
-from countersteer.errors import FAULTS, MissingExtraError, UserError, faults_of_files
-from countersteer.storage.files import MAX_BYTES, head, open_regular, read_bytes
+from countersteer.errors import UserError, reading
+from countersteer.storage.files import exists, open_regular
 
 __all__ = [
-    "ENTRY",
-    "MAX_BYTES",
     "MAX_DRIVES",
-    "MAX_STATES",
-    "MAX_STEPS",
-    "Budget",
-    "Field",
     "Reader",
-    "check_counts",
-    "check_lights",
-    "check_readable",
     "choose",
     "drives_by",
-    "exists",
     "fingerprint",
     "fingerprint_of_files",
-    "head",
     "matches",
     "numbered",
-    "numbers_of_text",
     "origin",
-    "read_bytes",
     "read_by",
     "split_number",
     "unknown_format",
@@ -68,8 +44,8 @@ class Reader(Generic[T]):
     Attributes:
         name: Name of the format.
         looks_like: What a file or folder of it looks like, for the message when nothing matches.
-        matches: Whether a path holds this format, by its content; never raises.
-        read: What is at a path; raises `UserError` and nothing else for whatever is there.
+        matches: Whether a path holds this format, by its content; what fails says no.
+        read: What is at a path; raises a `UserError` that names the field where it knows it.
         drives: The path of each drive in a file or folder of this format. A file with one drive is that
             path itself; in a file with many, drive `n` (from 0) has the path `file#n`, which `read` takes.
             Raises `UserError` where the file is too damaged to count.
@@ -94,58 +70,28 @@ def unknown_format(what: str, readers: Sequence[Reader], fix: str) -> UserError:
 
 def matches(reader: Reader, path: Path) -> bool:
     """Whether a path holds a reader's format; a fault while looking says no."""
-    with contextlib.suppress(*FAULTS):
+    with contextlib.suppress(Exception):
         return bool(reader.matches(path))
     return False
 
 
 def read_by(reader: Reader[T], path: Path) -> T:
     """What a reader reads at a path; whatever goes wrong with the file becomes a `UserError` that names it."""
-    try:
-        with faults_of_files(
-            f"{path} cannot be read as {reader.name}",
-            expected=reader.looks_like,
-            fix="the file is damaged or may not be read; download it again or check its permissions",
-        ):
-            return reader.read(path)
-    except UserError as error:
-        if isinstance(error, MissingExtraError) or str(split_number(path)[0]) in error.what:
-            raise
-        raise UserError(
-            f"{path}: {error.what}", got=error.got, expected=error.expected, fix=error.fix
-        ) from error
+    with reading(
+        split_number(path)[0],
+        f"cannot be read as {reader.name}",
+        expected=reader.looks_like,
+        fix="the file is damaged or may not be read; download it again or check its permissions",
+    ):
+        return reader.read(path)
 
 
 def drives_by(reader: Reader, path: Path) -> list[Path]:
     """The drives in a file or folder that matches a reader; faults of the file become a `UserError`."""
-    with faults_of_files(f"the drives in {path} cannot be counted as {reader.name}"):
-        return reader.drives(path)
-
-
-def exists(path: Path) -> bool:
-    """Whether something is there, even if it may not be looked at; a name that no file can have is not."""
-    try:
-        return path.exists() or path.is_symlink()
-    except PermissionError:
-        return True
-    except (OSError, ValueError):  # a name that is too long, or has a zero byte
-        return False
-
-
-def check_readable(path: Path) -> None:
-    """Refuse what cannot be opened or listed, what is neither a file nor a folder, and links that lead nowhere.
-
-    Raises:
-        UserError: With what the system says.
-    """
-    what = "listed" if path.is_dir() else "read"
-    with faults_of_files(
-        f"{path} cannot be {what}", expected="a file or folder that may be read", fix="check its permissions"
+    with reading(
+        path, f"holds drives that cannot be counted as {reader.name}", expected=reader.looks_like, fix=None
     ):
-        if path.is_dir():
-            os.scandir(path).close()
-        else:
-            open_regular(path).close()
+        return reader.drives(path)
 
 
 def numbered(path: Path, count: int) -> list[Path]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy import ndarray
 
 from countersteer.data.readers.source import MAX_DRIVES
-from countersteer.errors import UserError
+from countersteer.errors import UserError, reading
 from countersteer.storage.files import open_regular
 
 __all__ = ["crc32c", "is_tfrecord", "masked_crc", "read_record", "record_offsets"]
@@ -119,20 +119,18 @@ def record_offsets(path: Path) -> list[tuple[int, int]]:
     Raises:
         UserError: A header is damaged or a record is cut short; the error names its offset.
     """
-    try:
-        at, found = 0, []
-        with open_regular(path) as file:
-            size = file.seek(0, 2)
-            while at < size:
-                if len(found) >= MAX_DRIVES:
-                    raise _fail(
-                        path, len(found), at, "is one too many", f"{size} bytes", f"{MAX_DRIVES} records"
-                    )
-                length = _next(path, file, len(found), at, size)
-                found.append((at, length))
-                at += _HEADER + length + _FOOTER
-    except OSError as error:
-        raise UserError(f"{path} cannot be read", got=error, fix="check the path") from error
+    at, found = 0, []
+    with (
+        reading(path, "cannot be read", expected="a TFRecord", fix="check the path"),
+        open_regular(path) as file,
+    ):
+        size = file.seek(0, 2)
+        while at < size:
+            if len(found) >= MAX_DRIVES:
+                raise _fail(path, len(found), at, "is one too many", f"{size} bytes", f"{MAX_DRIVES} records")
+            length = _next(path, file, len(found), at, size)
+            found.append((at, length))
+            at += _HEADER + length + _FOOTER
     return found
 
 
@@ -144,12 +142,12 @@ def read_record(path: Path, number: int, at: int, length: int) -> bytes:
     """
     if length > _LARGEST_RECORD:
         raise _fail(path, number, at, "is too large", f"{length} bytes", f"at most {_LARGEST_RECORD} bytes")
-    try:
-        with open_regular(path) as file:
-            file.seek(at + _HEADER)
-            data, footer = file.read(length), file.read(_FOOTER)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read", got=error, fix="check the path") from error
+    with (
+        reading(path, "cannot be read", expected="a TFRecord", fix="check the path"),
+        open_regular(path) as file,
+    ):
+        file.seek(at + _HEADER)
+        data, footer = file.read(length), file.read(_FOOTER)
     if len(footer) < _FOOTER:
         raise _fail(path, number, at, "is cut short", f"{len(data)} bytes", f"{length} bytes")
     stated, found = struct.unpack("<I", footer)[0], masked_crc(data)

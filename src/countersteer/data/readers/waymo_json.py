@@ -17,18 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import USUAL_SIZE, assemble
+from countersteer.data.readers.assembly import assemble
+from countersteer.data.readers.fields import Field, check_counts, check_lights
 from countersteer.data.readers.lights import signal_state, signals_of
-from countersteer.data.readers.source import (
-    Field,
-    Reader,
-    check_counts,
-    check_lights,
-    fingerprint,
-    head,
-    origin,
-    read_bytes,
-)
+from countersteer.data.readers.physics import USUAL_SIZE
+from countersteer.data.readers.source import Reader, fingerprint, origin
 from countersteer.scenarios.scenario import (
     ActorKind,
     MapFeature,
@@ -37,7 +30,7 @@ from countersteer.scenarios.scenario import (
     SignalState,
     Tracks,
 )
-from countersteer.storage.files import parse_json
+from countersteer.storage.files import head, parse_json, read_bytes
 
 __all__ = ["LICENCE", "READER", "ROAD_LINES"]
 

@@ -18,20 +18,11 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from countersteer.data.readers.assembly import USUAL_SIZE, assemble
+from countersteer.data.readers.assembly import assemble
+from countersteer.data.readers.fields import ENTRY, Field, check_counts, check_lights
 from countersteer.data.readers.lights import WAYMO_STATES, signal_state, signals_of
-from countersteer.data.readers.source import (
-    ENTRY,
-    Field,
-    Reader,
-    check_counts,
-    check_lights,
-    choose,
-    fingerprint,
-    numbered,
-    origin,
-    split_number,
-)
+from countersteer.data.readers.physics import USUAL_SIZE
+from countersteer.data.readers.source import Reader, choose, fingerprint, numbered, origin, split_number
 from countersteer.data.readers.tfrecord import is_tfrecord, read_record, record_offsets
 from countersteer.data.readers.units import stamps
 from countersteer.data.readers.waymo_json import LICENCE, ROAD_LINES

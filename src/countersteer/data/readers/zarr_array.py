@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from countersteer.data.readers.source import Field, read_bytes
+from countersteer.data.readers.fields import Field
 from countersteer.errors import MissingExtraError, UserError
-from countersteer.storage.files import read_json
+from countersteer.storage.files import read_bytes, read_json
 
 __all__ = ["ZarrArray"]
 

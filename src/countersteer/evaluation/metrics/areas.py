@@ -108,7 +108,7 @@ def lanes_at(drive: Drive) -> list[Lane | None]:
         for k in np.flatnonzero(row):
             lane = drive.road.lanes[k]
             line = lane.center_line
-            # Of a lane that crosses itself, the part that leads where the car is going.
+            # A lane may cross itself: the part that leads where the car is going counts.
             at = polylines.follow(line, drive.center[tick] - back * course[tick])[0][-1]
             segment = int(
                 np.clip(np.searchsorted(polylines.arc_length(line), at, "right") - 1, 0, len(line) - 2)

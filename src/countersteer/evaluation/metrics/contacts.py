@@ -204,9 +204,10 @@ def unavoidable(
 ) -> bool:
     """Whether nobody could have avoided a contact, because the other appeared too late.
 
-    So it is if the other was first seen at the contact or, while the car came nearer by less than a careful driver needs to react and to
-    brake away the speed at which they approached: d < v t + v^2 / (2 b), with v from the car's speed when the other appeared, less the other's along
-    the car's heading. Who was there when the drive began has not appeared; nor has who was out of sight for a second.
+    The other appeared too late if it was first seen at the contact, or if the car came nearer after that by less than a
+    careful driver needs to react and to brake: d < v t + v^2 / (2 b), where v is the car's speed when the other appeared,
+    less the other's along the car's heading. An actor that was there when the drive began has not appeared, nor has one
+    that was out of sight for less than a second.
 
     Args:
         times: [s].

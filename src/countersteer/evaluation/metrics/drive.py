@@ -286,10 +286,6 @@ class Drive:
     def part(self, start: int, stop: int) -> Drive:
         """The drive from tick `start` until before `stop`, with what was driven before as history; without plans."""
         rows = slice(start, stop)
-        tracks = dataclasses.replace(
-            self.actors,
-            **{n: getattr(self.actors, n)[:, rows] for n in ("position", "heading", "velocity", "valid")},
-        )
         before = self.ego.part(slice(0, start))
         if self.history is not None:
             before = self.history.then(before)
@@ -297,7 +293,7 @@ class Drive:
             self,
             times=self.times[rows],
             ego=self.ego.part(rows),
-            actors=tracks,
+            actors=self.actors.at(rows),
             red_lights=tuple(RedLight(light.area, light.red[rows]) for light in self.red_lights),
             plans=None,
             expert=None if self.expert is None else self.expert.part(rows),

@@ -30,16 +30,15 @@ def road_of_map(
 ) -> Road:
     """A map as scores read it.
 
-    A lane's area is its polygon where the map has one of the same id, else a ribbon of its width; where that would lie upon itself,
-    in a circle or a loop, the lane comes in pieces of a quarter turn. Drivable are the
-    map's drivable areas, or, where it has none, all lanes and driveways. Edges are turned so that the lanes lie
-    on their left. Polygons of fewer than three points have no inside and are left out. Maps say nothing about
+    A lane's area is its polygon where the map has one of the same id, else a ribbon of its width; where that would lie
+    upon itself, in a circle or a loop, the lane comes in pieces of a quarter turn. The map's drivable areas are
+    drivable, or, where it has none, all lanes and driveways. Edges are turned so that the lanes lie on their left. Polygons of fewer than three points have no inside and are left out. Maps say nothing about
     intersections, so there are none.
 
     Args:
         road: The map.
-        route: A lane that it runs through, in the lane's direction, is on the route; None: all are. So is one that it comes back
-            through the other way.
+        route: A lane that it runs through in the lane's direction is on the route, also if it comes back through it the
+            other way; None: all are.
         lane_width: For lanes that state none [m].
     """
 
@@ -178,13 +177,24 @@ _SEEN_ENDS = (
 """Ends that show in the state that follows the last tick."""
 
 
+def _plans(record: DriveRecord, last: int) -> Plans | None:
+    if record.plan_times is None:
+        return None
+    planned = record.plan[:last]
+    steps = np.diff(planned, axis=1, prepend=record.position[:last, None])
+    course = np.arctan2(steps[..., 1], steps[..., 0])
+    # A plan that does not move has no course; the car's heading stands in.
+    course = np.where(np.linalg.norm(steps, axis=-1) > 1e-3, course, record.heading[:last, None])
+    return Plans(np.arange(last), record.plan_times, planned, course)
+
+
 def drive_of_record(record: DriveRecord) -> Drive:
     """What a record shows, until the drive ended.
 
     Lateral acceleration is speed squared times curvature; others' velocities are differences of where they were. A
     light closes its lane for 5 m behind its stop point. The expert is the scenario's recorded ego for as long as it was
-    recorded, also where the drive ended earlier; what was driven after it was lost from sight is left out. A drive to a goal has no
-    expert. Plans are left out where the record does not say when they are meant for.
+    recorded, also where the drive ended earlier; what was driven after it was lost from sight is left out. A drive to a
+    goal has no expert. Plans are left out where the record does not say when they are meant for.
 
     Args:
         record: A drive to a goal, or one that began at the start of its scenario.
@@ -193,7 +203,7 @@ def drive_of_record(record: DriveRecord) -> Drive:
         UserError: If the drive ended within two ticks.
     """
     last = int(record.alive.sum())
-    # So does the end of a recording; what follows the last tick before a goal is another drive's business.
+    # The end of a recording shows in it too; what follows the last tick before a goal belongs to another drive.
     ends = _SEEN_ENDS if record.goal is not None else (*_SEEN_ENDS, TerminationReason.TIME)
     if last < len(record.times) and record.cause[-1] in ends:
         last += 1
@@ -217,14 +227,6 @@ def drive_of_record(record: DriveRecord) -> Drive:
         yaw_rate=yaw_rate,
         yaw_acceleration=np.gradient(yaw_rate, times),
     )
-    plans, plan_times = None, record.plan_times
-    if plan_times is not None:
-        planned = record.plan[:last]
-        steps = np.diff(planned, axis=1, prepend=record.position[:last, None])
-        course = np.arctan2(steps[..., 1], steps[..., 0])
-        # A plan that does not move has no course; the car's heading stands in.
-        course = np.where(np.linalg.norm(steps, axis=-1) > 1e-3, course, heading[:, None])
-        plans = Plans(np.arange(last), plan_times, planned, course)
     scenario, vertical = record.scenario, None
     if record.heights is not None:
         half = record.actors[0, record.slot, 5] / 2
@@ -241,7 +243,7 @@ def drive_of_record(record: DriveRecord) -> Drive:
         road=road_of_map(road, record.path, lane_width=scenario.lane_width),
         route=record.path,
         red_lights=_red_lights(record, last),
-        plans=plans,
+        plans=_plans(record, last),
         expert=expert,
         vertical=vertical,
     )

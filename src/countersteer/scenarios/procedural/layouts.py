@@ -93,7 +93,7 @@ class Layout:
 
 def no_signals(times: np.ndarray) -> Signals:
     """A road without lights."""
-    return Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, len(times)), dtype=np.int64))
+    return Signals.none(len(times))
 
 
 def lane_limit(share: float, *centres: Curve) -> float:

@@ -19,8 +19,9 @@ from countersteer.data.cameras.readers import (
     plain,
     radiate,
 )
-from countersteer.data.readers.source import Reader, check_readable, exists, matches, read_by, unknown_format
+from countersteer.data.readers.source import Reader, matches, read_by, unknown_format
 from countersteer.errors import UserError
+from countersteer.storage.files import check_readable, exists
 
 __all__ = ["READERS", "available_readers", "is_log", "read"]
 

@@ -24,7 +24,8 @@ from countersteer.data.readers.comma2k19 import (
     of_data_set,
     read_array,
 )
-from countersteer.data.readers.source import Field, Reader, fingerprint, origin
+from countersteer.data.readers.fields import Field
+from countersteer.data.readers.source import Reader, fingerprint, origin
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.geometry.rigid import inverse, matrix_from_quaternion, transform
 from countersteer.scenarios.scenario import Provenance

@@ -22,11 +22,12 @@ from countersteer.data.cameras.log import CameraLog, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
 from countersteer.data.cameras.readers.files import inside
 from countersteer.data.cameras.road_users import AnnotatedBox, RoadUsers
-from countersteer.data.readers.source import Field, Reader, fingerprint, origin, read_bytes
+from countersteer.data.readers.fields import Field
+from countersteer.data.readers.source import Reader, fingerprint, origin
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.geometry.rigid import inverse, matrix_from_quaternion, transform
 from countersteer.scenarios.scenario import ActorKind, Provenance
-from countersteer.storage.files import parse_json, read_npz
+from countersteer.storage.files import parse_json, read_bytes, read_npz
 
 __all__ = ["READER"]
 

@@ -1,4 +1,4 @@
-"""What readers of camera logs share about files: tables of numbers in text, pictures in a folder."""
+"""What readers of camera logs share about files: pictures in a folder, packed sweeps, names of files."""
 
 from __future__ import annotations
 
@@ -8,27 +8,13 @@ from pathlib import Path
 from jaxtyping import Float
 from numpy import ndarray
 
-from countersteer.data.readers import source
-from countersteer.data.readers.source import Field, exists
-from countersteer.storage.files import read_npz
+from countersteer.data.readers.fields import Field
+from countersteer.storage.files import exists, read_npz
 
-__all__ = ["PackedSweeps", "inside", "number_of", "numbers_of_text", "pictures_in"]
+__all__ = ["PackedSweeps", "inside", "number_of", "pictures_in"]
 
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 _MOST_FILES = 300_000  # of a folder: eight hours at 10 Hz
-_MOST_ROWS = 500_000  # of a table
-
-
-def numbers_of_text(path: Path, name: str, data: bytes, columns: int) -> Float[ndarray, "row column"]:
-    """Rows of `columns` finite numbers, separated by white space or commas; empty lines are skipped.
-
-    Raises:
-        UserError: A line is something else (it is named), there is none, or there are too many.
-    """
-    rows = source.numbers_of_text(path, data, columns, name=name, most_rows=_MOST_ROWS)
-    if not len(rows):
-        Field(path, name, None).fail("is empty", got="no rows", expected=f"rows of {columns} numbers")
-    return rows
 
 
 def number_of(name: str) -> int | None:

@@ -18,13 +18,15 @@ from numpy import ndarray
 from countersteer.data.cameras.frames import PictureFiles
 from countersteer.data.cameras.log import CameraLog, RecordedCamera
 from countersteer.data.cameras.poses import Poses
-from countersteer.data.cameras.readers.files import number_of, numbers_of_text, pictures_in
-from countersteer.data.readers.source import Field, Reader, exists, fingerprint, origin, read_bytes
+from countersteer.data.cameras.readers.files import number_of, pictures_in
+from countersteer.data.readers.fields import Field, numbers_of_text
+from countersteer.data.readers.source import Reader, fingerprint, origin
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import Provenance
+from countersteer.storage.files import exists, read_bytes
 
-__all__ = ["CAMERA_AHEAD", "CAMERA_HEIGHT", "READER", "camera_of_projection", "world_from_ego"]
+__all__ = ["CAMERA_AHEAD", "CAMERA_HEIGHT", "READER", "camera_of_projection", "of_kitti", "world_from_ego"]
 
 CAMERA_HEIGHT = 1.65
 """Of the cameras above the road [m], from the published drawing of the car."""

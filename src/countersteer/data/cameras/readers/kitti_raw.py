@@ -20,18 +20,14 @@ from numpy import ndarray
 from countersteer.data.cameras.frames import PictureFiles
 from countersteer.data.cameras.log import CameraLog, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
-from countersteer.data.cameras.readers.files import (
-    PackedSweeps,
-    number_of,
-    numbers_of_text,
-    pictures_in,
-)
+from countersteer.data.cameras.readers.files import PackedSweeps, number_of, pictures_in
 from countersteer.data.cameras.readers.kitti_odometry import camera_of_projection, of_kitti
 from countersteer.data.cameras.road_users import AnnotatedBox, RoadUsers
-from countersteer.data.readers.source import Field, Reader, exists, fingerprint, origin, read_bytes
+from countersteer.data.readers.fields import Field, numbers_of_text
+from countersteer.data.readers.source import Reader, fingerprint, origin
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import ActorKind, Provenance
-from countersteer.storage.files import parse_json
+from countersteer.storage.files import exists, parse_json, read_bytes
 
 __all__ = ["READER", "SCANNER_AHEAD", "SCANNER_HEIGHT"]
 

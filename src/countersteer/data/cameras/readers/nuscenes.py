@@ -24,11 +24,12 @@ from countersteer.data.cameras.log import CameraLog, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
 from countersteer.data.cameras.readers.files import inside
 from countersteer.data.cameras.road_users import AnnotatedBox, RoadUsers
-from countersteer.data.readers.source import Field, Reader, fingerprint, head, origin, read_bytes
+from countersteer.data.readers.fields import Field
+from countersteer.data.readers.source import Reader, fingerprint, origin
 from countersteer.geometry.cameras import Intrinsics
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import ActorKind, Provenance
-from countersteer.storage.files import parse_json
+from countersteer.storage.files import head, parse_json, read_bytes
 
 __all__ = ["READER"]
 

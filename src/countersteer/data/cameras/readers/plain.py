@@ -18,12 +18,13 @@ import numpy as np
 from countersteer.data.cameras.frames import Frames, PictureFiles, VideoFile
 from countersteer.data.cameras.log import CameraLog, Distortion, RecordedCamera
 from countersteer.data.cameras.poses import Poses
-from countersteer.data.cameras.readers.files import inside, numbers_of_text, pictures_in
-from countersteer.data.readers.source import Field, Reader, exists, fingerprint, read_bytes
+from countersteer.data.cameras.readers.files import inside, pictures_in
+from countersteer.data.readers.fields import Field, numbers_of_text
+from countersteer.data.readers.source import Reader, fingerprint
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import matrix_from_quaternion, transform
 from countersteer.scenarios.scenario import Provenance
-from countersteer.storage.files import parse_json
+from countersteer.storage.files import exists, parse_json, read_bytes
 
 __all__ = ["BARE_VIDEO", "READER"]
 

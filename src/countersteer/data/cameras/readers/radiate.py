@@ -19,11 +19,13 @@ from numpy import ndarray
 from countersteer.data.cameras.frames import PictureFiles
 from countersteer.data.cameras.log import CameraLog, Distortion, LidarSweeps, RecordedCamera
 from countersteer.data.cameras.poses import Poses
-from countersteer.data.cameras.readers.files import PackedSweeps, number_of, numbers_of_text, pictures_in
-from countersteer.data.readers.source import Field, Reader, exists, fingerprint, origin, read_bytes
+from countersteer.data.cameras.readers.files import PackedSweeps, number_of, pictures_in
+from countersteer.data.readers.fields import Field, numbers_of_text
+from countersteer.data.readers.source import Reader, fingerprint, origin
 from countersteer.geometry.cameras import Intrinsics, ego_from_camera
 from countersteer.geometry.rigid import inverse, transform
 from countersteer.scenarios.scenario import Provenance
+from countersteer.storage.files import exists, read_bytes
 
 __all__ = ["EGO_FROM_SCANNER_AXES", "READER", "SCANNER_HEIGHT"]
 

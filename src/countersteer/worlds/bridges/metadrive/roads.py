@@ -192,7 +192,7 @@ def _scenario(lane: Lane, said: dict[str, Any], duration: float) -> Scenario:
         ),
         ego=0,
         route=line,
-        signals=Signals((), np.zeros((0, 3)), np.zeros(0), np.zeros((0, steps), int)),
+        signals=Signals.none(steps),
         provenance=Provenance(
             "metadrive", arguments, "Apache-2.0", hashlib.sha256(arguments.encode()).hexdigest()
         ),
