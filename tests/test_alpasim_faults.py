@@ -291,6 +291,35 @@ def test_a_port_that_another_program_has_is_refused():
             pass
 
 
+@pytest.mark.parametrize(("taken", "host"), [("127.0.0.1", "localhost"), ("::1", "::"), ("::1", "localhost")])
+def test_a_port_that_is_taken_at_one_of_several_addresses_is_refused(taken, host):
+    with socket.socket(socket.AF_INET6 if ":" in taken else socket.AF_INET) as other:
+        try:
+            other.bind((taken, 0))
+        except OSError:
+            pytest.skip("no IPv6 on this machine")
+        other.listen()
+        addresses = {each[4][0] for each in socket.getaddrinfo(host, 1, type=socket.SOCK_STREAM)}
+        if host == "localhost" and taken not in addresses:
+            pytest.skip(f"localhost is not {taken} on this machine")
+        where = Listening(host, other.getsockname()[1])
+        with pytest.raises(UserError, match="cannot listen"), serving(planner(SPEC), "second", where):
+            pass
+
+
+@pytest.mark.parametrize("host", ["localhost\0x", "local host", "a\n", " 127.0.0.1"])
+def test_hosts_that_are_none_are_refused(host):
+    with pytest.raises(UserError, match="host"):
+        Listening(host)
+
+
+def test_a_message_of_very_many_poses_is_refused(session):
+    stub, _ = session
+    request = motion("s", 0)
+    request.trajectory.poses.extend([request.trajectory.poses[0]] * 10_000)
+    refused(lambda: stub.submit_egomotion_observation(request), INVALID, "10001 poses")
+
+
 @pytest.mark.parametrize("port", [-1, 65_536, 99_999, 10**30])
 def test_a_port_out_of_range_is_refused(port):
     with pytest.raises(UserError, match=r"\[0, 65535\]"):

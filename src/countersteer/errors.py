@@ -145,6 +145,8 @@ def check_writable(path: Path | None, *, folder: bool = False, fix: str = "name 
     """
     if path is None:
         return
+    if str(path) == "-":
+        raise UserError("'-' is no name of a file here", expected="a file's name", fix=fix)
     try:
         whole = Path(os.path.abspath(path))
         with contextlib.suppress(FileNotFoundError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib
 import inspect
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from countersteer import __version__
@@ -47,34 +49,73 @@ MOVED = {
     "import": "data import",
 }
 """What is said today for words that were commands, or are parts of one."""
+_OF_A_RUN = (
+    "recipe.json",
+    "run.json",
+    "metrics.jsonl",
+    "policy.safetensors",
+    "model.safetensors",
+    "checkpoints",
+    "rollouts",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 our fault, 2 the user's, 130 Ctrl-C, 143 SIGTERM, 141 no reader."""
     # Spinning threads cost more than they win on a machine that somebody else uses too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter of a name
+    _open_streams()
     try:
         with stoppable():
             code = _run(list(sys.argv[1:] if arguments is None else arguments))
             sys.stdout.flush()
             return code
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return 2
     except SystemExit as left:  # tyro has printed its help
-        return left.code if isinstance(left.code, int) else 0
+        if isinstance(left.code, str):
+            _say(left.code)
+        return left.code if isinstance(left.code, int) else int(left.code is not None)
     except KeyboardInterrupt:
-        with contextlib.suppress(OSError):
-            print("interrupted", file=sys.stderr)
+        _say("interrupted")
         return exit_code()
-    except BrokenPipeError:
-        # Nobody reads any more, as in `| head`; what is left in the buffer has nowhere to go at the exit either.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # nobody reads any more, as in `| head`
+        _drop_output()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        # Of a stream: errors of files that are opened name them.
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            _drop_output()
+            _say(f"error: the output cannot be written\n  got:      {error}\n  fix:      send it elsewhere")
+            return 2
+        raise
+
+
+def _open_streams() -> None:
+    """Streams that are closed lead nowhere, and no file that is opened later gets their number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "w" if number else "r")  # noqa: SIM115 (open for as long as the process is)
+            try:
+                os.fstat(number)
+            except OSError:
+                os.dup2(stream.fileno(), number)
+            setattr(sys, name, stream)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter of a name
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _drop_output() -> None:
+    """What is left in the buffer has nowhere to go at the exit either."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command(name: str) -> Callable[..., int | None]:
@@ -103,6 +144,12 @@ def _run(words: list[str]) -> int:
         meant = did_you_mean(name, {known if group else known.split()[0] for known in group or COMMANDS})
         fix = "countersteer --help lists the commands"
         raise UserError(f"there is no command {name!r}", expected=meant, fix=fix)
+    try:
+        os.getcwd()
+    except OSError as error:  # libraries end the process where they ask for it
+        raise UserError(
+            "the working folder is gone", got=error.strerror, fix="change into another one"
+        ) from None
     run, rest = command(name), words[len(name.split()) :]
     if name == "train":  # its flags depend on the recipe
         return run(rest) or 0
@@ -117,6 +164,32 @@ def _overview(names: Iterable[str]) -> str:
     lines += [f"  {name:14} {(command(name).__doc__ or '').splitlines()[0]}" for name in names]
     last = "countersteer COMMAND --help says more; countersteer --version says which this is."
     return "\n".join([*lines, "", last])
+
+
+def _check_keeps(path: Path | None, inputs: Iterable[Any]) -> None:
+    """Refuse to write over what the command reads, and over what makes a folder a run."""
+    if path is None:
+        return
+    read = [
+        Path(each)
+        for given in inputs
+        for each in (given if isinstance(given, (list, tuple)) else [given])
+        if isinstance(each, (str, Path))
+    ]
+    with contextlib.suppress(OSError, ValueError):  # there is no such file yet
+        whole = path.resolve()
+        runs = [
+            each
+            for each in whole.parents[:2]
+            if (each / "recipe.json").is_file() and (each / "run.json").is_file()
+        ]
+        own = any(whole.relative_to(each).parts[0] in _OF_A_RUN for each in runs)
+        if own or any(each.is_file() and each.samefile(whole) for each in read if os.path.lexists(each)):
+            raise UserError(
+                f"{str(path)!r} would be lost",
+                got="what the command reads, or a run is made of",
+                fix="name another place",
+            )
 
 
 def _checked(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,6 +213,8 @@ def _checked(run: Callable[..., Any]) -> Callable[..., Any]:
                 check_value(f"--{name.replace('_', '-')}", value, allowed[name])
             if name in written:
                 check_writable(value, folder=written[name] is Written.FOLDER)
+                inputs = [*given, *(each for other, each in named.items() if other not in written)]
+                _check_keeps(value, inputs)
         return run(*given, **named)
 
     checked.__annotations__ = {name: with_range(kind, allowed.get(name)) for name, kind in types.items()}

@@ -73,7 +73,7 @@ class FoundRecipe:
             built = self.build(**given)
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(
                 f"{self.name} failed",
                 got=f"{type(error).__name__}: {error}",
@@ -87,6 +87,8 @@ class FoundRecipe:
                 expected="countersteer.training.recipe.Recipe",
                 fix="return a Recipe",
             )
+        for stage in built.stages:
+            _check_parts(self.name, stage)
         return built
 
     def on_scenarios(self, recipe: Recipe, folder: Path, message: Callable[[str], None]) -> Recipe:
@@ -130,7 +132,31 @@ class FoundRecipe:
         # What was said already is shown by the help too.
         shown = [(name, kind, getattr(said, name)) for name, kind, _ in beside]
         description = inspect.getdoc(self.build) or ""
-        return with_fields(recipe, [*rest, *help[:1]], prog, shown, description), said.how
+        recipe = with_fields(recipe, [*rest, *help[:1]], prog, shown, description)
+        _check_parts(self.name, recipe.stages[-1])
+        return recipe, said.how
+
+
+def _check_parts(name: str, stage: Any) -> None:
+    """The parts of a stage, which its function may have given any value, are dataclasses, and its name can be a folder's."""
+    for field in dataclasses.fields(stage):
+        value = getattr(stage, field.name)
+        if field.name == "name":
+            if isinstance(value, str) and value.strip(". ") and value.isprintable() and "/" not in value:
+                continue
+            expected = "a name: letters, digits, - and _"
+        elif (dataclasses.is_dataclass(value) and not isinstance(value, type)) or (
+            value is None and field.name in ("expert", "init_from")
+        ):
+            continue
+        else:
+            expected = "a spec, a dataclass"
+        raise UserError(
+            f"{name}: {field.name} of its recipe cannot be that",
+            got=f"{value!r:.100}",
+            expected=expected,
+            fix=f"give {field.name} another value",
+        )
 
 
 def with_fields(

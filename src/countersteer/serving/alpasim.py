@@ -59,6 +59,7 @@ _LARGEST_STEP = 5.0  # longest time between poses that a yaw rate is taken from 
 _FASTEST, _FASTEST_TURN = 150.0, 20.0  # [m/s], [rad/s]; beyond them a pose is in error
 _LONGEST_NAME = 200  # of a session [characters]
 _MOST_WAYPOINTS = 10_000
+_MOST_POSES = 10_000  # of a message
 _log = logging.getLogger(__name__)
 
 
@@ -222,6 +223,8 @@ class Egodriver(protocol.EgodriverServiceServicer):
         """Takes poses of the rig in the local frame, with their velocities if there are any."""
         with self._open(request.session_uuid, context) as session:
             poses, states = request.trajectory.poses, request.dynamic_states
+            if len(poses) > _MOST_POSES:
+                raise _invalid(f"{len(poses)} poses; at most {_MOST_POSES}")
             if states and len(states) != len(poses):
                 raise UserError(
                     f"{len(states)} dynamic states for {len(poses)} poses; give one each, or none"

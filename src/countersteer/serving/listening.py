@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hmac
 import ipaddress
 import logging
+import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +50,12 @@ class Listening(Ranged):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.host.isprintable() or " " in self.host:
+            raise UserError(
+                "the server cannot listen on such a host",
+                got=repr(self.host),
+                expected="a name or an address",
+            )
         if (self.certificate is None) is not (self.key is None):
             raise UserError(
                 "TLS needs a certificate and its key",
@@ -85,6 +94,28 @@ def _read(path: Path) -> bytes:
     return content
 
 
+def _taken(where: Listening) -> bool:
+    """Whether somebody listens at this port on any of the addresses that a caller of the host may reach."""
+    bare = where.host.strip("[]")
+    reached = {"::": ["::", "::1", "127.0.0.1"], "0.0.0.0": ["0.0.0.0", "127.0.0.1"]}.get(bare, [bare])
+    for each in reached if where.port else []:
+        try:
+            found = socket.getaddrinfo(each, where.port, type=socket.SOCK_STREAM)
+        except (OSError, ValueError):  # a name that gRPC refuses, or knows otherwise
+            continue
+        for family, kind, protocol, _, address in found:
+            try:
+                with socket.socket(family, kind, protocol) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(os.name == "posix"))
+                    if family == socket.AF_INET6:
+                        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    probe.bind(address)
+            except OSError as error:  # no IPv6 on this machine, for example
+                if error.errno == errno.EADDRINUSE:
+                    return True
+    return False
+
+
 @contextmanager
 def listening(where: Listening, server: grpc.Server) -> Iterator[int]:
     """Serve while the block runs; gives the port.
@@ -102,7 +133,9 @@ def listening(where: Listening, server: grpc.Server) -> Iterator[int]:
             "anybody who reaches %s can talk to the policy; missing: %s", where.host, ", ".join(missing)
         )
     try:
-        if credentials is None:
+        if _taken(where):  # gRPC is content with one of several addresses, and others answer at the rest
+            bound = 0
+        elif credentials is None:
             bound = server.add_insecure_port(where.address)
         else:
             bound = server.add_secure_port(where.address, credentials)

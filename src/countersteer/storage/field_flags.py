@@ -243,7 +243,7 @@ def _choices(node: Any, name: str) -> _Choice:
     for member in _members(_hint(node, name)):
         if member is type(None):
             found.append(None)
-        elif isinstance(member, type):
+        elif isinstance(member, type) and member is not object:  # of which every class is a kind
             found += [kind for kind in _family(member) if dataclasses.is_dataclass(kind)]
     value = getattr(node, name)
     if _path_class(_hint(node, name)) is not None:

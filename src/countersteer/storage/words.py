@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
@@ -12,6 +14,8 @@ import tyro
 from countersteer.errors import UserError, did_you_mean
 
 __all__ = ["flag_names", "read", "with_range"]
+
+_NARROWEST = 40  # help is laid out for a terminal at least so wide [columns]
 
 
 def read(
@@ -61,7 +65,7 @@ def read(
                 raise UserError(what, got=event.message, expected=expected, fix=fix)
 
     how.setdefault("config", (tyro.conf.FlagCreatePairsOff,))
-    with _told(refuse):
+    with _told(refuse), _wide_enough():
         return tyro.cli(target, args=list(words), prog=prog, compact_help=False, **how)
 
 
@@ -91,6 +95,22 @@ def _shown(argument: Any) -> str:
 
 def _metavar(argument: Any) -> str:
     return argument.lowered.metavar or "a value"
+
+
+@contextlib.contextmanager
+def _wide_enough() -> Iterator[None]:
+    """Tyro never ends laying its help out for a terminal of a few columns."""
+    if shutil.get_terminal_size().columns >= _NARROWEST:
+        yield
+        return
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(_NARROWEST)
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS")
+        if before is not None:
+            os.environ["COLUMNS"] = before
 
 
 @contextlib.contextmanager
