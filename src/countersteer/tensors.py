@@ -26,7 +26,10 @@ def as_array(tensor: Tensor, dtype: type | None = None) -> ndarray:
         tensor: Lies on the CPU.
         dtype: Of the array; None for the tensor's own.
     """
-    return np.ascontiguousarray(tensor.detach().numpy(), dtype)
+    array = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+    if array.flags.c_contiguous and array.ndim and dtype in (None, array.dtype):
+        return array  # what a tick asks for a hundred times
+    return np.ascontiguousarray(array, dtype)
 
 
 def _map(function: Callable[..., Any], *values: Any) -> Any:

@@ -35,7 +35,7 @@ from countersteer.worlds.simulation.state import (
     lights_now,
     place_cars,
 )
-from countersteer.worlds.simulation.stepping import advance
+from countersteer.worlds.simulation.stepping import Stepper
 from countersteer.worlds.truth import Actors, Lights, LoggedPoses, Motion, PathPoints, Routes, Truth
 
 __all__ = ["RoadSimulation", "RoadSimulationSpec"]
@@ -89,6 +89,7 @@ class RoadSimulation(Simulation):
         self.device = torch.device(device)
         bank, ground = build_bank(scenarios, spec.agents, spec.dt, spec.min_agents)
         self.bank, self.ground = bank.to(self.device), ground.to(self.device)
+        self._stepper = Stepper(spec, self.bank, self.ground)
         self.roads = None
         for sensor in sensors:
             if self.senses(sensor):
@@ -130,7 +131,7 @@ class RoadSimulation(Simulation):
             )
             running = state.alive.any(1)
             state = state.replace(traffic=memory.where(running, state.traffic))  # pyright: ignore[reportArgumentType]
-        return advance(self.spec, self.bank, self.ground, state, action, moved)
+        return self._stepper.advance(state, action, moved)
 
     def _traffic(self, state: RoadState) -> Traffic:
         bank, now = self.bank, self._actors(state)

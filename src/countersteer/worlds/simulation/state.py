@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy import ndarray
 from torch import Tensor
 
 from countersteer.geometry import boxes
 from countersteer.geometry.poses import world_from_local
-from countersteer.tensors import TensorTree
+from countersteer.tensors import TensorTree, as_array
 from countersteer.vehicles import bicycle
 from countersteer.worlds.interface import DriveState
 from countersteer.worlds.observations import Command
@@ -100,6 +102,16 @@ class RoadState(DriveState):
     actor_arc: Float[Tensor, "world actor"]
     actor_there: Bool[Tensor, "world actor"]
     traffic: TensorTree | None = None
+
+    @cached_property
+    def arrays(self) -> dict[str, ndarray]:
+        """What changes from tick to tick, the cars' motion and build included, as numpy sees it; of a state on the CPU."""
+        leaves = {**vars(self.params), **vars(self.cars), **vars(self)}
+        return {name: as_array(leaf) for name, leaf in leaves.items() if isinstance(leaf, Tensor)}
+
+    def __getstate__(self) -> dict[str, object]:
+        """All but the arrays, which are the same memory."""
+        return {name: value for name, value in vars(self).items() if name != "arrays"}
 
 
 @dataclass(frozen=True)
