@@ -17,6 +17,7 @@ from countersteer.tensors import TensorTree, as_array
 from countersteer.vehicles import bicycle
 from countersteer.worlds.interface import DriveState
 from countersteer.worlds.observations import Command
+from countersteer.worlds.sensors.vector.observing import light_course
 from countersteer.worlds.simulation.scenes import PATH_SPACING, SceneBank
 from countersteer.worlds.simulation.spec import RoadSettings
 from countersteer.worlds.truth import Actors, Lanes, Lights
@@ -56,6 +57,17 @@ class SceneRows(TensorTree):
         names = [field.name for field in fields(cls) if field.name != "lanes"]
         lanes = Lanes.of(bank.lane_width[scene], bank.left_offset[scene], bank.right_offset[scene])
         return cls(**{name: getattr(bank, name)[scene] for name in names}, lanes=lanes)
+
+    @cached_property
+    def arrays(self) -> dict[str, ndarray]:
+        """As numpy sees them, and the lights' directions as cosine and sine; of rows on the CPU."""
+        cos, sin = light_course(self.stop_heading)
+        own = {name: as_array(leaf) for name, leaf in vars(self).items() if isinstance(leaf, Tensor)}
+        return {**own, "light_cos": cos, "light_sin": sin}
+
+    def __getstate__(self) -> dict[str, object]:
+        """All but the arrays, which are the same memory."""
+        return {name: value for name, value in vars(self).items() if name != "arrays"}
 
 
 @dataclass(frozen=True)
