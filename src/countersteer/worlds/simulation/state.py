@@ -55,8 +55,7 @@ class SceneRows(TensorTree):
     def of(cls, bank: SceneBank, scene: Int[Tensor, "world"]) -> Self:
         """The rows of these scenes."""
         names = [field.name for field in fields(cls) if field.name != "lanes"]
-        lanes = Lanes.of(bank.lane_width[scene], bank.left_offset[scene], bank.right_offset[scene])
-        return cls(**{name: getattr(bank, name)[scene] for name in names}, lanes=lanes)
+        return cls(**{name: getattr(bank, name)[scene] for name in names}, lanes=bank.lanes[scene])
 
     @cached_property
     def arrays(self) -> dict[str, ndarray]:
