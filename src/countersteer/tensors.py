@@ -8,6 +8,7 @@ one. `docs/decisions/0002-tensor-trees.md` says why this is ours.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -32,6 +33,12 @@ def as_array(tensor: Tensor, dtype: type | None = None) -> ndarray:
     return np.ascontiguousarray(array, dtype)
 
 
+@functools.cache
+def _names(tree: type[TensorTree]) -> tuple[str, ...]:
+    """Of the fields, asked for at every leaf of every tick."""
+    return tuple(field.name for field in dataclasses.fields(tree))
+
+
 def _map(function: Callable[..., Any], *values: Any) -> Any:
     first = values[0]
     if first is None:
@@ -41,8 +48,7 @@ def _map(function: Callable[..., Any], *values: Any) -> Any:
     if isinstance(first, Tensor):
         return function(*values)
     if isinstance(first, TensorTree):
-        fields = dataclasses.fields(first)
-        mapped = {f.name: _map(function, *(getattr(v, f.name) for v in values)) for f in fields}
+        mapped = {name: _map(function, *(getattr(v, name) for v in values)) for name in _names(type(first))}
         return type(first)(**mapped)
     if isinstance(first, dict):
         return {key: _map(function, *(v[key] for v in values)) for key in first}
@@ -81,7 +87,11 @@ class TensorTree:
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields replaced."""
-        return dataclasses.replace(self, **changes)
+        own = vars(self)
+        return type(self)(
+            **{name: changes.pop(name) if name in changes else own[name] for name in _names(type(self))},
+            **changes,
+        )
 
     @classmethod
     def stack(cls, trees: Sequence[Self], dim: int = 0) -> Self:

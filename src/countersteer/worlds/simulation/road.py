@@ -92,6 +92,7 @@ class RoadSimulation(Simulation):
         self.device = torch.device(device)
         bank, ground = build_bank(scenarios, spec.agents, spec.dt, spec.min_agents)
         self.bank, self.ground = bank.to(self.device), ground.to(self.device)
+        self._by_kernel = spec.backend.on(self.device) is Backend.KERNEL
         self._stepper = Stepper(spec, self.bank, self.ground)
         self.roads = None
         for sensor in sensors:
@@ -219,7 +220,7 @@ class RoadSimulation(Simulation):
 
     def _command_now(self, state: RoadState, otherwise: Tensor) -> tuple[Tensor, Tensor]:
         """The command that is on, else `otherwise`, and for how long it has been, else 0."""
-        if self.spec.backend.on(self.device) is not Backend.KERNEL:
+        if not self._by_kernel:
             active, age = command_now(self.spec, state)
             return torch.where(active, state.command, otherwise), torch.where(active, age, 0.0)
         from countersteer.worlds.simulation.reading_kernels import commands_now
@@ -260,7 +261,7 @@ class RoadSimulation(Simulation):
     def sense(self, state: RoadState, sensor: SensorSpec) -> SensorReading:
         """See `Simulation.sense`."""
         assert isinstance(sensor, vector.VectorSpec)
-        if self.spec.backend.on(self.device) is Backend.KERNEL and not state.arc.requires_grad:
+        if self._by_kernel and not state.arc.requires_grad:
             seen = self._sense_arrays(state, sensor)
         else:
             seen = self._sense_trees(state, sensor)

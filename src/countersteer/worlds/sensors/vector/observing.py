@@ -85,7 +85,7 @@ def _array(tensor: Tensor) -> ndarray:
 
 def course(heading: Tensor) -> tuple[ndarray, ndarray]:
     """Cosine and sine; torch's are the ones the reference uses."""
-    heading = heading.detach()
+    heading = heading.detach() if heading.requires_grad else heading
     return _array(heading.cos()), _array(heading.sin())
 
 

@@ -36,7 +36,8 @@ _CARS = ("arc", "lateral", "heading_error", "path_offset", "speed_history", "yaw
 _WRITTEN = ("tick", "age", *_CARS, *_MOVED, "actor_arc")
 """What a tick writes of a `RoadState` beside the cars' motion."""
 _NUMBERS = ("cause", "collided_with")
-"""The `Events` that are numbers and not flags."""
+_FLAGS = ("terminated", "truncated", "collision", "off_road", "red_light", "wrong_way", "uncomfortable")
+"""The `Events`, by their type."""
 
 
 def advance(
@@ -98,10 +99,12 @@ class Stepper:
 
         (driven, jerked), scenes, ground = self._constants
         after, names = _unwritten(state, moved), kernels.State._fields
-        found = {
-            name: np.empty(state.alive.shape, np.int64 if name in _NUMBERS else np.bool_)
-            for name in kernels.Found._fields
-        }
+        shape = state.alive.shape
+        flags, numbers = (
+            np.empty((len(_FLAGS), *shape), np.bool_),
+            np.empty((len(_NUMBERS), *shape), np.int64),
+        )
+        found = {**dict(zip(_FLAGS, flags, strict=True)), **dict(zip(_NUMBERS, numbers, strict=True))}
         kernels.advance(
             jerked if by_jerk else driven,
             scenes,
@@ -112,7 +115,9 @@ class Stepper:
             kernels.State(*map(after.arrays.__getitem__, names)),
             kernels.Found(**found),
         )
-        return after, Events(**{name: torch.from_numpy(each) for name, each in found.items()})
+        events = dict(zip(_FLAGS, torch.from_numpy(flags).unbind(), strict=True))
+        events.update(zip(_NUMBERS, torch.from_numpy(numbers).unbind(), strict=True))
+        return after, Events(**events)
 
     @cached_property
     def _constants(self) -> tuple[Any, Any, Any]:
