@@ -31,6 +31,8 @@ __all__ = ["RoadStarts", "begin", "draw_starts", "starts_at"]
 SHORTEST_WAY = 15.0  # to a goal [m]; it counts as reached from 5 m before it
 SHORTEST_ROUTE = 10.0  # recorded of a car that is to have a goal [m]
 
+_PARAMS = tuple(field.name for field in fields(bicycle.VehicleParams))
+
 
 @dataclass(frozen=True)
 class RoadStarts(Starts):
@@ -243,14 +245,13 @@ def _begin_by_kernel(settings: RoadSettings, bank: SceneBank, seed: int, starts:
         acceleration=torch.zeros_like(arc),
         **{name: leaves.pop(name) for name in ("curvature", "commands")},
     )
-    names = [field.name for field in fields(bicycle.VehicleParams)]
     return RoadState(
         scene=scene,
         tick=starts.tick,
         age=torch.zeros_like(scene),
         drive=starts.drive,
         cars=cars,
-        params=bicycle.VehicleParams(**{name: leaves.pop(name) for name in names}),
+        params=bicycle.VehicleParams(**{name: leaves.pop(name) for name in _PARAMS}),
         arc=arc,
         goal_arc=_goals(settings, bank, seed, starts.drive, scene, arc),
         command=starts.command,

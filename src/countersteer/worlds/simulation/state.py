@@ -180,8 +180,7 @@ def command_now(spec: RoadSettings, state: RoadState) -> tuple[Tensor, Tensor]:
 
 def lights_now(bank: SceneBank, state: RoadState) -> Int[Tensor, "world light"]:
     """`SignalState` of every light."""
-    lights = torch.arange(bank.light.shape[1], device=bank.light.device)
-    return bank.light[state.scene[:, None], lights[None], state.tick[:, None]]
+    return bank.light[state.scene, :, state.tick]
 
 
 def heights_now(bank: SceneBank, state: RoadState) -> Float[Tensor, "world actor"] | None:
