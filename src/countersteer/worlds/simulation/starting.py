@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy import ndarray
 from torch import Tensor
 
 from countersteer import noise
@@ -190,7 +192,7 @@ def begin(
 def _begin_by_kernel(settings: RoadSettings, bank: SceneBank, seed: int, starts: RoadStarts) -> RoadState:
     from countersteer.worlds.simulation import starting_kernels as kernels
 
-    scene, known = starts.scenario, bank.arrays
+    known = bank.arrays
     scenes, ticks, position, heading, speed, command, command_tick = (
         as_array(getattr(starts, name))
         for name in ("scenario", "tick", "position", "heading", "speed", "command", "command_tick")
@@ -205,12 +207,7 @@ def _begin_by_kernel(settings: RoadSettings, bank: SceneBank, seed: int, starts:
     if settings.min_agents is None:
         alive = known["present"][scenes, : shape[1]]
 
-    path = known["path"], known["path_length"]
-    arc, row = np.empty(shape, np.float32), np.empty((*shape, 6), np.float32)
-    kernels.nearest(*path, known["path_arc"], scenes, ticks, position, arc, row)
-    kernels.look_ahead(*path, scenes, position, *course(torch.from_numpy(row)[..., 2]), arc, row)
-    directions = np.concatenate([row[..., 2:4], heading[..., None]], -1)
-
+    arc, row, directions = _beside_paths(bank, scenes, ticks, position, heading)
     queue, history = (*shape, bicycle.DELAY_TICKS, 2), (*shape, settings.history)
     special = {"commands": queue, "speed_history": history, "yaw_history": history}
     moving = {"actor": actor, "actor_speed": actor_speed, "actor_there": actor_there}
@@ -236,8 +233,31 @@ def _begin_by_kernel(settings: RoadSettings, bank: SceneBank, seed: int, starts:
         *course(torch.from_numpy(directions)),
         kernels.Begun(**fresh),
     )
-    leaves = {name: torch.from_numpy(each) for name, each in fresh.items()}
-    arc = torch.from_numpy(arc)
+    fresh |= {"arc": arc, "alive": alive, "actor_arc": actor_arc}
+    return _begun(
+        settings, bank, seed, starts, {name: torch.from_numpy(each) for name, each in fresh.items()}
+    )
+
+
+def _beside_paths(
+    bank: SceneBank, scenes: ndarray, ticks: ndarray, position: ndarray, heading: ndarray
+) -> tuple[ndarray, ndarray, ndarray]:
+    """Arc, row of `look_ahead`, and the directions whose cosine and sine `finish` needs."""
+    from countersteer.worlds.simulation import starting_kernels as kernels
+
+    known, shape = bank.arrays, heading.shape
+    path = known["path"], known["path_length"]
+    arc, row = np.empty(shape, np.float32), np.empty((*shape, 6), np.float32)
+    kernels.nearest(*path, known["path_arc"], scenes, ticks, position, arc, row)
+    kernels.look_ahead(*path, scenes, position, *course(torch.from_numpy(row)[..., 2]), arc, row)
+    return arc, row, np.concatenate([row[..., 2:4], heading[..., None]], -1)
+
+
+def _begun(
+    settings: RoadSettings, bank: SceneBank, seed: int, starts: RoadStarts, leaves: dict[str, Any]
+) -> RoadState:
+    """The state of what kernels wrote and what is as the starts say."""
+    scene, arc = starts.scenario, leaves["arc"]
     cars = bicycle.VehicleState(
         position=starts.position,
         heading=starts.heading,
@@ -252,15 +272,12 @@ def _begin_by_kernel(settings: RoadSettings, bank: SceneBank, seed: int, starts:
         drive=starts.drive,
         cars=cars,
         params=bicycle.VehicleParams(**{name: leaves.pop(name) for name in _PARAMS}),
-        arc=arc,
         goal_arc=_goals(settings, bank, seed, starts.drive, scene, arc),
         command=starts.command,
         command_tick=starts.command_tick,
         set_speed=starts.set_speed,
-        alive=torch.from_numpy(alive),
         cause=torch.zeros_like(starts.command),
         rows=SceneRows.of(bank, scene),
-        actor_arc=torch.from_numpy(actor_arc),
         **leaves,
     )
 

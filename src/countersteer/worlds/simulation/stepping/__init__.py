@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy import ndarray
+from torch import Tensor
 
 from countersteer.errors import UserError
 from countersteer.tensors import as_array
@@ -87,9 +88,10 @@ class Stepper:
                 fix="build it with jerk=JerkSpec()",
             )
         # What turns the car and what drives it.
-        turn, push = (
-            (action.lateral, action.longitudinal) if by_jerk else (action.curvature, action.acceleration)
-        )
+        if isinstance(action, JerkAction):
+            turn, push = action.lateral, action.longitudinal
+        else:
+            turn, push = action.curvature, action.acceleration
         learned = torch.is_grad_enabled() and (turn.requires_grad or push.requires_grad)
         engine = spec.backend.on(state.scene.device, learned=learned)
         if engine is not Backend.KERNEL:
@@ -115,7 +117,7 @@ class Stepper:
             kernels.State(*map(after.arrays.__getitem__, names)),
             kernels.Found(**found),
         )
-        events = dict(zip(_FLAGS, torch.from_numpy(flags).unbind(), strict=True))
+        events: dict[str, Tensor] = dict(zip(_FLAGS, torch.from_numpy(flags).unbind(), strict=True))
         events.update(zip(_NUMBERS, torch.from_numpy(numbers).unbind(), strict=True))
         return after, Events(**events)
 
@@ -141,7 +143,7 @@ def _unwritten(state: RoadState, moved: Moved | None) -> RoadState:
         fresh["actor_arc"] = before["actor_arc"].copy()
         for name, leaf in zip(_MOVED, (moved.pose, moved.speed, moved.present), strict=True):
             fresh[name] = as_array(leaf.clone())
-    leaves = {name: torch.from_numpy(array) for name, array in fresh.items()}
+    leaves: dict[str, Any] = {name: torch.from_numpy(array) for name, array in fresh.items()}
     cars = VehicleState(**{name: leaves.pop(name) for name in _MOTION})
     after = state.replace(cars=cars, **leaves)
     vars(after)["arrays"] = {**before, **fresh}  # the next tick need not ask torch for them again
