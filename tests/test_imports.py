@@ -25,7 +25,17 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "countersteer"
 
 # From the bottom up: a module may import its own part and those before it.
 ORDER = (
-    *("errors", "ranges", "interrupts", "extensions", "tensors", "noise", "kernels", "storage"),
+    *(
+        "errors",
+        "ranges",
+        "interrupts",
+        "extensions",
+        "tensors",
+        "kernels",
+        "noise_kernels",
+        "noise",
+        "storage",
+    ),
     *("geometry", "vehicles", "models", "traffic"),
     *("scenarios", "data", "reconstruction"),
     *("worlds", "rewards"),

@@ -46,6 +46,15 @@ def test_the_checks_themselves_see_what_they_should():
     assert correlation(good[0], good[0] + 5 * good[1]) > 5
 
 
+def test_the_kernel_draws_the_numbers_of_the_reference():
+    drives = torch.arange(-50, 50)[:, None].expand(-1, 3) * 123_456_789_012_345_678
+    ticks = (torch.arange(3) - 1).expand_as(drives)
+    for seed in (0, 5, -1, 2**62):
+        word = (seed ^ (zlib.crc32(b"test") << 20)) & ((1 << 64) - 1)
+        drawn = noise.uniform(seed, drives, ticks, "test", 5)
+        assert torch.equal(drawn, noise.reference(word, drives, ticks, 5))
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2**31, 2**62, -1])
 def test_uniform_fills_its_interval_evenly(seed: int):
     numbers = noise.uniform(seed, DRIVES, TICKS, "test", 64)

@@ -425,6 +425,7 @@ def parts(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple:
 
     caught = []
     original = observing.observe
+    monkeypatch.setattr(world.simulation, "_by_kernel", False)  # else it hands over no trees
     monkeypatch.setattr(observing, "observe", lambda *state: caught.append(state[:6]) or original(*state))
     world.observe()
     monkeypatch.undo()
@@ -438,6 +439,14 @@ def agree(state: tuple) -> None:
     split = state[0].split(fast)
     assert float(split["lanes"]["valid"].mean()) > 0.9
     assert float(split["actors"]["valid"].mean()) > 0.05
+
+
+def test_a_world_hands_the_kernel_the_same_with_and_without_trees(roads: list[Scenario], monkeypatch):
+    world = begun(roads, 6)
+    for _ in range(3):
+        seen = world.observe().sensors["vector"].data
+        assert torch.equal(seen, observe(*parts(world, monkeypatch)))
+        world.perturb(torch.randn(6, 3), torch.randn(6, 3), torch.ones(6, 3))
 
 
 def test_kernel_and_reference_agree_in_generated_worlds(roads: list[Scenario], monkeypatch):

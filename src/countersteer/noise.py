@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import zlib
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["uniform"]
+__all__ = ["reference", "uniform"]
 
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -45,6 +46,25 @@ def uniform(
         count: Numbers for each drive.
     """
     word = (seed ^ (zlib.crc32(consumer.encode()) << 20)) & ((1 << 64) - 1)
+    if drive.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _by_kernel(word, drive, tick, count)
+    return reference(word, drive, tick, count)
+
+
+def _by_kernel(word: int, drive: Tensor, tick: Tensor, count: int) -> Tensor:
+    from countersteer.noise_kernels import fill
+
+    drives, ticks = np.broadcast_arrays(drive.long().numpy(), tick.long().numpy())
+    numbers = np.empty((*drives.shape, count), np.float32)
+    flat = (np.ascontiguousarray(each).reshape(-1).view(np.uint64) for each in (drives, ticks))
+    fill(np.uint64(word), *flat, numbers.reshape(drives.size, count))
+    return torch.from_numpy(numbers)
+
+
+def reference(
+    word: int, drive: Int[Tensor, "*batch"], tick: Int[Tensor, "*batch"], count: int
+) -> Float[Tensor, "*batch count"]:
+    """`uniform` in plain PyTorch: its specification; `word` is of the seed and the consumer, 64 bits."""
     signed = word - (1 << 64) if word >> 63 else word
     # Filled in on the device: a tensor of the host's number would be a copy that waits.
     key = torch.full((), signed, dtype=torch.int64, device=drive.device)

@@ -27,7 +27,16 @@ def as_array(tensor: Tensor, dtype: type | None = None) -> ndarray:
         tensor: Lies on the CPU.
         dtype: Of the array; None for the tensor's own.
     """
-    return np.ascontiguousarray(tensor.detach().numpy(), dtype)
+    array = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+    if array.flags.c_contiguous and array.ndim and dtype in (None, array.dtype):
+        return array  # what a tick asks for a hundred times
+    return np.ascontiguousarray(array, dtype)
+
+
+@functools.cache
+def _names(tree: type[TensorTree]) -> tuple[str, ...]:
+    """Of the fields, asked for at every leaf of every tick."""
+    return tuple(field.name for field in dataclasses.fields(tree))
 
 
 def constant(values: tuple[Any, ...], device: torch.device | str) -> Tensor:
@@ -55,8 +64,7 @@ def _map(function: Callable[..., Any], *values: Any) -> Any:
     if isinstance(first, Tensor):
         return function(*values)
     if isinstance(first, TensorTree):
-        fields = dataclasses.fields(first)
-        mapped = {f.name: _map(function, *(getattr(v, f.name) for v in values)) for f in fields}
+        mapped = {name: _map(function, *(getattr(v, name) for v in values)) for name in _names(type(first))}
         return type(first)(**mapped)
     if isinstance(first, dict):
         return {key: _map(function, *(v[key] for v in values)) for key in first}
@@ -95,7 +103,11 @@ class TensorTree:
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields replaced."""
-        return dataclasses.replace(self, **changes)
+        own = vars(self)
+        return type(self)(
+            **{name: changes.pop(name) if name in changes else own[name] for name in _names(type(self))},
+            **changes,
+        )
 
     @classmethod
     def stack(cls, trees: Sequence[Self], dim: int = 0) -> Self:

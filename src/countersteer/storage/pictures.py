@@ -14,8 +14,8 @@ from countersteer.errors import UserError
 
 __all__ = ["MAX_PIXELS", "decode"]
 
-MAX_PIXELS = 64_000_000
-"""Largest picture that is decoded [pixels]: 8192 x 7812; the largest cameras of cars have 8 to 20 million."""
+MAX_PIXELS = 36_000_000
+"""Largest picture that is decoded [pixels]: 8192 x 4320 fits; the largest cameras of cars have 8 to 20 million."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 

@@ -82,9 +82,18 @@ class VehicleSpec(Ranged):
 
     def draw(self, seed: int, drive: Int[Tensor, "*batch"]) -> VehicleParams:
         """Parameters of the car of each drive."""
-        numbers = noise.uniform(seed, drive, torch.zeros_like(drive), "vehicle", 4)
+        numbers = self.numbers(seed, drive)
+        return VehicleParams(*(low + numbers[..., k] * span for k, (low, span) in enumerate(self.spans)))
+
+    def numbers(self, seed: int, drive: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]:
+        """What they are drawn by, in [0, 1): one for each field of `VehicleParams`."""
+        return noise.uniform(seed, drive, torch.zeros_like(drive), "vehicle", 4)
+
+    @property
+    def spans(self) -> tuple[tuple[float, float], ...]:
+        """Lower end and width of the range of each field of `VehicleParams`."""
         ranges = (self.delay, self.curvature_gain, self.curvature_bias, self.acceleration_gain)
-        return VehicleParams(*(low + numbers[..., k] * (high - low) for k, (low, high) in enumerate(ranges)))
+        return tuple((float(low), float(high - low)) for low, high in ranges)
 
 
 @dataclass(frozen=True)

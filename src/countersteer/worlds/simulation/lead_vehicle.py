@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -31,13 +32,20 @@ def find_leader(bank: SceneBank, state: RoadState, engine: Backend = Backend.AUT
         return find_leader_reference(bank, state)
     from countersteer.worlds.simulation import lead_vehicle_kernels
 
-    outputs = torch.empty_like(state.arc), torch.empty_like(state.arc), torch.empty_like(state.arc)
-    z = heights_now(bank, state)
-    z = state.arc.new_zeros(len(state.arc), 0) if z is None else z
-    arrays = (state.scene, state.tick, state.arc, state.path_offset, state.actor, state.actor_speed)
-    scenes = (bank.size, bank.path, bank.path_z, bank.path_length, bank.stop_point, bank.light)
-    lead_vehicle_kernels.find_leader(*map(as_array, (*arrays, state.actor_there, z, *scenes, *outputs)))
-    return outputs
+    own, scenes, z = state.arrays, bank.arrays, heights_now(bank, state)
+    heights = np.zeros((len(own["arc"]), 0), np.float32) if z is None else as_array(z)
+    outputs = tuple(np.empty_like(own["arc"]) for _ in range(3))
+    lead_vehicle_kernels.find_leader(
+        *(
+            own[name]
+            for name in ("scene", "tick", "arc", "path_offset", "actor", "actor_speed", "actor_there")
+        ),
+        heights,
+        *(scenes[name] for name in ("size", "path", "path_z", "path_length", "stop_point", "light")),
+        *outputs,
+    )
+    gap, speed, stop = map(torch.from_numpy, outputs)
+    return gap, speed, stop
 
 
 def find_leader_reference(bank: SceneBank, state: RoadState) -> Ahead:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,9 +15,11 @@ from countersteer import noise
 from countersteer.geometry import boxes
 from countersteer.geometry.poses import local_from_world, world_from_local, wrap_angle
 from countersteer.scenarios.scenario import Scenario
+from countersteer.tensors import as_array
 from countersteer.traffic.interface import Moved, Traffic, TrafficModel
 from countersteer.vehicles import jerk
 from countersteer.vehicles.plans import Action, JerkAction
+from countersteer.worlds.backend import Backend
 from countersteer.worlds.interface import Capability, CapabilityError, Events, Simulation
 from countersteer.worlds.observations import Command, EgoMotion, Intent, SensorReading, SensorSpec
 from countersteer.worlds.sensors import vector
@@ -35,7 +38,7 @@ from countersteer.worlds.simulation.state import (
     lights_now,
     place_cars,
 )
-from countersteer.worlds.simulation.stepping import advance
+from countersteer.worlds.simulation.stepping import Stepper
 from countersteer.worlds.truth import Actors, Lights, LoggedPoses, Motion, PathPoints, Routes, Truth
 
 __all__ = ["RoadSimulation", "RoadSimulationSpec"]
@@ -89,12 +92,15 @@ class RoadSimulation(Simulation):
         self.device = torch.device(device)
         bank, ground = build_bank(scenarios, spec.agents, spec.dt, spec.min_agents)
         self.bank, self.ground = bank.to(self.device), ground.to(self.device)
+        self._by_kernel = spec.backend.on(self.device) is Backend.KERNEL
+        self._stepper = Stepper(spec, self.bank, self.ground)
         self.roads = None
         for sensor in sensors:
             if self.senses(sensor):
                 assert isinstance(sensor, vector.VectorSpec)
                 self.roads = RoadBank.pack(self.scenarios, sensor.lanes, sensor.edges).to(self.device)
                 self._route_ahead = torch.tensor(sensor.route, device=self.device)
+        self._back = torch.arange(spec.history - 1, -1, -1, device=self.device)
         self._targets_ahead = torch.tensor(TARGET_DISTANCES, device=self.device)
 
     # --- drives ---------------------------------------------------------------------------------
@@ -130,7 +136,7 @@ class RoadSimulation(Simulation):
             )
             running = state.alive.any(1)
             state = state.replace(traffic=memory.where(running, state.traffic))  # pyright: ignore[reportArgumentType]
-        return advance(self.spec, self.bank, self.ground, state, action, moved)
+        return self._stepper.advance(state, action, moved)
 
     def _traffic(self, state: RoadState) -> Traffic:
         bank, now = self.bank, self._actors(state)
@@ -186,13 +192,11 @@ class RoadSimulation(Simulation):
 
     def odometry(self, state: RoadState) -> EgoMotion:
         """See `Simulation.odometry`."""
-        back = torch.arange(self.spec.history - 1, -1, -1, device=self.device)
-        known = (state.age[:, None, None] >= back).expand(-1, self.spec.agents, -1)
+        known = (state.age[:, None, None] >= self._back).expand(-1, self.spec.agents, -1)
         return EgoMotion(state.speed_history, state.yaw_history, known)
 
     def intent(self, state: RoadState) -> Intent:
         """See `Simulation.intent`."""
-        active, age = command_now(self.spec, state)
         points = state.arc.new_zeros(*state.arc.shape, len(TARGET_DISTANCES), 2)
         if self.spec.target_points:
             points = self.path_at(state, state.arc[..., None] + self._targets_ahead).position
@@ -205,13 +209,27 @@ class RoadSimulation(Simulation):
             turn = wrap_angle(direction[..., 1] - direction[..., 0])
             otherwise = torch.where(turn > TURN[1], int(Command.LEFT), otherwise)
             otherwise = torch.where(turn < -TURN[1], int(Command.RIGHT), otherwise)
+        command, age = self._command_now(state, otherwise)
         return Intent(
-            command=torch.where(active, state.command, otherwise),
-            command_age=torch.where(active, age, 0.0),
+            command=command,
+            command_age=age,
             set_speed=state.set_speed,
             target_points=points,
             target_valid=torch.full_like(state.alive, self.spec.target_points),
         )
+
+    def _command_now(self, state: RoadState, otherwise: Tensor) -> tuple[Tensor, Tensor]:
+        """The command that is on, else `otherwise`, and for how long it has been, else 0."""
+        if not self._by_kernel:
+            active, age = command_now(self.spec, state)
+            return torch.where(active, state.command, otherwise), torch.where(active, age, 0.0)
+        from countersteer.worlds.simulation.reading_kernels import commands_now
+
+        own = state.arrays
+        command, since = np.empty_like(own["command"]), np.empty(own["command"].shape, np.float32)
+        given = own["age"], own["command"], own["command_tick"], as_array(otherwise)
+        commands_now(self.spec.dt, self.spec.command_duration, *given, command, since)
+        return torch.from_numpy(command), torch.from_numpy(since)
 
     def scene(self, state: RoadState) -> RoadScene:
         """See `Simulation.scene`."""
@@ -243,6 +261,16 @@ class RoadSimulation(Simulation):
     def sense(self, state: RoadState, sensor: SensorSpec) -> SensorReading:
         """See `Simulation.sense`."""
         assert isinstance(sensor, vector.VectorSpec)
+        if self._by_kernel and not state.arc.requires_grad:
+            seen = self._sense_arrays(state, sensor)
+        else:
+            seen = self._sense_trees(state, sensor)
+        if max(self.spec.vector_dropout) > 0.0:
+            seen = self._hide(state, seen, sensor)
+        time = (state.age * self.spec.dt)[:, None].expand(-1, self.spec.agents)
+        return SensorReading(seen, time, torch.ones_like(state.alive))
+
+    def _sense_trees(self, state: RoadState, sensor: vector.VectorSpec) -> Tensor:
         assert self.roads is not None
         cars = state.cars
         ego = vector.Ego(
@@ -259,11 +287,45 @@ class RoadSimulation(Simulation):
             route=self.path_at(state, state.arc[..., None] + self._route_ahead).position,
         )
         actors, lights = self._actors(state), self._lights(state)
-        seen = observing.observe(sensor, self.roads, state.scene, ego, actors, lights, self.spec.backend)
-        if max(self.spec.vector_dropout) > 0.0:
-            seen = self._hide(state, seen, sensor)
-        time = (state.age * self.spec.dt)[:, None].expand(-1, self.spec.agents)
-        return SensorReading(seen, time, torch.ones_like(state.alive))
+        return observing.observe(sensor, self.roads, state.scene, ego, actors, lights, self.spec.backend)
+
+    def _sense_arrays(self, state: RoadState, sensor: vector.VectorSpec) -> Tensor:
+        """`_sense_trees` by kernels alone, without a tensor for each array they take."""
+        from countersteer.worlds.simulation.reading_kernels import surroundings
+
+        assert self.roads is not None
+        bank, own, rows = self.bank.arrays, state.arrays, state.rows.arrays
+        shape, points = own["arc"].shape, len(sensor.route)
+        remaining, asked, route = (np.empty((*shape, *more), np.float32) for more in ((), (2,), (points, 2)))
+        shown, signal = np.empty_like(own["actor_there"]), np.empty(rows["light_cos"].shape, np.int64)
+        surroundings(
+            *(bank[name] for name in ("path", "path_length", "light")),
+            *(
+                own[name]
+                for name in ("scene", "tick", "arc", "goal_arc", "path_offset", "commands", "actor_there")
+            ),
+            rows["present"],
+            as_array(self._route_ahead),
+            *(remaining, asked, route, shown, signal),
+        )
+        return observing.observe_arrays(
+            sensor,
+            self.roads,
+            own["scene"],
+            own["position"],
+            *observing.course(state.cars.heading),
+            *(own[name] for name in ("speed", "curvature", "acceleration")),
+            asked,
+            *(own[name] for name in ("lateral", "heading_error", "set_speed")),
+            remaining,
+            route,
+            own["actor"],
+            *observing.course(state.actor[..., 2]),
+            own["actor_speed"],
+            *(rows["size"], rows["kind"], shown),
+            *(rows[name] for name in ("stop_point", "light_cos", "light_sin")),
+            signal,
+        )
 
     def _hide(self, state: RoadState, seen: Tensor, sensor: vector.VectorSpec) -> Tensor:
         """Lane and edge points left out at random, each with all that is said of it."""

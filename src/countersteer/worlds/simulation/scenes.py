@@ -32,6 +32,7 @@ from countersteer.worlds.simulation.of_tracks import (
     towed,
     track_heights,
 )
+from countersteer.worlds.truth import Lanes
 
 __all__ = ["PATH_SPACING", "SceneBank", "build_bank"]
 
@@ -105,6 +106,11 @@ class SceneBank(TensorTree):
     def arrays(self) -> dict[str, np.ndarray]:
         """The fields as numpy sees them; of a bank on the CPU."""
         return {name: leaf.contiguous().numpy() for name, leaf in self.flatten().items()}
+
+    @cached_property
+    def lanes(self) -> Lanes:
+        """The lanes beside the first car's route, `[scene]`."""
+        return Lanes.of(self.lane_width, self.left_offset, self.right_offset)
 
 
 def _path(points: np.ndarray) -> np.ndarray:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy import ndarray
 from torch import Tensor
 
 from countersteer import noise
 from countersteer.geometry import boxes
 from countersteer.geometry.poses import world_from_local, wrap_angle
 from countersteer.scenarios.routes import EXTENSION
+from countersteer.tensors import as_array
 from countersteer.vehicles import bicycle
+from countersteer.worlds.backend import Backend
 from countersteer.worlds.interface import Starts
 from countersteer.worlds.observations import Command
+from countersteer.worlds.sensors.vector.observing import course
 from countersteer.worlds.simulation.ground import GroundBank
 from countersteer.worlds.simulation.paths import project_to_route
 from countersteer.worlds.simulation.scenes import SceneBank
@@ -26,6 +32,8 @@ __all__ = ["RoadStarts", "begin", "draw_starts", "starts_at"]
 
 SHORTEST_WAY = 15.0  # to a goal [m]; it counts as reached from 5 m before it
 SHORTEST_ROUTE = 10.0  # recorded of a car that is to have a goal [m]
+
+_PARAMS = tuple(field.name for field in fields(bicycle.VehicleParams))
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,17 @@ def draw_starts(
     """A random scenario, a random time in it, and the jitter of the settings, for drives of these identities."""
     spec, zero, scenes = settings.start, torch.zeros_like(drive), len(bank.ticks)
     u = noise.uniform(seed, drive, zero, "start", 2)
+    jitter = spec.lateral > 0 or spec.heading > 0
+    if settings.backend.on(drive.device) is Backend.KERNEL:
+        from countersteer.worlds.simulation.starting_kernels import draw_scenes
+
+        scene, tick = torch.empty_like(drive), torch.empty_like(drive)
+        ticks, length = bank.arrays["ticks"], round(settings.duration / settings.dt)
+        draw_scenes(as_array(u), ticks, length, scene.numpy(), tick.numpy())
+        return starts_at(settings, bank, seed, scene, tick, drive, jitter=jitter)
     scene = (u[:, 0] * scenes).long().clamp(max=scenes - 1)
     spare = bank.ticks[scene] - 1 - round(settings.duration / settings.dt)
     tick = (u[:, 1] * (spare.clamp(min=0) + 1)).long()
-    jitter = spec.lateral > 0 or spec.heading > 0
     return starts_at(settings, bank, seed, scene, tick, drive, jitter=jitter)
 
 
@@ -77,6 +92,8 @@ def starts_at(
     jitter: bool,
 ) -> RoadStarts:
     """Starts on the recorded poses of given scenarios and ticks, with or without the jitter of the settings."""
+    if settings.backend.on(drive.device) is Backend.KERNEL:
+        return _starts_by_kernel(settings, bank, seed, scene, tick, drive, jitter=jitter)
     spec, dt, agents = settings.start, settings.dt, settings.agents
     slots = torch.arange(agents, device=drive.device)
     cars = slots[None].expand(len(drive), -1)
@@ -110,10 +127,163 @@ def starts_at(
     )
 
 
+def _starts_by_kernel(
+    settings: RoadSettings,
+    bank: SceneBank,
+    seed: int,
+    scene: Tensor,
+    tick: Tensor,
+    drive: Tensor,
+    *,
+    jitter: bool,
+) -> RoadStarts:
+    from countersteer.worlds.simulation.starting_kernels import Drawn, Jitter, place_starts
+
+    spec, shape, known = settings.start, (len(drive), settings.agents), bank.arrays
+    cars = torch.arange(settings.agents).expand(shape)
+    here = as_array(scene)[:, None], cars.numpy(), as_array(tick)[:, None]
+    poses = known["pose"][here]
+    numbers = np.full((*shape, 7), 0.5, np.float32)
+    if jitter:
+        numbers = as_array(noise.uniform(seed, drive[:, None].expand(shape), cars, "start-car", 7))
+    first, last = (round(t / settings.dt) for t in spec.command_time)
+    low, high = (float(end) for end in spec.set_speed)
+    drawn = Drawn(
+        position=np.empty((*shape, 2), np.float32),
+        **{name: np.empty(shape, np.float32) for name in ("heading", "speed", "set_speed")},
+        **{name: np.empty(shape, np.int64) for name in ("command", "command_tick")},
+    )
+    place_starts(
+        Jitter(
+            int(jitter),
+            *(float(each) for each in (spec.lateral, spec.heading, spec.speed)),
+            slowest=low if jitter else high,
+            span=high - low,
+            first_tick=first,
+            ticks=last - first + 1,
+            share=float(spec.command_share),
+        ),
+        numbers,
+        here[0][:, 0],
+        poses,
+        *course(torch.from_numpy(poses)[..., 2]),
+        known["speed"][here],
+        *(known[name] for name in ("size", "left_offset", "right_offset", "cruise")),
+        drawn,
+    )
+    leaves = {name: torch.from_numpy(each) for name, each in drawn._asdict().items()}
+    return RoadStarts(scenario=scene, tick=tick, drive=drive, **leaves)
+
+
 def begin(
     settings: RoadSettings, bank: SceneBank, ground: GroundBank, seed: int, starts: RoadStarts
 ) -> RoadState:
     """The state of drives that begin at `starts`."""
+    learned = any(leaf.requires_grad for leaf in starts.flatten().values())
+    kernel = settings.backend.on(starts.drive.device) is Backend.KERNEL and not learned
+    run = _begin_by_kernel if kernel else begin_reference
+    state = run(settings, bank, seed, starts)
+    if settings.min_agents is None:
+        return state
+    state = state.replace(alive=state.alive & _can_begin(bank, ground, state))
+    return place_cars(bank, state, remove_done_agents=settings.remove_done_agents)
+
+
+def _begin_by_kernel(settings: RoadSettings, bank: SceneBank, seed: int, starts: RoadStarts) -> RoadState:
+    from countersteer.worlds.simulation import starting_kernels as kernels
+
+    known = bank.arrays
+    scenes, ticks, position, heading, speed, command, command_tick = (
+        as_array(getattr(starts, name))
+        for name in ("scenario", "tick", "position", "heading", "speed", "command", "command_tick")
+    )
+    shape = heading.shape
+    slots = np.arange(known["pose"].shape[1])
+    here = scenes[:, None], slots, ticks[:, None]
+    actor, actor_speed, actor_arc, actor_there = (
+        known[name][here] for name in ("pose", "speed", "arc", "valid")
+    )
+    alive = actor_there[:, : shape[1]].copy()
+    if settings.min_agents is None:
+        alive = known["present"][scenes, : shape[1]]
+
+    arc, row, directions = _beside_paths(bank, scenes, ticks, position, heading)
+    queue, history = (*shape, bicycle.DELAY_TICKS, 2), (*shape, settings.history)
+    special = {"commands": queue, "speed_history": history, "yaw_history": history}
+    moving = {"actor": actor, "actor_speed": actor_speed, "actor_there": actor_there}
+    fresh = {
+        name: moving[name] if name in moving else np.empty(special.get(name, shape), np.float32)
+        for name in kernels.Begun._fields
+    }
+    agents = torch.arange(shape[1])
+    params = settings.vehicle.numbers(seed, starts.drive[:, None] * shape[1] + agents)
+    kernels.finish(
+        settings.vehicle.spans,
+        as_array(params),
+        *(known[name] for name in ("size", "left_offset", "right_offset")),
+        scenes,
+        position,
+        heading,
+        speed,
+        command,
+        command_tick,
+        alive,
+        settings.remove_done_agents,
+        row,
+        *course(torch.from_numpy(directions)),
+        kernels.Begun(**fresh),
+    )
+    fresh |= {"arc": arc, "alive": alive, "actor_arc": actor_arc}
+    return _begun(
+        settings, bank, seed, starts, {name: torch.from_numpy(each) for name, each in fresh.items()}
+    )
+
+
+def _beside_paths(
+    bank: SceneBank, scenes: ndarray, ticks: ndarray, position: ndarray, heading: ndarray
+) -> tuple[ndarray, ndarray, ndarray]:
+    """Arc, row of `look_ahead`, and the directions whose cosine and sine `finish` needs."""
+    from countersteer.worlds.simulation import starting_kernels as kernels
+
+    known, shape = bank.arrays, heading.shape
+    path = known["path"], known["path_length"]
+    arc, row = np.empty(shape, np.float32), np.empty((*shape, 6), np.float32)
+    kernels.nearest(*path, known["path_arc"], scenes, ticks, position, arc, row)
+    kernels.look_ahead(*path, scenes, position, *course(torch.from_numpy(row)[..., 2]), arc, row)
+    return arc, row, np.concatenate([row[..., 2:4], heading[..., None]], -1)
+
+
+def _begun(
+    settings: RoadSettings, bank: SceneBank, seed: int, starts: RoadStarts, leaves: dict[str, Any]
+) -> RoadState:
+    """The state of what kernels wrote and what is as the starts say."""
+    scene, arc = starts.scenario, leaves["arc"]
+    cars = bicycle.VehicleState(
+        position=starts.position,
+        heading=starts.heading,
+        speed=starts.speed,
+        acceleration=torch.zeros_like(arc),
+        **{name: leaves.pop(name) for name in ("curvature", "commands")},
+    )
+    return RoadState(
+        scene=scene,
+        tick=starts.tick,
+        age=torch.zeros_like(scene),
+        drive=starts.drive,
+        cars=cars,
+        params=bicycle.VehicleParams(**{name: leaves.pop(name) for name in _PARAMS}),
+        goal_arc=_goals(settings, bank, seed, starts.drive, scene, arc),
+        command=starts.command,
+        command_tick=starts.command_tick,
+        set_speed=starts.set_speed,
+        cause=torch.zeros_like(starts.command),
+        rows=SceneRows.of(bank, scene),
+        **leaves,
+    )
+
+
+def begin_reference(settings: RoadSettings, bank: SceneBank, seed: int, starts: RoadStarts) -> RoadState:
+    """`begin` in plain batched PyTorch, its specification, but for cars that cannot begin."""
     agents, scene = settings.agents, starts.scenario
     zero = torch.zeros_like(starts.speed)
     slots = torch.arange(agents, device=scene.device)[None]
@@ -153,11 +323,7 @@ def begin(
         actor_arc=bank.arc[scene[:, None], actors, starts.tick[:, None]],
         actor_there=bank.valid[scene[:, None], actors, starts.tick[:, None]],
     )
-    state = place_cars(bank, give_commands(bank, state), remove_done_agents=settings.remove_done_agents)
-    if settings.min_agents is None:
-        return state
-    state = state.replace(alive=state.alive & _can_begin(bank, ground, state))
-    return place_cars(bank, state, remove_done_agents=settings.remove_done_agents)
+    return place_cars(bank, give_commands(bank, state), remove_done_agents=settings.remove_done_agents)
 
 
 def _there(

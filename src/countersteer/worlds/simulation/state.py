@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy import ndarray
 from torch import Tensor
 
 from countersteer.geometry import boxes
 from countersteer.geometry.poses import world_from_local
-from countersteer.tensors import TensorTree
+from countersteer.tensors import TensorTree, as_array
 from countersteer.vehicles import bicycle
 from countersteer.worlds.interface import DriveState
 from countersteer.worlds.observations import Command
+from countersteer.worlds.sensors.vector.observing import light_course
 from countersteer.worlds.simulation.scenes import PATH_SPACING, SceneBank
 from countersteer.worlds.simulation.spec import RoadSettings
 from countersteer.worlds.truth import Actors, Lanes, Lights
@@ -52,8 +55,18 @@ class SceneRows(TensorTree):
     def of(cls, bank: SceneBank, scene: Int[Tensor, "world"]) -> Self:
         """The rows of these scenes."""
         names = [field.name for field in fields(cls) if field.name != "lanes"]
-        lanes = Lanes.of(bank.lane_width[scene], bank.left_offset[scene], bank.right_offset[scene])
-        return cls(**{name: getattr(bank, name)[scene] for name in names}, lanes=lanes)
+        return cls(**{name: getattr(bank, name)[scene] for name in names}, lanes=bank.lanes[scene])
+
+    @cached_property
+    def arrays(self) -> dict[str, ndarray]:
+        """As numpy sees them, and the lights' directions as cosine and sine; of rows on the CPU."""
+        cos, sin = light_course(self.stop_heading)
+        own = {name: as_array(leaf) for name, leaf in vars(self).items() if isinstance(leaf, Tensor)}
+        return {**own, "light_cos": cos, "light_sin": sin}
+
+    def __getstate__(self) -> dict[str, object]:
+        """All but the arrays, which are the same memory."""
+        return {name: value for name, value in vars(self).items() if name != "arrays"}
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,16 @@ class RoadState(DriveState):
     actor_arc: Float[Tensor, "world actor"]
     actor_there: Bool[Tensor, "world actor"]
     traffic: TensorTree | None = None
+
+    @cached_property
+    def arrays(self) -> dict[str, ndarray]:
+        """What changes from tick to tick, the cars' motion and build included, as numpy sees it; of a state on the CPU."""
+        leaves = {**vars(self.params), **vars(self.cars), **vars(self)}
+        return {name: as_array(leaf) for name, leaf in leaves.items() if isinstance(leaf, Tensor)}
+
+    def __getstate__(self) -> dict[str, object]:
+        """All but the arrays, which are the same memory."""
+        return {name: value for name, value in vars(self).items() if name != "arrays"}
 
 
 @dataclass(frozen=True)
@@ -157,8 +180,7 @@ def command_now(spec: RoadSettings, state: RoadState) -> tuple[Tensor, Tensor]:
 
 def lights_now(bank: SceneBank, state: RoadState) -> Int[Tensor, "world light"]:
     """`SignalState` of every light."""
-    lights = torch.arange(bank.light.shape[1], device=bank.light.device)
-    return bank.light[state.scene[:, None], lights[None], state.tick[:, None]]
+    return bank.light[state.scene, :, state.tick]
 
 
 def heights_now(bank: SceneBank, state: RoadState) -> Float[Tensor, "world actor"] | None:

@@ -64,6 +64,8 @@ class _Clouds:
     """Points of stored sweeps: float32 x, y, z, intensity, ring."""
 
     def __init__(self, files: list[Path], columns: int):
+        if columns < 3 and files:
+            Field(files[0], "points", columns).fail("have too few columns", expected="x, y, z and more")
         self._files, self._columns = files, columns
 
     def __call__(self, number: int) -> Float[ndarray, "n 3"]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy import ndarray
 from torch import Tensor
 
 from countersteer.errors import UserError
@@ -16,7 +17,7 @@ from countersteer.worlds.sensors.vector import Ego, VectorSpec, reference
 from countersteer.worlds.sensors.vector.roads import RoadBank
 from countersteer.worlds.truth import Actors, Lights
 
-__all__ = ["observe"]
+__all__ = ["course", "light_course", "observe", "observe_arrays"]
 
 
 def observe(
@@ -45,45 +46,53 @@ def observe(
     if engine is not Backend.KERNEL:
         run = compiled(reference.observe) if engine is Backend.COMPILED else reference.observe
         return run(spec, roads, scene, ego, actors, lights)
-    from countersteer.worlds.sensors.vector import kernels
-
-    worlds, agents = ego.heading.shape
-    vector = np.empty((worlds, agents, spec.size), np.float32)
-    arguments: list[Any] = [
-        vector,
+    return observe_arrays(
+        spec,
+        roads,
+        as_array(scene, np.int64),
         _array(ego.position),
-        *_course(ego.heading),
+        *course(ego.heading),
         *map(_array, (ego.speed, ego.curvature, ego.acceleration, ego.asked, ego.lateral)),
         *map(_array, (ego.heading_error, ego.set_speed, ego.remaining, ego.route)),
         _array(actors.pose),
-        *_course(actors.pose[..., 2]),
+        *course(actors.pose[..., 2]),
         *map(_array, (actors.speed, actors.size)),
         as_array(actors.kind, np.int64),
         as_array(actors.present, np.bool_),
         _array(lights.position),
-        *map(np.nan_to_num, _course(lights.heading)),
+        *light_course(lights.heading),
         as_array(lights.state, np.int64),
-        as_array(scene, np.int64),
-        roads.origin.numpy(),
-        *roads.lanes.arrays(),
-        *roads.edges.arrays(),
-        spec.cars,
-        spec.lights,
-        spec.lanes,
-        spec.edges,
-    ]
-    kernels.observe_cars(*arguments)
+    )
+
+
+def observe_arrays(
+    spec: VectorSpec, roads: RoadBank, scene: ndarray, *parts: ndarray
+) -> Float[Tensor, "world agent feature"]:
+    """The kernel's vector of every car, nothing checked; `parts` are its arguments from `positions` to `light_states`."""
+    from countersteer.worlds.sensors.vector import kernels
+
+    vector = np.empty((*parts[1].shape, spec.size), np.float32)
+    slots: tuple[Any, ...] = (spec.cars, spec.lights, spec.lanes, spec.edges)
+    kernels.observe_cars(
+        vector, *parts, scene, roads.origin.numpy(), *roads.lanes.arrays, *roads.edges.arrays, *slots
+    )
     return torch.from_numpy(vector)
 
 
-def _array(tensor: Tensor) -> np.ndarray:
+def _array(tensor: Tensor) -> ndarray:
     return as_array(tensor, np.float32)
 
 
-def _course(heading: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def course(heading: Tensor) -> tuple[ndarray, ndarray]:
     """Cosine and sine; torch's are the ones the reference uses."""
-    heading = heading.detach()
+    heading = heading.detach() if heading.requires_grad else heading
     return _array(heading.cos()), _array(heading.sin())
+
+
+def light_course(heading: Tensor) -> tuple[ndarray, ndarray]:
+    """The same of lights; 0, 0 where the direction is unknown."""
+    cos, sin = (np.nan_to_num(each) for each in course(heading))
+    return cos, sin
 
 
 def _check(

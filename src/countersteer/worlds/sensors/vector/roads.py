@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -123,6 +124,7 @@ class PointBank:
         }
         return replace(self, **moved)
 
+    @cached_property
     def arrays(self) -> tuple[ndarray | int, ...]:
         """What the kernel takes of the bank, in its order."""
         return (

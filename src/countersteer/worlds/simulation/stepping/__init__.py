@@ -6,12 +6,16 @@ and is differentiable; `RoadSettings.backend` can choose otherwise.
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import Any
+
+import numpy as np
 import torch
 from numpy import ndarray
 from torch import Tensor
 
 from countersteer.errors import UserError
-from countersteer.tensors import TensorTree, as_array
+from countersteer.tensors import as_array
 from countersteer.traffic.idm import IDM
 from countersteer.traffic.interface import Moved
 from countersteer.vehicles.bicycle import VehicleState
@@ -25,7 +29,16 @@ from countersteer.worlds.simulation.spec import RoadSettings
 from countersteer.worlds.simulation.state import RoadState
 from countersteer.worlds.simulation.stepping import reference
 
-__all__ = ["advance"]
+__all__ = ["Stepper", "advance"]
+
+_MOTION = ("position", "heading", "speed", "curvature", "acceleration", "commands")
+_MOVED = ("actor", "actor_speed", "actor_there")
+_CARS = ("arc", "lateral", "heading_error", "path_offset", "speed_history", "yaw_history", "alive", "cause")
+_WRITTEN = ("tick", "age", *_CARS, *_MOVED, "actor_arc")
+"""What a tick writes of a `RoadState` beside the cars' motion."""
+_NUMBERS = ("cause", "collided_with")
+_FLAGS = ("terminated", "truncated", "collision", "off_road", "red_light", "wrong_way", "uncomfortable")
+"""The `Events`, by their type."""
 
 
 def advance(
@@ -48,72 +61,93 @@ def advance(
     Raises:
         UserError: The action is by jerk, and `spec` does not say what that adds up to.
     """
-    by_jerk = isinstance(action, JerkAction)
-    if by_jerk and spec.jerk is None:
-        raise UserError(
-            "this simulation is not driven by jerk",
-            got="a JerkAction",
-            expected="an Action, or a simulation with `jerk`",
-            fix="build it with jerk=JerkSpec()",
-        )
-    # What turns the car and what drives it.
-    turn, push = (action.lateral, action.longitudinal) if by_jerk else (action.curvature, action.acceleration)
-    learned = torch.is_grad_enabled() and (turn.requires_grad or push.requires_grad)
-    engine = spec.backend.on(state.scene.device, learned=learned)
-    if engine is not Backend.KERNEL:
-        run = compiled(reference.advance) if engine is Backend.COMPILED else reference.advance
-        return run(spec, bank, ground, state, action, moved)
-    from countersteer.worlds.simulation.stepping import kernels
+    return Stepper(spec, bank, ground).advance(state, action, moved)
 
-    cars, shape, actors = state.cars, state.alive.shape, state.actor_there.shape
-    # What a tick writes is fresh memory; what it leaves alone is shared with the state before.
-    after = state.replace(
-        tick=torch.empty_like(state.tick),
-        age=torch.empty_like(state.age),
-        cars=VehicleState(
-            position=cars.position.new_empty(*shape, 2),
-            heading=cars.heading.new_empty(shape),
-            speed=cars.speed.new_empty(shape),
-            curvature=cars.curvature.new_empty(shape),
-            acceleration=cars.acceleration.new_empty(shape),
-            commands=cars.commands.new_empty(*shape, cars.commands.shape[-2], 2),
-        ),
-        arc=state.arc.new_empty(shape),
-        lateral=state.lateral.new_empty(shape),
-        heading_error=state.heading_error.new_empty(shape),
-        path_offset=state.path_offset.new_empty(shape),
-        speed_history=state.speed_history.new_empty(state.speed_history.shape),
-        yaw_history=state.yaw_history.new_empty(state.yaw_history.shape),
-        alive=state.alive.new_empty(shape),
-        cause=state.cause.new_empty(shape),
-        actor=state.actor.new_empty(*actors, 3) if moved is None else moved.pose.clone(),
-        actor_speed=state.actor_speed.new_empty(actors) if moved is None else moved.speed.clone(),
-        actor_arc=state.actor_arc.new_empty(actors) if moved is None else state.actor_arc.clone(),
-        actor_there=state.actor_there.new_empty(actors) if moved is None else moved.present.clone(),
-    )
-    no, zero = state.alive.new_empty, state.cause.new_empty
-    events = Events(
-        terminated=no(shape),
-        truncated=no(shape),
-        cause=zero(shape),
-        collision=no(shape),
-        collided_with=zero(shape),
-        off_road=no(shape),
-        red_light=no(shape),
-        wrong_way=no(shape),
-        uncomfortable=no(shape),
-    )
-    kernels.advance(
-        _settings(spec, by_jerk),
-        kernels.Scenes(*(bank.arrays[name] for name in kernels.Scenes._fields)),
-        kernels.Ground(*(getattr(ground, name).numpy() for name in kernels.Ground._fields)),
-        kernels.State(*_arrays(kernels.State._fields, state, state.cars, state.params)),
-        as_array(turn),
-        as_array(push),
-        kernels.State(*_arrays(kernels.State._fields, after, after.cars, after.params)),
-        kernels.Found(*_arrays(kernels.Found._fields, events)),
-    )
-    return after, events
+
+class Stepper:
+    """Ticks of one simulation, see `advance`; what the kernel takes of settings and scenes is prepared once.
+
+    Args:
+        spec: Settings.
+        bank, ground: The scenes.
+    """
+
+    def __init__(self, spec: RoadSettings, bank: SceneBank, ground: GroundBank):
+        self.spec, self.bank, self.ground = spec, bank, ground
+
+    def advance(
+        self, state: RoadState, action: Action | JerkAction, moved: Moved | None = None
+    ) -> tuple[RoadState, Events]:
+        """See `advance`."""
+        spec, by_jerk = self.spec, isinstance(action, JerkAction)
+        if by_jerk and spec.jerk is None:
+            raise UserError(
+                "this simulation is not driven by jerk",
+                got="a JerkAction",
+                expected="an Action, or a simulation with `jerk`",
+                fix="build it with jerk=JerkSpec()",
+            )
+        # What turns the car and what drives it.
+        if isinstance(action, JerkAction):
+            turn, push = action.lateral, action.longitudinal
+        else:
+            turn, push = action.curvature, action.acceleration
+        learned = torch.is_grad_enabled() and (turn.requires_grad or push.requires_grad)
+        engine = spec.backend.on(state.scene.device, learned=learned)
+        if engine is not Backend.KERNEL:
+            run = compiled(reference.advance) if engine is Backend.COMPILED else reference.advance
+            return run(spec, self.bank, self.ground, state, action, moved)
+        from countersteer.worlds.simulation.stepping import kernels
+
+        (driven, jerked), scenes, ground = self._constants
+        after, names = _unwritten(state, moved), kernels.State._fields
+        shape = state.alive.shape
+        flags, numbers = (
+            np.empty((len(_FLAGS), *shape), np.bool_),
+            np.empty((len(_NUMBERS), *shape), np.int64),
+        )
+        found = {**dict(zip(_FLAGS, flags, strict=True)), **dict(zip(_NUMBERS, numbers, strict=True))}
+        kernels.advance(
+            jerked if by_jerk else driven,
+            scenes,
+            ground,
+            kernels.State(*map(state.arrays.__getitem__, names)),
+            as_array(turn),
+            as_array(push),
+            kernels.State(*map(after.arrays.__getitem__, names)),
+            kernels.Found(**found),
+        )
+        events: dict[str, Tensor] = dict(zip(_FLAGS, torch.from_numpy(flags).unbind(), strict=True))
+        events.update(zip(_NUMBERS, torch.from_numpy(numbers).unbind(), strict=True))
+        return after, Events(**events)
+
+    @cached_property
+    def _constants(self) -> tuple[Any, Any, Any]:
+        from countersteer.worlds.simulation.stepping import kernels
+
+        return (
+            tuple(_settings(self.spec, by_jerk) for by_jerk in (False, True)),
+            kernels.Scenes(*(self.bank.arrays[name] for name in kernels.Scenes._fields)),
+            kernels.Ground(*(getattr(self.ground, name).numpy() for name in kernels.Ground._fields)),
+        )
+
+
+def _unwritten(state: RoadState, moved: Moved | None) -> RoadState:
+    """A state to write a tick into: fresh memory where a tick writes, else shared with the state before.
+
+    Every leaf has memory of its own, so that who keeps one does not keep all of them.
+    """
+    before = state.arrays
+    fresh: dict[str, ndarray] = {name: np.empty_like(before[name]) for name in (*_MOTION, *_WRITTEN)}
+    if moved is not None:
+        fresh["actor_arc"] = before["actor_arc"].copy()
+        for name, leaf in zip(_MOVED, (moved.pose, moved.speed, moved.present), strict=True):
+            fresh[name] = as_array(leaf.clone())
+    leaves: dict[str, Any] = {name: torch.from_numpy(array) for name, array in fresh.items()}
+    cars = VehicleState(**{name: leaves.pop(name) for name in _MOTION})
+    after = state.replace(cars=cars, **leaves)
+    vars(after)["arrays"] = {**before, **fresh}  # the next tick need not ask torch for them again
+    return after
 
 
 def _settings(spec: RoadSettings, by_jerk: bool):
@@ -145,11 +179,3 @@ def _settings(spec: RoadSettings, by_jerk: bool):
         terminate=sum(1 << int(cause) for cause in set(spec.terminate)),
         remove_done_agents=int(spec.remove_done_agents),
     )
-
-
-def _arrays(names: tuple[str, ...], *trees: TensorTree) -> list[ndarray]:
-    """The leaves of these names as numpy sees them, each from the first tree that has it."""
-    leaves: dict[str, Tensor] = {}
-    for tree in reversed(trees):
-        leaves |= vars(tree)
-    return [as_array(leaves[name]) for name in names]
