@@ -102,10 +102,11 @@ def _read(path: Path) -> Scenario:
         check_times(path, times)
         times, tracks = _drop_jump_at_end(times, tracks, ego, notes)
         tracks = _repair_nuscenes(tracks, ego, times, notes)
-    features = _features(whole["map_features"], nuscenes, notes)
+    bicycles: set[str] = set()
+    features = _features(whole["map_features"], nuscenes, notes, bicycles)
     length = whole["length"].integer()
     signals = signals_of(
-        _lights(whole["dynamic_map_states"], length, dataset, notes), length, features, notes
+        _lights(whole["dynamic_map_states"], length, dataset, notes), length, features, notes, bicycles
     )
     signals = dataclasses.replace(signals, state=signals.state[:, : len(times)])
     version = whole.get("version")
@@ -137,7 +138,7 @@ def _tracks(tracks: Field, count: int, notes: list[str]) -> Tracks:
     position, heading, velocity, size, valid = [], [], [], [], []
     for name, track in tracks.items():
         state = track["state"]
-        seen = state["valid"].numbers(count) != 0
+        seen = state["valid"].flags(count)
         kind = _ACTORS.get(track["type"].text(), ActorKind.STATIC)
         points = _planar_or_spatial(state["position"], count)
         extent = []
@@ -231,7 +232,8 @@ def _line_kind(name: str) -> MapKind:
     return MapKind.LINE_SOLID_YELLOW if yellow else MapKind.LINE_SOLID_WHITE
 
 
-def _features(table: Field, nuscenes: bool, notes: list[str]) -> list[MapFeature]:
+def _features(table: Field, nuscenes: bool, notes: list[str], bicycles: set[str]) -> list[MapFeature]:
+    """The map; `bicycles` learns the lanes that are left out because they are for bicycles."""
     features: list[MapFeature] = []
     short, skipped, edges = 0, 0, 0
     for name, feature in table.items():
@@ -242,6 +244,7 @@ def _features(table: Field, nuscenes: bool, notes: list[str]) -> list[MapFeature
         elif kind == "STOP_SIGN":
             found = [MapFeature(name, MapKind.STOP_SIGN, _planar_or_spatial(_as_row(feature["position"]), 1))]
         elif kind == "LANE_BIKE_LANE":
+            bicycles.add(name)
             skipped += 1
             continue
         elif kind.startswith("LANE_") and line:

@@ -113,7 +113,7 @@ def stamps(stated: Field) -> Float[ndarray, "time"]:
         values.dtype.kind not in "iuf"
         or not len(values)
         or not np.isfinite(values).all()
-        or values.max() < 1e6
+        or float(values.max()) < 1e6
     ):
         return stated.numbers(None)
     values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
