@@ -377,3 +377,17 @@ def test_a_trailer_follows_its_tractor_and_neither_waits_for_the_other(reactive:
     way = record.actors[99, :, 0] - record.actors[0, :, 0]
     assert way[tractor] > 70.0
     assert record.actors[:100, tractor, 0] - record.actors[:100, trailer, 0] == pytest.approx(4.2, abs=0.1)
+
+
+def test_the_trailer_of_the_ego_is_nobody_it_could_hit():
+    """Nor is the ego itself, recorded a second time as somebody else, who is first seen later."""
+    ticks, time = 101, np.arange(101) * DT
+    ego = track(ticks, 8 * time, 0.0)
+    behind = track(ticks, -6 + 8 * time, 0.0, size=(7.5, 2.2, 2.5))
+    twice = track(ticks, 8 * time, 0.0, seen=time >= 3.0)
+    for case, record, found in driven(scene([ego, behind], straight()), scene([ego, twice], straight())):
+        assert case.passed
+        assert not record.collision.any()
+        assert found["carla_2_0"].value == pytest.approx(100.0, abs=0.5)
+        assert found["nuplan"].parts["no_collision"] == found["navsim_v2"].parts["no_collision"] == 1.0
+        assert found["alpasim"].value == found["rad"].value == 1.0

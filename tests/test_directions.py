@@ -167,6 +167,40 @@ def test_lights_in_json_are_known_as_far_as_their_geometry(tmp_path: Path):
     assert said(scenario, "1 traffic lights state no place")
 
 
+def test_lights_of_bicycle_lanes_are_not_for_cars(load: Any, tmp_path: Path):
+    """The lane is left out of the map; its light, of unknown direction then, must not stop who passes its place."""
+    made = scene(stop_point=STOP)
+    made["map_features"]["L"] = {"type": "LANE_BIKE_LANE", "polyline": straight(y=1.5)}
+    point = [{"x": 10.0 * t, "y": 0.0} for t in TIME]
+    car = {"position": point, "velocity": [{"x": 10.0, "y": 0.0}] * COUNT, "heading": [0.0] * COUNT}
+    car |= {"type": "vehicle", "width": 2.0, "length": 4.5, "valid": [True] * COUNT}
+    lane = {"id": 1, "type": "lane", "geometry": [{"x": float(x), "y": 0.0} for x in range(0, 200, 5)]}
+    light = {"state": ["stop"], "x": [50.0], "y": [0.0], "time_index": [0]}
+    content = {"name": "made", "objects": [car], "roads": [lane, {**lane, "id": 2, "map_element_id": 3}]}
+    path = tmp_path / "scene.json"
+    path.write_bytes(
+        b"\xef\xbb\xbf" + json.dumps({**content, "tl_states": {"1": light, "2": light}}).encode()
+    )
+    for drive, lanes in ((load(made), ()), (read(path), ("1",))):
+        assert drive.signals.lane == lanes
+        assert said(drive, "1 traffic lights of bicycle lanes left out")
+
+
+def test_flags_that_are_neither_true_nor_false_are_refused(load: Any):
+    made = scene()
+    made["tracks"]["ego"]["state"]["valid"] = np.where(TIME > 1, 1.0, np.nan)
+    with pytest.raises(UserError, match="valid has a flag that is neither"):
+        load(made)
+
+
+def test_a_lane_may_be_as_long_as_its_file_says(load: Any):
+    """Two points 18,000 km apart take no more time than a lane of the town."""
+    near, far = scene(), scene()
+    x = np.array([[-9e6, 0.0, 0.0], [9e6, 0.0, 0.0]])
+    far["map_features"]["other"] = {"type": "LANE_SURFACE_STREET", "polyline": x}
+    assert np.abs(load(near).route - load(far).route).max() < 1e-6
+
+
 def test_headings_go_on_where_points_repeat_and_are_unknown_without_length():
     line = np.array([[0, 0], [0, 0], [0, 0], [0, 5], [0, 5], [0, 5], [0, 9], [0, 9], [0, 9]], float)
     assert polylines.headings(line) == pytest.approx(np.full(9, math.pi / 2))

@@ -226,6 +226,57 @@ def test_units_of_angle(tmp_path: Path, given: Callable, says: str):
     same_motion(drive, reading(tmp_path, scene))
 
 
+@pytest.mark.parametrize(
+    ("factor", "says"), [(200 / np.pi, "in gradians"), (3200 / np.pi, "in mils"), (0.5 / np.pi, "in turns")]
+)
+@pytest.mark.parametrize("north", [False, True])
+def test_rare_units_of_angle(tmp_path: Path, factor: float, says: str, north: bool):
+    """Gradians are a tenth beside degrees, which fit badly then."""
+    scene = traffic()
+    changed = copy.deepcopy(scene)
+    for state in states(changed):
+        state["heading"] = (np.pi / 2 - state["heading"] if north else state["heading"]) * factor
+    drive = reading(tmp_path, changed)
+    assert (says + " clockwise from north" if north else says) in said(drive, "headings are")
+    same_motion(drive, reading(tmp_path, scene))
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("km/h", KMH), ("mph", MPH), ("cm/s", 100.0)])
+@pytest.mark.parametrize("whose", [["0"], ["1", "2", "3", "4", "5"]])
+def test_one_source_of_two_states_speeds_in_another_unit(
+    tmp_path: Path, unit: str, factor: float, whose: list[str]
+):
+    """An ego's speed from its bus, beside others' from a tracker; whichever of them is right."""
+    scene = traffic()
+    changed = copy.deepcopy(scene)
+    for name in whose:
+        changed["tracks"][name]["state"]["velocity"] *= factor
+    drive = reading(tmp_path, changed)
+    assert f"velocities of {len(whose)} of 7 actors are in {unit}" in said(drive, "unlike")
+    same_motion(drive, reading(tmp_path, scene))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"), [(np.degrees, "in degrees"), (lambda h: np.pi / 2 - h, "clockwise from north")]
+)
+def test_one_source_of_two_states_headings_otherwise(tmp_path: Path, given: Callable, says: str):
+    scene = traffic()
+    changed = copy.deepcopy(scene)
+    changed["tracks"]["0"]["state"]["heading"] = given(scene["tracks"]["0"]["state"]["heading"])
+    drive = reading(tmp_path, changed)
+    assert f"headings of 1 of 7 actors are {says}" in said(drive, "unlike")
+    same_motion(drive, reading(tmp_path, scene))
+
+
+@pytest.mark.parametrize("factor", [1e-3, 9e-6])
+def test_a_standing_scene_in_degrees_or_kilometres_is_told_by_its_map(tmp_path: Path, factor: float):
+    scene = scaled(traffic(), position=factor, map=factor, velocity=0.0)
+    for state in states(scene):
+        state["position"][:] = state["position"][0]
+    with pytest.raises(UserError, match="the map is not in metres"):
+        reading(tmp_path, scene)
+
+
 def test_headings_of_one_road_are_told_by_those_who_stand_on_lanes(tmp_path: Path):
     """All drive north-east, where 45 degrees is 45 either way; a car that waits on a lane going east decides."""
 

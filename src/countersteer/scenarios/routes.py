@@ -208,7 +208,7 @@ def prolong(
     path, followed = np.zeros((0, 2)), False
     while (done := _length_from(end, path)) < distance:
         here = path[-1] if len(path) else end
-        lane = _lane_ahead(lanes, here, course)
+        lane = _lane_ahead(lanes, here, course, distance)
         if lane is None:
             straight = np.arange(1, int(np.ceil((distance - done) / SPACING)) + 1)[:, None] * SPACING
             path = np.concatenate([path, here + straight * np.array([np.cos(course), np.sin(course)])])
@@ -251,8 +251,10 @@ def _nearest(path: ndarray, point: ndarray) -> ndarray:
     return np.array([np.interp(s[0], along, path[:, k]) for k in range(2)])
 
 
-def _lane_ahead(lanes: list[MapFeature], point: ndarray, course: float, near: float = 1.5) -> ndarray | None:
-    """The rest of the lane through `point` (within `near` metres) that bends least off `course`, or None."""
+def _lane_ahead(
+    lanes: list[MapFeature], point: ndarray, course: float, distance: float, near: float = 1.5
+) -> ndarray | None:
+    """What is needed for `distance` [m] of the rest of the lane through `point` (within `near` metres) that bends least off `course`, or None."""
     best, least = None, np.inf
     for lane in lanes:
         points = lane.points[:, :2].astype(float)
@@ -269,7 +271,8 @@ def _lane_ahead(lanes: list[MapFeature], point: ndarray, course: float, near: fl
         ][-1]
         if along[-1] - s < 1.0 or np.linalg.norm(_nearest(points, point) - point) > near:
             continue
-        at = np.concatenate([np.arange(s, along[-1], SPACING), [along[-1]]])
+        until = min(along[-1], s + 2 * distance + MERGE)  # lanes may be as long as their file says
+        at = np.concatenate([np.arange(s, until, SPACING), [until]])
         rest = np.stack([np.interp(at, along, points[:, k]) for k in range(2)], -1)
         ahead = rest[min(len(rest) - 1, 10)] - rest[0]
         bend = abs(math.remainder(math.atan2(ahead[1], ahead[0]) - course, math.tau))

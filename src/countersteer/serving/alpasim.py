@@ -224,7 +224,7 @@ class Egodriver(protocol.EgodriverServiceServicer):
         with self._open(request.session_uuid, context) as session:
             poses, states = request.trajectory.poses, request.dynamic_states
             if len(poses) > _MOST_POSES:
-                raise _invalid(f"{len(poses)} poses; at most {_MOST_POSES}")
+                raise UserError(f"{len(poses)} poses; at most {_MOST_POSES}")
             if states and len(states) != len(poses):
                 raise UserError(
                     f"{len(states)} dynamic states for {len(poses)} poses; give one each, or none"

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
+from countersteer.data.readers.angles import radians
 from countersteer.data.readers.argoverse2 import CAR_SIZE, CITIES, LICENCE, read_map, read_table
 from countersteer.data.readers.assembly import assemble
 from countersteer.data.readers.fields import Field, check_counts
 from countersteer.data.readers.physics import USUAL_SIZE
 from countersteer.data.readers.source import Reader, fingerprint, origin
-from countersteer.data.readers.units import radians
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, Signals, Tracks
 from countersteer.storage.files import open_regular

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from countersteer.errors import UserError, shown
@@ -238,6 +238,15 @@ class Field:
             got = f"{values[large].flat[0]:.3g}"
             self.fail("has a value out of range", got=got, expected=f"at most {_LARGEST:g}")
         return values
+
+    def flags(self, count: int) -> Bool[ndarray, "count"]:
+        """This value as `count` flags, stated as such or as numbers of which 0 is false; NaN is neither."""
+        values = self.numbers(count)
+        if np.isnan(values).any():
+            self.fail(
+                "has a flag that is neither true nor false", got="NaN", expected="true and false, or 1 and 0"
+            )
+        return values != 0
 
     def _array(self) -> ndarray:
         """This value as an array, once it is sure how many entries it would have."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 from numpy import ndarray
@@ -63,19 +64,28 @@ def _passes(line: ndarray, point: ndarray) -> bool:
 
 
 def signals_of(
-    lights: list[tuple[str, ndarray, ndarray]], count: int, features: list[MapFeature], notes: list[str]
+    lights: list[tuple[str, ndarray, ndarray]],
+    count: int,
+    features: list[MapFeature],
+    notes: list[str],
+    bicycle_lanes: Collection[str] = (),
 ) -> Signals:
     """Traffic lights as far as they are known; `notes` learn what is not.
 
-    A light whose place nobody states is left out. One whose direction nobody knows is kept with a heading of NaN.
+    A light whose place nobody states is left out, and so is one for bicycles. One whose direction nobody knows is kept with a heading of NaN.
 
     Args:
         lights: Lane, stated stop points `[n, 3]` (one, or one a step; NaN or all zero for none) and states by step.
         count: Steps of the drive.
         features: The map, in the frame of the stop points.
         notes: Quirks met so far.
+        bicycle_lanes: Lanes of the source that the map leaves out, because no car drives there.
     """
     kept = []
+    for_all = [light for light in lights if light[0] not in bicycle_lanes]
+    if len(for_all) < len(lights):
+        notes.append(f"{len(lights) - len(for_all)} traffic lights of bicycle lanes left out")
+    lights = for_all
     lanes = [polylines.distinct(one.points[:, :2]) for one in features if one.kind == MapKind.LANE]
     for lane, points, states in lights:
         stated = points[~np.isnan(points[:, :2]).any(1)]

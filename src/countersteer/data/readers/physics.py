@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from countersteer.data.readers.units import Motion, metres, radians, seconds
+from countersteer.data.readers.angles import radians
+from countersteer.data.readers.units import Motion, metres, seconds
 from countersteer.errors import UserError
 from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.routes import rear_axle_of
@@ -37,6 +38,7 @@ _LARGEST = {
     ActorKind.CYCLIST: (10.0, 10.0, 10.0),
     ActorKind.STATIC: (100.0, 100.0, 100.0),
 }
+_SMALLEST_MAP = 1.0  # [m]
 _LANE_WIDTHS = (1.0, 25.0)  # a converter's sum of both sides is 21.7 m where lanes fan out [m]
 _SPEED_LIMITS = (1.0, 45.0)  # the highest that any road has is 160 km/h [m/s]
 _LONGEST_GAP = 1.0  # between two steps, or five usual ones if they are longer [s]
@@ -92,6 +94,7 @@ def plausible(
             for one in features
         ]
         signals = dataclasses.replace(signals, stop_point=signals.stop_point * length)
+    _check_map(path, features)
     lanes = [one.points for one in features if one.kind == MapKind.LANE]
     tracks = radians(path, times, tracks, lanes, notes)
     tracks = _with_sizes(tracks, notes)
@@ -101,6 +104,21 @@ def plausible(
     _say_disagreement(times, tracks, notes)
     _say_spikes(features, notes)
     return times, tracks, features, signals
+
+
+def _check_map(path: Path, features: list[MapFeature]) -> None:
+    """Refuse a map whose roads are all within a step: degrees of latitude, or kilometres."""
+    points = [one.points[:, :2] for one in features if one.kind in (MapKind.LANE, MapKind.ROAD_EDGE)]
+    if not points:
+        return
+    span = np.ptp(np.concatenate(points), axis=0).max()
+    if 0 < span < _SMALLEST_MAP:
+        raise UserError(
+            f"{path}: the map is not in metres",
+            got=f"{len(points)} lanes and edges within {span:.2g} 'm'",
+            expected="metres, not degrees of latitude and longitude",
+            fix="project positions and map into a plane in metres",
+        )
 
 
 def _longest_piece(

@@ -28,14 +28,7 @@ from countersteer.data.readers.source import Reader, fingerprint
 from countersteer.data.readers.units import stamps, velocity_of
 from countersteer.geometry.boxes import rear_axle_to_center
 from countersteer.geometry.polylines import arc_length
-from countersteer.scenarios.scenario import (
-    ActorKind,
-    MapFeature,
-    MapKind,
-    Scenario,
-    SignalState,
-    Tracks,
-)
+from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, SignalState, Tracks
 from countersteer.storage.files import head, read_bytes
 
 __all__ = ["READER"]
@@ -90,10 +83,11 @@ def _read(path: Path) -> Scenario:
         check_times(path, times)
         times, tracks = _drop_jump_at_end(times, tracks, ego, notes)
         tracks = _repair_nuscenes(tracks, ego, times, notes)
-    features = _features(whole["map_features"], nuscenes, notes)
+    bicycles: set[str] = set()
+    features = _features(whole["map_features"], nuscenes, notes, bicycles)
     length = whole["length"].integer()
     signals = signals_of(
-        _lights(whole["dynamic_map_states"], length, dataset, notes), length, features, notes
+        _lights(whole["dynamic_map_states"], length, dataset, notes), length, features, notes, bicycles
     )
     signals = signals.at(slice(len(times)))
     version = whole.get("version")
@@ -125,7 +119,7 @@ def _tracks(tracks: Field, count: int, notes: list[str]) -> Tracks:
     position, heading, velocity, size, valid = [], [], [], [], []
     for name, track in tracks.items():
         state = track["state"]
-        seen = state["valid"].numbers(count) != 0
+        seen = state["valid"].flags(count)
         kind = _ACTORS.get(track["type"].text(), ActorKind.STATIC)
         points = _planar_or_spatial(state["position"], count)
         extent = []
@@ -216,7 +210,8 @@ def _line_kind(name: str) -> MapKind:
     return MapKind.LINE_SOLID_YELLOW if yellow else MapKind.LINE_SOLID_WHITE
 
 
-def _features(table: Field, nuscenes: bool, notes: list[str]) -> list[MapFeature]:
+def _features(table: Field, nuscenes: bool, notes: list[str], bicycles: set[str]) -> list[MapFeature]:
+    """The map; `bicycles` learns the lanes that are left out because they are for bicycles."""
     features: list[MapFeature] = []
     short, skipped, edges = 0, 0, 0
     for name, feature in table.items():
@@ -227,6 +222,7 @@ def _features(table: Field, nuscenes: bool, notes: list[str]) -> list[MapFeature
         elif kind == "STOP_SIGN":
             found = [MapFeature(name, MapKind.STOP_SIGN, _planar_or_spatial(_as_row(feature["position"]), 1))]
         elif kind == "LANE_BIKE_LANE":
+            bicycles.add(name)
             skipped += 1
             continue
         elif kind.startswith("LANE_") and line:

@@ -1,13 +1,12 @@
-"""Units of time, length, speed and angle, recognised by how the actors of a recording move.
+"""Units of time, length and speed, recognised by how the actors of a recording move.
 
-Positions over times give speeds; stated velocities, sizes of cars and headings have to go with them. Where they do not,
+Positions over times give speeds; stated velocities and sizes of cars have to go with them. Where they do not,
 the one unit under which they do is converted to SI and noted; where several do, or none, the recording is refused.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +16,19 @@ from numpy import ndarray
 
 from countersteer.data.readers.fields import Field
 from countersteer.errors import UserError
-from countersteer.geometry.poses import wrap_angle
 from countersteer.scenarios.scenario import ActorKind, Tracks
 
-__all__ = ["FASTEST", "Motion", "metres", "radians", "seconds", "stamps", "velocity_of"]
+__all__ = ["EVIDENCE", "FASTEST", "MOVING", "Motion", "metres", "seconds", "stamps", "velocity_of"]
 
 FASTEST = 100.0
 """A track whose position moves faster than this is damaged, not driven [m/s]."""
 
-_MOVING = 2.0  # [m/s]
+EVIDENCE = 10
+"""Steps that move, before a contradiction counts."""
+
+MOVING = 2.0
+"""Who is faster than this shows by it how speeds and headings are meant [m/s]."""
+
 _STILL = 0.1  # what the lever of a sensor makes of no speed at all [m/s]
 _STEPS = (0.002, 5.0)  # of recordings: 500 Hz to one in five seconds [s]
 _CLOCKS = {
@@ -41,8 +44,6 @@ _WIDTHS = (1.2, 3.2)  # of the middle one of a scene's vehicles [m]
 _ODD_WIDTHS = (0.4, 4.2)  # beyond these it is in another unit [m]
 _LIKELY = 70.0  # nearly all traffic is slower [m/s]
 _CRAWLING = 0.7  # nobody calls this driving [m/s]
-_ON_LANE = 3.0  # from a lane's middle [m]
-_EVIDENCE = 10  # steps that move, before a contradiction counts
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Motion:
     def ratios(self) -> Float[ndarray, "n"]:
         """Speed by positions over speed as stated, of every step that moves by either."""
         moved, stated = self.moved_speed, self.stated_speed
-        moving = self.both & (np.maximum(moved, stated) > _MOVING)
+        moving = self.both & (np.maximum(moved, stated) > MOVING)
         return moved[moving] / np.maximum(stated[moving], 1e-9)
 
 
@@ -112,7 +113,7 @@ def stamps(stated: Field) -> Float[ndarray, "time"]:
         values.dtype.kind not in "iuf"
         or not len(values)
         or not np.isfinite(values).all()
-        or values.max() < 1e6
+        or float(values.max()) < 1e6
     ):
         return stated.numbers(None)
     values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
@@ -160,11 +161,12 @@ def metres(
         UserError: Positions, velocities and the widths of vehicles contradict each other.
     """
     tracks = _with_velocities(tracks, times, notes)
+    tracks = _in_one_unit(tracks, Motion.of(times, tracks), notes)
     motion = Motion.of(times, tracks)
     moved, stated, ratios = motion.moved_speed, motion.stated_speed, motion.ratios()
     of_sizes, width = _unit_of_sizes(tracks)
     size = _LENGTHS.get(of_sizes, 1.0)
-    ratio = float(np.median(ratios)) if len(ratios) >= _EVIDENCE else 1.0
+    ratio = float(np.median(ratios)) if len(ratios) >= EVIDENCE else 1.0
     if 0.9 * stated.sum() < moved.sum() < 1.1 * stated.sum():
         ratio = 1.0  # positions in coarse steps stand and leap, and come as far
     top = {"moved": _high(moved[motion.both]), "stated": _high(stated[motion.both])}
@@ -178,7 +180,7 @@ def metres(
         )
 
     if 0.7 < ratio < 1.4:
-        if top["moved"] > FASTEST and not of_sizes and (moved[moved > _MOVING] > FASTEST).mean() > 0.5:
+        if top["moved"] > FASTEST and not of_sizes and (moved[moved > MOVING] > FASTEST).mean() > 0.5:
             raise refuse("positions are not in metres, or times not in seconds", f"{top['moved']:.3g} 'm/s'")
         if not of_sizes:
             return _along_positions(motion, tracks, times, notes), 1.0
@@ -186,7 +188,7 @@ def metres(
         if top["moved"] > _LIKELY and top["moved"] * size <= FASTEST:
             notes.append(f"lengths and speeds are in {of_sizes} in the source ({got}): converted to metres")
             return _scaled(tracks, size, size, size), size
-        if top["moved"] > _MOVING and top["moved"] * size < _CRAWLING:
+        if top["moved"] > MOVING and top["moved"] * size < _CRAWLING:
             notes.append(f"sizes are in {of_sizes} in the source ({got}): converted to metres")
             return _scaled(tracks, 1.0, 1.0, size), 1.0
         raise refuse(f"sizes look like {of_sizes}, and it cannot be told whether positions are, too", got)
@@ -239,9 +241,9 @@ def _scaled(tracks: Tracks, position: float, velocity: float, size: float) -> Tr
 def _with_velocities(tracks: Tracks, times: ndarray, notes: list[str]) -> Tracks:
     """Velocities of positions for actors that move although theirs are zero all the time."""
     motion = Motion.of(times, tracks)
-    moving = motion.moved_speed > _MOVING
+    moving = motion.moved_speed > MOVING
     all_still = bool((motion.stated_speed[moving] <= _STILL).all())
-    still = ~(motion.stated_speed > (_STILL if all_still else 0.0)).any(1) & (moving.sum(1) >= _EVIDENCE)
+    still = ~(motion.stated_speed > (_STILL if all_still else 0.0)).any(1) & (moving.sum(1) >= EVIDENCE)
     if not still.any():
         return tracks
     notes.append(
@@ -252,93 +254,42 @@ def _with_velocities(tracks: Tracks, times: ndarray, notes: list[str]) -> Tracks
     return dataclasses.replace(tracks, velocity=np.where(still[:, None, None], taken, tracks.velocity))
 
 
+def _in_one_unit(tracks: Tracks, motion: Motion, notes: list[str]) -> Tracks:
+    """Velocities in m/s of those who alone state theirs in another unit, as an ego does whose speed is its bus's."""
+    moved, stated = motion.moved_speed, motion.stated_speed
+    moving = motion.both & (moved > MOVING) & (moved <= FASTEST) & (stated > 0)
+    found: dict[int, str] = {}
+    sound = False
+    for actor in np.flatnonzero(moving.sum(1) >= EVIDENCE).tolist():
+        low, ratio, high = np.percentile(
+            moved[actor, moving[actor]] / stated[actor, moving[actor]], (25, 50, 75)
+        )
+        sound |= bool(0.9 < ratio < 1.1)
+        name = next((name for name, unit in _SPEEDS.items() if abs(ratio / unit - 1) < 0.04), "")
+        if name and high < 1.1 * low:
+            found[actor] = name
+    if not found or not sound:  # all are in one unit
+        return tracks
+    velocity = tracks.velocity.copy()
+    for actor, name in found.items():
+        velocity[actor] *= _SPEEDS[name]
+    first = next(iter(found))
+    notes.append(
+        f"velocities of {len(found)} of {len(tracks.ids)} actors are in {found[first]} in the source, unlike those of "
+        f"others ({tracks.ids[first]!r} first): converted to m/s"
+    )
+    return dataclasses.replace(tracks, velocity=velocity)
+
+
 def _along_positions(motion: Motion, tracks: Tracks, times: ndarray, notes: list[str]) -> Tracks:
     """Velocities that point where the actors go: those of positions if the source's are in another frame."""
     moved, stated = motion.moved_speed, motion.stated_speed
-    moving = motion.both & (np.minimum(moved, stated) > _MOVING)
+    moving = motion.both & (np.minimum(moved, stated) > MOVING)
     along = (motion.moved * motion.stated).sum(-1)[moving] / (moved * stated)[moving]
-    if len(along) < _EVIDENCE or np.median(along) > 0.7:
+    if len(along) < EVIDENCE or np.median(along) > 0.7:
         return tracks
     notes.append(
         f"velocities do not point where the actors go (a median cosine of {np.median(along):.2f}; "
         "they may be in the actors' own frames): taken from positions"
     )
     return dataclasses.replace(tracks, velocity=velocity_of(tracks.position, tracks.valid, times))
-
-
-def radians(
-    path: Path,
-    times: Float[ndarray, "time"],
-    tracks: Tracks,
-    lanes: Sequence[Float[ndarray, "_ 3"]],
-    notes: list[str],
-) -> Tracks:
-    """Tracks with headings in radians, counter-clockwise from +x, by where wheeled actors go.
-
-    If all go one way and several conventions fit, those who stand have to lie along the lanes. Where nothing
-    moves, a heading beyond a full turn means degrees.
-
-    Raises:
-        UserError: Several conventions fit, and they disagree about those who stand.
-    """
-    motion = Motion.of(times, tracks)
-    seen = tracks.valid & np.isfinite(tracks.heading)
-    heading = np.where(seen, tracks.heading, 0.0)
-    moving = motion.both & (motion.moved_speed > _MOVING) & seen[:, :-1]
-    wheeled = moving & np.isin(tracks.kind, (ActorKind.VEHICLE, ActorKind.CYCLIST))[:, None]
-    moving = wheeled if wheeled.any() else moving
-    if not moving.any():
-        if not (np.abs(heading) > 2.1 * np.pi).any():
-            return tracks
-        notes.append("headings are in degrees in the source")
-        return dataclasses.replace(tracks, heading=np.radians(tracks.heading))
-    course = np.arctan2(motion.moved[..., 1], motion.moved[..., 0])[moving]
-    turned = {
-        f"{unit}{direction}": offset + sign * (np.radians(heading) if unit else heading)
-        for unit in ("", "in degrees")
-        for direction, offset, sign in (
-            ("", 0.0, 1.0),
-            (" clockwise from north", np.pi / 2, -1.0),
-            (" clockwise from +x", 0.0, -1.0),
-            (" counter-clockwise from north", np.pi / 2, 1.0),
-        )
-    }
-    agreement = {name: float(np.cos(course - angle[:, :-1][moving]).mean()) for name, angle in turned.items()}
-    best = max(agreement, key=lambda name: agreement[name])
-    # 45 degrees read as radians is 13 degrees beside the course of 45 degrees: what fits far better is meant.
-    if agreement[best] < 0.95 or agreement[""] > 0.99 or 1 - agreement[best] > 0.25 * (1 - agreement[""]):
-        said = f"headings agree badly with the course of motion (mean cosine {agreement['']:.2f})"
-        if agreement[""] < 0.5 and said not in notes:
-            notes.append(said)
-        return tracks
-    rivals = [name for name in turned if agreement[name] > agreement[best] - 0.02]
-    if any((np.abs(wrap_angle(turned[name] - turned[best]))[seen] > 0.1).any() for name in rivals):
-        along = {name: _along_lanes(tracks, turned[name], lanes) for name in rivals}
-        order = sorted(rivals, key=lambda name: along[name], reverse=True)
-        best = order[0]
-        if not 1 - along[best] < 0.5 * (1 - along[order[1]]):  # NaN without lanes
-            raise UserError(
-                f"{path}: it cannot be told how headings are given",
-                got=" or ".join(rival.strip() for rival in rivals),
-                expected="radians, counter-clockwise from +x",
-                fix="convert the file's headings",
-            )
-    notes.append(f"headings are {best.strip()} in the source")
-    return dataclasses.replace(tracks, heading=np.where(seen, turned[best], tracks.heading))
-
-
-def _along_lanes(tracks: Tracks, heading: ndarray, lanes: Sequence[ndarray]) -> float:
-    """How well vehicles lie along the lanes they are on, either way: 1 along, -1 across, NaN if none is on one."""
-    points = [lane[:-1, :2] for lane in lanes if len(lane) > 1]
-    if not points:
-        return float("nan")
-    starts = np.concatenate(points)
-    step = np.concatenate([np.diff(lane[:, :2], axis=0) for lane in lanes if len(lane) > 1])
-    course = np.arctan2(step[:, 1], step[:, 0])
-    found = []
-    for actor in np.flatnonzero((tracks.kind == ActorKind.VEHICLE) & tracks.valid.any(1)).tolist():
-        tick = int(tracks.valid[actor].argmax())
-        apart = np.linalg.norm(starts - tracks.position[actor, tick, :2], axis=1)
-        if apart.min() < _ON_LANE:
-            found.append(np.cos(2 * (heading[actor, tick] - course[apart.argmin()])))
-    return float(np.mean(found)) if found else float("nan")

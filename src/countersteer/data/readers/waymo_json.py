@@ -11,6 +11,7 @@ Open Motion Dataset", ICCV 2021.
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 
@@ -22,14 +23,7 @@ from countersteer.data.readers.fields import Field, check_counts, check_lights
 from countersteer.data.readers.lights import signal_state, signals_of
 from countersteer.data.readers.physics import USUAL_SIZE
 from countersteer.data.readers.source import Reader, fingerprint, origin
-from countersteer.scenarios.scenario import (
-    ActorKind,
-    MapFeature,
-    MapKind,
-    Scenario,
-    SignalState,
-    Tracks,
-)
+from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, SignalState, Tracks
 from countersteer.storage.files import head, parse_json, read_bytes
 
 __all__ = ["LICENCE", "READER", "ROAD_LINES"]
@@ -67,7 +61,7 @@ _FEWEST_POINTS = {MapKind.STOP_SIGN: 1, MapKind.CROSSWALK: 3, MapKind.SPEED_BUMP
 
 
 def _matches(path: Path) -> bool:
-    start = head(path).lstrip()
+    start = head(path).removeprefix(codecs.BOM_UTF8).lstrip()
     return start.startswith(b"{") and (b'"objects"' in start or b'"roads"' in start)
 
 
@@ -76,10 +70,11 @@ def _read(path: Path) -> Scenario:
     whole = Field(path, "", parse_json(data, path, "a JSON object with objects and roads"))
     notes = [f"no times in the source: steps are {INTERVAL:g} s apart"]
     tracks = _tracks(whole["objects"], notes)
-    features = _features(whole["roads"], notes)
+    bicycles: set[str] = set()
+    features = _features(whole["roads"], notes, bicycles)
     count = tracks.position.shape[1]
     lights = whole.get("tl_states")
-    signals = signals_of(_lights(lights, count) if lights else [], count, features, notes)
+    signals = signals_of(_lights(lights, count) if lights else [], count, features, notes, bicycles)
     ego = None
     if (metadata := whole.get("metadata")) and (index := metadata.get("sdc_track_index")):
         ego = index.integer()
@@ -144,7 +139,7 @@ def _tracks(objects: Field, notes: list[str]) -> Tracks:
             [value if value > 0 else usual for value, usual in zip(stated, USUAL_SIZE[kind], strict=True)]
         )
         unsized += any(not value > 0 for value in stated[:2])
-        valid.append(entry["valid"].numbers(count) != 0)
+        valid.append(entry["valid"].flags(count))
         position.append(_points(entry["position"]))
         velocity.append(_points(entry["velocity"])[:, :2])
         heading.append(entry["heading"].numbers(count))
@@ -167,7 +162,8 @@ def _tracks(objects: Field, notes: list[str]) -> Tracks:
     return Tracks(tuple(ids), np.array(kinds), where, np.stack(heading), np.stack(velocity), size, seen)
 
 
-def _features(roads: Field, notes: list[str]) -> list[MapFeature]:
+def _features(roads: Field, notes: list[str], bicycles: set[str]) -> list[MapFeature]:
+    """The map; `bicycles` learns the lanes that are left out because they are for bicycles."""
     features, short, bikes, unknown, plain = [], 0, 0, 0, 0
     taken: set[str] = set()
     for index, road in enumerate(roads.entries()):
@@ -179,6 +175,8 @@ def _features(roads: Field, notes: list[str]) -> list[MapFeature]:
         code = style.integer() if style else None
         if kind == MapKind.LANE and code == _BIKE_LANE:
             bikes += 1
+            if number := road.get("id"):
+                bicycles.add(number.text())
             continue
         if kind == MapKind.LINE_SOLID_WHITE:
             plain += code not in ROAD_LINES

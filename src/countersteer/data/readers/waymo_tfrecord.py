@@ -28,14 +28,7 @@ from countersteer.data.readers.units import stamps
 from countersteer.data.readers.waymo_json import LICENCE, ROAD_LINES
 from countersteer.data.readers.waymo_proto import parse_scenario
 from countersteer.geometry.polylines import project
-from countersteer.scenarios.scenario import (
-    ActorKind,
-    MapFeature,
-    MapKind,
-    Scenario,
-    SignalState,
-    Tracks,
-)
+from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, SignalState, Tracks
 
 __all__ = ["READER"]
 
@@ -72,7 +65,8 @@ def _scenario(place: Field, message: Any, source_fingerprint: str) -> Scenario:
     times = stamps(place.child("timestamps_seconds", list(message.timestamps_seconds)))
     notes: list[str] = []
     tracks = _tracks(place, message.tracks, len(times), notes)
-    features = _features(place, message.map_features, notes)
+    bicycles: set[str] = set()
+    features = _features(place, message.map_features, notes, bicycles)
     ego = message.sdc_track_index if message.HasField("sdc_track_index") else -1
     if not 0 <= ego < len(tracks.ids):
         place.child("sdc_track_index", ego).fail("names no track", expected=f"0 to {len(tracks.ids) - 1}")
@@ -86,7 +80,9 @@ def _scenario(place: Field, message: Any, source_fingerprint: str) -> Scenario:
         times,
         tracks,
         features,
-        signals_of(_lights(place, message.dynamic_map_states, len(times)), len(times), features, notes),
+        signals_of(
+            _lights(place, message.dynamic_map_states, len(times)), len(times), features, notes, bicycles
+        ),
         ego,
         source=source,
         licence=licence,
@@ -154,7 +150,8 @@ def _points(place: Field, points: Sequence[Any]) -> ndarray:
     return place.child("points", [(p.x, p.y, p.z) for p in points]).numbers(None, 3)
 
 
-def _features(place: Field, entries: Sequence[Any], notes: list[str]) -> list[MapFeature]:
+def _features(place: Field, entries: Sequence[Any], notes: list[str], bicycles: set[str]) -> list[MapFeature]:
+    """The map; `bicycles` learns the lanes that are left out because they are for bicycles."""
     features: list[MapFeature] = []
     lanes: dict[int, Any] = {}  # by their place in `features`
     bikes = short = others = plain = 0
@@ -166,6 +163,7 @@ def _features(place: Field, entries: Sequence[Any], notes: list[str]) -> list[Ma
             body = entry.lane
             if body.type == _BIKE_LANE:
                 bikes += 1
+                bicycles.add(name)
                 continue
             limit = body.speed_limit_mph * _MPH
             points = _points(here, body.polyline)

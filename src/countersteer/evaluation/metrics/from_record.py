@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from countersteer.errors import UserError
+from countersteer.evaluation.metrics.contacts import boxes_touch
 from countersteer.evaluation.metrics.drive import Drive, Lane, Motion, Plans, RedLight, Road
 from countersteer.evaluation.records import DriveRecord
 from countersteer.geometry import polygons, polylines
@@ -107,7 +108,7 @@ def _facing(edge: ndarray, middles: ndarray) -> ndarray:
 
 def _actors(record: DriveRecord, last: int) -> Tracks:
     rows = record.actors[:last, record.others].transpose(1, 0, 2)  # [actor time 7]
-    valid = rows[..., 6] >= 0
+    valid = (rows[..., 6] >= 0) & ~_of_its_rig(record, last)[:, None]
     first = valid.argmax(1)
     picked = rows[np.arange(len(rows)), first]
     velocity = np.zeros((*valid.shape, 2))
@@ -127,6 +128,28 @@ def _actors(record: DriveRecord, last: int) -> Tracks:
         size=picked[:, 3:6].copy(),
         valid=valid,
     )
+
+
+def _of_its_rig(record: DriveRecord, last: int) -> Bool[ndarray, "actor"]:
+    """Whose box was upon the car's when first seen and was no collision to the world: its trailer, or itself twice."""
+    found = np.zeros(len(record.others), bool)
+    for actor, slot in enumerate(record.others.tolist()):
+        seen = record.actors[:last, slot, 6] >= 0
+        tick = int(seen.argmax())
+        own, box = record.actors[tick, [record.slot, slot]].astype(float)
+        if not seen.any() or np.hypot(*(own - box)[:2]) > own[3] + box[3]:
+            continue
+        if (
+            record.heights is not None
+            and np.ptp(record.heights[tick, [record.slot, slot]]) > (own[5] + box[5]) / 2
+        ):
+            continue
+        # Rounding is no contact; what happened on the way to a tick is noted at the one before.
+        pair = [(one[None, :2], one[None, 2], 0.999 * one[None, 3:5]) for one in (own, box)]
+        found[actor] = (
+            boxes_touch(*pair[0], *pair[1])[0] and not record.collision[max(tick - 1, 0) : tick + 2].any()
+        )
+    return found
 
 
 def _expert(scenario: Scenario, times: ndarray) -> Motion | None:
