@@ -125,6 +125,9 @@ def test_a_line_is_fitted_and_a_killed_run_resumed_is_the_one_that_never_was(tmp
     assert isinstance(other, Fit)
     with pytest.raises(UserError, match="count"):
         train(Recipe.of(dataclasses.replace(other, data=Line(8))), tmp_path / "killed", seed=1, resume=True)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match="is damaged"):
+        train(LINE, tmp_path / "killed", seed=1, resume=True)
 
 
 # --- several stages -----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import torch
 from countersteer.errors import UserError
 from countersteer.interrupts import stoppable
 from countersteer.policies.weights import Weights, mapped, resolved
+from countersteer.storage import checkpoint
 from countersteer.storage.locks import Held, holding
 from countersteer.training.closed_loop import train_closed_loop
 from countersteer.training.collector import Collector, InlineCollector
@@ -129,6 +130,7 @@ def _train_stage(stage: Stage, job: Job) -> Path:
     kind = "policy" if isinstance(stage, ClosedLoop) else "model"
     finished = job.out / f"{kind}.safetensors"
     if job.resume and finished.exists():
+        checkpoint.load(finished)  # a damaged one is refused
         job.progress.message(f"{job.out} is finished already")
         return finished
     return train_closed_loop(stage, job) if isinstance(stage, ClosedLoop) else train_fit(stage, job)
