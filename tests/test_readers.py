@@ -571,7 +571,7 @@ def test_storage_refuses_what_it_must(tmp_path: Path) -> None:
     (folder / "route.arrow").unlink()
     with pytest.raises(UserError, match=r"route\.arrow does not exist"):
         read(folder)
-    with pytest.raises(UserError, match="is not a stored scenario"):
+    with pytest.raises(UserError, match=r"scenario\.json does not exist"):
         storage.load(tmp_path)
 
 

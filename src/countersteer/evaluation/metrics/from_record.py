@@ -20,6 +20,8 @@ __all__ = ["drive_of_record", "road_of_map"]
 _SIGNAL_REACH = 2.0  # as far aside as simulations look for a stop point [m]
 _SIGNAL_DEPTH = 5.0
 """How much of the lane behind a stop point counts as closed by its light [m]."""
+_TOGETHER = 1.0
+"""By so much the distance to what hangs on a car may change [m]."""
 _STRETCH = 10.0
 """A route that goes along a lane for so long is the lane's, also if it comes back the other way [m]."""
 _LONGEST_GAP = 1.0
@@ -131,13 +133,16 @@ def _actors(record: DriveRecord, last: int) -> Tracks:
 
 
 def _of_its_rig(record: DriveRecord, last: int) -> Bool[ndarray, "actor"]:
-    """Whose box was upon the car's when first seen and was no collision to the world: its trailer, or itself twice."""
+    """Whose box was upon the car's when first seen, was no collision to the world and stays with it: a trailer, or itself twice."""
     found = np.zeros(len(record.others), bool)
     for actor, slot in enumerate(record.others.tolist()):
         seen = record.actors[:last, slot, 6] >= 0
         tick = int(seen.argmax())
         own, box = record.actors[tick, [record.slot, slot]].astype(float)
         if not seen.any() or np.hypot(*(own - box)[:2]) > own[3] + box[3]:
+            continue
+        apart = record.actors[:last, slot, :2] - record.actors[:last, record.slot, :2]
+        if np.ptp(np.hypot(*apart[seen].T)) > _TOGETHER:
             continue
         if (
             record.heights is not None
