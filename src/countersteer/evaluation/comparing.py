@@ -121,10 +121,11 @@ def compare_runs(kept: Sequence[StoredEvaluation], modules: Sequence[ModuleType]
         if not (place / "evaluation").is_dir():
             continue  # a replay does not know how its driver was trained
         _, metadata = load_policy(place, tuple(modules))
-        seconds.setdefault(metadata["recipe"], []).append(metadata["seconds"])
+        recipe = metadata.get("recipe", "unknown")
+        seconds.setdefault(recipe, []).append(metadata.get("seconds", float("nan")))
         stored = place / "evaluation" / "open_loop.json"
         if stored.exists():
-            errors.setdefault(metadata["recipe"], []).append(read_open_loop(stored))
+            errors.setdefault(recipe, []).append(read_open_loop(stored))
     stacked = {key: np.stack(values) for key, values in verdicts.items()}
     drivers = list(dict.fromkeys(driver for driver, _ in stacked))
     pairs = [(a, b) for k, b in enumerate(drivers) for a in drivers[k + 1 :]]

@@ -45,7 +45,7 @@ _FORMAT = "countersteer-scenario"
 _HEADER = "scenario.json"
 _COORDINATES = ("x", "y", "z")
 _LARGEST_HEADER = 16 << 20  # a scenario.json is a few kilobytes [bytes]
-_LARGEST_TABLE = 1 << 30  # nothing in it is packed, so it takes no more than its file [bytes]
+_LARGEST_TABLE = 1 << 28  # nothing in it is packed, so it takes no more than its file [bytes]
 
 
 def save(scenario: Scenario, folder: str | Path) -> Path:
