@@ -27,6 +27,7 @@ import torch
 from countersteer.data.readers.tfrecord import masked_crc
 from countersteer.storage import checkpoint
 from fuzzing.mutations import RAW, STRANGE, STRANGE_IN_PICKLES, WORDS, Raw, of_bytes, of_tree
+from recordings import varint
 
 
 @dataclass(frozen=True)
@@ -224,29 +225,20 @@ def _message(data: bytes, depth: int = 0) -> list[Any]:
     return found
 
 
-def _as_varint(value: int) -> bytes:
-    value &= (1 << 64) - 1
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
 def _of_message(tree: Any) -> bytes:
     out = b""
     for each in tree if isinstance(tree, list) else ():
         number, _, value = each if isinstance(each, list) and len(each) == 3 else (1, 0, each)
         number = number if isinstance(number, int) and 0 < number < 2**29 else 1
         if isinstance(value, bool | int):
-            out += _as_varint(number << 3) + _as_varint(value)
+            out += varint(number << 3) + varint(value)
         elif isinstance(value, float):
             wide = each[1] == 1 or abs(value) > 3e38 if isinstance(each, list) and len(each) == 3 else True
-            out += _as_varint(number << 3 | (1 if wide else 5)) + struct.pack("<d" if wide else "<f", value)
+            out += varint(number << 3 | (1 if wide else 5)) + struct.pack("<d" if wide else "<f", value)
         elif value is not None:
             body = value if isinstance(value, bytes) else _of_message(value)
             body = value.encode(errors="replace") if isinstance(value, str) else body
-            out += _as_varint(number << 3 | 2) + _as_varint(len(body)) + body
+            out += varint(number << 3 | 2) + varint(len(body)) + body
     return out
 
 
