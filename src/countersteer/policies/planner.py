@@ -32,6 +32,7 @@ from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.ego import EgoInputs, constant_velocity_anchor, pictures
 from countersteer.policies.interface import Hypotheses, Policy, PolicyOutput, PolicySpec
+from countersteer.policies.precision import centred, in_float32
 from countersteer.ranges import Count, Positive, Share, Tick, check_increasing
 from countersteer.tensors import TensorTree
 from countersteer.vehicles.jerk import JerkSpec
@@ -244,12 +245,10 @@ class CNNPlanner(Policy):
         else:
             maps = []
             for camera, mean in zip(self.spec.cameras, self.mean_image, strict=True):
-                # One converting copy, then in place: the images are the largest tensors there are.
-                frames = pictures(observation, camera).to(torch.float32, copy=True).sub_(mean)
-                valid = observation.sensors[camera.name].valid.reshape(-1, 1)
-                maps.append(self._see(frames) * valid)
+                frames = centred(pictures(observation, camera), mean)
+                maps.append(self._see(frames) * observation.sensors[camera.name].valid.reshape(-1, 1))
             image = self._kept(self.image_features(torch.cat(maps, -1)).reshape(*batch, -1))
-        return torch.cat([image, state], -1)
+        return torch.cat([image.float(), state], -1)
 
     def _kept(self, image: Float[Tensor, "*batch image"]) -> Float[Tensor, "*batch image"]:
         """What is kept of a frame: rectified, or bounded and, while training, noisy."""
@@ -348,6 +347,7 @@ class CNNPlanner(Policy):
         )
         return self.stages(patches).permute(0, 2, 3, 1).flatten(1)
 
+    @in_float32
     def _plan(
         self,
         images: Float[Tensor, "*batch frame image"],

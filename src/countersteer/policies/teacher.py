@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import NoMemory, Policy, PolicyOutput, PolicySpec
+from countersteer.policies.precision import in_float32
 from countersteer.ranges import Count, Tick
 from countersteer.rewards.weights import RewardWeights
 from countersteer.scenarios.scenario import ActorKind
@@ -153,6 +154,7 @@ class SetActorCritic(Policy):
         """Logits and value of cars with these reward weights."""
         return self(features, self.spec.reward_weights.normalised(reward_weights))
 
+    @in_float32
     def forward(
         self, features: Float[Tensor, "*batch feature"], style: Float[Tensor, "*batch weight"]
     ) -> tuple[Float[Tensor, "*batch choice"], Float[Tensor, "*batch"]]:

@@ -24,6 +24,7 @@ from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.ego import EgoInputs, constant_velocity_anchor, pictures
 from countersteer.policies.interface import Hypotheses, NoMemory, Policy, PolicyOutput, PolicySpec
+from countersteer.policies.precision import in_float32
 from countersteer.ranges import Count, Share, Tick
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import PlanSpec
@@ -168,7 +169,7 @@ class ViTPlanner(Policy):
             frames = pictures(observation, camera).float().sub_(127.5).div_(_CONTRAST)
             seen = self.perception(frames, number).flatten(1)
             tokens.append(seen * observation.sensors[camera.name].valid.reshape(-1, 1))
-        return torch.cat([torch.cat(tokens, -1).reshape(*state.shape[:-1], -1), state], -1)
+        return torch.cat([torch.cat(tokens, -1).float().reshape(*state.shape[:-1], -1), state], -1)
 
     def act(
         self, features: Float[Tensor, "*batch feature"], memory: NoMemory, condition: Tensor | None = None
@@ -193,6 +194,7 @@ class ViTPlanner(Policy):
         """The second half of `forward_sequence`, from what `encode` returned."""
         return self._plan(features)
 
+    @in_float32
     def _plan(self, features: Float[Tensor, "*batch feature"]) -> PolicyOutput:
         spec = self.spec
         batch, kept = features.shape[:-1], len(spec.cameras) * spec.registers * spec.width

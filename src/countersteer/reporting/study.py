@@ -9,6 +9,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from countersteer.storage.locks import holding
 from countersteer.training.recipe import Recipe
 from countersteer.training.run import Progress
 from countersteer.training.side_by_side import Run, train_side_by_side
+from countersteer.training.stages import ClosedLoop
 
 __all__ = ["Study", "demo", "run_study"]
 
@@ -93,27 +95,60 @@ def run_study(
         for seed in seeds
         for recipe in recipes
     }
-    # A finished run is kept as it is, one of another recipe is refused.
-    train_side_by_side(list(runs.values()), at_once, progress)
-    for suite in suites:
-        result = run_suite(suite, "expert", None, frames=True)
-        kept.append(result)
-        verdicts["expert", suite.name] = [result.passes]
-    for (name, seed), each in runs.items():
-        run, began = each.out, time.monotonic()
-        seconds.setdefault(name, []).append(load_policy(run)[1]["seconds"])
-        counts = []
-        for suite in suites:
-            result = _evaluation(run, suite, again=seed == seeds[0])
-            kept.append(result)
-            verdicts.setdefault((name, suite.name), []).append(result.passes)
-            counts.append(f"{suite.name} {int(result.passes.sum())}/{len(result.passes)}")
-        errors.setdefault(name, []).append(_open_loop_error(run))
-        message(f"{run.name}: {', '.join(counts)}; driven in {time.monotonic() - began:.0f} s")
+    # What is trained is driven while the others train: a thread's work is mostly compiled code that lets others run.
+    with ThreadPoolExecutor(1) as beside:
+        judging: dict[Path, Future[_Judged]] = {}
+
+        def judge(run: Run) -> None:
+            judging[run.out] = beside.submit(_judge, run.out, suites, again=run.seed == seeds[0])
+
+        expert = beside.submit(lambda: [run_suite(suite, "expert", None, frames=True) for suite in suites])
+        try:
+            # A finished run is kept as it is, one of another recipe is refused.
+            train_side_by_side(sorted(runs.values(), key=_work, reverse=True), at_once, progress, judge)
+            for result in expert.result():
+                kept.append(result)
+                verdicts["expert", result.suite] = [result.passes]
+            for (name, _), run in runs.items():
+                judged = judging[run.out].result()
+                kept += judged.results
+                counts = []
+                for result in judged.results:
+                    verdicts.setdefault((name, result.suite), []).append(result.passes)
+                    counts.append(f"{result.suite} {int(result.passes.sum())}/{len(result.passes)}")
+                errors.setdefault(name, []).append(judged.open_loop_error)
+                seconds.setdefault(name, []).append(judged.seconds)
+                message(f"{run.out.name}: {', '.join(counts)}")
+        finally:
+            beside.shutdown(cancel_futures=True)
     stacked = {key: np.stack(values) for key, values in verdicts.items()}
     pairs = (("on_policy", "clone"), ("perturb", "clone"), ("on_policy", "perturb"), ("on_policy", "blind"))
     rows = rows_of(stacked, errors, seconds, {suite.name: suite.protocol for suite in suites})
     return Study(tuple(rows), tuple(kept), stacked, permutation_tests(stacked, pairs))
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What is found of a trained run: results by suite, open-loop error [m], and how long it was trained [s]."""
+
+    results: list[SuiteResult]
+    open_loop_error: float
+    seconds: float
+
+
+def _judge(run: Path, suites: Sequence[Suite], *, again: bool) -> _Judged:
+    results = [_evaluation(run, suite, again=again) for suite in suites]
+    return _Judged(results, _open_loop_error(run), load_policy(run)[1]["seconds"])
+
+
+def _work(run: Run) -> int:
+    """Pictures that a run looks at, about: the longest is begun first, so that the last ones end together."""
+    looks = 0
+    for stage in run.recipe.stages:
+        if isinstance(stage, ClosedLoop) and not getattr(stage.policy, "blind", False):
+            looks += stage.optim.steps * stage.optim.batch_size * stage.optim.sequence_length
+            looks += stage.rollouts.total_frames * stage.policy.stride * stage.driver.uses_policy
+    return looks
 
 
 def _evaluation(run: Path, suite: Suite, *, again: bool) -> SuiteResult:

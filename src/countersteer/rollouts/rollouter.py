@@ -13,6 +13,7 @@ from torch import Tensor
 from countersteer.drivers.interface import Decision, Driver, Perturbation, Turn
 from countersteer.experts.interface import Expert, Label
 from countersteer.policies.interface import Policy, PolicyOutput
+from countersteer.policies.precision import Precision, seen_in
 from countersteer.rewards.interface import Reward, RewardInputs
 from countersteer.rewards.weights import RewardWeights
 from countersteer.rollouts.rollout import Rollout
@@ -65,6 +66,7 @@ class Rollouter:
         reward: What each tick is worth; nobody asks if it is None.
         coefficients: What each car's reward weights are drawn from, once a drive; None asks for the policy's own default.
         sensors: What is observed; None for every sensor of the world.
+        precision: Of what the policy sees.
 
     Raises:
         ValueError: The driver uses a policy or an expert that is not given.
@@ -81,6 +83,7 @@ class Rollouter:
         reward: Reward | None = None,
         coefficients: RewardWeights | None = None,
         sensors: tuple[str, ...] | None = None,
+        precision: Precision = Precision.FLOAT32,
     ):
         if driver.uses_policy and policy is None:
             raise ValueError(f"{type(driver).__name__} needs a policy")
@@ -90,6 +93,7 @@ class Rollouter:
         self.policy = policy if driver.uses_policy else None
         self.seed, self.progress = seed, progress
         self.reward, self.coefficients, self.sensors = reward, coefficients, sensors
+        self.precision = precision
         self.reward_weights: Tensor | None = None
         self.truth: Truth | None = None
         self.driver_memory = driver.initial_memory(world)
@@ -158,7 +162,9 @@ class Rollouter:
         output = None
         if self.policy is not None:
             assert observation is not None
-            output = self.policy.act(self.policy.encode(observation), self.policy_memory, self.reward_weights)
+            with seen_in(self.precision, world.device):
+                features = self.policy.encode(observation)
+            output = self.policy.act(features, self.policy_memory, self.reward_weights)
             self.policy_memory = output.memory
         return Turn(
             world=world,

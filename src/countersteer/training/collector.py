@@ -114,6 +114,7 @@ class InlineCollector(Collector):
             stage.objective.reward,
             stage.policy.reward_weights if stage.objective.reward is not None else None,
             stage.sensors,
+            stage.optim.precision,
         )
         stride = stage.policy.stride
         # Only every `stride`-th frame is kept: a policy's history steps over the others too.

@@ -19,6 +19,7 @@ from countersteer.objectives.models import (
     TrainedModel,
     build_model,
 )
+from countersteer.policies.precision import seen_in
 from countersteer.tensors import TensorTree
 from countersteer.training.stages import OptimSpec
 
@@ -56,6 +57,7 @@ class Learner:
     ):
         self.models = {name: model.to(device) for name, model in main.items()}
         self.loss, self.optim = loss, optim
+        self._device = device
         self.averages = {name: spec for name, spec in beside.items() if isinstance(spec, AverageModel)}
         self.settings: dict[str, AdamWSpec] = dict.fromkeys(main, optim)
         for name, spec in beside.items():
@@ -88,7 +90,8 @@ class Learner:
         self.whole = False
         for name in self.settings:
             self.models[name].train()
-        losses = self.loss.losses(self.models, batch)
+        with seen_in(self.optim.precision, self._device):
+            losses = self.loss.losses(self.models, batch)
         logged = {name: value.item() for name, value in losses.diagnostics.items()}
         for name, most in self.loss.limits.items():
             if logged[name] > most:

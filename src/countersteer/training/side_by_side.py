@@ -41,7 +41,12 @@ class _Worker:
     progress: Progress
 
 
-def train_side_by_side(runs: Sequence[Run], at_once: int, progress: Callable[[str], Progress]) -> None:
+def train_side_by_side(
+    runs: Sequence[Run],
+    at_once: int,
+    progress: Callable[[str], Progress],
+    finished: Callable[[Run], None] = lambda run: None,
+) -> None:
     """Train every run, `at_once` at a time; one that was interrupted goes on, a finished one is kept.
 
     A script that calls this keeps its own work under `if __name__ == "__main__"`, because the processes
@@ -51,6 +56,7 @@ def train_side_by_side(runs: Sequence[Run], at_once: int, progress: Callable[[st
         runs: In the order they are begun.
         at_once: How many processes, >= 1; each gets the cores divided by it.
         progress: Makes the progress of one run, by its name.
+        finished: Told of every run as soon as it is trained; the others wait for it, so it does not take long.
 
     Raises:
         UserError: A run failed; the others have saved a checkpoint.
@@ -87,12 +93,14 @@ def train_side_by_side(runs: Sequence[Run], at_once: int, progress: Callable[[st
                     raise UserError(f"{worker.run.out.name}: {arguments[0]}")
                 if what != "finished":
                     getattr(worker.progress, what)(*arguments)
-                elif waiting:
+                    continue
+                del workers[ready]
+                if waiting:
                     give(ready, worker.process)
                 else:
-                    del workers[ready]
                     ready.close()
                     worker.process.join()
+                finished(worker.run)
 
     with stoppable():
         try:

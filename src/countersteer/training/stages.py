@@ -13,6 +13,7 @@ from countersteer.experts.interface import Expert
 from countersteer.objectives.interface import Loss, Objective
 from countersteer.objectives.models import AdamWSpec
 from countersteer.policies.interface import PolicySpec
+from countersteer.policies.precision import Precision
 from countersteer.policies.weights import Weights
 from countersteer.ranges import Budget, Count, Ranged, Share
 from countersteer.worlds.interface import Capability
@@ -68,6 +69,7 @@ class OptimSpec(AdamWSpec):
         batch_size: Sequences in a batch.
         sequence_length: Kept frames in a sequence.
         checkpoint_every: Steps between checkpoints.
+        precision: Of what the models see while they learn (`policies.precision`).
 
     Raises:
         UserError: A value is outside its range.
@@ -77,6 +79,7 @@ class OptimSpec(AdamWSpec):
     batch_size: Count = 9
     sequence_length: Count = 14
     checkpoint_every: Budget = 250
+    precision: Precision = field(default=Precision.FLOAT32, metadata={"absent": Precision.FLOAT32})
 
 
 @dataclass(frozen=True)
