@@ -16,6 +16,7 @@ import resource
 import select
 import shutil
 import signal
+import struct
 import sys
 import tempfile
 import time
@@ -87,6 +88,8 @@ class Mutator:
         made = format.make(self._whole)
         self.path = self._here / made.relative_to(self._whole)
         root = made if made.is_dir() else made.parent
+        for file in root.rglob("*.safetensors"):
+            _in_order(file)
         files = [made] if made.is_file() else [file for file in root.rglob("*") if file.is_file()]
         # What no reader looks into: logs of TensorBoard.
         self.files = sorted(
@@ -119,6 +122,16 @@ class Mutator:
             except Exception:
                 pass  # what cannot be read is not sealed either
         return str(file), kind
+
+
+def _in_order(file: Path) -> None:
+    """Sort the header of a file of tensors: its library writes it in another order each time."""
+    data = file.read_bytes()
+    (size,) = struct.unpack_from("<Q", data)
+    header = json.dumps(
+        json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    file.write_bytes(data[:8] + header.encode().ljust(size) + data[8 + size :])
 
 
 def _replace(file: Path, rng: np.random.Generator) -> str:

@@ -180,9 +180,9 @@ class _AtMost(TorchFunctionMode):
 
 
 def _check_numbers(model: nn.Module) -> None:
-    """Refuse weights that are not finite: nothing that is driven with them is."""
-    for name, value in model.named_parameters():
-        if not bool(value.isfinite().all()):
+    """Refuse weights, and what a model keeps beside them, that are not finite: nothing that is driven with them is."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
             raise UserError(
                 f"the weights {name!r} are not finite",
                 got="NaN or infinity",
