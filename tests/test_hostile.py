@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -10,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -191,6 +193,27 @@ def test_columns_are_measured_whatever_name_they_state():
     content = whole[: at + 3] + b"b" + whole[at + 4 :]
     with pytest.raises(UserError, match="too large"):
         parse_table(content, "x", limit=8_100_000)
+
+
+@pytest.mark.parametrize("what", ["times", "float16"])
+def test_numbers_that_cannot_be_are_told_without_warnings_of_numpy(tmp_path: Path, what: str):
+    scene = small_scene()
+    if what == "times":
+        scene["metadata"]["ts"] = np.arange(len(scene["metadata"]["ts"])) * 5e-324
+    else:
+        for track in scene["tracks"].values():
+            track["state"] = {
+                name: np.asarray(value, np.float64).clip(-6e4, 6e4).astype(np.float16)
+                if name != "valid"
+                else value
+                for name, value in track["state"].items()
+            }
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps(scene))
+    with warnings.catch_warnings(record=True) as caught, contextlib.suppress(UserError):
+        warnings.simplefilter("always")
+        read(path)
+    assert not [str(each.message) for each in caught]
 
 
 def test_gzip_of_many_members_and_of_zeros(tmp_path: Path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -360,7 +360,7 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
     return CaseResult(case.id, (not reason) if counts else None, reason, when, measures)
 
 
-def recorded(*extra: ScenarioSource) -> Suite:
+def recorded(*extra: ScenarioSource | Sequence[Scenario]) -> Suite:
     """Real drives: the bundled drive's last 20 s, and any scenes given, with replayed and IDM traffic.
 
     Scenes whose recorded ego moves less than 10 m are reported apart. A drive lasts as long as its
@@ -368,7 +368,7 @@ def recorded(*extra: ScenarioSource) -> Suite:
     """
     cases = [_bundled(start) for start in (40.0, 42.5, 45.0)]
     for source in extra:
-        for scenario in source.load():
+        for scenario in source.load() if isinstance(source, ScenarioSource) else source:
             if scenario.ego is None or scenario.route is None:
                 continue
             for reactive in (False, True):

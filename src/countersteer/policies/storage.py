@@ -87,7 +87,7 @@ def last_stage(run: str | Path) -> Path | None:
     return Path(run) / list(stages)[-1] if stages else None
 
 
-_STAGE = re.compile(r"[A-Za-z][\w-]*")  # of a recipe of several; nothing that leads out of the folder
+_STAGE = re.compile(r"[A-Za-z][\w-]{0,99}")  # of a recipe of several; nothing that leads out of the folder
 
 
 def load_model(path: str | Path, modules: tuple[Any, ...] = ()) -> tuple[nn.Module, dict[str, Any]]:
