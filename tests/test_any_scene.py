@@ -9,13 +9,15 @@ import pytest
 import torch
 
 import drives
+from countersteer.evaluation import suites
 from countersteer.evaluation.metrics import contacts, navsim
 from countersteer.evaluation.metrics.from_record import drive_of_record
 from countersteer.evaluation.records import SuiteResult
 from countersteer.evaluation.replay import load_replay, save_replay
 from countersteer.geometry import polygons, polylines
+from countersteer.scenarios.coverage import coverage
 from countersteer.scenarios.levels import ground_below, on_level
-from countersteer.scenarios.scenario import MapFeature, Scenario
+from countersteer.scenarios.scenario import MapFeature, MapKind, Scenario
 from countersteer.traffic.idm import IDM
 from countersteer.vehicles.plans import Action
 from countersteer.worlds.backend import Backend
@@ -391,3 +393,80 @@ def test_the_trailer_of_the_ego_is_nobody_it_could_hit():
         assert found["carla_2_0"].value == pytest.approx(100.0, abs=0.5)
         assert found["nuplan"].parts["no_collision"] == found["navsim_v2"].parts["no_collision"] == 1.0
         assert found["alpasim"].value == found["rad"].value == 1.0
+
+
+# Maps that do not lie where somebody drove.
+
+COVERED = {
+    "whole": straight(),
+    "begins at the ego's middle": straight(0.0),
+    "ends before it": straight(end=70.0),
+    "100 m aside": [
+        dataclasses.replace(one, points=one.points + np.array([0.0, 100.0, 0.0])) for one in straight()
+    ],
+    "too narrow": [lane("thin", straight()[0].points[:, :2], width=0.5)],
+}
+
+
+@pytest.fixture(scope="module")
+def covered() -> dict[str, Driven]:
+    ticks = 81
+    made = [scene([track(ticks, 10 * np.arange(ticks) * DT, 0)], road) for road in COVERED.values()]
+    return dict(zip(COVERED, driven(*made), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "passes", "off"),
+    [
+        ("whole", True, 0.0),
+        ("begins at the ego's middle", True, 0.0125),
+        ("ends before it", True, 0.1375),
+        ("100 m aside", True, 1.0),
+        ("too narrow", False, 0.0),
+    ],
+)
+def test_nobody_is_blamed_for_leaving_a_map_that_its_recorded_driver_left(covered, name, passes, off):
+    case, record, found = covered[name]
+    share = coverage(record.scenario)
+    assert case.passed is passes, case.reason
+    assert share.off == pytest.approx(off)
+    assert ("off_map_share" in case.measures) is share.elsewhere is (off == 1.0)
+    for score in ("nuplan", "navsim_v1", "carla_2_0", "alpasim"):
+        undefined = found[score].undefined
+        assert ("lies elsewhere" in (undefined or "")) is share.elsewhere, (score, undefined)
+
+
+def test_a_drive_that_leaves_the_road_where_there_is_one_is_judged(covered):
+    _, record, _ = covered["begins at the ego's middle"]
+    off = np.zeros(len(record.times), bool)
+    for tick, passes in ((1, True), (40, False)):
+        off[tick] = True
+        judged = suites._recorded_rule(
+            suites.Case("a", record.scenario), dataclasses.replace(record, off_road=off)
+        )
+        assert judged.passed is passes, judged.reason
+
+
+def test_what_a_map_lacks_is_said():
+    ticks = 81
+    said = {
+        name: coverage(scene([track(ticks, 10 * np.arange(ticks) * DT, 0)], road)).note
+        for name, road in COVERED.items()
+    }
+    assert said["whole"] == said["too narrow"] == ""
+    assert "for the first 2.0 m" in said["begins at the ego's middle"]
+    assert "no road for 100%" in said["100 m aside"]
+    assert "beyond 68.0 m" in said["ends before it"]
+
+
+def test_areas_and_edges_are_road_too():
+    ticks, x = 81, np.arange(-20.0, 120.0, 2.0)
+    ground = np.array([[-20.0, -6.0, 0.0], [120.0, -6.0, 0.0], [120.0, 6.0, 0.0], [-20.0, 6.0, 0.0]])
+    aside = np.stack([x, np.full(len(x), 4.0)], -1)
+    for road, off in (
+        ([MapFeature("ground", MapKind.DRIVABLE_AREA, ground)], 0.0),
+        ([lane("beside", aside), edge("kerb", aside + np.array([0.0, 3.0]))], 0.0),
+        ([lane("beside", aside)], 1.0),
+        ([edge("kerb", aside)], 0.0),  # no road at all says nothing
+    ):
+        assert coverage(scene([track(ticks, 10 * np.arange(ticks) * DT, 0)], road)).off == off

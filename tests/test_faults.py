@@ -537,8 +537,11 @@ def test_handlers_of_others_stay(monkeypatch):
         signal.signal(signal.SIGTERM, before)
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, "Broken pipe"), SystemExit(1)])
-def test_a_closed_output_ends_a_run_as_an_interrupt_does(whole, tmp_path, error):
+@pytest.mark.parametrize(
+    "error",
+    [BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError(errno.ENOSPC, "No space left"), SystemExit(1)],
+)
+def test_a_closed_or_full_output_ends_a_run_as_an_interrupt_does(whole, tmp_path, error):
     with pytest.raises(type(error)):
         train(LINE, tmp_path / "run", seed=1, progress=Told(6, raising(error)))
     found, told = go_on(tmp_path / "run")

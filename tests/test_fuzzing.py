@@ -17,12 +17,13 @@ HERE = Path(__file__).parent
 # A toy format of one word, whose reader fails in the way that the word says.
 PLANTED = """
 import json, os, sys, time
+import av
 import numpy as np
 from countersteer.errors import UserError
 from fuzzing import __main__, run
 from fuzzing.formats import Format
 
-FAULTS = ("none", "traceback", "hang", "memory", "lost memory", "crash", "wrong error", "unsound", "refused")
+FAULTS = ("none", "traceback", "hang", "memory", "lost memory", "crash", "wrong error", "unsound", "refused", "limit")
 
 
 def make(folder):
@@ -51,6 +52,11 @@ def read(path):
             raise UserError("something is wrong", fix="look")
         case "refused":
             raise UserError(f"{path} is wrong", fix="look")
+        case "limit":  # a number that FFmpeg refuses without asking for memory
+            try:
+                raise av.error.MemoryError(12, "Cannot allocate memory")
+            except MemoryError as error:
+                raise UserError(f"{path} is wrong", fix="look") from error
     return fault
 
 
@@ -77,19 +83,19 @@ def run(*words: str, script: str | None = None, timeout: float = 400.0) -> subpr
 
 
 def test_a_planted_fault_of_each_kind_is_found(tmp_path: Path):
-    words = ["--count", "11", "--out", str(tmp_path), "--seconds", "2", "--memory", "0.1"]
+    words = ["--count", "12", "--out", str(tmp_path), "--seconds", "2", "--memory", "0.1"]
     done = run(*words, script=PLANTED)
     assert done.returncode == 1, done.stderr
     table = json.loads((tmp_path / "table.json").read_text())
     row = table["formats"]["toy"]
     expected = dict.fromkeys(("refused", "hang", "crash", "wrong error", "unsound"), 1)
-    expected |= {"mutations": 11, "same": 2, "traceback": 2, "memory": 2}
+    expected |= {"mutations": 12, "same": 2, "traceback": 2, "memory": 2, "refused": 2}
     assert {kind: count for kind, count in row.items() if count} == expected
     found = {each["change"]: each for each in table["findings"]}
     assert found["traceback"]["said"] == "KeyError: 'missing'"
     assert (found["traceback"]["number"], found["traceback"]["times"]) == (1, 2)
     assert (tmp_path / "findings" / "toy" / "1" / "finding.json").exists(), "what did it is kept"
-    assert "| toy | 11 | 1 | 2 | 0 | 0 | 8 |" in (tmp_path / "table.md").read_text()
+    assert "| toy | 12 | 2 | 2 | 0 | 0 | 8 |" in (tmp_path / "table.md").read_text()
     # What was done is not done again.
     (log,) = (tmp_path / "seed_0").glob("*.jsonl")
     written = log.read_text().splitlines()

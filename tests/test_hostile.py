@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -10,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +162,58 @@ def test_tables_that_grow():
     assert parse_table(stream.getvalue(), "x").column_names == ["a"]
     with pytest.raises(UserError, match="not a whole table"):
         parse_table(stream.getvalue()[:-20], "x")
+
+
+def test_damaged_metadata_of_parquet_ends_no_process():
+    """Any byte of it may be wrong: for the first three pyarrow aborts where it hands out what they say of columns."""
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"a": [1.0, 2.0], "b": ["x", None]}), stream)
+    whole = stream.getvalue()
+    start = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    rng = np.random.default_rng(0)
+    draws = zip(rng.integers(len(whole) - start, size=200), rng.integers(256, size=200), strict=True)
+    refused = 0
+    for at, value in [(20, 41), (28, 12), (137, 69), *draws]:
+        content = bytearray(whole)
+        content[start + at] = value
+        try:
+            parse_table(bytes(content), "x")
+        except UserError:
+            refused += 1
+    assert refused > 60
+
+
+def test_columns_are_measured_whatever_name_they_state():
+    """The place of a column counts, not the path that it gives itself."""
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"a": np.zeros(1_000_000)}), stream, compression="zstd", use_dictionary=False)
+    whole = stream.getvalue()
+    start = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    at = whole.index(b"\x19\x18\x01a", start)  # path_in_schema
+    content = whole[: at + 3] + b"b" + whole[at + 4 :]
+    with pytest.raises(UserError, match="too large"):
+        parse_table(content, "x", limit=8_100_000)
+
+
+@pytest.mark.parametrize("what", ["times", "float16"])
+def test_numbers_that_cannot_be_are_told_without_warnings_of_numpy(tmp_path: Path, what: str):
+    scene = small_scene()
+    if what == "times":
+        scene["metadata"]["ts"] = np.arange(len(scene["metadata"]["ts"])) * 5e-324
+    else:
+        for track in scene["tracks"].values():
+            track["state"] = {
+                name: np.asarray(value, np.float64).clip(-6e4, 6e4).astype(np.float16)
+                if name != "valid"
+                else value
+                for name, value in track["state"].items()
+            }
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps(scene))
+    with warnings.catch_warnings(record=True) as caught, contextlib.suppress(UserError):
+        warnings.simplefilter("always")
+        read(path)
+    assert not [str(each.message) for each in caught]
 
 
 def test_gzip_of_many_members_and_of_zeros(tmp_path: Path):

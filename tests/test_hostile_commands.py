@@ -200,6 +200,27 @@ LINES: list[tuple[str, list[str]]] = [
 ]  # fmt: skip
 
 
+def test_a_folder_is_evaluated_without_its_damaged_files(tmp_path: Path, capsys):
+    from countersteer.commands.evaluation import _suite
+    from test_readers import small_scene, write_pickle
+
+    for name in ("a", "b"):
+        scene = small_scene()
+        scene["id"] = name
+        write_pickle(tmp_path / f"{name}.pkl", scene)
+    whole = {case.id for case in _suite("recorded", tmp_path).cases}
+    assert capsys.readouterr().err == ""
+    (tmp_path / "torn.pkl").write_bytes((tmp_path / "a.pkl").read_bytes()[:200])
+    assert {case.id for case in _suite("recorded", tmp_path).cases} == whole
+    told = capsys.readouterr().err
+    assert told.startswith("left out:")
+    assert "torn.pkl" in told
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.pkl").unlink()
+    with pytest.raises(UserError, match="no scenario that we can read"):
+        _suite("recorded", tmp_path)
+
+
 @pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize(("line", "words"), LINES, ids=[repr(line)[1:60] for line, _ in LINES])
 def test_it_is_answered_at_once(line, words, files, capsys):

@@ -29,7 +29,12 @@ UNPRIVILEGED = (
 )
 
 
+# A copy of the package on the path would count as installed.
+BARE = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
 def run(*words: str | Path, **named: object) -> subprocess.CompletedProcess[str]:
+    named = {"env": BARE} | named
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, **named)  # pyright: ignore
     assert done.returncode == 0, f"{' '.join(map(str, words))}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done

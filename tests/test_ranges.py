@@ -161,6 +161,40 @@ def bent(value: Any, number: float) -> Any:
 @pytest.mark.parametrize(
     "kind", [kind for kind in SETTINGS if not inspect.isabstract(kind)], ids=lambda kind: kind.__name__
 )
+def test_no_tuple_longer_or_shorter_than_declared_gets_into_a_setting(kind):
+    good = EXAMPLES.get(kind.__name__, kind)()
+    for field in dataclasses.fields(kind):
+        allowed, value = ranges_of(kind).get(field.name), getattr(good, field.name)
+        if allowed is None or allowed.length is None or not isinstance(value, tuple):
+            continue
+        for bad in ((*value, value[-1]), value[:-1]):
+            with pytest.raises(UserError, match=rf"{kind.__name__}.{field.name}.* has {len(bad)} values"):
+                setattr_frozen(good, field.name, bad)
+
+
+def test_lengths_are_those_of_the_declared_tuple():
+    @dataclass(frozen=True)
+    class Some(Ranged):
+        pair: Annotated[tuple[float, float], Range("[0, 1]")] = (0.0, 1.0)
+        maybe: tuple[Share, Share, Share] | None = None
+        many: tuple[Share, ...] = ()
+        pairs: tuple[tuple[Share, Share], ...] = ()
+        one: Share = 0.0
+
+    lengths = {name: allowed.length for name, allowed in ranges_of(Some).items()}
+    assert lengths == {"pair": 2, "maybe": 3, "many": None, "pairs": None, "one": None}
+    assert Some(many=(0.5,) * 5, maybe=(0.0, 0.5, 1.0)).maybe is not None
+
+
+def test_two_cameras_of_a_policy_have_names_of_their_own():
+    cameras = CNNPlannerSpec().cameras
+    with pytest.raises(UserError, match="one name"):
+        CNNPlannerSpec(cameras=(*cameras, cameras[0]))
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in SETTINGS if not inspect.isabstract(kind)], ids=lambda kind: kind.__name__
+)
 def test_no_number_outside_its_range_gets_into_a_setting(kind):
     good = EXAMPLES.get(kind.__name__, kind)()
     checked = 0

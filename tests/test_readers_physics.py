@@ -59,8 +59,13 @@ def traffic(count: int = 60, dt: float = 0.1) -> dict:
                 **{k: np.full(count, v) for k, v in (("length", 4.6), ("width", 1.9), ("height", 1.6))},
             },
         }
-        ahead = np.array([np.cos(heading[0]), np.sin(heading[0])])
-        points = where[0] + np.arange(-20.0, 60.0, 4.0)[:, None] * ahead
+        ahead = np.stack([np.cos(heading), np.sin(heading)], -1)
+        points = where[0] + np.arange(-20.0, 60.0, 4.0)[:, None] * ahead[0]
+        if number == 0:
+            beyond = np.arange(4.0, 60.0, 4.0)[:, None]
+            points = np.concatenate(
+                [where[0] - beyond[::-1] * ahead[0], where[::4], where[-1] + beyond * ahead[-1]]
+            )
         lanes[f"lane{number}"] = {
             "type": "LANE_SURFACE_STREET",
             "polyline": np.column_stack([points, np.full(len(points), 9.2)]),
@@ -288,9 +293,10 @@ def test_headings_of_one_road_are_told_by_those_who_stand_on_lanes(tmp_path: Pat
             state["velocity"] = speed * np.array([np.cos(turn), np.sin(turn)])
             state["position"][:, :2] = state["position"][0, :2] + np.cumsum(state["velocity"] * 0.1, 0)
             state["heading"][:] = stands if name == "6" else 45.0
-            lane = scene["map_features"][f"lane{name}"]["polyline"]
+            lane = scene["map_features"][f"lane{name}"]
             along = np.arange(-20.0, 60.0, 4.0)[:, None] * np.array([np.cos(turn), np.sin(turn)])
-            lane[:, :2] = state["position"][0, :2] + along
+            lane["polyline"] = np.column_stack([state["position"][0, :2] + along, np.full(20, 9.2)])
+            lane["width"] = np.full((20, 2), 1.8)
         return scene
 
     for stands, says in ((0.0, "headings are in degrees in"), (90.0, "degrees clockwise from north")):

@@ -216,3 +216,11 @@ def test_a_stage_that_does_not_come_before_is_refused():
     assert "stage:teacher" in str(told.value)
     with pytest.raises(UserError, match="twice"):
         Recipe("twice", (recipe.stages[0], recipe.stages[0])).check()
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x" * 101])
+def test_names_of_stages_are_short(name: str):
+    stage = dataclasses.replace(self_play().stages[0], name=name)
+    for stages in ((stage,), (stage, self_play().stages[1])):
+        with pytest.raises(UserError, match="at most 100"):
+            Recipe("long", stages).check()

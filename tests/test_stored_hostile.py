@@ -88,6 +88,7 @@ RESEALED: dict[str, Change] = {
     "a tensor turned": lambda m, t: t.update({n: v.T.contiguous() for n, v in t.items() if v.ndim == 2}),
     "a weight of NaN": lambda m, t: t["head.0.bias"].fill_(torch.nan),
     "an infinite weight": lambda m, t: t["head.0.bias"].fill_(torch.inf),
+    "a mean picture of nothing": lambda m, t: t["mean_image"].fill_(torch.nan),
     "a recipe that is a number": lambda m, t: m.update(recipe=3),
     "seconds in words": lambda m, t: m.update(seconds="long"),
     "metadata is no table": lambda m, t: m.update(kind=[]),

@@ -91,9 +91,10 @@ class Ranged:
 
 @dataclass(frozen=True)
 class _Allowed(Range):
-    """A range, and whether its numbers are whole."""
+    """A range, whether its numbers are whole, and how many there are in a tuple; None for any or no tuple."""
 
     whole: bool
+    length: int | None = None
 
     def __str__(self) -> str:
         return f"{'a whole number' if self.whole else 'a number'} in {self.interval}"
@@ -108,6 +109,9 @@ def check_value(name: str, value: Any, allowed: _Allowed) -> None:
     Raises:
         UserError: It lies outside, or is no number.
     """
+    if allowed.length is not None and isinstance(value, tuple | list) and len(value) != allowed.length:
+        expected = f"{allowed.length} values, each {allowed}"
+        raise UserError(f"{name} has {len(value)} values", got=value, expected=expected, fix=f"set {name}")
     for number in _leaves(value):
         kind: Any = numbers.Integral if allowed.whole else numbers.Real
         if not isinstance(number, kind) or isinstance(number, bool) or not allowed.holds(number):
@@ -134,7 +138,7 @@ def ranges_of(owner: type | Callable[..., Any]) -> dict[str, _Allowed]:
     for name, declared in _declared(owner):
         parts = list(parts_of(declared))
         if ranges := [part for part in parts if isinstance(part, Range)]:
-            found[name] = _Allowed(ranges[0].interval, whole=float not in parts)
+            found[name] = _Allowed(ranges[0].interval, whole=float not in parts, length=_length(declared))
     return found
 
 
@@ -161,6 +165,16 @@ def parts_of(declared: Any) -> Iterator[Any]:
     yield declared
     for part in typing.get_args(declared):
         yield from parts_of(part)
+
+
+def _length(declared: Any) -> int | None:
+    """How many values a tuple of a type has; None if it has any number of them, or the type is no tuple."""
+    origin, arguments = typing.get_origin(declared), typing.get_args(declared)
+    if origin is tuple:
+        return None if Ellipsis in arguments else len(arguments)
+    arguments = arguments[:1] if origin is Annotated else arguments
+    lengths = {_length(each) for each in arguments if each is not type(None)}
+    return lengths.pop() if len(lengths) == 1 and origin is not dict else None
 
 
 def _leaves(value: Any) -> Iterator[Any]:

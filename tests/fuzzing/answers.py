@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import av.error
 import numpy as np
 import torch
 
@@ -96,6 +97,7 @@ def answer(
     path: Path,
     base: Content | None,
     unsound: Callable[[Any], str | None] = lambda _: None,
+    roomy: bool = False,
 ) -> tuple[Answer, Content | None]:
     """Read a path and say what came of it; nothing propagates but what ends the process.
 
@@ -104,13 +106,15 @@ def answer(
         path: A recording, changed or not.
         base: What the unchanged one holds; None for the unchanged one itself.
         unsound: What can never be in the value, in words.
+        roomy: Whether there are addresses enough for whatever FFmpeg asks for, so that what it refuses for want of memory
+            is a number beyond its own limits, and what it takes is seen by its growth.
     """
     try:
         value = reading(path)
         here = content(value)
         wrong = unsound(value)
     except UserError as error:
-        return _refused(error, path), None
+        return _refused(error, path, roomy), None
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -123,9 +127,9 @@ def answer(
     return Answer("changed" if here.notes == base.notes else "noted"), here
 
 
-def _refused(error: UserError, path: Path) -> Answer:
+def _refused(error: UserError, path: Path, roomy: bool) -> Answer:
     said = str(error)
-    if _of_memory(error):
+    if _of_memory(error, roomy):
         return Answer("memory", _place(error), f"refused only by a MemoryError: {said[:200]}")
     if path.name not in said:
         return Answer("wrong error", _place(error), f"does not name the file: {said[:300]}")
@@ -136,12 +140,14 @@ def _refused(error: UserError, path: Path) -> Answer:
     return Answer("refused", said=error.what[:200])
 
 
-def _of_memory(error: BaseException) -> bool:
+def _of_memory(error: BaseException, roomy: bool = False) -> bool:
     """Whether it, or what it came from, is that memory ran out: a size was believed before it was looked at."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, MemoryError) or (
-            "allocate" in str(seen) and isinstance(seen, RuntimeError | OSError)
+        ffmpeg = roomy and isinstance(seen, av.error.FFmpegError)
+        if not ffmpeg and (
+            isinstance(seen, MemoryError)
+            or ("allocate" in str(seen) and isinstance(seen, RuntimeError | OSError))
         ):
             return True
         seen = seen.__cause__ or seen.__context__

@@ -271,7 +271,7 @@ def _open_sealed(data: bytes) -> dict[str, Any]:
     about = json.loads(data[8 : 8 + size])["__metadata__"]
     from safetensors.torch import load
 
-    tensors = {name: value.numpy() for name, value in load(data).items()}
+    tensors = {name: value.numpy() for name, value in sorted(load(data).items())}
     return {"metadata": json.loads(about["metadata"]), "tensors": tensors, "format": about["format"]}
 
 

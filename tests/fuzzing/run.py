@@ -16,12 +16,13 @@ import resource
 import select
 import shutil
 import signal
+import struct
 import sys
 import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from fuzzing.formats import Format
 BATCH = 400
 """Mutations that a process reads before another takes over."""
 
+_ROOMY = 16
+
 
 @dataclass(frozen=True)
 class Caps:
@@ -42,10 +45,12 @@ class Caps:
     Attributes:
         seconds: Of time.
         memory: Beyond what the process had before [bytes].
+        reserved: Of addresses, beyond those it had before, in multiples of `memory`: those that are only reserved are none.
     """
 
     seconds: float = 10.0
     memory: int = 1 << 30
+    reserved: int = 2
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ class Mutator:
         made = format.make(self._whole)
         self.path = self._here / made.relative_to(self._whole)
         root = made if made.is_dir() else made.parent
+        for file in root.rglob("*.safetensors"):
+            _in_order(file)
         files = [made] if made.is_file() else [file for file in root.rglob("*") if file.is_file()]
         # What no reader looks into: logs of TensorBoard.
         self.files = sorted(
@@ -115,6 +122,16 @@ class Mutator:
             except Exception:
                 pass  # what cannot be read is not sealed either
         return str(file), kind
+
+
+def _in_order(file: Path) -> None:
+    """Sort the header of a file of tensors: its library writes it in another order each time."""
+    data = file.read_bytes()
+    (size,) = struct.unpack_from("<Q", data)
+    header = json.dumps(
+        json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    file.write_bytes(data[:8] + header.encode().ljust(size) + data[8 + size :])
 
 
 def _replace(file: Path, rng: np.random.Generator) -> str:
@@ -179,7 +196,8 @@ def fuzz(
 
 
 def _again(format: Format, outcome: Outcome, seed: int, caps: Caps, folder: Path) -> Outcome:
-    """The same mutation alone in a fresh process."""
+    """The same mutation alone in a fresh process, with addresses for whatever it asks."""
+    caps = replace(caps, reserved=_ROOMY)
     (second,) = _in_process(Mutator(format, folder, seed), [outcome.number], caps)
     return second
 
@@ -301,15 +319,15 @@ def _work(mutator: Mutator, numbers: Sequence[int], caps: Caps, out: int, errors
         return
     mutator.reset()
     say({"base": base.digest})
-    # Addresses that are only reserved are no memory, up to as many again; what was touched is told apart below.
-    limit = _pages("VmSize") + 2 * caps.memory
+    # What was touched is told apart below.
+    limit = _pages("VmSize") + caps.reserved * caps.memory
     for number in numbers:
         file, change = mutator.apply(number)
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
         faulthandler.dump_traceback_later(caps.seconds, exit=True, file=2)
         Path("/proc/self/clear_refs").write_text("5")  # the peak is that of this mutation
         before, begun = _pages("VmRSS"), time.monotonic()
-        given = answer(format.read, mutator.path, base, format.unsound)[0]
+        given = answer(format.read, mutator.path, base, format.unsound, roomy=caps.reserved >= _ROOMY)[0]
         seconds = time.monotonic() - begun
         faulthandler.cancel_dump_traceback_later()
         grown = _pages("VmHWM") - before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
@@ -139,12 +140,16 @@ def _driven(
     return result
 
 
+def _left_out(error: UserError) -> None:
+    print(f"left out: {error}", file=sys.stderr, flush=True)
+
+
 def _suite(name: str, scenarios: Path | None = None) -> suites.Suite:
     from countersteer.data.sources import ScenarioFolder
     from countersteer.evaluation import foreign, suites
 
     if name == "recorded" and scenarios is not None:
-        return suites.recorded(ScenarioFolder(str(scenarios)))
+        return suites.recorded(ScenarioFolder(str(scenarios)).load(_left_out))
     _refuse(f"goes with the suites 'recorded' and 'self_play', not with {name!r}", scenarios=scenarios)
     return getattr(foreign if name in get_args(_Foreign) else suites, name)()
 

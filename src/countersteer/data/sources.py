@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -151,8 +152,11 @@ class ScenarioFolder(ScenarioSource):
     path: str
     left_out: tuple[str, ...] = field(default=(), metadata={"absent": ()})
 
-    def load(self) -> list[Scenario]:
+    def load(self, refused: Callable[[UserError], None] | None = None) -> list[Scenario]:
         """Read all of them.
+
+        Args:
+            refused: Told of each that is damaged, which is left out then; None refuses the folder for it.
 
         Raises:
             UserError: The folder is absent, or holds nothing readable.
@@ -167,8 +171,17 @@ class ScenarioFolder(ScenarioSource):
                 expected="an existing folder with recorded scenarios",
                 fix="check the path",
             )
-        read_all = (read(found) for found in scan(folder))
-        scenarios = [_with_road(each) for each in read_all if each.id not in self.left_out]
+        scenarios = []
+        for found in scan(folder):
+            try:
+                each = read(found)
+            except UserError as error:
+                if refused is None:
+                    raise
+                refused(error)
+                continue
+            if each.id not in self.left_out:
+                scenarios.append(_with_road(each))
         if not scenarios:
             raise UserError(
                 f"no scenario that we can read lies under {self.path!r}",

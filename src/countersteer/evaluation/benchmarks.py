@@ -31,6 +31,7 @@ from countersteer.evaluation.metrics.drive import Drive, Plans
 from countersteer.evaluation.metrics.evidence import Finding, Score
 from countersteer.evaluation.records import DriveRecord
 from countersteer.geometry import polylines
+from countersteer.scenarios.coverage import MOST_OFF, coverage
 from countersteer.scenarios.scenario import Tracks
 from countersteer.worlds.interface import TerminationReason
 
@@ -72,7 +73,15 @@ class Benchmark:
     judge: Callable[[Drive, DriveRecord], Score[Parts]]
 
 
-def _needs_map(drive: Drive) -> None:
+def _needs_map(drive: Drive, record: DriveRecord) -> None:
+    if record.goal is None and record.off_road.any():
+        found = coverage(record.scenario, float(record.times[-1]))
+        if found.elsewhere:
+            raise UserError(
+                "its map lies elsewhere than the drive",
+                got=f"no road for {found.off:.0%} of the recorded driver's own way",
+                expected=f"at most {MOST_OFF:.0%}",
+            )
     drive.needs(lanes=drive.road.lanes, drivable_ground=drive.road.drivable, route=drive.route)
 
 
@@ -99,7 +108,7 @@ def _scenes(
 
     A recording that is shorter than a scene is one short scene.
     """
-    _needs_map(drive)
+    _needs_map(drive, record)
     drive.needs(recorded_driver=drive.expert)
     assert drive.expert is not None
     recorded = len(drive.expert.heading) if record.failure else len(drive.times)
@@ -159,7 +168,7 @@ def _navsim_v2(drive: Drive, record: DriveRecord) -> Score[Parts]:
 
 
 def _nuplan(drive: Drive, record: DriveRecord) -> Score[Parts]:
-    _needs_map(drive)
+    _needs_map(drive, record)
     drive.needs(recorded_driver=drive.expert)
     score = nuplan.score_closed_loop(drive)
     parts = _plain(score.parts)
@@ -170,7 +179,7 @@ def _nuplan(drive: Drive, record: DriveRecord) -> Score[Parts]:
 
 def _with_way(drive: Drive, record: DriveRecord) -> Drive:
     """The drive with a route that ends where its goal is, or where the recorded driver was at the end of the test."""
-    _needs_map(drive)
+    _needs_map(drive, record)
     assert drive.route is not None
     if record.goal is not None:
         ends = polylines.follow(drive.route, drive.center)[0][[0, -1]]
@@ -236,7 +245,8 @@ def _bench2drive(drive: Drive, record: DriveRecord) -> Score[Parts]:
 
 
 def _alpasim(drive: Drive, record: DriveRecord) -> Score[Parts]:
-    drive.needs(lanes=drive.road.lanes, recorded_driver=drive.expert)
+    _needs_map(drive, record)
+    drive.needs(recorded_driver=drive.expert)
     score = alpasim.score_scene(drive)
     parts = _plain(score.parts)
     if not drive.road.edges:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from countersteer.geometry.boxes import REAR_AXLE_SHARE
 from countersteer.geometry.cameras import Camera
 from countersteer.policies.interface import Policy, PolicySpec
 from countersteer.ranges import Count, Finite, NonNegative, Ranged, Seed
+from countersteer.scenarios.coverage import coverage
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.routes import REVERSING, backed_up
 from countersteer.scenarios.scenario import Scenario
@@ -324,7 +325,7 @@ def lane_change(roads: int = 0) -> Suite:
 
 
 def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
-    """No at-fault collision, no corner off the road, progress >= 0.7 of the log's."""
+    """No at-fault collision, no corner off the road where the log's has road, progress >= 0.7 of the log's."""
     scenario = record.scenario
     assert scenario.ego is not None
     tracks, ego = scenario.tracks, scenario.ego
@@ -337,6 +338,12 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
     reason, when = _ended(record, TerminationReason.GOAL)
     fault = at_fault(record)
     off = np.flatnonzero(record.off_road & record.alive)
+    if len(off):
+        found = coverage(scenario, float(record.times[-1]))
+        after = np.minimum(off + 1, len(record.arc) - 1)  # an event is of the state that a tick leads to
+        off = off[found.judges(record.arc[after])]
+        if found.elsewhere:
+            measures["off_map_share"] = found.off
     if fault is not None:
         when = float(record.times[fault[0]])
         reason = f"at-fault collision with actor {fault[1]} at {when:.1f} s"
@@ -353,7 +360,7 @@ def _recorded_rule(case: Case, record: DriveRecord) -> CaseResult:
     return CaseResult(case.id, (not reason) if counts else None, reason, when, measures)
 
 
-def recorded(*extra: ScenarioSource) -> Suite:
+def recorded(*extra: ScenarioSource | Sequence[Scenario]) -> Suite:
     """Real drives: the bundled drive's last 20 s, and any scenes given, with replayed and IDM traffic.
 
     Scenes whose recorded ego moves less than 10 m are reported apart. A drive lasts as long as its
@@ -361,7 +368,7 @@ def recorded(*extra: ScenarioSource) -> Suite:
     """
     cases = [_bundled(start) for start in (40.0, 42.5, 45.0)]
     for source in extra:
-        for scenario in source.load():
+        for scenario in source.load() if isinstance(source, ScenarioSource) else source:
             if scenario.ego is None or scenario.route is None:
                 continue
             for reactive in (False, True):

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from countersteer.errors import UserError
 from countersteer.geometry.cameras import Camera
 from countersteer.ranges import Count, Range, Ranged, Tick
 from countersteer.rewards.weights import RewardWeights
@@ -95,6 +96,16 @@ class PolicySpec(Ranged, abc.ABC):
     jerk: JerkSpec | None = None
     reward_weights: RewardWeights | None = None
     motion_ticks: Count = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.sensors)) < len(self.sensors):
+            raise UserError(
+                "two sensors of a policy have one name",
+                got=", ".join(self.sensors),
+                expected="names of their own",
+                fix=f"rename one of {type(self).__name__}.cameras",
+            )
 
     @property
     def sensor_specs(self) -> tuple[SensorSpec, ...]:

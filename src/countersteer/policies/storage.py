@@ -87,7 +87,7 @@ def last_stage(run: str | Path) -> Path | None:
     return Path(run) / list(stages)[-1] if stages else None
 
 
-_STAGE = re.compile(r"[A-Za-z][\w-]*")  # of a recipe of several; nothing that leads out of the folder
+_STAGE = re.compile(r"[A-Za-z][\w-]{0,99}")  # of a recipe of several; nothing that leads out of the folder
 
 
 def load_model(path: str | Path, modules: tuple[Any, ...] = ()) -> tuple[nn.Module, dict[str, Any]]:
@@ -180,9 +180,9 @@ class _AtMost(TorchFunctionMode):
 
 
 def _check_numbers(model: nn.Module) -> None:
-    """Refuse weights that are not finite: nothing that is driven with them is."""
-    for name, value in model.named_parameters():
-        if not bool(value.isfinite().all()):
+    """Refuse weights, and what a model keeps beside them, that are not finite: nothing that is driven with them is."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
             raise UserError(
                 f"the weights {name!r} are not finite",
                 got="NaN or infinity",

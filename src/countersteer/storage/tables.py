@@ -2,7 +2,8 @@
 
 Columns of plain numbers and text are read, and lists of them; columns of other types are left out, because some of them
 take no bytes a row and others name one value many times. The headers of Arrow messages (flatbuffers) and of Parquet pages
-(Thrift) are parsed here as far as their sizes need it, because pyarrow does not hand them out.
+(Thrift) are parsed here as far as their sizes need it, because pyarrow does not hand them out. So is what a Parquet file
+says of its columns: pyarrow hands that out, but ends the process where it is damaged.
 
 References: arrow.apache.org/docs/format/Columnar.html, github.com/apache/parquet-format.
 """
@@ -23,6 +24,8 @@ MAX_ROWS = 2_000_000
 """Most rows of a table."""
 
 _MOST_COLUMNS = 1000
+_MOST_METADATA = 4 << 20  # bytes of what a Parquet file says of itself: it is parsed in Python
+_DEEPEST = 8  # structures within structures of it
 _DELTA_BYTE_ARRAY = 7  # a Parquet encoding by which a few bytes repeat a long text
 _DICTIONARY_BATCH, _RECORD_BATCH = "dictionary", "record batch"
 
@@ -134,6 +137,7 @@ def _parquet(content: bytes, name: str | Path, limit: int) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    groups = _row_groups(content, name)
     file = pq.ParquetFile(pa.BufferReader(content))
     about, schema = file.metadata, file.schema_arrow
     check_size(name, "rows", about.num_rows, MAX_ROWS)
@@ -143,28 +147,35 @@ def _parquet(content: bytes, name: str | Path, limit: int) -> Any:
         for column in schema
         if _plain(column.type, lists=False) and schema.names.count(column.name) == 1
     ]
+    read = [place for place in range(about.num_columns) if file.schema.column(place).path in columns]
     size = about.num_rows * 8 * len(columns)  # runs of one number take no bytes in the file
     check_size(name, "bytes of columns", size, limit)
-    for group in range(about.num_row_groups):
-        for place in range(about.num_columns):
-            chunk = about.row_group(group).column(place)
-            if chunk.path_in_schema in columns:
-                for unpacked in _pages(content, chunk):
-                    size += unpacked
-                    check_size(name, "bytes of pages", unpacked, limit)
-                    check_size(name, "bytes of pages", size, limit)
+    for place in read:
+        chunks = [group[1][place][3] for group in groups]
+        check_size(name, "values of a column", sum(chunk[5] for chunk in chunks), MAX_ROWS)
+        for unpacked in (bytes_ for chunk in chunks for bytes_ in _pages(content, chunk)):
+            size += unpacked
+            check_size(name, "bytes of pages", unpacked, limit)
+            check_size(name, "bytes of pages", size, limit)
     text = [each for each in columns if str(schema.field(each).type) in ("string", "large_string")]
     file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=text, pre_buffer=False)
     return file.read(columns=columns, use_threads=False)
 
 
-def _pages(content: bytes, chunk: Any) -> Iterator[int]:
+def _row_groups(content: bytes, name: str | Path) -> list[dict[int, Any]]:
+    """Row groups as the end of the file lists them. pyarrow ends the process where it hands out damaged ones."""
+    (length,) = struct.unpack_from("<I", content, len(content) - 8)
+    check_size(name, "bytes of metadata", length, _MOST_METADATA)
+    start = len(content) - 8 - length
+    if start < 4 or content[-4:] != b"PAR1":
+        raise ValueError("the end of a Parquet file is missing")
+    return _thrift(content, start)[0][4]
+
+
+def _pages(content: bytes, chunk: dict[int, Any]) -> Iterator[int]:
     """Bytes of each page of a column chunk once it is unpacked, as its header declares them."""
-    starts = [chunk.data_page_offset]
-    if chunk.has_dictionary_page and chunk.dictionary_page_offset:
-        starts.append(chunk.dictionary_page_offset)
-    at = min(starts)
-    end = at + chunk.total_compressed_size
+    at = min(chunk[9], chunk.get(11) or chunk[9])  # pages of data, the dictionary before them
+    end = at + chunk[7]
     if not 0 < at <= end <= len(content):
         raise ValueError("a column lies outside the file")
     while at < end:
@@ -179,41 +190,58 @@ def _pages(content: bytes, chunk: Any) -> Iterator[int]:
 
 
 def _thrift(content: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
-    """Fields of a structure in Thrift's compact protocol, by number, and where it ends; text is skipped."""
+    """Fields of a structure in Thrift's compact protocol, by number, and where it ends."""
     fields: dict[int, Any] = {}
     number = 0
-
-    def varint() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = content[at]
-            value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
-            if byte < 0x80:
-                return value
-            if shift > 63:
-                raise ValueError("a number that does not end")
-
-    def signed() -> int:
-        value = varint()
-        return (value >> 1) ^ -(value & 1)
-
     while (byte := content[at]) != 0:
         at, kind = at + 1, byte & 15
-        number = number + (byte >> 4) if byte >> 4 else signed()
+        if byte >> 4:
+            number += byte >> 4
+        else:
+            number, at = _varint(content, at)
+            number = (number >> 1) ^ -(number & 1)
+        if number in fields:
+            raise ValueError("a field that is stated twice")
         if kind in (1, 2):
             fields[number] = kind == 1
-        elif kind == 3:
-            at += 1
-        elif kind in (4, 5, 6):
-            fields[number] = signed()
-        elif kind == 7:
-            at += 8
-        elif kind == 8:
-            size = varint()
-            at += size
-        elif kind == 12 and depth < 4:
-            fields[number], at = _thrift(content, at, depth + 1)
         else:
-            raise ValueError("a page header of an unknown form")
+            fields[number], at = _thrift_value(content, at, kind, depth)
     return fields, at + 1
+
+
+def _thrift_value(content: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+    """A value of a field or a list, and where it ends; text as bytes, floats as None."""
+    if kind in (1, 2, 3):
+        return content[at], at + 1
+    if kind in (4, 5, 6):
+        value, at = _varint(content, at)
+        return (value >> 1) ^ -(value & 1), at
+    if kind == 7:
+        return None, at + 8
+    if kind == 8:
+        size, at = _varint(content, at)
+        return content[at : at + size], at + size
+    if kind == 9:
+        size, kind, at = content[at] >> 4, content[at] & 15, at + 1
+        if size == 15:
+            size, at = _varint(content, at)
+        items = []
+        for _ in range(size):
+            item, at = _thrift_value(content, at, kind, depth)
+            items.append(item)
+        return items, at
+    if kind == 12 and depth < _DEEPEST:
+        return _thrift(content, at, depth + 1)
+    raise ValueError("a header of an unknown form")
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    """An unsigned number of variable length, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = content[at]
+        value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
+        if byte < 0x80:
+            return value, at
+        if shift > 63:
+            raise ValueError("a number that does not end")

@@ -13,7 +13,10 @@ from countersteer.policies.weights import STAGE, Weights, mapped
 from countersteer.training.coupling import check_closed_loop
 from countersteer.training.stages import ClosedLoop, Stage
 
-__all__ = ["Recipe"]
+__all__ = ["MAX_NAME", "Recipe"]
+
+MAX_NAME = 100
+"""Most characters of the name of a stage: it is a folder's too, and a column's."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,12 @@ class Recipe:
     def _check_names(self, stage: Stage, earlier: list[str]) -> None:
         """Its own name is free, and the stages that it names come before it."""
         odd = len(self.stages) > 1 and not re.fullmatch(r"[A-Za-z][\w-]*", stage.name)
+        odd = odd or len(stage.name) > MAX_NAME
         if odd or stage.name in earlier:
             raise UserError(
-                f"recipe {self.name!r}: a stage cannot be called {stage.name!r}",
-                got=stage.name + (", twice" if stage.name in earlier else ""),
-                expected="a letter, then letters, digits, - and _, different for every stage",
+                f"recipe {self.name!r}: a stage cannot be called {stage.name[:MAX_NAME]!r}",
+                got=stage.name[:MAX_NAME] + (", twice" if stage.name in earlier else ""),
+                expected=f"a letter, then letters, digits, - and _, at most {MAX_NAME}, different for every stage",
                 fix="rename the stage",
             )
 

@@ -212,7 +212,11 @@ class Session:
         try:
             loop()
             self.save()
-        except (KeyboardInterrupt, SystemExit, BrokenPipeError):  # the last two: nobody is told any more
+        except (
+            KeyboardInterrupt,
+            SystemExit,
+            OSError,
+        ):  # of what is told and drawn; a checkpoint's are a UserError
             self._interrupted()
             raise
         finally:

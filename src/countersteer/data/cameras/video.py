@@ -95,7 +95,10 @@ class IndexedVideo:
             "format_whitelist": _CONTAINERS,
             "max_pixels": str(_MOST_PIXELS),
         }
-        container = av.open(f"file:{self._path}", options=options)
+        try:
+            container = av.open(f"file:{self._path}", options=options)
+        except MemoryError as error:  # FFmpeg says so without having asked for any
+            raise ValueError("its index declares more frames than FFmpeg counts") from error
         try:
             videos = _videos(container)
             context = videos[0].codec_context if videos else None

@@ -17,6 +17,7 @@ from countersteer.data.readers.physics import plausible
 from countersteer.data.readers.units import FASTEST
 from countersteer.errors import UserError
 from countersteer.geometry.poses import wrap_angle
+from countersteer.scenarios.coverage import coverage
 from countersteer.scenarios.routes import forward_stretch, lane_width_along, route_of_track
 from countersteer.scenarios.scenario import (
     MapFeature,
@@ -277,7 +278,7 @@ def assemble(
         lane_width = lane_width_along(route, lanes)
         if not math.isfinite(lane_width):
             lane_width = 3.6
-    return Scenario(
+    scenario = Scenario(
         id=_writable(scenario_id),
         times=times - times[0],
         road=RoadMap(tuple(features)),
@@ -288,3 +289,7 @@ def assemble(
         provenance=Provenance(source, _writable(str(path)), licence, fingerprint, tuple(notes)),
         lane_width=lane_width,
     )
+    if lacks := coverage(scenario).note:
+        provenance = dataclasses.replace(scenario.provenance, notes=(*notes, lacks))
+        scenario = dataclasses.replace(scenario, provenance=provenance)
+    return scenario

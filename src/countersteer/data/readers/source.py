@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import numpy as np
+
 from countersteer.errors import UserError, reading
 from countersteer.storage.files import exists, open_regular
 
@@ -77,12 +79,14 @@ def matches(reader: Reader, path: Path) -> bool:
 
 def read_by(reader: Reader[T], path: Path) -> T:
     """What a reader reads at a path; whatever goes wrong with the file becomes a `UserError` that names it."""
-    with reading(
+    told = reading(
         split_number(path)[0],
         f"cannot be read as {reader.name}",
         expected=reader.looks_like,
         fix="the file is damaged or may not be read; download it again or check its permissions",
-    ):
+    )
+    # What cannot be is told by checks; numpy's warnings of it would name lines of ours.
+    with told, np.errstate(all="ignore"):
         return reader.read(path)
 
 

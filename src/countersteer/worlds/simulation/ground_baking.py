@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from countersteer.errors import UserError
 from countersteer.geometry import polylines
+from countersteer.scenarios.coverage import BETWEEN_EDGES, SHOULDER, half_width
 from countersteer.scenarios.scenario import MapFeature, MapKind, Scenario
 from countersteer.worlds.simulation.ground import (
     DIRECTION_RESOLUTION,
@@ -30,8 +31,6 @@ _MAX_CELLS = 24_000_000  # 96 MB; larger scenes get coarser cells, which extrapo
 _MAX_RESOLUTION = 1.0
 _FINE = 2  # the drivable area is filled at twice the resolution, then smoothed
 _BLUR = 0.3  # standard deviation of that smoothing [m]; it rounds corners by about as much
-_LANE_HALF_WIDTH = 1.8
-_SHOULDER = 0.5
 _LINE_KINDS = {
     MapKind.LINE_SOLID_WHITE: (LINE_HALF_WIDTH, SOLID, 0),
     MapKind.LINE_DASHED_WHITE: (LINE_HALF_WIDTH, 0, 0),
@@ -116,10 +115,6 @@ def _needed(scenario: Scenario, lanes: list[MapFeature], areas: list[MapFeature]
     return np.concatenate([tracks.position[tracks.valid][:, :2], *features]).astype(np.float64)
 
 
-def _half_width(lane: MapFeature) -> float:
-    return lane.width / 2 if lane.width else _LANE_HALF_WIDTH
-
-
 def _paint(
     scenario: Scenario, origin: ndarray, resolution: float, rows: int, cols: int
 ) -> tuple[ndarray, ndarray, ndarray]:
@@ -185,12 +180,12 @@ def _drivable(
 
     mask = np.zeros((rows, cols), np.uint8)
     edges = scenario.road.of_kind(MapKind.ROAD_EDGE)
-    shoulder = 0.0 if areas else _SHOULDER
+    shoulder = 0.0 if areas else SHOULDER
     if edges and not areas:
         mask = _flood(lanes, edges, widen, cells, mask)
     else:
         for lane in lanes:
-            widen(mask, lane, _half_width(lane) + shoulder)
+            widen(mask, lane, half_width(lane) + shoulder)
     for area in [*areas, *scenario.road.of_kind(MapKind.DRIVEWAY)]:
         if len(area.points) > 2:
             fill_polygon(mask, cells(area.points))
@@ -206,7 +201,7 @@ def _flood(lanes: list[MapFeature], edges: list[MapFeature], widen, cells, mask:
         cv2.polylines(image, [points[:, None]], False, value, 1, cv2.LINE_8, bits)
 
     for lane in lanes:
-        widen(mask, lane, 6.0)
+        widen(mask, lane, BETWEEN_EDGES)
     wall, centre = np.zeros_like(mask), np.zeros_like(mask)
     for edge in edges:
         draw(wall, edge, 1)
@@ -253,7 +248,7 @@ def _directions(lanes: list[MapFeature], origin: ndarray, size: ndarray) -> UInt
     pieces = [np.zeros((0, 5))]
     for lane in lanes:
         points = np.asarray(lane.points[:, :2], np.float64)
-        half = np.full((len(points) - 1, 1), _half_width(lane))
+        half = np.full((len(points) - 1, 1), half_width(lane))
         pieces.append(np.concatenate([points[:-1], points[1:], half], 1))
     mark_directions(np.concatenate(pieces), origin, DIRECTION_RESOLUTION, directions)
     return directions
