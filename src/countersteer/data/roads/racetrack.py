@@ -53,10 +53,12 @@ def _read(path: Path) -> RoadNetwork:
     lanes: dict[str, Lane] = {}
     for k, name in enumerate(names):
         part = slice(cuts[k], cuts[k + 1] + 1)
-        borders = [_solid(edge[part]) for edge in edges]
+        on_left, on_right = (_solid(edge[part]) for edge in edges)
         width = float(np.mean(left[part][:-1] + right[part][:-1])) if cuts[k + 1] > cuts[k] + 1 else 10.0
         middle = (edges[0][part] + edges[1][part]) / 2
-        lanes[name] = Lane(name, _solid(middle), width, _LIMIT, *borders, (names[(k + 1) % len(names)],))
+        lanes[name] = Lane(
+            name, _solid(middle), width, _LIMIT, on_left, on_right, (names[(k + 1) % len(names)],)
+        )
     features = tuple(MapFeature(f"edge {k}", MapKind.ROAD_EDGE, _solid(edge)) for k, edge in enumerate(edges))
     provenance = Provenance(
         source="unknown (race track)",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -24,13 +24,17 @@ _MOST_WAYS = 400  # through one junction; more are no junction but a whole map
 _GREEN, _CAUTION, _ALL_RED = 18.0, 3.0, 2.0  # [s]
 
 
-def with_usual_priority(lanes: dict[str, Lane], *, left_hand: bool) -> dict[str, Lane]:
+def with_usual_priority(
+    lanes: dict[str, Lane], *, left_hand: bool, waiting: Collection[str] = ()
+) -> dict[str, Lane]:
     """The lanes, with `yields_to` for those through junctions that have none.
 
     Args:
         lanes: By id.
         left_hand: Whether people drive on the left.
+        waiting: Ways through junctions at whose beginning a sign says to give way.
     """
+    minor = {key for key, lane in lanes.items() if lane.stops} | set(waiting)
     junctions: dict[str, list[Lane]] = defaultdict(list)
     for lane in lanes.values():
         if lane.junction is not None:
@@ -45,7 +49,7 @@ def with_usual_priority(lanes: dict[str, Lane], *, left_hand: bool) -> dict[str,
             continue
         rivals = conflicting(ways, before)
         for way in ways:
-            first = tuple(other.id for other in rivals[way.id] if _goes_first(other, way, left_hand))
+            first = tuple(other.id for other in rivals[way.id] if _goes_first(other, way, minor, left_hand))
             made[way.id] = dataclasses.replace(way, yields_to=first)
     return made
 
@@ -80,9 +84,9 @@ def _course(lane: Lane) -> float:
     return math.atan2(*(line[1] - line[0])[::-1])
 
 
-def _goes_first(one: Lane, other: Lane, left_hand: bool) -> bool:
-    if one.stops != other.stops:
-        return other.stops
+def _goes_first(one: Lane, other: Lane, minor: Collection[str], left_hand: bool) -> bool:
+    if (one.id in minor) != (other.id in minor):
+        return other.id in minor
     comes = math.degrees(math.remainder(_course(one) - _course(other), math.tau))
     if abs(comes) > 135.0:  # oncoming
         return _rank(one.turn, left_hand) < _rank(other.turn, left_hand)
