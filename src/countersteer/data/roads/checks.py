@@ -52,6 +52,7 @@ def checked(network: RoadNetwork) -> RoadNetwork:
             fix="choose another map",
         )
     _check_extent(network.name, lanes)
+    network, lanes = _near_origin(network, lanes, found)
     for step in (_without_short, _connected, _measured, _bounded):
         lanes = step(lanes, found)
     signals = tuple(_signals(network.signals, lanes, found))
@@ -120,6 +121,33 @@ def _check_extent(name: str, lanes: dict[str, Lane]) -> None:
             expected=f"a map of at most {_EXTENT / 1000:.0f} km",
             fix="check its projection, or cut out a part",
         )
+
+
+def _near_origin(
+    network: RoadNetwork, lanes: dict[str, Lane], found: Counter[str]
+) -> tuple[RoadNetwork, dict[str, Lane]]:
+    """The network moved by whole metres so that (0, 0) is in its middle: single precision is fine there alone."""
+    ends = np.concatenate([lane.centre[[0, -1]] for lane in lanes.values()])
+    low, high = ends.min(0), ends.max(0)
+    origin = np.array([*np.round((low + high) / 2)[:2], np.round(low[2])])
+    if not origin.any():
+        return network, lanes
+    found["(0, 0, 0) is the file's ({:.0f}, {:.0f}, {:.0f}) m".format(*origin)] = 1
+    moved = {
+        key: dataclasses.replace(
+            lane,
+            centre=lane.centre - origin,
+            left=None if lane.left is None else lane.left - origin,
+            right=None if lane.right is None else lane.right - origin,
+        )
+        for key, lane in lanes.items()
+    }
+    features = tuple(
+        dataclasses.replace(each, points=each.points - origin)
+        for each in network.features
+        if each.points.ndim == 2 and each.points.shape[1] == 3
+    )
+    return dataclasses.replace(network, features=features), moved
 
 
 def _without_short(lanes: dict[str, Lane], found: Counter[str]) -> dict[str, Lane]:
