@@ -29,6 +29,7 @@ from countersteer.data.readers.fields import MAX_STEPS, Field, check_counts
 from countersteer.data.readers.physics import USUAL_SIZE
 from countersteer.data.readers.source import Reader, choose, fingerprint, numbered, origin, split_number
 from countersteer.data.roads.lanelet_features import map_features
+from countersteer.data.roads.origins import INTERACTION_LICENCE, INTERACTION_SITES
 from countersteer.data.roads.osm_lanelets import read_lanelets
 from countersteer.errors import UserError
 from countersteer.geometry.polygons import distance_to_segments
@@ -36,9 +37,7 @@ from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scen
 from countersteer.storage.files import head, read_bytes
 from countersteer.storage.tables import MAX_ROWS
 
-__all__ = ["LEAST_TIME", "LEAST_WAY", "LICENCE", "READER", "read_everybody"]
-
-LICENCE = "INTERACTION data set terms: non-commercial research, not to be published (for measuring only)"
+__all__ = ["LEAST_TIME", "LEAST_WAY", "READER", "read_everybody"]
 
 LEAST_TIME = 8.0
 """A driver is seen for at least this long [s]."""
@@ -46,11 +45,6 @@ LEAST_TIME = 8.0
 LEAST_WAY = 40.0
 """A driver gets at least this far [m]."""
 
-_SITES = (
-    "DR_USA_Intersection_EP0", "DR_USA_Intersection_EP1", "DR_USA_Intersection_GL", "DR_USA_Intersection_MA",
-    "DR_USA_Roundabout_EP", "DR_USA_Roundabout_FT", "DR_USA_Roundabout_SR", "DR_CHN_Roundabout_LN",
-    "DR_CHN_Merging_ZS", "DR_DEU_Merging_MT", "DR_DEU_Roundabout_OF", "TC_BGR_Intersection_VA",
-)  # fmt: skip
 _HEADER = b"track_id,frame_id,timestamp_ms,agent_type,x,y,vx,vy"
 _NUMBERS = ("x", "y", "vx", "vy", "psi_rad", "length", "width")
 _INTERVAL = 0.1  # [s]
@@ -308,7 +302,9 @@ def _scenario(path: Path, rows: _Rows, begin: int, end: int, ego: int | None, no
     if ego is not None:
         name = f"{name}_{rows.names[ego]}"
         notes.append(f"nobody drives the camera: vehicle {rows.names[ego]!r} is taken for the driver")
-    source, licence = origin(_site(path) in _SITES, "INTERACTION", LICENCE, "vehicle_tracks.csv")
+    source, licence = origin(
+        _site(path) in INTERACTION_SITES, "INTERACTION", INTERACTION_LICENCE, "vehicle_tracks.csv"
+    )
     return assemble(
         path,
         name,
