@@ -13,6 +13,7 @@ from countersteer.data.readers import (
     argoverse2_motion,
     argoverse2_sensor,
     comma2k19,
+    commonroad,
     interaction,
     kitti_poses,
     log123d,
@@ -43,6 +44,7 @@ READERS: tuple[Reader[Scenario], ...] = (
     kitti_poses.READER,
     log123d.READER,
     interaction.READER,
+    commonroad.READER,
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from countersteer.data.readers.source import Reader, matches, read_by, unknown_format
-from countersteer.data.roads import apollo, lanelet2, opendrive, racetrack, sumo
+from countersteer.data.roads import apollo, commonroad, lanelet2, opendrive, racetrack, sumo
 from countersteer.data.roads.checks import checked
 from countersteer.errors import UserError, reading
 from countersteer.scenarios.network import RoadNetwork
@@ -22,6 +22,7 @@ READERS: tuple[Reader[RoadNetwork], ...] = (
     apollo.READER,
     opendrive.READER,
     lanelet2.READER,
+    commonroad.READER,
     racetrack.READER,
 )
 
