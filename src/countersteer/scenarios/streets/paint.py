@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from countersteer.geometry.polylines import curvatures, distinct, headings, offset, resample
-from countersteer.scenarios.network import Lane
+from countersteer.scenarios.network import Lane, Turn
 from countersteer.scenarios.procedural.curves import Curve
 from countersteer.scenarios.procedural.layouts import BICYCLE, VERGE
 from countersteer.scenarios.procedural.sections import PARKED, PARKING, feature
@@ -287,7 +287,11 @@ def _crossings(
         outer = lane.left_neighbour if streets.network.left_hand else lane.right_neighbour
         if lane.junction is not None or not piece.last or not piece.in_town or outer is not None:
             continue
-        if not any(streets.lanes[key].junction for key in lane.successors) or rng.random() > style.crossings:
+        ways = [streets.lanes[key] for key in lane.successors]
+        if (
+            not any(way.junction and way.turn is not Turn.AROUND for way in ways)
+            or rng.random() > style.crossings
+        ):
             continue
         course = headings(piece.line)[-1]
         ahead = np.array([math.cos(course), math.sin(course)])

@@ -19,11 +19,13 @@ from countersteer.scenarios.scenario import MapFeature, MapKind
 
 __all__ = ["Ribbon", "Surface"]
 
-_CELL = 0.25  # [m]
+_CELL = 0.25  # in which lanes are drawn [m]
+_FINE = 2  # outlines are found on cells so many times smaller, from a blurred raster: without its steps
+_BLUR = 1.5  # standard deviation of that [cells]
 _SLIT = 2.5  # pavement surrounds no gap narrower than this [m]
-_TILE = 200  # side of a polygon [cells]
-_SMALLEST_TILE = 12
-_TOLERANCE = 0.15  # of outlines [m]
+_TILE = 400  # side of a polygon [fine cells]
+_SMALLEST_TILE = 24
+_TOLERANCE = 0.12  # of outlines [m]
 _ISLAND = 3.0  # smaller islands and specks are none [m^2]
 _BITS = 4  # fractional bits of drawn coordinates
 
@@ -42,8 +44,8 @@ class Surface:
     """Pavement on a raster.
 
     Attributes:
-        origin: Of its first cell [m].
-        mask: Where it is.
+        origin: Corner of its first cell [m].
+        mask: Where it is, on fine cells.
     """
 
     origin: Float[ndarray, 2]
@@ -67,8 +69,7 @@ class Surface:
             return np.round(((points - low) / _CELL - 0.5) * (1 << _BITS)).astype(np.int32)[:, None]
 
         for ribbon in ribbons:
-            # A contour goes through the middle of cells, half a cell further in.
-            thick = max(round((ribbon.left + ribbon.right) / _CELL) + 1, 1)
+            thick = max(round((ribbon.left + ribbon.right) / _CELL), 1)
             middle = offset(ribbon.line, (ribbon.left - ribbon.right) / 2)
             cv2.polylines(mask, [cells(middle)], False, 1, thick, cv2.LINE_8, _BITS)
         for area in areas:
@@ -77,11 +78,14 @@ class Surface:
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
         padded = cv2.copyMakeBorder(mask, size, size, size, size, cv2.BORDER_CONSTANT)
         closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[size:-size, size:-size]
-        return cls(np.asarray(low, float), _without_islands(np.ascontiguousarray(closed)))
+        whole = _without_islands(np.ascontiguousarray(closed))
+        soft = cv2.GaussianBlur(whole * np.uint8(200), (0, 0), _BLUR)
+        fine = cv2.resize(soft, (cols * _FINE, rows * _FINE), interpolation=cv2.INTER_LINEAR)
+        return cls(np.asarray(low, float), (fine > 100).astype(np.uint8))
 
     def inside(self, points: Float[ndarray, "n 2"]) -> Bool[ndarray, "n"]:
         """Whether there is pavement at each point; there is none beyond the raster."""
-        cols, rows = np.floor((points - self.origin) / _CELL).astype(int).T
+        cols, rows = np.floor((points - self.origin) / _CELL * _FINE).astype(int).T
         known = (cols >= 0) & (rows >= 0) & (cols < self.mask.shape[1]) & (rows < self.mask.shape[0])
         return known & (self.mask[np.where(known, rows, 0), np.where(known, cols, 0)] > 0)
 
@@ -103,8 +107,8 @@ class Surface:
     def _points(self, contour: ndarray, row: int, col: int) -> Float[ndarray, "n 2"]:
         import cv2
 
-        thin = cv2.approxPolyDP(contour, _TOLERANCE / _CELL, True)[:, 0].astype(float)
-        return self.origin + (thin + np.array([col + 0.5, row + 0.5])) * _CELL
+        thin = cv2.approxPolyDP(contour, _TOLERANCE * _FINE / _CELL, True)[:, 0].astype(float)
+        return self.origin + (thin + np.array([col + 0.5, row + 0.5])) * _CELL / _FINE
 
     def _outlines(self) -> list[Float[ndarray, "n 2"]]:
         """Polygons of the pavement, tile by tile; a tile in which one would have a hole is cut in two."""
