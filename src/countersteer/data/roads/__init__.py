@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from countersteer.data.readers.source import Reader, matches, read_by, unknown_format
-from countersteer.data.roads import apollo, commonroad, lanelet2, opendrive, racetrack, sumo
+from countersteer.data.roads import apollo, commonroad, lanelet2, opendrive, packed, racetrack, sumo
 from countersteer.data.roads.checks import checked
 from countersteer.errors import UserError, reading
 from countersteer.scenarios.network import RoadNetwork
@@ -18,6 +18,7 @@ from countersteer.storage.files import check_readable, exists
 __all__ = ["READERS", "read", "scan"]
 
 READERS: tuple[Reader[RoadNetwork], ...] = (
+    packed.READER,
     sumo.READER,
     apollo.READER,
     opendrive.READER,

@@ -31,6 +31,7 @@ _SAME = 1e-3  # points nearer than this are one [m]
 _SHORT = 0.05  # a lane of less has no direction [m]
 _WIDTHS = (1.6, 30.0)  # of lanes; the start of a race track has 20 [m]
 _LIMITS = (1.0, 100.0)  # of speed limits [m/s]
+_ONE_PLACE, _TILE = 1500.0, 1000.0  # a network that is wider is cut into places of this side [m]
 _MEETS, _GAP = 0.3, 3.0  # ends that are nearer meet; a connection over more is none [m]
 
 
@@ -69,9 +70,19 @@ def checked(network: RoadNetwork) -> RoadNetwork:
         lanes=lanes,
         signals=signals,
         features=tuple(_features(network.features, found)),
-        places={key: place for key, place in network.places.items() if key in lanes},
+        places={key: place for key, place in network.places.items() if key in lanes}
+        or _tiles(network, lanes),
         provenance=dataclasses.replace(network.provenance, notes=(*network.provenance.notes, *notes)),
     )
+
+
+def _tiles(network: RoadNetwork, lanes: dict[str, Lane]) -> dict[str, str]:
+    """Squares of a kilometre as places of a large network, by the middle of each lane; none for a small one."""
+    middles = {key: lane.centre[len(lane.centre) // 2, :2] for key, lane in lanes.items()}
+    if np.ptp(np.array(list(middles.values())), axis=0).max() <= _ONE_PLACE:
+        return {}
+    tiles = {key: np.floor(middle / _TILE + 0.5).astype(int) for key, middle in middles.items()}
+    return {key: f"{network.name} {x:+d} {y:+d}" for key, (x, y) in tiles.items()}
 
 
 def _line(points: ndarray) -> ndarray:
