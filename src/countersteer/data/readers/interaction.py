@@ -31,7 +31,7 @@ from countersteer.data.readers.source import Reader, choose, fingerprint, number
 from countersteer.data.roads.lanelet_features import map_features
 from countersteer.data.roads.origins import INTERACTION_LICENCE, INTERACTION_SITES
 from countersteer.data.roads.osm_lanelets import read_lanelets
-from countersteer.errors import UserError
+from countersteer.errors import UserError, reading
 from countersteer.geometry.polygons import distance_to_segments
 from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Scenario, Signals, Tracks
 from countersteer.storage.files import head, read_bytes
@@ -54,6 +54,11 @@ _COURSE = 0.3  # of people who are slower, nobody knows where they face [m/s]
 _OFF_THE_MAP = (
     4.0  # half of the vehicles are further from any lane's middle than this: it is another place's map [m]
 )
+_LOOKS_LIKE = (
+    "vehicle_tracks_NNN.csv, .csv.gz or .csv.xz with the columns track_id, frame_id, timestamp_ms, agent_type, x, y, vx, vy, "
+    "psi_rad, length, width (an INTERACTION recording)"
+)
+_FIX = "the file is damaged or may not be read; download it again or check its permissions"
 _KINDS = {"pedestrian": ActorKind.PEDESTRIAN, "bicycle": ActorKind.CYCLIST, "motorcycle": ActorKind.CYCLIST}
 
 
@@ -92,7 +97,7 @@ def _table(path: Path, data: bytes) -> dict[str, ndarray]:
     whole = Field(path, "the table", None)
     if data.count(b"\n") + data.count(b"\r") > MAX_ROWS:
         whole.fail("has too many rows", got=f"more than {MAX_ROWS}", expected=f"at most {MAX_ROWS}")
-    present = data[:1000].splitlines()[0].decode("utf-8", "replace").split(",")
+    present = data[:1000].partition(b"\n")[0].decode("utf-8", "replace").strip().split(",")
     texts = {name: pa.string() for name in ("track_id", "agent_type")}
     numbers = {name: pa.float64() for name in ("timestamp_ms", *_NUMBERS) if name in present}
     wanted = {**texts, **numbers}
@@ -347,7 +352,13 @@ def read_everybody(path: str | Path, start: float = 0.0, end: float | None = Non
     Raises:
         UserError: The file is damaged, or nobody is seen in that part.
     """
-    path, notes = Path(path), list[str]()
+    path = Path(path)
+    with reading(path, "cannot be read as an INTERACTION recording", expected=_LOOKS_LIKE, fix=_FIX):
+        return _everybody(path, start, end)
+
+
+def _everybody(path: Path, start: float, end: float | None) -> Scenario:
+    notes: list[str] = []
     rows = _rows(path, notes)
     clock = rows.time - rows.time[0]
     begin = int(np.searchsorted(clock, start - 1e-6))
@@ -363,8 +374,7 @@ def read_everybody(path: str | Path, start: float = 0.0, end: float | None = Non
 
 READER = Reader(
     "interaction",
-    "vehicle_tracks_NNN.csv, .csv.gz or .csv.xz with the columns track_id, frame_id, timestamp_ms, agent_type, x, y, vx, vy, "
-    "psi_rad, length, width (an INTERACTION recording)",
+    _LOOKS_LIKE,
     _matches,
     _read,
     _drives,
