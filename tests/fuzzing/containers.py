@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import pickle
 import re
 import struct
@@ -18,6 +19,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
@@ -338,7 +340,43 @@ def _close_text(tree: Any, old: Any) -> bytes:
     return "".join(str(word) for line in lines for word in line).encode(errors="replace")
 
 
+def _open_xml(data: bytes) -> dict[str, Any]:
+    def tree(element: ElementTree.Element) -> dict[str, Any]:
+        children = [tree(each) for each in element]
+        return {
+            "tag": element.tag,
+            "attributes": dict(element.attrib),
+            "text": element.text or "",
+            "children": children,
+        }
+
+    return tree(ElementTree.fromstring(data))
+
+
+def _close_xml(tree: Any, old: Any) -> bytes:
+    def element(tree: Any, depth: int = 0) -> ElementTree.Element:
+        tree = tree if isinstance(tree, dict) else {"tag": str(tree)}
+        made = ElementTree.Element(str(tree.get("tag", "x")) or "x")
+        attributes = tree.get("attributes")
+        for key, value in attributes.items() if isinstance(attributes, dict) else ():
+            made.set(str(key) or "x", str(value))
+        made.text = str(tree.get("text", ""))
+        children = tree.get("children")
+        for each in children if isinstance(children, list) and depth < 30 else ():
+            made.append(element(each, depth + 1))
+        return made
+
+    return ElementTree.tostring(element(tree))
+
+
 CONTAINERS = (
+    Container(
+        "xml",
+        lambda name, data: data.lstrip()[:1] == b"<" and _opens(_open_xml, data),
+        _open_xml,
+        _close_xml,
+        [*STRANGE, *WORDS],
+    ),
     Container("json", _is_json, json.loads, lambda tree, _: written_json(tree), [*STRANGE, *RAW, *WORDS]),
     Container(
         "pickle",
@@ -352,6 +390,12 @@ CONTAINERS = (
         lambda name, data: data[:2] == b"\x1f\x8b",
         lambda data: {"content": gzip.decompress(data)},
         lambda tree, _: gzip.compress(c if isinstance(c := tree.get("content"), bytes) else b"", 1, mtime=0),
+    ),
+    Container(
+        "xz",
+        lambda name, data: data[:6] == b"\xfd7zXZ\0",
+        lambda data: {"content": lzma.decompress(data)},
+        lambda tree, _: lzma.compress(c if isinstance(c := tree.get("content"), bytes) else b"", preset=0),
     ),
     Container(
         "npy", lambda name, data: data[:6] == b"\x93NUMPY", _open_npy, _close_npy, [*STRANGE_IN_PICKLES]

@@ -19,10 +19,12 @@ import cv2
 import numpy as np
 import torch
 
+import commonroad_files
+import lanelet_files
 import recordings
-from countersteer.data import cameras
+from countersteer.data import cameras, roads
 from countersteer.data.cameras.log import CameraLog
-from countersteer.data.readers import read, scan
+from countersteer.data.readers import interaction, read, scan
 from countersteer.evaluation.metrics.evidence import Finding
 from countersteer.evaluation.records import CaseResult, DriveRecord, SuiteResult
 from countersteer.evaluation.replay import is_replay, load_replay, save_replay
@@ -34,6 +36,7 @@ from countersteer.policies.teacher import SetActorCriticSpec
 from countersteer.policies.vit import ViTPlannerSpec
 from countersteer.recipes.self_play import self_play
 from countersteer.scenarios import storage
+from countersteer.scenarios.network import RoadNetwork
 from countersteer.scenarios.scenario import Scenario
 from countersteer.storage import serialise
 from countersteer.storage.files import read_json
@@ -137,6 +140,55 @@ def _seal_own(folder: Path) -> None:
     tables = {name: storage.read_table(folder / f"{name}.arrow") for name in storage._TABLES}
     header["fingerprint"] = storage._scenario(header, tables).fingerprint()
     (folder / "scenario.json").write_text(json.dumps(header, indent=2))
+
+
+def _interaction(folder: Path) -> Path:
+    """A table of vehicles, one of people, and the map."""
+    table = lanelet_files.recording(folder / "set")
+    lanelet_files.people(table)
+    return folder / "set"
+
+
+def _read_interaction(folder: Path) -> list[Scenario]:
+    """A drive, and everybody without an ego; a table that is gone is refused by either."""
+    table = folder / "recorded_trackfiles" / lanelet_files.SITE / "vehicle_tracks_000.csv.xz"
+    scan(folder)
+    return [interaction.read_everybody(table), read(table.with_name(f"{table.name}#0"))]
+
+
+def _commonroad(folder: Path, version: str) -> Path:
+    path = folder / "small.xml"
+    path.write_text(commonroad_files.scene(version))
+    return path
+
+
+# Street networks.
+
+
+def _network(path: Path) -> RoadNetwork:
+    roads.scan(path.parent)
+    return roads.read(path)
+
+
+def _unsound_network(network: RoadNetwork) -> str | None:
+    for lane in network.lanes.values():
+        if not np.isfinite(lane.centre).all() or not lane.length > 0:
+            return f"lane {lane.id!r} is no line"
+        if not set(lane.successors) <= set(network.lanes):
+            return f"lane {lane.id!r} leads nowhere"
+        if not 0 < lane.width < 100:
+            return f"lane {lane.id!r} has no width"
+    return None
+
+
+def _of_networks(name: str, make: Callable[[Path], Path]) -> Format:
+    return Format(f"streets: {name}", make, _network, None, _unsound_network)
+
+
+def _lanelet2(folder: Path) -> Path:
+    path = folder / "small.osm"
+    path.write_text(lanelet_files.street()[0].text())
+    return path
 
 
 # Camera logs.
@@ -528,6 +580,22 @@ FORMATS: tuple[Format, ...] = (
     _of_scenarios("Lyft Level 5", lambda folder: recordings.lyft(folder / "a.zarr")),
     _of_scenarios("Lyft Level 5, packed", lambda folder: recordings.lyft(folder / "a.zarr", codec="lz4")),
     _of_scenarios("our scenarios", _own, _seal_own),
+    Format(
+        "INTERACTION",
+        _interaction,
+        _read_interaction,
+        None,
+        lambda found: next((bad for each in found if (bad := _unsound_scenario(each))), None),
+    ),
+    *(
+        _of_scenarios(f"CommonRoad {version}", functools.partial(_commonroad, version=version))
+        for version in ("2018b", "2020a")
+    ),
+    _of_networks("Lanelet2", _lanelet2),
+    *(
+        _of_networks(f"CommonRoad {version}", functools.partial(_commonroad, version=version))
+        for version in ("2018b", "2020a")
+    ),
     _of_cameras("rig with a video", _rig),
     _of_cameras("rig with pictures", _rig_of_pictures),
     _of_cameras("bare video", _video),

@@ -20,7 +20,7 @@ from countersteer.commands.flags import (
 )
 from countersteer.commands.flags import size as read_size
 from countersteer.errors import check_writable
-from countersteer.ranges import Count, NonNegative, Range
+from countersteer.ranges import Count, NonNegative, Range, Seed
 
 __all__ = ["drive", "novel_view", "view_metrics", "watch"]
 
@@ -66,19 +66,38 @@ def drive(
     policy: Annotated[Positional[Path | None], arg(metavar="[RUN]")] = None,
     *,
     out: Annotated[Path, Written.FILE] = Path("drive.mp4"),
+    road: str = "recorded",
     start: NonNegative = 40.0,
+    seed: Seed = 0,
+    seconds: Annotated[float, Range("[5, 600]")] = 30.0,
+    traffic: Annotated[int, Range("[0, 200]")] = 10,
     recipe: UserRecipe = None,
 ) -> None:
-    """Film a policy driving the recorded road; nothing is trained.
+    """Film a policy driving the recorded road, or real streets among generated traffic; nothing is trained.
 
     Args:
         policy: Run folder or policy file; default the shipped one.
         out: Film to write.
+        road: `recorded`, `san_francisco`, or a file with a street network (SUMO, Apollo, OpenDRIVE, ...).
         start: Second of the recording to start at.
+        seed: On streets: which drive.
+        seconds: On streets: longest film.
+        traffic: On streets: other cars.
     """
+    from countersteer.data.sources import StreetDrives
     from countersteer.reporting.run_report import film_drive
 
-    print(f"wrote {out}: {film_drive(policy, out, start, modules(recipe))}")
+    chosen = start
+    if road != "recorded":
+        chosen = StreetDrives(
+            path=None if road == "san_francisco" else road,
+            count=1,
+            seed=seed,
+            length=max(100.0, 15.0 * seconds),
+            duration=seconds,
+            traffic=(traffic, traffic),
+        )
+    print(f"wrote {out}: {film_drive(policy, out, chosen, modules(recipe))}")
 
 
 def novel_view(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from countersteer.data.sources import RecordedDrive, ScenarioSource
+from countersteer.data.sources import RecordedDrive, ScenarioSource, StreetDrives
 from countersteer.errors import UserError
 from countersteer.evaluation.driving import drive
 from countersteer.evaluation.fault import at_fault
@@ -42,6 +42,7 @@ __all__ = [
     "recorded",
     "recorded_from",
     "run_suite",
+    "streets",
     "suite_for",
     "with_navigation",
     "with_target_points",
@@ -380,6 +381,12 @@ def recorded(*extra: ScenarioSource | Sequence[Scenario]) -> Suite:
 def recorded_from(start: float) -> Suite:
     """One case: the bundled drive from a second of the recording on."""
     return Suite("recorded", 1, _WORLD, (_bundled(start),), _recorded_rule)
+
+
+def streets(source: StreetDrives) -> Suite:
+    """Drives on a street network, judged as recorded ones are; other traffic reacts (IDM), people walk as they do."""
+    cases = [Case(scenario.id, scenario, reactive=True) for scenario in source.load()]
+    return Suite("streets", 1, _WORLD.simulate(duration=source.duration), tuple(cases), _recorded_rule)
 
 
 def _bundled(start: float) -> Case:

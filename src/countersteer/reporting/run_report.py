@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from countersteer.data.sources import StreetDrives
 from countersteer.errors import UserError, reading
 from countersteer.evaluation.records import SuiteResult
 from countersteer.evaluation.runs import evaluate_run, held_out_error
 from countersteer.evaluation.statistics import CompareRow
-from countersteer.evaluation.suites import Suite, recorded_from, run_suite, suite_for
+from countersteer.evaluation.suites import Suite, recorded_from, run_suite, streets, suite_for
 from countersteer.policies.storage import load_policy
 from countersteer.reporting.film import film
 from countersteer.reporting.report import CaseFilm, RunInfo, write_report
@@ -25,16 +26,29 @@ from countersteer.training.run import load_recipe
 __all__ = ["film_drive", "pretrained_policy", "report_run", "write_run_report"]
 
 
-def film_drive(policy: Path | None, out: Path, start: float, modules: Sequence[ModuleType] = ()) -> str:
-    """Film a policy on the recorded road from a second of the recording on; returns the verdict in words."""
+def film_drive(
+    policy: Path | None,
+    out: Path,
+    road: float | StreetDrives,
+    modules: Sequence[ModuleType] = (),
+) -> str:
+    """Film a policy on a road; returns the verdict in words.
+
+    Args:
+        policy: Run folder or policy file; None for the shipped one.
+        out: Film to write.
+        road: The recorded road from a second of the recording on, or the first drive on a street network.
+        modules: That the policy's recipe needs.
+    """
     driver, metadata = load_policy(policy if policy is not None else pretrained_policy(), tuple(modules))
-    suite = suite_for(driver.spec, recorded_from(start))
+    on_streets = isinstance(road, StreetDrives)
+    suite = suite_for(driver.spec, streets(road) if on_streets else recorded_from(road))
     result = run_suite(suite, metadata["recipe"], driver, frames=True)
     case = result.cases[0]
     film(
         result.records[0],
-        title=f"{metadata['recipe']} on a recorded road",
-        subtitle=f"comma2k19, from second {start:g}",
+        title=f"{metadata['recipe']} on {'real streets' if on_streets else 'a recorded road'}",
+        subtitle=case.case if on_streets else f"comma2k19, from second {road:g}",
         verdict=case,
         path=out,
     )

@@ -13,6 +13,8 @@ from countersteer.data.readers import (
     argoverse2_motion,
     argoverse2_sensor,
     comma2k19,
+    commonroad,
+    interaction,
     kitti_poses,
     log123d,
     lyft5,
@@ -41,6 +43,8 @@ READERS: tuple[Reader[Scenario], ...] = (
     lyft5.READER,
     kitti_poses.READER,
     log123d.READER,
+    interaction.READER,
+    commonroad.READER,
 )
 
 
