@@ -15,7 +15,7 @@ from countersteer.traffic.tokens.vocabulary import POINTS, Vocabulary
 SMALL = TokenNetworkSpec(width=16, heads=2, edge=8, blocks=2, capacity=256)
 
 
-def arcs(kind: int, speeds: int = 8, bends: int = 5, fastest: float = 8.0) -> torch.Tensor:
+def arcs(speeds: int = 8, bends: int = 5, fastest: float = 8.0) -> torch.Tensor:
     """Motions along circles: `speeds` from 0 to `fastest` m in half a second, `bends` from right to left."""
     length = torch.linspace(0.0, fastest, speeds)[:, None, None]
     bend = torch.linspace(-0.08, 0.08, bends)[None, :, None]
@@ -27,7 +27,7 @@ def arcs(kind: int, speeds: int = 8, bends: int = 5, fastest: float = 8.0) -> to
 
 def vocabulary() -> Vocabulary:
     """Arcs for vehicles, pedestrians and cyclists."""
-    parts = [arcs(0), arcs(1, fastest=1.0), arcs(2, fastest=4.0)]
+    parts = [arcs(), arcs(fastest=1.0), arcs(fastest=4.0)]
     return Vocabulary(torch.cat(parts), torch.cat([torch.full((len(p),), k) for k, p in enumerate(parts)]))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from countersteer.data.sources import ScenarioSource
 from countersteer.errors import UserError
 from countersteer.models.token_network import TokenNetwork
-from countersteer.ranges import Count, Range, Ranged
+from countersteer.ranges import Count, Range, Ranged, Share
 from countersteer.scenarios.road_pieces import pieces_of
 from countersteer.scenarios.scenario import Scenario
 from countersteer.storage import serialise
@@ -83,15 +83,15 @@ class TrafficWindows(Ranged):
         windows: In a batch.
         actors: Most in a window; those nearest to one of them at random.
         steps: Tokens of a window.
-        mirror: Whether every other window has left and right exchanged.
+        mirror: Share of the windows that have left and right exchanged.
         vocabulary: How motions are made of what was recorded.
     """
 
     scenarios: ScenarioSource
-    windows: Count = 10
+    windows: Count = 6
     actors: Count = 48
     steps: Annotated[int, Range("[2, 200]")] = 16
-    mirror: bool = True
+    mirror: Share = 0.0
     vocabulary: VocabularySpec = GridVocabulary()
 
     def fingerprint(self) -> str:
@@ -141,7 +141,7 @@ class TrafficWindows(Ranged):
             window = _window(one, start + _STRIDE * np.arange(self.steps + 2), self.actors, rng)
             if window is not None:
                 windows.append(window)
-                chosen.append((one, start, self.mirror and bool(rng.random() < 0.5)))
+                chosen.append((one, start, bool(rng.random() < self.mirror)))
         if len(windows) < self.windows:
             raise UserError("there is hardly any traffic in the scenarios", got="windows without anybody")
         return self._packed(windows, chosen, rng)
