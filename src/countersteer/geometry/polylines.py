@@ -12,6 +12,7 @@ __all__ = [
     "curvatures",
     "distinct",
     "follow",
+    "halfway",
     "headings",
     "offset",
     "project",
@@ -58,6 +59,26 @@ def resample(points: Float[ndarray, "n d"], spacing: float) -> Float[ndarray, "m
     count = max(int(np.ceil(s[-1] / spacing - 1e-9)), 1) + 1
     at = np.linspace(0.0, s[-1], count)
     return np.stack([np.interp(at, s, points[:, k]) for k in range(points.shape[1])], axis=1)
+
+
+def halfway(
+    left: Float[ndarray, "n d"], right: Float[ndarray, "m d"], spacing: float = 1.0, most: int = 10_000
+) -> Float[ndarray, "k d"]:
+    """The line between two boundaries: means of points at equal shares of their lengths.
+
+    Args:
+        left, right: In the same direction, of the same dimension.
+        spacing: Between points of the longer boundary [m].
+        most: Points; a longer line has wider spaces.
+    """
+    lengths = [arc_length(side) for side in (left, right)]
+    count = min(int(np.ceil(max(length[-1] for length in lengths) / spacing)) + 1, most)
+    share = np.linspace(0.0, 1.0, max(count, 2))
+    sides = [
+        np.stack([np.interp(share * length[-1], length, side[:, k]) for k in range(side.shape[1])], -1)
+        for side, length in zip((left, right), lengths, strict=True)
+    ]
+    return (sides[0] + sides[1]) / 2
 
 
 def headings(points: Float[ndarray, "n d"]) -> Float[ndarray, "n"]:

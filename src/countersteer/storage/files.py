@@ -52,7 +52,8 @@ _PIECE = 1 << 16
 _MOST_MEMBERS = 100_000  # of a gzip file; packed block by block, 256 MiB have 4,096
 _LARGEST_DIRECTORY = 1 << 20  # of a zip archive [bytes]; ten thousand members
 _GZIP = b"\x1f\x8b"
-
+_XZ = b"\xfd7zXZ\x00"
+_LARGEST_DICTIONARY = 1 << 27  # of an xz file [bytes]; the highest usual preset takes 65 MiB
 
 _AGAIN = "the file is cut short or damaged; write or download it again"
 _RESTORE = "restore the file from a copy, or train again"
@@ -120,13 +121,16 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 
 def _inflate(path: Path, limit: int, *, strict: bool) -> bytes:
-    """Up to `limit` bytes of the file, decompressed if it is gzipped.
+    """Up to `limit` bytes of the file, decompressed if it is gzipped or an xz file.
 
-    A gzip file that ends early or is damaged raises EOFError or zlib.error if `strict`, else gives what
+    A compressed file that ends early or is damaged raises EOFError or zlib.error if `strict`, else gives what
     could be read.
     """
     with open_regular(path) as file:
-        if file.read(2) != _GZIP:
+        begin = file.read(len(_XZ))
+        if begin == _XZ:
+            return _inflate_xz(file, limit, strict=strict)
+        if not begin.startswith(_GZIP):
             file.seek(0)
             return file.read(min(limit, os.fstat(file.fileno()).st_size))
         file.seek(0)
@@ -149,6 +153,25 @@ def _inflate(path: Path, limit: int, *, strict: bool) -> bytes:
             if len(data) >= limit or not rest.startswith(_GZIP):
                 return bytes(data)
         raise zlib.error(f"more than {_MOST_MEMBERS} gzip members")
+
+
+def _inflate_xz(file: BinaryIO, limit: int, *, strict: bool) -> bytes:
+    """The same of an xz file of one stream."""
+    import lzma  # some builds of Python have none
+
+    file.seek(0)
+    inflate = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LARGEST_DICTIONARY)
+    data = bytearray()
+    try:
+        while not inflate.eof and len(data) < limit:
+            packed = file.read(_PIECE) if inflate.needs_input else b""
+            if inflate.needs_input and not packed:
+                raise EOFError
+            data += inflate.decompress(packed, limit - len(data))
+    except (EOFError, lzma.LZMAError) as error:
+        if strict:
+            raise EOFError(*error.args) from error
+    return bytes(data)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -181,15 +204,15 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def head(path: Path) -> bytes:
-    """The first 64 KiB of a file, decompressed if gzipped; empty if it cannot be read."""
+    """The first 64 KiB of a file, decompressed if it is gzipped or an xz file; empty if it cannot be read."""
     try:
         return _inflate(path, _HEAD, strict=False)
-    except (OSError, ValueError, zlib.error):
+    except (OSError, ValueError, zlib.error, ImportError):
         return b""
 
 
 def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
-    """All bytes of a file, decompressed if it is gzipped.
+    """All bytes of a file, decompressed if it is gzipped or an xz file.
 
     Raises:
         UserError: The file is missing, cannot be read, is cut short, or holds more than `limit` bytes.
@@ -203,7 +226,7 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
             raise UserError(
                 f"{path} cannot be decompressed: it is cut short or damaged",
                 got=str(error) or "an early end",
-                expected="a whole gzip file",
+                expected="a whole gzip or xz file",
                 fix="download it again",
             ) from error
     check_size(path, "bytes after decompression", len(data), limit)

@@ -13,6 +13,7 @@ from countersteer.data.readers import (
     argoverse2_motion,
     argoverse2_sensor,
     comma2k19,
+    interaction,
     kitti_poses,
     log123d,
     lyft5,
@@ -41,6 +42,7 @@ READERS: tuple[Reader[Scenario], ...] = (
     lyft5.READER,
     kitti_poses.READER,
     log123d.READER,
+    interaction.READER,
 )
 
 

@@ -19,7 +19,7 @@ from numpy import ndarray
 
 from countersteer.data.readers.assembly import lane_width_of_area
 from countersteer.data.readers.fields import Field
-from countersteer.geometry.polylines import arc_length
+from countersteer.geometry.polylines import arc_length, halfway
 from countersteer.scenarios.scenario import MapFeature, MapKind
 from countersteer.storage.files import parse_json, read_bytes
 from countersteer.storage.tables import parse_table
@@ -60,8 +60,6 @@ MARKS = {
     "SOLID_YELLOW": MapKind.LINE_SOLID_YELLOW,
     "DOUBLE_SOLID_YELLOW": MapKind.LINE_SOLID_YELLOW,
 }
-_SPACING = 1.0  # of the points of a centre line [m]
-_MOST_POINTS = 10_000  # of one centre line
 
 
 class Table:
@@ -177,7 +175,7 @@ def read_map(path: Path, notes: list[str]) -> tuple[list[MapFeature], bytes]:
         if len(left) < 2 or len(right) < 2 or not (np.ptp(left, 0).any() and np.ptp(right, 0).any()):
             short += 1
             continue
-        center = _halfway(left, right)
+        center = halfway(left, right)
         area = np.concatenate([left, right[::-1]])
         width = lane_width_of_area(area, float(arc_length(center)[-1]))
         features.append(MapFeature(name, MapKind.LANE, center, width))
@@ -209,15 +207,3 @@ def _points(field: Field) -> Float[ndarray, "n 3"]:
     if not np.isfinite(points).all():
         field.fail("has points that are not finite", got="NaN", expected="finite coordinates")
     return points
-
-
-def _halfway(left: Float[ndarray, "n 3"], right: Float[ndarray, "m 3"]) -> Float[ndarray, "k 3"]:
-    """The line between two boundaries: means of points at equal shares of their lengths."""
-    lengths = [arc_length(side) for side in (left, right)]
-    count = min(int(np.ceil(max(length[-1] for length in lengths) / _SPACING)) + 1, _MOST_POINTS)
-    share = np.linspace(0.0, 1.0, max(count, 2))
-    sides = [
-        np.stack([np.interp(share * length[-1], length, side[:, k]) for k in range(3)], -1)
-        for side, length in zip((left, right), lengths, strict=True)
-    ]
-    return (sides[0] + sides[1]) / 2

@@ -1,14 +1,15 @@
 """The protobuf messages of the Waymo Open Motion Dataset, as far as they are read.
 
 Names and numbers of fields are those of `scenario.proto` and `map.proto` (waymo-open-dataset); fields that are
-not named here are skipped. The messages are built from this table when the first file is read, so that there is
-no generated code that has to fit the installed protobuf.
+not named here are skipped.
 """
 
 from __future__ import annotations
 
 import functools
 from typing import Any
+
+from countersteer.data.readers.protobuf_tables import message_class, parse_message
 
 __all__ = ["parse_scenario"]
 
@@ -35,26 +36,7 @@ _SCHEMA = {
 
 @functools.cache
 def _scenario_class() -> Any:
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    package = "countersteer.waymo"
-    file = descriptor_pb2.FileDescriptorProto(
-        name="countersteer/waymo.proto", package=package, syntax="proto2"
-    )
-    for message, fields in _SCHEMA.items():
-        described = file.message_type.add(name=message)
-        for entry in fields.split(", "):
-            kind, name, number = entry.split()
-            field = described.field.add(name=name, number=int(number))
-            field.label = field.LABEL_REPEATED if kind.endswith("*") else field.LABEL_OPTIONAL
-            kind = kind.rstrip("*")
-            if kind in _SCHEMA:
-                field.type, field.type_name = field.TYPE_MESSAGE, f".{package}.{kind}"
-            else:
-                field.type = getattr(field, f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.Scenario"))
+    return message_class("waymo", _SCHEMA, "Scenario")
 
 
 def parse_scenario(data: bytes) -> Any:
@@ -63,9 +45,4 @@ def parse_scenario(data: bytes) -> Any:
     Raises:
         ValueError: The bytes are no such message.
     """
-    from google.protobuf.message import DecodeError
-
-    try:
-        return _scenario_class().FromString(data)
-    except DecodeError as error:
-        raise ValueError(str(error)) from error
+    return parse_message(_scenario_class(), data)
