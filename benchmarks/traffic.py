@@ -43,8 +43,7 @@ from countersteer.evaluation.traffic import (
     score_log,
     score_traffic,
 )
-from countersteer.geometry import polylines
-from countersteer.models.token_network import TokenNetwork
+from countersteer.geometry import polygons, polylines
 from countersteer.objectives.next_token import closest_among, drawn_near
 from countersteer.policies.weights import Weights
 from countersteer.recipes.traffic import closed_loop_stage, plain_stage
@@ -102,7 +101,9 @@ def recorded_closed_loop(
     """CAT-K from its weights; `closest` 0 goes on plainly, as a control."""
     stage = closed_loop_stage(Interaction(folder), Weights(weights), max(closest, 1))
     if closest == 0:
-        stage = dataclasses.replace(stage, objective=dataclasses.replace(plain_stage(stage.data.scenarios).objective))  # type: ignore[attr-defined]
+        stage = dataclasses.replace(
+            stage, objective=dataclasses.replace(plain_stage(stage.data.scenarios).objective)
+        )  # type: ignore[attr-defined]
     return Recipe.of(stage)
 
 
@@ -112,8 +113,6 @@ def recorded_closed_loop(
 def scenes(folder: str, split: str, every: float) -> Iterator[tuple[str, Scenario, float]]:
     """Names, scenes of 15 s and where in them to begin, one in `every` seconds with at least two to judge."""
     for file in Interaction(folder, split).files():  # type: ignore[arg-type]
-        if split == "B" and int(file.name[15:18]) % 4 != 2 and len(list(file.parent.glob("vehicle*"))) > 4:
-            continue
         whole = read_everybody(file)
         for begin in np.arange(BEFORE, whole.duration - SECONDS - 0.5, every):
             scene = _cut(whole, float(begin))
@@ -128,7 +127,10 @@ def _cut(whole: Scenario, begin: float) -> Scenario | None:
     tracks = dataclasses.replace(
         tracks,
         ids=tuple(tracks.ids[k] for k in who),
-        **{name: getattr(tracks, name)[who] for name in ("kind", "position", "heading", "velocity", "size", "valid")},
+        **{
+            name: getattr(tracks, name)[who]
+            for name in ("kind", "position", "heading", "velocity", "size", "valid")
+        },
     )
     scene = dataclasses.replace(
         whole, times=np.arange(last - first) * DT, tracks=tracks, signals=whole.signals.at(slice(first, last))
@@ -152,38 +154,59 @@ def constant_velocity(happened: Futures, speed: np.ndarray, rollouts: int) -> Fu
 
 
 def along_the_path(
-    happened: Futures, speed: np.ndarray, rollouts: int, desired: float, told: np.ndarray | None = None
+    happened: Futures,
+    speed: np.ndarray,
+    rollouts: int,
+    desired: tuple[float, float],
+    seed: int,
+    told: np.ndarray | None = None,
 ) -> Futures:
-    """IDM along the path that was recorded, which it knows, then straight on."""
-    paths, model = [], IDM()
-    for begin, way, seen in zip(happened.begin, happened.logged, happened.seen, strict=True):
-        line = polylines.distinct(np.concatenate([begin[None, :2], way[seen, :2]])) if seen.any() else begin[None, :2]
-        far = np.linalg.norm(line - line[0], axis=1)
-        course = way[seen][-1, 2] if seen.any() else begin[2]
-        if far.max() < 0.5:
-            line, course = begin[None, :2], begin[2]
-        ahead = line[-1] + 200.0 * np.array([np.cos(course), np.sin(course)])
-        paths.append(polylines.resample(np.concatenate([line, ahead[None]]), 0.5))
-    courses = [polylines.headings(path) for path in paths]
-    size, count = happened.size, len(paths)
-    arc, v, here = np.zeros(count), speed.copy(), happened.begin.copy()
+    """IDM along the path that was recorded, which it knows, then straight on; desired speeds are drawn for each car and rollout."""
+    paths = [_path_ahead(*each) for each in zip(happened.begin, happened.logged, happened.seen, strict=True)]
+    rng = np.random.default_rng([seed, 21])
+    wanted = np.maximum(rng.uniform(*desired, (rollouts, len(paths))), 0.8 * speed)
+    poses = [_idm(happened, paths, speed, each, told) for each in wanted]
+    return dataclasses.replace(happened, pose=np.stack(poses))
+
+
+def _path_ahead(begin: np.ndarray, way: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Points 0.5 m apart, with courses: along what was recorded, then straight on for 200 m."""
+    line, course = begin[None, :2], begin[2]
+    if seen.any() and np.linalg.norm(way[seen][:, :2] - begin[:2], axis=1).max() > 1.0:
+        known = np.concatenate([begin[None, :2], way[seen, :2]])
+        kept = [0]
+        for k in range(1, len(known)):  # a car that creeps has no course
+            if np.linalg.norm(known[k] - known[kept[-1]]) > 0.3:
+                kept.append(k)
+        line, course = known[kept], way[seen][-1, 2]
+    ahead = line[-1] + 200.0 * np.array([np.cos(course), np.sin(course)])
+    points = polylines.resample(np.concatenate([line, ahead[None]]), 0.5)
+    return np.concatenate([points, polylines.headings(points)[:, None]], 1)
+
+
+def _idm(
+    happened: Futures,
+    paths: list[np.ndarray],
+    speed: np.ndarray,
+    desired: np.ndarray,
+    told: np.ndarray | None,
+) -> np.ndarray:
+    """Poses [car, tick, 3] of one rollout."""
+    size, model, ticks = happened.size, IDM(), happened.logged.shape[1]
+    arc, v, here = np.zeros(len(paths)), speed.copy(), happened.begin.copy()
     poses = []
-    for tick in range(happened.logged.shape[1]):
-        gap, lead = np.full(count, np.inf), np.zeros(count)
+    for tick in range(ticks):
+        gap, lead = np.full(len(paths), np.inf), np.zeros(len(paths))
         for k, path in enumerate(paths):
-            first = int(arc[k] / 0.5)
-            piece = path[first : first + 100]
-            apart = np.linalg.norm(here[:, None, :2] - piece[None], axis=-1)
+            piece = path[int(arc[k] / 0.5) :][:100:2]
+            apart = np.linalg.norm(here[:, None, :2] - piece[None, :, :2], axis=-1)
             nearest = apart.argmin(1)
             on = (apart.min(1) < (size[:, 1] + size[k, 1]) / 2 + 0.2) & (nearest > 0)
             on[k] = False
-            bumper = np.where(on, nearest * 0.5 - (size[:, 0] + size[k, 0]) / 2, np.inf)
-            bumper[bumper < -2.0] = np.inf
+            bumper = np.where(on, nearest * 1.0 - (size[:, 0] + size[k, 0]) / 2, np.inf)
             leader = int(bumper.argmin())
-            turn = np.cos(here[leader, 2] - here[k, 2])
-            gap[k], lead[k] = bumper[leader], max(v[leader] * turn, 0.0)
-        tensors = (torch.from_numpy(each) for each in (v, np.maximum(speed, desired), gap, lead))
-        pushed = model.answer(*tensors).numpy()
+            gap[k], lead[k] = bumper[leader], max(v[leader] * np.cos(here[leader, 2] - here[k, 2]), 0.0)
+        pushed = model.answer(*(torch.from_numpy(each) for each in (v, desired, gap, lead))).numpy()
         if told is not None:
             pushed = np.where(np.isnan(told[tick]), pushed, (np.nan_to_num(told[tick]) - v) / DT)
         new = np.maximum(v + DT * pushed, 0.0)
@@ -191,11 +214,9 @@ def along_the_path(
         for k, path in enumerate(paths):
             at = min(arc[k] / 0.5, len(path) - 1.001)
             low = int(at)
-            here[k, :2] = path[low] + (at - low) * (path[low + 1] - path[low])
-            here[k, 2] = courses[k][low]
+            here[k] = path[low] + (at - low) * (path[low + 1] - path[low])
         poses.append(here.copy())
-    pose = np.stack(poses, 1)
-    return dataclasses.replace(happened, pose=np.broadcast_to(pose, (rollouts, *pose.shape)))
+    return np.stack(poses, 1)
 
 
 def speeds_of(scene: Scenario, happened: Futures) -> np.ndarray:
@@ -217,26 +238,32 @@ def score(
     every: float = 30.0,
     temperature: float = 1.0,
     top: int = 64,
-    desired: float = 6.0,
+    desired: tuple[float, float] = (4.0, 8.0),
     plain: bool = True,
     seed: int = 0,
     out: str | None = None,
 ) -> None:
     """Realism and rates of the rows log, constant velocity, IDM and token models, NAME=RUN each."""
     named = dict(each.split("=") for each in models)
-    rows: dict[str, list[TrafficScore]] = {name: [] for name in (*(("log", "constant velocity", "IDM") if plain else ()), *named)}
+    rows: dict[str, list[TrafficScore]] = {
+        name: [] for name in (*(("log", "constant velocity", "IDM") if plain else ()), *named)
+    }
     edges: dict[str, OffRoad] = {}
     began, names = time.monotonic(), []
     for name, scene, start in scenes(folder, split, every):
         names.append(name)
         place = name.rsplit("_", 2)[0]
-        edge = edges.setdefault(place, OffRoad(scene.road)) if place in edges else edges.setdefault(place, OffRoad(scene.road))
+        if place not in edges:
+            edges[place] = OffRoad(scene.road)
+        edge = edges[place]
         happened = recorded_future(scene, start, SECONDS)
         speed = speeds_of(scene, happened)
         if plain:
             rows["log"].append(score_log(happened, edge, rollouts))
-            rows["constant velocity"].append(score_traffic(constant_velocity(happened, speed, rollouts), edge))
-            rows["IDM"].append(score_traffic(along_the_path(happened, speed, rollouts, desired), edge))
+            rows["constant velocity"].append(
+                score_traffic(constant_velocity(happened, speed, rollouts), edge)
+            )
+            rows["IDM"].append(score_traffic(along_the_path(happened, speed, rollouts, desired, seed), edge))
         for model, run in named.items():
             traffic = TokenTraffic(Weights(run), temperature=temperature, top=top, together=True)
             sampled = sample_futures(traffic, scene, start, rollouts, seconds=SECONDS, seed=seed)
@@ -244,21 +271,51 @@ def score(
         print(name, {model: round(found[-1].realism, 3) for model, found in rows.items()}, flush=True)
     table = {model: _mean(found) for model, found in rows.items()}
     _print(table)
-    settings = {"split": split, "rollouts": rollouts, "every_s": every, "temperature": temperature, "top": top, "seed": seed, "idm_desired_speed": desired}
-    _keep(out or f"score_{split}", settings | {"seconds": time.monotonic() - began, "scenes": names, "weights": {name: Weights(run).resolve().digest for name, run in named.items()}}, table)
+    settings = {
+        "split": split,
+        "rollouts": rollouts,
+        "every_s": every,
+        "temperature": temperature,
+        "top": top,
+        "seed": seed,
+        "idm_desired_speed": desired,
+    }
+    _keep(
+        out or f"score_{split}",
+        settings
+        | {
+            "seconds": time.monotonic() - began,
+            "scenes": names,
+            "weights": {name: Weights(run).resolve().digest for name, run in named.items()},
+        },
+        table,
+    )
 
 
 def _mean(found: list[TrafficScore]) -> dict[str, float]:
     values = [each.to_json() for each in found]
     mean = {name: float(np.nanmean([each[name] for each in values])) for name in values[0]}
     cars = np.array([each["judged"] for each in values], float)
-    by_car = {f"{name}_by_road_user": float(np.average([each[name] for each in values], weights=cars)) for name in ("collisions", "off_road", "ade")}
+    by_car = {
+        f"{name}_by_road_user": float(np.average([each[name] for each in values], weights=cars))
+        for name in ("collisions", "off_road", "ade")
+    }
     spread = float(np.std([each["realism"] for each in values]) / math.sqrt(len(values)))
     return mean | by_car | {"realism_se": spread, "scenes": float(len(values)), "judged": float(cars.sum())}
 
 
 def _print(table: dict[str, dict[str, float]]) -> None:
-    columns = ("realism", "realism_se", "kinematic", "interactive", "map", "collisions", "off_road", "ade", "min_ade")
+    columns = (
+        "realism",
+        "realism_se",
+        "kinematic",
+        "interactive",
+        "map",
+        "collisions",
+        "off_road",
+        "ade",
+        "min_ade",
+    )
     print(f"{'':24s}" + "".join(f"{name:>12s}" for name in columns))
     for model, values in table.items():
         print(f"{model:24s}" + "".join(f"{values[name]:12.3f}" for name in columns))
@@ -278,40 +335,63 @@ def react(
 ) -> None:
     """The leaders of pairs brake; how often does the follower touch them, beside IDM and one who does not see them."""
     named = dict(each.split("=") for each in models)
-    hits: dict[str, list[float]] = {name: [] for name in (*named, *(f"{name}, blind" for name in named), "IDM")}
-    used = []
+    hits: dict[str, list[float]] = {
+        name: [] for name in (*named, *(f"{name}, blind" for name in named), "IDM")
+    }
+    used: list[str] = []
+    ticks = round(seconds / DT)
     for name, scene, start in scenes(folder, "A", 5.0):
-        if len(used) == pairs:
-            break
-        happened = recorded_future(scene, start, SECONDS)
+        happened = recorded_future(scene, start, seconds)
         speed = speeds_of(scene, happened)
-        pair = _pair(happened, speed)
-        if pair is None or (used and used[-1].rsplit("_", 1)[0] == name.rsplit("_", 1)[0] and len([u for u in used if u.rsplit("_", 1)[0] == name.rsplit("_", 1)[0]]) >= math.ceil(pairs / 4)):
+        pair, site = _pair(happened, speed), name.rsplit("_", 2)[0]
+        if pair is None or sum(each.startswith(site) for each in used) >= math.ceil(pairs / 4):
             continue
         used.append(name)
         follower, leader = pair
-        ticks = round(seconds / DT)
         told = np.full((ticks, len(speed)), np.nan)
         told[:, leader] = np.maximum(speed[leader] - braking * DT * np.arange(1, ticks + 1), 0.0)
+        course = happened.begin[leader, 2]
+        way = happened.begin[leader, :2] + np.cumsum(told[:, leader, None], 0) * DT * [
+            np.cos(course),
+            np.sin(course),
+        ]
+        braked = np.concatenate([way, np.full((ticks, 1), course)], 1)
+
+        def touched(
+            futures: Futures,
+            follower: int = follower,
+            leader: int = leader,
+            braked: np.ndarray = braked,
+            happened: Futures = happened,
+        ) -> float:
+            pose = futures.pose.copy()
+            pose[:, leader] = braked
+            return float(_touch(pose, happened.size, follower, leader).mean())
+
         for model, run in named.items():
             traffic = TokenTraffic(Weights(run), temperature=temperature, top=top, together=True)
-            futures = sample_futures(traffic, scene, start, rollouts, seconds=seconds, speeds=told)
-            hits[model].append(float(_touch(futures.pose, happened.size, follower, leader).mean()))
-            free = sample_futures(traffic, _without(scene, happened.ids[leader]), start, rollouts, seconds=seconds)
-            pose = np.insert(free.pose, leader, futures.pose[:, leader], axis=1)
-            hits[f"{model}, blind"].append(float(_touch(pose, happened.size, follower, leader).mean()))
-        cut = dataclasses.replace(happened, logged=happened.logged[:, :ticks], seen=happened.seen[:, :ticks])
-        ruled = along_the_path(cut, speed, 1, 6.0, told)
-        pose = ruled.pose.copy()
-        course = happened.begin[leader, 2]
-        way = np.cumsum(told[:, leader]) * DT
-        pose[:, leader, :, 0] = happened.begin[leader, 0] + np.cos(course) * way
-        pose[:, leader, :, 1] = happened.begin[leader, 1] + np.sin(course) * way
-        hits["IDM"].append(float(_touch(pose, happened.size, follower, leader).mean()))
+            told_it = sample_futures(traffic, scene, start, rollouts, seconds=seconds, speeds=told)
+            hits[model].append(touched(told_it))
+            alone = sample_futures(
+                traffic, _without(scene, happened.ids[leader]), start, rollouts, seconds=seconds
+            )
+            blind = dataclasses.replace(happened, pose=np.insert(alone.pose, leader, 0.0, axis=1))
+            hits[f"{model}, blind"].append(touched(blind))
+        hits["IDM"].append(touched(along_the_path(happened, speed, rollouts, (4.0, 8.0), 0, told)))
         print(name, {model: each[-1] for model, each in hits.items()}, flush=True)
-    table = {model: {"contact": float(np.mean(each)), "pairs": float(len(each))} for model, each in hits.items()}
-    print(table)
-    _keep(out or "react", {"pairs": used, "rollouts": rollouts, "braking": braking, "seconds": seconds, "temperature": temperature, "top": top}, table)
+    table = {
+        model: {"contact": float(np.mean(each)), "pairs": float(len(each))} for model, each in hits.items()
+    }
+    print(json.dumps(table, indent=1))
+    settings = {
+        "pairs": used,
+        "rollouts": rollouts,
+        "braking": braking,
+        "seconds": seconds,
+        "temperature": temperature,
+        "top": top,
+    }
+    _keep(out or "react", settings, table)
 
 
 def _pair(happened: Futures, speed: np.ndarray) -> tuple[int, int] | None:
@@ -329,10 +409,12 @@ def _pair(happened: Futures, speed: np.ndarray) -> tuple[int, int] | None:
 
 def _touch(pose: np.ndarray, size: np.ndarray, a: int, b: int) -> np.ndarray:
     """Whether two boxes touch in each rollout."""
-    from countersteer.geometry import polygons
-
     boxes = [
-        polygons.rectangle(pose[:, k, :, :2], pose[:, k, :, 2], np.broadcast_to(size[k, :2], (*pose.shape[:1], pose.shape[2], 2)))
+        polygons.rectangle(
+            pose[:, k, :, :2],
+            pose[:, k, :, 2],
+            np.broadcast_to(size[k, :2], (*pose.shape[:1], pose.shape[2], 2)),
+        )
         for k in (a, b)
     ]
     return (polygons.rectangle_distance(*boxes) < 0.0).any(1)
@@ -341,8 +423,13 @@ def _touch(pose: np.ndarray, size: np.ndarray, a: int, b: int) -> np.ndarray:
 def _without(scene: Scenario, name: str) -> Scenario:
     tracks = scene.tracks
     keep = [k for k, each in enumerate(tracks.ids) if each != name]
-    rows = {each: getattr(tracks, each)[keep] for each in ("kind", "position", "heading", "velocity", "size", "valid")}
-    return dataclasses.replace(scene, tracks=dataclasses.replace(tracks, ids=tuple(tracks.ids[k] for k in keep), **rows))
+    rows = {
+        each: getattr(tracks, each)[keep]
+        for each in ("kind", "position", "heading", "velocity", "size", "valid")
+    }
+    return dataclasses.replace(
+        scene, tracks=dataclasses.replace(tracks, ids=tuple(tracks.ids[k] for k in keep), **rows)
+    )
 
 
 def vocabularies(folder: tyro.conf.Positional[str], *, files: int = 100) -> None:
@@ -361,12 +448,21 @@ def vocabularies(folder: tyro.conf.Positional[str], *, files: int = 100) -> None
         vocabulary = spec.build(segments, 4096)
         errors, ends = [], []
         for scenario in tests:
-            poses = np.concatenate([scenario.tracks.position[..., :2], scenario.tracks.heading[..., None]], -1)
+            poses = np.concatenate(
+                [scenario.tracks.position[..., :2], scenario.tracks.heading[..., None]], -1
+            )
             pose, valid = torch.from_numpy(poses.astype(np.float32)), torch.from_numpy(scenario.tracks.valid)
             errors.append(vocabulary.error(segments_of(pose, valid, 3), 0))
             ends.append(_chained(vocabulary, pose, valid))
         error, end = torch.cat(errors) * 100, torch.cat(ends) * 100
-        table[name] = {"tokens": float(len(vocabulary.kind)), "median_cm": error.median().item(), "p99_cm": error.quantile(0.99).item(), "above_10_cm": (error > 10).float().mean().item(), "after_16_median_cm": end.median().item(), "after_16_p99_cm": end.quantile(0.99).item()}
+        table[name] = {
+            "tokens": float(len(vocabulary.kind)),
+            "median_cm": error.median().item(),
+            "p99_cm": error.quantile(0.99).item(),
+            "above_10_cm": (error > 10).float().mean().item(),
+            "after_16_median_cm": end.median().item(),
+            "after_16_p99_cm": end.quantile(0.99).item(),
+        }
         print(name, table[name], vocabulary.digest()[:12], flush=True)
     _keep("vocabularies", {"segments": {str(k): len(v) for k, v in segments.items()}}, table)
 
@@ -400,8 +496,13 @@ def drift(folder: tyro.conf.Positional[str], run: tyro.conf.Positional[str], *, 
                 near, _ = drawn_near(network, batch, 0.05 if name == "drawn near" else 0.0)
                 pose = near if isinstance(name, str) else closest_among(network, batch, name, near)[0]
                 gap = (pose - batch.pose)[..., :2].norm(dim=-1)
-                away.append((gap[batch.seen].mean().item(), gap[:, :, -2][batch.seen[:, :, -2]].mean().item()))
-            table[str(name)] = {"mean_m": float(np.mean([a for a, _ in away])), "last_m": float(np.mean([b for _, b in away]))}
+                away.append(
+                    (gap[batch.seen].mean().item(), gap[:, :, -2][batch.seen[:, :, -2]].mean().item())
+                )
+            table[str(name)] = {
+                "mean_m": float(np.mean([a for a, _ in away])),
+                "last_m": float(np.mean([b for _, b in away])),
+            }
             print(name, table[str(name)], flush=True)
     _keep("drift", {"run": Weights(run).resolve().digest, "batches": batches}, table)
 
@@ -417,13 +518,23 @@ def speed(folder: tyro.conf.Positional[str], run: tyro.conf.Positional[str]) -> 
         futures = sample_futures(traffic, scene, start, 32, seconds=8.0)
         wall, cpu = time.monotonic() - began, time.process_time() - used
         amount = futures.pose.shape[0] * futures.pose.shape[1] * 8.0
-        table["one call" if together else "a call for each drive"] = {"agent_seconds_per_s": amount / wall, "agent_seconds_per_cpu_s": amount / cpu, "agents": float(futures.pose.shape[1])}
+        table["one call" if together else "a call for each drive"] = {
+            "agent_seconds_per_s": amount / wall,
+            "agent_seconds_per_cpu_s": amount / cpu,
+            "agents": float(futures.pose.shape[1]),
+        }
     print(table)
     _keep("speed", {"run": Weights(run).resolve().digest, "threads": torch.get_num_threads()}, table)
 
 
 def _keep(name: str, settings: dict[str, Any], table: dict[str, Any]) -> None:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=RESULTS.parents[1])
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=RESULTS.parents[1],
+    )
     content = {
         "command": " ".join(["python benchmarks/traffic.py", *sys.argv[1:]]),
         "commit": commit.stdout.strip(),

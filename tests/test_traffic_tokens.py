@@ -21,18 +21,27 @@ from countersteer.policies.storage import load_model, save_model
 from countersteer.policies.weights import Weights
 from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.road_pieces import pieces_of
-from countersteer.scenarios.scenario import ActorKind, MapFeature, MapKind, Provenance, RoadMap, Scenario, Signals, Tracks
+from countersteer.scenarios.scenario import (
+    ActorKind,
+    MapFeature,
+    MapKind,
+    Provenance,
+    RoadMap,
+    Scenario,
+    Signals,
+    Tracks,
+)
 from countersteer.traffic.interface import Traffic
 from countersteer.traffic.tokens.frames import CLASS_BOX, compose, ends_of, relative, squared_distance
 from countersteer.traffic.tokens.memory import draw, empty, observe
 from countersteer.traffic.tokens.model import TokenTraffic, network_of
-from countersteer.traffic.tokens.surroundings import Scene, look
+from countersteer.traffic.tokens.surroundings import look
 from countersteer.traffic.tokens.vocabulary import DiskVocabulary, GridVocabulary, mirrored, segments_of
 from countersteer.training.recipe import Recipe
 from countersteer.training.run import train
 from countersteer.training.stages import Fit, OptimSpec
 from countersteer.vehicles.plans import Action
-from token_traffic import SMALL, Fresh, arcs, network, vocabulary
+from token_traffic import SMALL, Fresh, network, vocabulary
 from worlds import boxworld
 
 # --- frames and vocabularies ----------------------------------------------------------------------
@@ -48,7 +57,9 @@ def corners(pose: Tensor, kind: int) -> Tensor:
 
 def test_a_pose_in_a_frame_and_back():
     frame, pose = torch.tensor([1.0, 2.0, math.pi / 2]), torch.tensor([1.0, 5.0, math.pi])
-    torch.testing.assert_close(relative(pose, frame), torch.tensor([3.0, 0.0, math.pi / 2]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        relative(pose, frame), torch.tensor([3.0, 0.0, math.pi / 2]), atol=1e-5, rtol=0
+    )
     back = compose(frame, relative(pose, frame))
     torch.testing.assert_close(back[:2], pose[:2])
     assert math.cos(float(back[2])) == pytest.approx(-1.0)
@@ -67,7 +78,7 @@ def test_squared_distances_are_those_of_the_corners(kind: int):
 
 
 def test_classes_are_those_of_scenarios():
-    assert [ActorKind.VEHICLE, ActorKind.PEDESTRIAN, ActorKind.CYCLIST] == list(range(len(CLASS_BOX)))
+    assert list(range(len(CLASS_BOX))) == [ActorKind.VEHICLE, ActorKind.PEDESTRIAN, ActorKind.CYCLIST]
 
 
 def test_recorded_motions_are_in_the_frame_of_their_beginning_and_seen_throughout():
@@ -235,7 +246,9 @@ def test_nobody_sees_what_is_yet_to_come():
     there[..., 0] = False
     later = batch.pose.clone()
     later[:, :, 9:] += torch.tensor([1.0, 2.0, 0.3])
-    first, second = (made(look(p, there, batch.scene, batch.roads, slice(1, -1)).rows)[0] for p in (batch.pose, later))
+    first, second = (
+        made(look(p, there, batch.scene, batch.roads, slice(1, -1)).rows)[0] for p in (batch.pose, later)
+    )
     time = look(batch.pose, there, batch.scene, batch.roads, slice(1, -1)).time
     torch.testing.assert_close(first[time < 9], second[time < 9], atol=1e-5, rtol=1e-5)
     assert not torch.allclose(first[time >= 9].nan_to_num(neginf=0), second[time >= 9].nan_to_num(neginf=0))
@@ -262,7 +275,7 @@ def test_draws_are_among_the_likeliest_and_as_likely_as_said():
     logits = torch.tensor([0.5, 0.2, 0.2, 0.1]).log().expand(2000, -1)
     number = torch.rand(2000, generator=torch.Generator().manual_seed(0))
     drawn = draw(logits, number, 1.0, 2)
-    assert int(drawn.max()) <= 2 and len(drawn.unique()) == 2
+    assert sorted(drawn.unique().tolist()) in ([0, 1], [0, 2])
     assert float((drawn == 0).float().mean()) == pytest.approx(5 / 7, abs=0.03)
     lonely = torch.tensor([[-math.inf, 0.0, -math.inf]])
     assert draw(lonely, torch.tensor([0.999999]), 1.0, 3).tolist() == [1]
@@ -294,7 +307,9 @@ def test_one_of_one_is_greedy_and_one_of_all_is_the_nearest():
     assert gaps == sorted(gaps, reverse=True)
     pose, _ = closest_among(made, batch, made.used, near)
     torch.testing.assert_close(pose[batch.seen], near[batch.seen], atol=1e-3, rtol=1e-4)
-    other = replace(batch, pose=batch.pose + torch.randn(batch.pose.shape[-1]) * torch.tensor([0.0, 0.0, 0.0]))
+    other = replace(
+        batch, pose=batch.pose + torch.randn(batch.pose.shape[-1]) * torch.tensor([0.0, 0.0, 0.0])
+    )
     greedy, _ = closest_among(made, batch, 1, near)
     shifted = batch.replace(pose=torch.where(torch.arange(18)[:, None] > 3, other.pose + 5.0, other.pose))
     same, _ = closest_among(made, shifted, 1, near)
@@ -312,7 +327,9 @@ def test_where_the_recording_has_a_gap_the_likeliest_motion_is_taken():
     assert bool(alive[:, :, 8][batch.seen[:, :, 7]].all())
     at, logits = looked_logits(made, pose, alive, gap, 7)
     motion = logits.argmax(-1)
-    torch.testing.assert_close(pose[(*at, 8)], compose(pose[(*at, 7)], made.motions[motion, -1]), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(
+        pose[(*at, 8)], compose(pose[(*at, 7)], made.motions[motion, -1]), atol=1e-3, rtol=1e-4
+    )
 
 
 def looked_logits(made: TokenNetwork, pose: Tensor, alive: Tensor, batch: TrafficBatch, time: int):
@@ -340,8 +357,13 @@ def test_closed_loop_tuning_leaves_the_codes_alone():
     give_vocabulary(made, vocabulary())
     loss = NextToken(closest=4, learn_codes=False).losses({"model": made}, DATA.batch(0, 0))
     loss.groups["model"].backward()
-    learned = {name.split(".")[0] for name, each in made.named_parameters() if each.grad is not None and bool(each.grad.any())}
-    assert "free" in learned and not learned & {"start", "edges"}
+    learned = {
+        name.split(".")[0]
+        for name, each in made.named_parameters()
+        if each.grad is not None and bool(each.grad.any())
+    }
+    assert "free" in learned
+    assert not learned & {"start", "edges"}
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -349,36 +371,52 @@ def test_closed_loop_tuning_leaves_the_codes_alone():
 
 def toy_stage(rate: float) -> Fit:
     optim = OptimSpec(steps=60, learning_rate=rate, warmup=5, weight_decay=0.0, checkpoint_every=1000)
-    return Fit("toy", DATA, TokenNetworkSpec(width=32, heads=2, edge=16, blocks=1, capacity=256), NextToken(), optim)
+    return Fit(
+        "toy", DATA, TokenNetworkSpec(width=32, heads=2, edge=16, blocks=1, capacity=256), NextToken(), optim
+    )
 
 
 def nll_on_others(network: TokenNetwork) -> float:
     with torch.no_grad():
-        values = [NextToken().losses({"model": network}, DATA.batch(99, k)).diagnostics["nll"] for k in range(4)]
+        values = [
+            NextToken().losses({"model": network}, DATA.batch(99, k)).diagnostics["nll"] for k in range(4)
+        ]
     return float(torch.stack(values).mean())
 
 
 def test_training_learns_that_cars_go_on_as_they_do_and_at_rate_zero_it_does_not(tmp_path: Path):
     learned, _ = load_model(train(Recipe.of(toy_stage(3e-3)), tmp_path / "run", seed=0))
     still, _ = load_model(train(Recipe.of(toy_stage(1e-12)), tmp_path / "still", seed=0))
-    assert isinstance(learned, TokenNetwork) and isinstance(still, TokenNetwork)
+    assert isinstance(learned, TokenNetwork)
+    assert isinstance(still, TokenNetwork)
     assert nll_on_others(still) > 0.5 * math.log(still.used), "it is not easily guessed"
     assert nll_on_others(learned) < 0.6 * nll_on_others(still)
 
     traffic = TokenTraffic(Weights(str(tmp_path / "run")), together=True)
     scene = driving((6.0, 6.0), wave=0.4)
     futures = sample_futures(traffic, scene, 4.0, 8, seconds=4.0)
-    lost = sample_futures(TokenTraffic(Weights(str(tmp_path / "still")), together=True), scene, 4.0, 8, seconds=4.0)
-    errors = [np.linalg.norm(each.pose[..., 9, :2] - each.logged[:, 9, :2], axis=-1).mean() for each in (futures, lost)]
+    lost = sample_futures(
+        TokenTraffic(Weights(str(tmp_path / "still")), together=True), scene, 4.0, 8, seconds=4.0
+    )
+    errors = [
+        np.linalg.norm(each.pose[..., 9, :2] - each.logged[:, 9, :2], axis=-1).mean()
+        for each in (futures, lost)
+    ]
     assert errors[0] < 0.8 * errors[1]  # after a second
 
 
 def test_tuning_begins_with_the_weights_it_is_given_and_refuses_others(tmp_path: Path):
     file = train(Recipe.of(replace(toy_stage(1e-3), optim=OptimSpec(steps=2))), tmp_path / "plain", seed=0)
-    begun = replace(toy_stage(1e-12), init_from=Weights(str(file)), optim=OptimSpec(steps=1, learning_rate=1e-12, weight_decay=0.0))
+    begun = replace(
+        toy_stage(1e-12),
+        init_from=Weights(str(file)),
+        optim=OptimSpec(steps=1, learning_rate=1e-12, weight_decay=0.0),
+    )
     tuned, _ = load_model(train(Recipe.of(begun), tmp_path / "tuned", seed=5))
     plain, _ = load_model(file)
-    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(tuned.parameters(), plain.parameters(), strict=True))
+    assert all(
+        torch.allclose(a, b, atol=1e-7) for a, b in zip(tuned.parameters(), plain.parameters(), strict=True)
+    )
     wrong = replace(begun, model=TokenNetworkSpec(width=16, heads=2, edge=16, blocks=1, capacity=256))
     with pytest.raises(UserError, match="cannot begin with"):
         train(Recipe.of(wrong), tmp_path / "wrong", seed=0)
@@ -386,7 +424,9 @@ def test_tuning_begins_with_the_weights_it_is_given_and_refuses_others(tmp_path:
 
 def test_batches_hang_on_seed_and_step_alone_and_mirrored_ones_are_mirrored():
     first, again = DATA.batch(3, 8), DATA.batch(3, 8)
-    assert all(torch.equal(a, b) for a, b in zip(first.flatten().values(), again.flatten().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.flatten().values(), again.flatten().values(), strict=True)
+    )
     assert not torch.equal(first.pose, DATA.batch(3, 9).pose)
     assert DATA.fingerprint() != replace(DATA, windows=5).fingerprint()
     plain, turned = (replace(ROADS, mirror=share).batch(3, 8) for share in (0.0, 1.0))
@@ -479,7 +519,8 @@ def test_a_trailer_follows_who_pulls_it():
     hitch = pulled[0, 0, :2] - 2.25 * torch.tensor([math.cos(0.1), math.sin(0.1)])
     place = moved.pose[0, 1]  # type: ignore[attr-defined]
     assert float((hitch - place[:2]).norm()) == pytest.approx(6.0 - 2.25, abs=1e-4)
-    assert float(place[0]) == pytest.approx(4.5, abs=0.05) and bool(moved.present[0, 1])  # type: ignore[attr-defined]
+    assert float(place[0]) == pytest.approx(4.5, abs=0.05)
+    assert bool(moved.present[0, 1])  # type: ignore[attr-defined]
 
 
 def test_a_tick_that_does_not_divide_a_motion_is_refused():
@@ -526,7 +567,8 @@ def test_the_recording_scores_higher_than_who_stands_still():
     log = score_log(happened, edge, 8)
     still = np.broadcast_to(happened.begin[None, :, None], (8, *happened.logged.shape))
     standing = score_traffic(replace(happened, pose=still), edge)
-    assert log.realism > 0.8 and log.ade == 0.0 and log.collisions == 0.0 and log.off_road == 0.0
+    assert log.realism > 0.8
+    assert log.ade == log.collisions == log.off_road == 0.0
     assert standing.realism < log.realism - 0.03
     assert standing.ade == pytest.approx(6.0 * 8.1 / 2, rel=0.01)
 

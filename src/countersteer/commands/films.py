@@ -189,6 +189,10 @@ def traffic(
     edge = OffRoad(scenario.road)
     score, log = score_traffic(futures, edge), score_log(futures, edge, rollouts)
     film_futures(scenario, futures, start, title="learned traffic", path=out, score=score, log=log)
-    print(f"wrote {out}: realism {score.realism:.3f} (the recording itself {log.realism:.3f}), {score.judged} road users, {rollouts} futures")
-    print(f"touch somebody {score.collisions:.1%}, leave the lanes {score.off_road:.1%}, mean distance to the recording {score.ade:.1f} m")
+    print(
+        f"wrote {out}: realism {score.realism:.3f} (the recording itself {log.realism:.3f}), {score.judged} road users, {rollouts} futures"
+    )
+    print(
+        f"touch somebody {score.collisions:.1%}, leave the lanes {score.off_road:.1%}, mean distance to the recording {score.ade:.1f} m"
+    )
     keep_numbers(json, {"futures": score.to_json(), "recording": log.to_json(), "rollouts": rollouts})

@@ -249,7 +249,9 @@ def _of_scenario(scenario: Scenario) -> _Recorded:
         if len(known) < 2:
             continue
         position, heading = tracks.position[k, known, :2].astype(float), np.unwrap(tracks.heading[k, known])
-        own = np.flatnonzero((times >= scenario.times[known[0]] - 1e-6) & (times <= scenario.times[known[-1]] + 1e-6))
+        own = np.flatnonzero(
+            (times >= scenario.times[known[0]] - 1e-6) & (times <= scenario.times[known[-1]] + 1e-6)
+        )
         if len(own) < 2:
             continue
         at = scenario.times[known]

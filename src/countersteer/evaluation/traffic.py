@@ -23,7 +23,7 @@ from countersteer.evaluation.metrics.from_record import road_of_map
 from countersteer.evaluation.metrics.realism import AgentFeatures, agent_features, buckets, score_realism
 from countersteer.geometry import polygons
 from countersteer.scenarios.road_pieces import pack_pieces
-from countersteer.scenarios.scenario import ActorKind, RoadMap, Scenario, Tracks
+from countersteer.scenarios.scenario import ActorKind, MapKind, RoadMap, Scenario, Tracks
 from countersteer.traffic.interface import Past, Traffic, TrafficModel
 
 __all__ = [
@@ -172,7 +172,9 @@ def sample_futures(
         moved, memory = model.step(replace(traffic, past=None), memory, dt=DT, seed=seed)
         pose, speed = moved.pose, moved.speed
         if told is not None:
-            course = torch.stack([traffic.pose[..., 2].cos(), traffic.pose[..., 2].sin(), 0 * traffic.speed], -1)
+            course = torch.stack(
+                [traffic.pose[..., 2].cos(), traffic.pose[..., 2].sin(), 0 * traffic.speed], -1
+            )
             straight = traffic.pose + DT * told.nan_to_num()[:, None] * course
             pose = torch.where(traffic.controlled[..., None], straight, pose)
             speed = torch.where(traffic.controlled, told.nan_to_num(), speed)
@@ -180,7 +182,13 @@ def sample_futures(
         present = moved.present | traffic.controlled
         light = _lights(scenario, start + (tick + 1) * DT, rollouts)
         traffic = replace(
-            traffic, age=traffic.age + 1, pose=pose, speed=speed, present=present, logged_pose=pose, light=light
+            traffic,
+            age=traffic.age + 1,
+            pose=pose,
+            speed=speed,
+            present=present,
+            logged_pose=pose,
+            light=light,
         )
     return replace(happened, pose=torch.stack(poses, 2).double().numpy())
 
@@ -240,7 +248,9 @@ class OffRoad:
     _CELL, _MARGIN, _LARGEST = 0.25, 15.0, 4000.0
 
     def __init__(self, road: RoadMap):
-        areas = [np.asarray(area, float) for area in road_of_map(road).drivable]
+        drawn = road.of_kind(MapKind.DRIVABLE_AREA) or road.of_kind(MapKind.LANE_AREA)
+        areas = [np.asarray(each.points, float)[:, :2] for each in drawn if len(each.points) > 2]
+        areas = areas or [np.asarray(area, float) for area in road_of_map(road).drivable]
         self.known = bool(areas)
         if not areas:
             return
@@ -264,7 +274,9 @@ class OffRoad:
         return self.distance[row, column]
 
 
-def _features(futures: Futures, pose: ndarray, seen: ndarray, judged: ndarray, edge: OffRoad) -> AgentFeatures:
+def _features(
+    futures: Futures, pose: ndarray, seen: ndarray, judged: ndarray, edge: OffRoad
+) -> AgentFeatures:
     count, ticks = seen.shape
     flat = np.zeros((count, ticks, 1))
     tracks = Tracks(
@@ -277,7 +289,9 @@ def _features(futures: Futures, pose: ndarray, seen: ndarray, judged: ndarray, e
     found = replace(found, distance_to_road_edge=edge(corners).max(-1))
     # Only where the recording saw them there is something to compare with.
     there = futures.seen[judged]
-    values = {name: np.where(there, value, np.nan) for name, value in vars(found).items() if name != "red_light"}
+    values = {
+        name: np.where(there, value, np.nan) for name, value in vars(found).items() if name != "red_light"
+    }
     return replace(found, **values)
 
 

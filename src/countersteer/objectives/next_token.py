@@ -91,7 +91,9 @@ def _tokens(alive: Bool[Tensor, "window actor time"]) -> Bool[Tensor, "window ac
     return there
 
 
-def _squared(network: TokenNetwork, logged: Tensor, pose: Tensor, kind: Tensor) -> Float[Tensor, "row motion"]:
+def _squared(
+    network: TokenNetwork, logged: Tensor, pose: Tensor, kind: Tensor
+) -> Float[Tensor, "row motion"]:
     used = network.used
     ends, kinds = network.ends[:used], network.kinds[:used]
     return squared_distance(ends, kinds, relative(logged, pose), kind.clamp(max=2))
@@ -143,7 +145,9 @@ def closest_among(
     for time in range(1, times - 1):
         looked = look(pose, _tokens(alive), batch.scene, batch.roads, slice(time, time + 1))
         at = looked.world, looked.actor
-        before = codes[looked.world[:, None], looked.actor[:, None], (time - back).clamp(min=0)].transpose(1, 2)
+        before = codes[looked.world[:, None], looked.actor[:, None], (time - back).clamp(min=0)].transpose(
+            1, 2
+        )
         logits, codes[(*at, looked.time)] = network(looked.rows, before)
         alive[(*at, looked.time + 1)] |= later[(*at, looked.time + 1)] & (kind[at] < 3)
         go = alive[(*at, looked.time + 1)] & logits.isfinite().any(-1)
@@ -151,7 +155,9 @@ def closest_among(
             go &= ~batch.seen[(*at, looked.time + 1)]  # the past lies near the recording
         row = tuple(each[go] for each in at)
         top = logits[go].topk(min(count, logits.shape[1])).indices
-        squared = _squared(network, batch.pose[(*row, time + 1)], pose[(*row, time)], kind[row]).gather(1, top)
+        squared = _squared(network, batch.pose[(*row, time + 1)], pose[(*row, time)], kind[row]).gather(
+            1, top
+        )
         squared = torch.where(logits[go].gather(1, top).isfinite(), squared, torch.inf)
         nearest = torch.where(batch.seen[(*row, time + 1)], squared.argmin(-1), 0)
         motion = top.gather(1, nearest[:, None]).squeeze(1)

@@ -89,7 +89,9 @@ def _frames(
             _lights(above, view, scenario, start + (last + 1) * DT)
         there = futures.logged[:, last] if last >= 0 else futures.begin
         drawn = futures.pose[chosen, :, last] if last >= 0 else futures.begin
-        _boxes(above, left, there[seen], futures.size[seen], [c for c, s in zip(colors, seen, strict=True) if s])
+        _boxes(
+            above, left, there[seen], futures.size[seen], [c for c, s in zip(colors, seen, strict=True) if s]
+        )
         _boxes(above, right, drawn, futures.size, colors)
         for view, x in ((left, _LEFT), (right, _RIGHT)):
             frame[_TOP : _TOP + _SIDE, x : x + _SIDE] = view
@@ -129,7 +131,9 @@ def _trails(
     opacity: float,
 ) -> None:
     """Draw the last tick of every trail into a view; where many went it gets brighter."""
-    before = poses[:, :, tick - 1] if tick else np.broadcast_to(futures.begin, (len(poses), *futures.begin.shape))
+    before = (
+        poses[:, :, tick - 1] if tick else np.broadcast_to(futures.begin, (len(poses), *futures.begin.shape))
+    )
     moves = np.linalg.norm((poses[:, :, tick] - before)[..., :2], axis=-1) > 0.01
     for rollout in range(len(poses)):
         layer = view.copy()

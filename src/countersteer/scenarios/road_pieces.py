@@ -39,7 +39,9 @@ def pieces_of(road: RoadMap) -> Float[ndarray, "piece 9"]:
         if len(line) > 1:
             across = line[-1] - line[0]
             middle = (line[0] + line[-1]) / 2
-            rows.append([*middle, np.arctan2(across[1], across[0]), 1.5, np.hypot(*across), 0.0, 1.0, 0.0, 0.0])
+            rows.append(
+                [*middle, np.arctan2(across[1], across[0]), 1.5, np.hypot(*across), 0.0, 1.0, 0.0, 0.0]
+            )
     for feature in road.of_kind(MapKind.CROSSWALK):
         corners = np.asarray(feature.points, np.float64)[:, :2]
         if len(corners) > 2:

@@ -80,7 +80,11 @@ class TokenTraffic(Ranged, TrafficModel):
         def look_around(part: Traffic, kept: TokenMemory) -> TokenMemory:
             part = part.replace(roads=traffic.roads)
             with torch.no_grad():
-                return self._recall(network, part, kept) if seed is None else self._decide(network, part, kept, seed)
+                return (
+                    self._recall(network, part, kept)
+                    if seed is None
+                    else self._decide(network, part, kept, seed)
+                )
 
         alone = traffic.replace(roads=None)
         if self.together or due.device.type != "cpu":
@@ -94,7 +98,8 @@ class TokenTraffic(Ranged, TrafficModel):
 
     def _recall(self, network: TokenNetwork, traffic: Traffic, memory: TokenMemory) -> TokenMemory:
         past, roads = traffic.past, traffic.roads
-        assert past is not None and roads is not None
+        assert past is not None
+        assert roads is not None
         for k in reversed(range(past.present.shape[2])):
             pose, there = past.pose[:, :, k], past.present[:, :, k]
             later = past.pose[:, :, max(k - 1, 0)] if k else traffic.pose
@@ -102,9 +107,7 @@ class TokenTraffic(Ranged, TrafficModel):
             memory = observe(network, memory, pose, speed, there, _scene(traffic), roads)[0]
         return memory
 
-    def _decide(
-        self, network: TokenNetwork, traffic: Traffic, memory: TokenMemory, seed: int
-    ) -> TokenMemory:
+    def _decide(self, network: TokenNetwork, traffic: Traffic, memory: TokenMemory, seed: int) -> TokenMemory:
         assert traffic.roads is not None
         memory, looked, logits = observe(
             network, memory, traffic.pose, traffic.speed, traffic.present, _scene(traffic), traffic.roads
@@ -164,7 +167,12 @@ def _ticks(dt: float) -> int:
 
 def _scene(traffic: Traffic) -> Scene:
     return Scene(
-        traffic.size, traffic.kind, traffic.scene, traffic.stop_point, traffic.stop_heading, traffic.light[..., None]
+        traffic.size,
+        traffic.kind,
+        traffic.scene,
+        traffic.stop_point,
+        traffic.stop_heading,
+        traffic.light[..., None],
     )
 
 

@@ -96,7 +96,9 @@ class VocabularySpec(Ranged, abc.ABC):
     """How a vocabulary is made of recorded motions."""
 
     @abc.abstractmethod
-    def motions(self, segments: Float[Tensor, "segment point 3"], kind: int) -> Float[Tensor, "motion point 3"]:
+    def motions(
+        self, segments: Float[Tensor, "segment point 3"], kind: int
+    ) -> Float[Tensor, "motion point 3"]:
         """Of one class of road users, without the one to stay."""
 
     def build(self, segments: dict[int, Float[Tensor, "segment point 3"]], capacity: int) -> Vocabulary:
@@ -143,7 +145,9 @@ class GridVocabulary(VocabularySpec):
     least: Count = 2
     filled: Annotated[int, Range("[1, 8]")] = 6
 
-    def motions(self, segments: Float[Tensor, "segment point 3"], kind: int) -> Float[Tensor, "motion point 3"]:
+    def motions(
+        self, segments: Float[Tensor, "segment point 3"], kind: int
+    ) -> Float[Tensor, "motion point 3"]:
         """See `VocabularySpec`. Exactly symmetric: the mirror image of every motion is one."""
         axis, size = (1, (self.walk, self.walk)) if kind == 1 else (2, (self.forward, self.turn))
         ends = segments[:, -1][:, [0, axis]] / torch.tensor(size)
@@ -184,7 +188,10 @@ class GridVocabulary(VocabularySpec):
         filling = around(wide * there) / near.clamp(min=1)[..., None, None]
         row, column = torch.meshgrid(*(torch.arange(n) for n in mean.shape[:2]), indexing="ij")
         middle = torch.stack([row + low[0], column], -1) * size
-        bend = torch.linspace(1 / POINTS, 1, POINTS)[:, None] * (middle - filling[..., -1, [0, axis]])[..., None, :]
+        bend = (
+            torch.linspace(1 / POINTS, 1, POINTS)[:, None]
+            * (middle - filling[..., -1, [0, axis]])[..., None, :]
+        )
         filling = filling.clone()
         filling[..., [0, axis]] += bend
         added = ~full & (near >= self.filled)
@@ -205,7 +212,9 @@ class DiskVocabulary(VocabularySpec):
     radius: Positive = 0.05
     seed: Seed = 0
 
-    def motions(self, segments: Float[Tensor, "segment point 3"], kind: int) -> Float[Tensor, "motion point 3"]:
+    def motions(
+        self, segments: Float[Tensor, "segment point 3"], kind: int
+    ) -> Float[Tensor, "motion point 3"]:
         """See `VocabularySpec`."""
         generator = torch.Generator().manual_seed(self.seed)
         left, found = segments, []

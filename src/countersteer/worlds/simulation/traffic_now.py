@@ -42,9 +42,7 @@ def traffic_now(
     )
 
 
-def past_of(
-    spec: RoadSettings, bank: SceneBank, state: RoadState, before: tuple[float, ...]
-) -> Past | None:
+def past_of(spec: RoadSettings, bank: SceneBank, state: RoadState, before: tuple[float, ...]) -> Past | None:
     """Where the recording had everybody so long before now [s]; None where nobody asks."""
     if not before:
         return None
