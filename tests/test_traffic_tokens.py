@@ -32,6 +32,7 @@ from countersteer.scenarios.scenario import (
     Tracks,
 )
 from countersteer.traffic.interface import Traffic
+from countersteer.traffic.tokens.faults import Faults
 from countersteer.traffic.tokens.frames import CLASS_BOX, compose, ends_of, relative, squared_distance
 from countersteer.traffic.tokens.memory import draw, empty, observe
 from countersteer.traffic.tokens.model import TokenTraffic, network_of
@@ -543,6 +544,40 @@ def test_cars_move_on_the_way_of_a_motion_and_end_where_it_ends():
         ends = compose(begun, network().motions[memory.motion.clamp(min=0), -1])
         torch.testing.assert_close(world.truth().actors.pose[driven], ends[driven], atol=1e-3, rtol=1e-4)
         assert not bool(driven[:, 0].any()), "the controlled car has no motion drawn"
+
+
+def test_who_is_wrong_on_purpose():
+    drive, zero = torch.arange(400), torch.zeros(400, dtype=torch.long)
+    faults = Faults(inattentive=0.3, aggressive=0.2, late=0.5)
+    assert float(faults.hurries(1, drive, 8).float().mean()) == pytest.approx(0.2, abs=0.03)
+    now, then, later = (faults.blind(1, drive, zero + tick, 0.1, 8) for tick in (0, 29, 31))
+    assert float(now.float().mean()) == pytest.approx(0.3, abs=0.03)
+    assert torch.equal(now, then)
+    assert not torch.equal(now, later)
+    assert not bool(faults.waits(1, drive, zero, 8).any())
+    assert float(faults.waits(1, drive, zero + 1, 8).float().mean()) == pytest.approx(0.5, abs=0.03)
+
+
+def test_who_is_in_a_hurry_gets_further_and_who_does_not_look_does_not_see():
+    scene = driving((6.0, 6.0), seconds=14.0)
+
+    def way(faults: Faults) -> float:
+        futures = sample_futures(TokenTraffic(Fresh(), faults, together=True), scene, 2.0, 16, seconds=4.0)
+        return float(np.linalg.norm(futures.pose[:, :, -1, :2] - futures.begin[:, :2], axis=-1).mean())
+
+    assert way(Faults(aggressive=1.0, hurry=3.0)) > 1.3 * way(Faults())
+    near = driving((6.0, 6.0), seconds=14.0)
+    alone = sample_futures(TokenTraffic(Fresh(), Faults(inattentive=1.0)), near, 2.0, 2, seconds=2.0)
+    other = near.tracks.position.copy()
+    other[0, :, 1] += 3.0  # the leader stands elsewhere
+    moved = replace(near, tracks=replace(near.tracks, position=other))
+    still = sample_futures(TokenTraffic(Fresh(), Faults(inattentive=1.0)), moved, 2.0, 2, seconds=2.0)
+    seeing = [
+        sample_futures(TokenTraffic(Fresh(), together=True), each, 2.0, 32, seconds=4.0).pose[:, 1]
+        for each in (near, moved)
+    ]
+    assert np.array_equal(alone.pose[:, 1], still.pose[:, 1])
+    assert not np.array_equal(*seeing)
 
 
 def test_drives_together_are_nearly_those_alone():

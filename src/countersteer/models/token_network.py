@@ -98,14 +98,14 @@ class _Attention(nn.Module):
         self.out = nn.Linear(spec.heads * spec.edge, spec.width)
         self.code = nn.Linear(spec.width, spec.edge, bias=False) if nodes else None
 
-    def nodes(self, x: Tensor) -> Tensor:
+    def nodes(self, normed: Tensor) -> Tensor:
         """What a row adds to the code of edges that lead to it."""
         assert self.code is not None
-        return self.code(self.norm(x))
+        return self.code(normed)
 
-    def forward(self, x: Tensor, edges: Tensor, there: Tensor) -> Tensor:
+    def forward(self, x: Tensor, normed: Tensor, edges: Tensor, there: Tensor) -> Tensor:
         rows, count, size = edges.shape
-        query = self.query(self.norm(x)).view(rows, self.heads, size)
+        query = self.query(normed).view(rows, self.heads, size)
         score = torch.bmm(query, edges.transpose(1, 2)) / math.sqrt(size)
         score = score.masked_fill(~there[:, None], -1e4)
         share = torch.softmax(torch.cat([score, score.new_zeros(rows, self.heads, 1)], -1), -1)
@@ -185,14 +185,16 @@ class TokenNetwork(nn.Module):
         kept = []
         for k, block in enumerate(self.blocks):
             assert isinstance(block, nn.ModuleDict)
-            time: Any = block["time"]
-            agent: Any = block["agent"]
-            kept.append(time.nodes(x))
+            parts: Any = dict(block.items())
+            time, agent = parts["time"], parts["agent"]
+            normed = time.norm(x)
+            kept.append(time.nodes(normed))
             before = kept[-1][rows.time_row] if past is None else past[:, k]
-            x = time(x, code["time"] + before, rows.time_there)
-            x = block["map"](x, ground, ground_there)
-            x = agent(x, code["agent"] + agent.nodes(x)[rows.agent_row], rows.agent_there)
-            x = x + block["feed"](x)
+            x = time(x, normed, code["time"] + before, rows.time_there)
+            x = parts["map"](x, parts["map"].norm(x), ground, ground_there)
+            normed = agent.norm(x)
+            x = agent(x, normed, code["agent"] + agent.nodes(normed)[rows.agent_row], rows.agent_there)
+            x = x + parts["feed"](x)
         return self._head(self.norm(x), rows), torch.stack(kept, 1)
 
     def _head(self, x: Tensor, rows: TokenRows) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -56,6 +56,7 @@ def observe(
     present: Bool[Tensor, "world actor"],
     scene: Scene,
     roads: RoadPieces,
+    blind: Bool[Tensor, "world actor"] | None = None,
 ) -> tuple[TokenMemory, Looked, Float[Tensor, "row motion"]]:
     """Remember where everybody is now, half a second after the last time, and say what each may do next.
 
@@ -67,6 +68,7 @@ def observe(
         pose, speed, present: Of everybody now.
         scene: Everything else; `light` at one time.
         roads: Maps.
+        blind: Who sees no other road user.
 
     Returns:
         The memory, of whom the rows are, and logits for each row.
@@ -81,7 +83,11 @@ def observe(
     there = torch.cat([torch.zeros_like(seen[:, :, :1]), seen[:, :, 1:] & seen[:, :, :-1]], 2)
     lights = scene.replace(light=scene.light.expand(-1, -1, there.shape[2]))
     looked = look(poses, there, lights, roads, slice(-1, None))
-    logits, codes = network(looked.rows, memory.codes[looked.world, looked.actor])
+    rows = looked.rows
+    if blind is not None:
+        sees = ~blind[looked.world, looked.actor]
+        rows = replace(rows, agent_there=rows.agent_there & sees[:, None])
+    logits, codes = network(rows, memory.codes[looked.world, looked.actor])
     latest = torch.zeros_like(memory.codes[:, :, :, 0])
     latest[looked.world, looked.actor] = codes
     kept = torch.cat([latest[:, :, :, None], memory.codes[:, :, :, :-1]], 3)

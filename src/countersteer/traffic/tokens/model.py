@@ -17,6 +17,7 @@ from countersteer.models.token_network import TokenNetwork
 from countersteer.ranges import Count, Positive, Ranged
 from countersteer.tensors import TensorTree
 from countersteer.traffic.interface import Moved, Traffic, TrafficModel
+from countersteer.traffic.tokens.faults import Faults
 from countersteer.traffic.tokens.frames import CLASS_BOX, compose
 from countersteer.traffic.tokens.memory import TokenMemory, draw, empty, observe
 from countersteer.traffic.tokens.surroundings import PAST, Scene
@@ -40,6 +41,7 @@ class TokenTraffic(Ranged, TrafficModel):
 
     Attributes:
         weights: A trained `TokenNetwork`; recipe `traffic` makes one.
+        faults: Who is wrong on purpose; nobody unless it says so.
         temperature: Of the draw; below 1 the likely becomes likelier.
         top: How many of the likeliest motions are drawn among.
         together: Whether all drives of a batch are one call of the network. It is several times faster, and the last bits of a
@@ -47,6 +49,7 @@ class TokenTraffic(Ranged, TrafficModel):
     """
 
     weights: StoredModel
+    faults: Faults = Faults()
     temperature: Positive = 1.0
     top: Count = 64
     together: bool = field(default=False)
@@ -68,23 +71,26 @@ class TokenTraffic(Ranged, TrafficModel):
         """See `TrafficModel.step`."""
         network, ticks = network_of(self.weights), _ticks(dt)
         phase = traffic.age % ticks
-        memory = self._each(network, traffic, memory, phase == 0, seed)
+        memory = self._each(network, traffic, memory, phase == 0, seed, dt)
         return _moved(network, traffic, memory, phase, ticks, dt), memory
 
     def _each(
-        self, network: TokenNetwork, traffic: Traffic, memory: TokenMemory, due: Tensor, seed: int | None
+        self,
+        network: TokenNetwork,
+        traffic: Traffic,
+        memory: TokenMemory,
+        due: Tensor,
+        seed: int | None,
+        dt: float = 0.1,
     ) -> TokenMemory:
         """Memory after the drives that are due have looked around; `seed` None: after their recorded past."""
-        assert traffic.roads is not None
 
         def look_around(part: Traffic, kept: TokenMemory) -> TokenMemory:
             part = part.replace(roads=traffic.roads)
             with torch.no_grad():
-                return (
-                    self._recall(network, part, kept)
-                    if seed is None
-                    else self._decide(network, part, kept, seed)
-                )
+                if seed is None:
+                    return self._recall(network, part, kept)
+                return self._decide(network, part, kept, seed, dt)
 
         alone = traffic.replace(roads=None)
         if self.together or due.device.type != "cpu":
@@ -107,17 +113,35 @@ class TokenTraffic(Ranged, TrafficModel):
             memory = observe(network, memory, pose, speed, there, _scene(traffic), roads)[0]
         return memory
 
-    def _decide(self, network: TokenNetwork, traffic: Traffic, memory: TokenMemory, seed: int) -> TokenMemory:
+    def _decide(
+        self, network: TokenNetwork, traffic: Traffic, memory: TokenMemory, seed: int, dt: float
+    ) -> TokenMemory:
         assert traffic.roads is not None
+        drive, actors, faults = traffic.drive, traffic.kind.shape[1], self.faults
+        blind = faults.blind(seed, drive, traffic.age, dt, actors) if faults.inattentive else None
+        before = memory.motion
         memory, looked, logits = observe(
-            network, memory, traffic.pose, traffic.speed, traffic.present, _scene(traffic), traffic.roads
+            network,
+            memory,
+            traffic.pose,
+            traffic.speed,
+            traffic.present,
+            _scene(traffic),
+            traffic.roads,
+            blind,
         )
         at = looked.world, looked.actor
-        number = noise.uniform(seed, traffic.drive, traffic.age, "token traffic", traffic.kind.shape[1])
+        number = noise.uniform(seed, drive, traffic.age, "token traffic", actors)
         may = _drives_itself(network, traffic)[at]
         leaves = may & (looked.away > _LEAVES) & (traffic.kind[at] != _PEDESTRIAN)
+        if faults.aggressive:
+            hurry = faults.hurry * faults.hurries(seed, drive, actors)[at].to(logits.dtype)
+            logits = logits + hurry[:, None] * network.ends[: logits.shape[1], 0]
         drawn = draw(torch.where(may[:, None], logits, 0.0), number[at], self.temperature, self.top)
-        motion = torch.full_like(memory.motion, -1)
+        if faults.late:
+            again = faults.waits(seed, drive, traffic.age // _ticks(dt), actors)[at] & (before[at] >= 0)
+            drawn = torch.where(again, before[at], drawn)
+        motion = torch.full_like(before, -1)
         motion[at] = torch.where(may & ~leaves, drawn, -1)
         gone = memory.gone.clone()
         gone[at] |= leaves
