@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from countersteer.commands import cli
 from countersteer.data.sources import ScenarioSource
 from countersteer.data.traffic_windows import TrafficBatch, TrafficWindows, give_vocabulary
 from countersteer.errors import UserError
@@ -31,6 +33,7 @@ from countersteer.scenarios.scenario import (
     Signals,
     Tracks,
 )
+from countersteer.scenarios.storage import save as save_scenario
 from countersteer.traffic.interface import Traffic
 from countersteer.traffic.tokens.faults import Faults
 from countersteer.traffic.tokens.frames import CLASS_BOX, compose, ends_of, relative, squared_distance
@@ -613,3 +616,28 @@ def test_distance_off_the_lanes():
     found = edge(np.array([[25.0, 0.0], [25.0, 1.0], [25.0, 3.0], [25.0, -6.0]]))
     np.testing.assert_allclose(found, [-2.0, -1.0, 1.0, 4.0], atol=0.3)
     assert np.isnan(OffRoad(RoadMap())(np.zeros((2, 2)))).all()
+
+
+def test_the_command_films_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    made = TokenNetworkSpec(width=16, heads=2, edge=8, blocks=1, capacity=256)
+    net = made.build()
+    give_vocabulary(net, vocabulary())
+    save_model(tmp_path / "model.safetensors", net, made, {})
+    save_scenario(driving((6.0, 6.0), seconds=12.0), tmp_path / "scene")
+    words = [
+        "traffic",
+        str(tmp_path / "scene"),
+        "--weights",
+        str(tmp_path),
+        "--rollouts",
+        "3",
+        "--seconds",
+        "2",
+    ]
+    out, numbers = tmp_path / "film.mp4", tmp_path / "numbers.json"
+    assert cli.main([*words, "--out", str(out), "--json", str(numbers)]) == 0
+    assert "realism" in capsys.readouterr().out
+    assert out.stat().st_size > 5_000
+    found = json.loads(numbers.read_text())
+    assert 0.0 < found["futures"]["realism"] <= 1.0
+    assert found["recording"]["ade"] == 0.0

@@ -156,7 +156,7 @@ def view_metrics(
 
 
 def traffic(
-    scene: Annotated[Positional[Path], arg(metavar="SCENE")],
+    scenario: Annotated[Positional[Path], arg(metavar="SCENE")],
     *,
     weights: Annotated[Path, arg(metavar="RUN", help="What `countersteer train traffic` made.")],
     rollouts: Annotated[int, Range("[1, 1000]")] = 32,
@@ -170,7 +170,7 @@ def traffic(
     """Film sampled futures of a recorded scene beside the recording, and score how real they are.
 
     Args:
-        scene: Scenario in any format that is read.
+        scenario: Recorded scene in any format that is read.
         rollouts: How many futures; realism asks for 32, with fewer it comes out lower.
         start: Second of the scene at which they begin; what lies before is their past.
         seconds: How long they are.
@@ -184,11 +184,11 @@ def traffic(
     from countersteer.traffic.tokens.model import TokenTraffic
 
     model = TokenTraffic(Weights(str(weights)).resolve(), temperature=temperature, together=True)
-    scenario = read(scene)
-    futures = sample_futures(model, scenario, start, rollouts, seconds=seconds, seed=seed)
-    edge = OffRoad(scenario.road)
+    recorded = read(scenario)
+    futures = sample_futures(model, recorded, start, rollouts, seconds=seconds, seed=seed)
+    edge = OffRoad(recorded.road)
     score, log = score_traffic(futures, edge), score_log(futures, edge, rollouts)
-    film_futures(scenario, futures, start, title="learned traffic", path=out, score=score, log=log)
+    film_futures(recorded, futures, start, title="learned traffic", path=out, score=score, log=log)
     print(
         f"wrote {out}: realism {score.realism:.3f} (the recording itself {log.realism:.3f}), {score.judged} road users, {rollouts} futures"
     )
