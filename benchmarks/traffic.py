@@ -265,7 +265,7 @@ def score(
             )
             rows["IDM"].append(score_traffic(along_the_path(happened, speed, rollouts, desired, seed), edge))
         for model, run in named.items():
-            traffic = TokenTraffic(Weights(run), temperature=temperature, top=top, together=True)
+            traffic = TokenTraffic(Weights(run).resolve(), temperature=temperature, top=top, together=True)
             sampled = sample_futures(traffic, scene, start, rollouts, seconds=SECONDS, seed=seed)
             rows[model].append(score_traffic(sampled, edge))
         print(name, {model: round(found[-1].realism, 3) for model, found in rows.items()}, flush=True)
@@ -369,7 +369,7 @@ def react(
             return float(_touch(pose, happened.size, follower, leader).mean())
 
         for model, run in named.items():
-            traffic = TokenTraffic(Weights(run), temperature=temperature, top=top, together=True)
+            traffic = TokenTraffic(Weights(run).resolve(), temperature=temperature, top=top, together=True)
             told_it = sample_futures(traffic, scene, start, rollouts, seconds=seconds, speeds=told)
             hits[model].append(touched(told_it))
             alone = sample_futures(
@@ -512,7 +512,7 @@ def speed(folder: tyro.conf.Positional[str], run: tyro.conf.Positional[str]) -> 
     table = {}
     _, scene, start = next(scenes(folder, "A", 30.0))
     for together in (True, False):
-        traffic = TokenTraffic(Weights(run), together=together)
+        traffic = TokenTraffic(Weights(run).resolve(), together=together)
         sample_futures(traffic, scene, start, 32, seconds=1.0)
         began, used = time.monotonic(), time.process_time()
         futures = sample_futures(traffic, scene, start, 32, seconds=8.0)
@@ -535,8 +535,9 @@ def _keep(name: str, settings: dict[str, Any], table: dict[str, Any]) -> None:
         check=False,
         cwd=RESULTS.parents[1],
     )
+    words = ["FOLDER" if "=" not in word and Path(word).is_dir() else word for word in sys.argv[1:]]
     content = {
-        "command": " ".join(["python benchmarks/traffic.py", *sys.argv[1:]]),
+        "command": " ".join(["python benchmarks/traffic.py", *words]),
         "commit": commit.stdout.strip(),
         "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "settings": settings,

@@ -641,3 +641,10 @@ def test_the_command_films_and_scores(tmp_path: Path, capsys: pytest.CaptureFixt
     found = json.loads(numbers.read_text())
     assert 0.0 < found["futures"]["realism"] <= 1.0
     assert found["recording"]["ade"] == 0.0
+
+
+def test_the_command_trains_from_a_file_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    recipe = Path(__file__).with_name("tiny_traffic.py")
+    assert cli.main(["train", f"{recipe}:tiny", "--out", str(tmp_path / "run"), "--optim.steps", "2"]) == 0
+    assert "model.safetensors" in capsys.readouterr().out
+    assert network_of(Weights(str(tmp_path / "run"))).used > 3

@@ -61,9 +61,9 @@ class TokenTraffic(Ranged, TrafficModel):
         """See `TrafficModel.begin`: what the recording saw before is remembered as if it had been driven."""
         network = network_of(self.weights)
         memory = empty(network, traffic.present)
-        if traffic.past is None or not bool(traffic.past.present.any()):
+        if traffic.past is None:
             return memory
-        return self._each(network, traffic, memory, torch.ones_like(traffic.drive, dtype=torch.bool), None)
+        return self._each(network, traffic, memory, traffic.past.present.any(-1).any(-1), None)
 
     def step(
         self, traffic: Traffic, memory: TokenMemory, *, dt: float, seed: int
@@ -92,15 +92,15 @@ class TokenTraffic(Ranged, TrafficModel):
                     return self._recall(network, part, kept)
                 return self._decide(network, part, kept, seed, dt)
 
-        alone = traffic.replace(roads=None)
+        if not bool(due.any()):
+            return memory
+        alone, now = traffic.replace(roads=None), due.nonzero().squeeze(1)
         if self.together or due.device.type != "cpu":
-            return look_around(alone, memory).where(due, memory)
-        drives = [slice(k, k + 1) for k in range(len(due))]
-        parts = [
-            look_around(alone[drive], memory[drive]) if now else memory[drive]
-            for drive, now in zip(drives, due.tolist(), strict=True)
-        ]
-        return TokenMemory.cat(parts)
+            parts = look_around(alone[now], memory[now])
+        else:
+            drives = [slice(drive, drive + 1) for drive in now.tolist()]
+            parts = TokenMemory.cat([look_around(alone[drive], memory[drive]) for drive in drives])
+        return memory.map(lambda old, new: old.index_copy(0, now, new), parts)
 
     def _recall(self, network: TokenNetwork, traffic: Traffic, memory: TokenMemory) -> TokenMemory:
         past, roads = traffic.past, traffic.roads
