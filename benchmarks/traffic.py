@@ -1,11 +1,11 @@
 """Models of traffic on INTERACTION recordings: realism, collisions, reaction, beside the log, constant velocity and IDM.
 
     python benchmarks/traffic.py vocabularies FOLDER
-    countersteer train benchmarks/traffic.py:recorded --folder FOLDER --out runs/traffic/plain     (also recorded_closed_loop)
-    python benchmarks/traffic.py score FOLDER plain=runs/traffic/plain ... --split A --rollouts 32
-    python benchmarks/traffic.py react FOLDER plain=runs/traffic/plain ...
-    python benchmarks/traffic.py drift FOLDER runs/traffic/plain         (CAT-K: distance to the log by K)
-    python benchmarks/traffic.py speed FOLDER runs/traffic/plain
+    countersteer train benchmarks/traffic.py:recorded_study --folder FOLDER --out runs/study     (or recorded: only the first stage)
+    python benchmarks/traffic.py score FOLDER plain=runs/study/traffic ... --split A --rollouts 32
+    python benchmarks/traffic.py react FOLDER plain=runs/study/traffic ...
+    python benchmarks/traffic.py drift FOLDER runs/study/traffic         (CAT-K: distance to the log by K)
+    python benchmarks/traffic.py speed FOLDER runs/study/traffic
 
 FOLDER is the `interaction` folder of the data set: a folder for each site beside `maps`. A: the last recording of each site that was
 trained on. B: sites that were not. Results go to results/traffic/*.json. Nothing here ships: the recordings are not for publishing.
@@ -58,6 +58,7 @@ from countersteer.traffic.tokens.vocabulary import (
     segments_of,
 )
 from countersteer.training.recipe import Recipe
+from countersteer.training.stages import OptimSpec
 
 HELD = ("DR_CHN_Roundabout_LN", "DR_USA_Intersection_EP1")
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "traffic"
@@ -95,16 +96,21 @@ def recorded(folder: str = "data/traffic/interaction", steps: int = 6000) -> Rec
     return Recipe.of(plain_stage(Interaction(folder), steps))
 
 
-def recorded_closed_loop(
-    folder: str = "data/traffic/interaction", weights: str = "runs/traffic/plain", closest: int = 32
+def recorded_study(
+    folder: str = "data/traffic/interaction",
+    steps: int = 6000,
+    tuned: int = 600,
+    closest: int = 32,
+    rate: float = 1e-4,
 ) -> Recipe:
-    """CAT-K from its weights; `closest` 0 goes on plainly, as a control."""
-    stage = closed_loop_stage(Interaction(folder), Weights(weights), max(closest, 1))
-    if closest == 0:
-        stage = dataclasses.replace(
-            stage, objective=dataclasses.replace(plain_stage(stage.data.scenarios).objective)
-        )  # type: ignore[attr-defined]
-    return Recipe.of(stage)
+    """The network; then CAT-K from its weights; and, as a control, as much time of the same as before: 1.8 times as many steps."""
+    source = Interaction(folder)
+    plain, weights = plain_stage(source, steps), Weights("stage:traffic")
+    optim = OptimSpec(steps=tuned, learning_rate=rate, warmup=20, checkpoint_every=100)
+    loop = dataclasses.replace(closed_loop_stage(source, weights, closest), optim=optim)
+    more = dataclasses.replace(optim, steps=round(1.8 * tuned))
+    control = dataclasses.replace(plain, name="control", optim=more, init_from=weights)
+    return Recipe("recorded_study", (plain, loop, control))
 
 
 # --- scenes -------------------------------------------------------------------------------------
