@@ -16,7 +16,8 @@ import pytest
 import countersteer
 from countersteer.commands import cli, flags
 from countersteer.data.samples import recorded_drive
-from countersteer.data.sources import CameraDrive
+from countersteer.data.sources import CameraDrive, ProceduralRoads
+from countersteer.data.traffic_windows import TrafficWindows
 from countersteer.drivers.drivers import LinearSchedule, PerturbedDriver, PolicyDriver
 from countersteer.errors import UserError
 from countersteer.evaluation.population import SelfPlaySuite
@@ -44,6 +45,7 @@ from countersteer.rewards.progress import ProgressReward
 from countersteer.rewards.weights import RewardWeights
 from countersteer.scenarios.scenario import RoadMap
 from countersteer.serving.agent import NavigationRequest
+from countersteer.traffic.tokens.model import TokenTraffic
 from countersteer.training.run import check_device
 from countersteer.training.stages import OptimSpec, RolloutSpec
 from countersteer.vehicles.bicycle import VehicleSpec
@@ -149,6 +151,8 @@ EXAMPLES: dict[str, Any] = {
     "SelfPlaySuite": lambda: SelfPlaySuite(WorldSpec(RoadSimulationSpec()), ()),
     "StereoPair": lambda: StereoPair(Intrinsics(8, 4, 5.0, 5.0, 4.0, 2.0), 0.5),
     "Straight": lambda: Straight(50.0),
+    "TokenTraffic": lambda: TokenTraffic(Weights("x")),
+    "TrafficWindows": lambda: TrafficWindows(ProceduralRoads()),
     "Suite": lambda: Suite("x", 1, WorldSpec(RoadSimulationSpec()), (), len),  # type: ignore[arg-type]
 }
 

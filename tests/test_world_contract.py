@@ -25,6 +25,7 @@ from countersteer.scenarios.procedural import RoadKind, procedural_road
 from countersteer.scenarios.scenario import Scenario
 from countersteer.tensors import TensorTree
 from countersteer.traffic.idm import IDM
+from countersteer.traffic.tokens.model import TokenTraffic
 from countersteer.vehicles.jerk import JerkSpec
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.bridges.metadrive import roads as metadrive_roads
@@ -52,6 +53,7 @@ from countersteer.worlds.world import World, WorldSpec
 from examples_here import example
 from test_metadrive import LANE, Fake
 from test_traffic import Marching
+from token_traffic import Fresh
 from worlds import boxworld, reprojected
 
 CAMERA = Camera(width=32, height=16)
@@ -159,6 +161,9 @@ WORLDS = {
         meta=True,
     ),
     "roads x boxes, traffic that remembers": Case(boxworld(cameras=(CAMERA,), traffic=Marching())),
+    "roads x boxes, traffic of tokens": Case(
+        boxworld(cameras=(CAMERA,), agents=2, min_agents=1, traffic=TokenTraffic(Fresh()), start=START)
+    ),
     "roads x boxes behind a shift, with a twin": Case(
         boxworld(cameras=(CAMERA,), shift=CameraDomainShift(), twin=BoxRendererSpec()), noisy=True
     ),

@@ -31,6 +31,7 @@ COMMANDS = {
     "drive": "films",
     "novel-view": "films",
     "view-metrics": "films",
+    "traffic": "films",
     "export": "deployment",
     "serve": "deployment",
     "bench": "installation",

@@ -1,4 +1,4 @@
-"""What is looked at: `countersteer watch`, `drive`, `novel-view` and `view-metrics`."""
+"""What is looked at: `countersteer watch`, `drive`, `novel-view`, `view-metrics` and `traffic`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from countersteer.commands.flags import (
     Json,
     Log,
     Scores,
+    Seed,
     UserRecipe,
     Written,
     keep_numbers,
@@ -20,9 +21,9 @@ from countersteer.commands.flags import (
 )
 from countersteer.commands.flags import size as read_size
 from countersteer.errors import check_writable
-from countersteer.ranges import Count, NonNegative, Range, Seed
+from countersteer.ranges import Count, NonNegative, Positive, Range, Seed
 
-__all__ = ["drive", "novel_view", "view_metrics", "watch"]
+__all__ = ["drive", "novel_view", "traffic", "view_metrics", "watch"]
 
 
 def watch(
@@ -171,3 +172,46 @@ def view_metrics(
     )
     print_realism(measured)
     keep_numbers(json, measured.to_json())
+
+
+def traffic(
+    scenario: Annotated[Positional[Path], arg(metavar="SCENE")],
+    *,
+    weights: Annotated[Path, arg(metavar="RUN", help="What `countersteer train traffic` made.")],
+    rollouts: Annotated[int, Range("[1, 1000]")] = 32,
+    start: NonNegative = 1.0,
+    seconds: Annotated[float, Range("[1, 60]")] = 8.0,
+    temperature: Positive = 1.0,
+    out: Annotated[Path, Written.FILE] = Path("traffic.mp4"),
+    seed: Seed = 0,
+    json: Json = None,
+) -> None:
+    """Film sampled futures of a recorded scene beside the recording, and score how real they are.
+
+    Args:
+        scenario: Recorded scene in any format that is read.
+        rollouts: How many futures; realism asks for 32, with fewer it comes out lower.
+        start: Second of the scene at which they begin; what lies before is their past.
+        seconds: How long they are.
+        temperature: Of the draws; below 1 the likely becomes likelier.
+        out: Film to write.
+    """
+    from countersteer.data.readers import read
+    from countersteer.evaluation.traffic import OffRoad, sample_futures, score_log, score_traffic
+    from countersteer.policies.weights import Weights
+    from countersteer.reporting.traffic_film import film_futures
+    from countersteer.traffic.tokens.model import TokenTraffic
+
+    model = TokenTraffic(Weights(str(weights)).resolve(), temperature=temperature, together=True)
+    recorded = read(scenario)
+    futures = sample_futures(model, recorded, start, rollouts, seconds=seconds, seed=seed)
+    edge = OffRoad(recorded.road)
+    score, log = score_traffic(futures, edge), score_log(futures, edge, rollouts)
+    film_futures(recorded, futures, start, title="learned traffic", path=out, score=score, log=log)
+    print(
+        f"wrote {out}: realism {score.realism:.3f} (the recording itself {log.realism:.3f}), {score.judged} road users, {rollouts} futures"
+    )
+    print(
+        f"touch somebody {score.collisions:.1%}, leave the lanes {score.off_road:.1%}, mean distance to the recording {score.ade:.1f} m"
+    )
+    keep_numbers(json, {"futures": score.to_json(), "recording": log.to_json(), "rollouts": rollouts})

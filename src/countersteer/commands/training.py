@@ -88,9 +88,11 @@ def train(words: Sequence[str]) -> None:
         )
         raise
     print(f"wrote {finished}")
-    # A policy that learned to drive every car of a world is judged so.
     world = getattr(recipe.stages[-1], "world", None)
-    suite = "self_play" if world is not None and world.agents > 1 else "lane_keeping"
+    if world is None:  # a model that drives nobody
+        return
+    # A policy that learned to drive every car of a world is judged so.
+    suite = "self_play" if world.agents > 1 else "lane_keeping"
     print(f"next: countersteer evaluate {out} --suite {suite}")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from countersteer.errors import UserError, reading
+from countersteer.models.interface import StoredModel
 from countersteer.policies.interface import Policy
 from countersteer.policies.storage import artefact_file, load_model
 from countersteer.storage.files import open_regular
@@ -26,7 +27,7 @@ _loaded: OrderedDict[str, nn.Module] = OrderedDict()  # by digest
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(StoredModel):
     """A trained model, by its file.
 
     `train` gives every `Weights` of a recipe its digest before anything runs, and writes both into `run.json`. Without

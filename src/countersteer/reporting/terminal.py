@@ -120,9 +120,10 @@ class _RunConsole(run.Progress):
         bars = self.console.start()
         if self.bar is None:
             self.bar = bars.add_task(shown(self.name), total=steps, rate=0.0, loss=0.0)
-        bars.update(self.bar, completed=step, rate=samples_per_s, loss=logged["loss/policy"])
+        loss = next(value for name, value in logged.items() if name.startswith("loss/"))
+        bars.update(self.bar, completed=step, rate=samples_per_s, loss=loss)
         if not _console.is_terminal and step % 500 == 0:  # bars are for screens, not for log files
-            say(f"{self.name}: step {step}/{steps}, loss {logged['loss/policy']:.3f}")
+            say(f"{self.name}: step {step}/{steps}, loss {loss:.3f}")
         if bars.finished:
             self.console.stop()
 

@@ -4,14 +4,43 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from countersteer.tensors import TensorTree
 
-__all__ = ["Moved", "Traffic", "TrafficModel"]
+__all__ = ["Moved", "Past", "RoadPieces", "Traffic", "TrafficModel"]
+
+
+@dataclass(frozen=True)
+class RoadPieces(TensorTree):
+    """Maps cut into short pieces, one row for each scene; `countersteer.scenarios.road_pieces` makes them.
+
+    Attributes:
+        pose: Middle x, y [m, world] and direction [rad] of each piece.
+        about: Half its width [m], length [m], turn from begin to end [rad], and 1 or 0 for: a stop line, the end of a lane
+            that nothing follows, a crosswalk.
+        there: Whether the slot is used.
+    """
+
+    pose: Float[Tensor, "scene piece 3"]
+    about: Float[Tensor, "scene piece 6"]
+    there: Bool[Tensor, "scene piece"]
+
+
+@dataclass(frozen=True)
+class Past(TensorTree):
+    """Where a recording had everybody before a drive began.
+
+    Attributes:
+        pose: Box centre x, y [m, world] and heading [rad], the latest first.
+        present: Whether it was seen there.
+    """
+
+    pose: Float[Tensor, "world actor past 3"]
+    present: Bool[Tensor, "world actor past"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +55,14 @@ class Traffic(TensorTree):
         kind: `ActorKind`.
         present: Whether the actor is there now.
         movable: Whether a model may move it; controlled cars and scenery are not.
+        controlled: Whether somebody drives it; what a model says of it is not used.
+        tow: Slot of the vehicle that an actor hangs on; its own slot for all others.
         logged_pose, logged_speed, logged_present: Where the recording has it a tick later.
+        stop_point, stop_heading, light: Traffic lights: where to stop [m, world], direction of who stops [rad, NaN where
+            unknown], and the `SignalState` now.
+        scene: Row of each drive in `roads`.
+        roads: Maps of all scenes, for models that say `reads_roads`, else None. The drives share them.
+        past: Where everybody was at the times that the model's `past` names, when a drive begins; else None.
     """
 
     drive: Int[Tensor, "world"]
@@ -37,9 +73,17 @@ class Traffic(TensorTree):
     kind: Int[Tensor, "world actor"]
     present: Bool[Tensor, "world actor"]
     movable: Bool[Tensor, "world actor"]
+    controlled: Bool[Tensor, "world actor"]
+    tow: Int[Tensor, "world actor"]
     logged_pose: Float[Tensor, "world actor 3"]
     logged_speed: Float[Tensor, "world actor"]
     logged_present: Bool[Tensor, "world actor"]
+    stop_point: Float[Tensor, "world light 2"]
+    stop_heading: Float[Tensor, "world light"]
+    light: Int[Tensor, "world light"]
+    scene: Int[Tensor, "world"]
+    roads: RoadPieces | None = None
+    past: Past | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +99,14 @@ class TrafficModel(abc.ABC):
     """Moves everybody whom nobody controls, once a tick, before the controlled cars. A frozen dataclass.
 
     What it remembers lies in the state of the simulation, so forks, resets and saves carry it.
+
+    Attributes:
+        reads_roads: Whether it looks at the map.
+        past: How long before the beginning of a drive it wants to know where everybody was, each time [s].
     """
+
+    reads_roads: ClassVar[bool] = False
+    past: ClassVar[tuple[float, ...]] = ()
 
     def begin(self, traffic: Traffic) -> TensorTree:
         """Memory of drives that begin, `[world ...]`; none by default."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from countersteer.errors import writing
+from countersteer.errors import UserError, writing
 from countersteer.policies.storage import save_model
 from countersteer.training.folder import note
 from countersteer.training.learner import Learner
 from countersteer.training.session import Job, Session
-from countersteer.training.stages import Fit
+from countersteer.training.stages import Fit, Preparing
 
 __all__ = ["train_fit"]
 
@@ -20,6 +21,7 @@ def train_fit(stage: Fit, job: Job) -> Path:
     """Train the model of a stage whose weights are resolved; returns its file."""
     torch.manual_seed(job.seed)
     model = stage.model.build()
+    _begin(stage, model)
     beside = stage.objective.models(stage.model)
     learner = Learner({"model": model}, beside, stage.objective, stage.optim, job.device)
     session = Session(job, learner)
@@ -38,3 +40,21 @@ def train_fit(stage: Fit, job: Job) -> Path:
     with writing(finished, "make room, then go on with --resume; the last checkpoint is whole"):
         save_model(finished, model, stage.model, about)
     return finished
+
+
+def _begin(stage: Fit, model: nn.Module) -> None:
+    """Put into a new model what it begins with: weights, or what the data give it."""
+    if stage.init_from is None:
+        if isinstance(stage.data, Preparing):
+            stage.data.prepare(model)
+        return
+    begun = stage.init_from.model().state_dict()
+    own = {name: value.shape for name, value in model.state_dict().items()}
+    if {name: value.shape for name, value in begun.items()} != own:
+        raise UserError(
+            f"the stage {stage.name!r} cannot begin with {stage.init_from.path}",
+            got="weights of another model",
+            expected=f"those of {stage.model}",
+            fix="give weights of the same model, or leave `init_from` out",
+        )
+    model.load_state_dict(begun)

@@ -20,7 +20,7 @@ from countersteer.worlds.interface import Capability
 from countersteer.worlds.observations import twin_of
 from countersteer.worlds.world import WorldSpec
 
-__all__ = ["ClosedLoop", "DataSpec", "Fit", "MainModelSpec", "OptimSpec", "RolloutSpec", "Stage"]
+__all__ = ["ClosedLoop", "DataSpec", "Fit", "MainModelSpec", "OptimSpec", "Preparing", "RolloutSpec", "Stage"]
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,15 @@ class DataSpec(Protocol):
 
 
 @runtime_checkable
+class Preparing(Protocol):
+    """A `DataSpec` that gives a new model what lies in the data and is not learned: a vocabulary, means and scales."""
+
+    def prepare(self, model: nn.Module, /) -> None:
+        """Write it into the model's buffers; the same for the same data."""
+        ...
+
+
+@runtime_checkable
 class MainModelSpec(Protocol):
     """A frozen dataclass that builds a model."""
 
@@ -154,10 +163,11 @@ class Fit:
 
     Attributes:
         name: As of `ClosedLoop`.
-        data: What is learned from; it says how large a batch is.
+        data: What is learned from; it says how large a batch is. It may be `Preparing`.
         model: What learns, as the model "model".
         objective: What is minimised.
         optim: The budget; `batch_size` and `sequence_length` say nothing here.
+        init_from: Weights that training begins with, of a model of the same `model`; None draws them.
     """
 
     name: str
@@ -165,6 +175,7 @@ class Fit:
     model: MainModelSpec
     objective: Loss
     optim: OptimSpec = OptimSpec()
+    init_from: Weights | None = field(default=None, metadata={"absent": None})
 
 
 Stage = ClosedLoop | Fit

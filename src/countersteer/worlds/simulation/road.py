@@ -14,9 +14,10 @@ from torch import Tensor
 from countersteer import noise
 from countersteer.geometry import boxes
 from countersteer.geometry.poses import local_from_world, world_from_local, wrap_angle
+from countersteer.scenarios.road_pieces import pack_pieces
 from countersteer.scenarios.scenario import Scenario
 from countersteer.tensors import as_array
-from countersteer.traffic.interface import Moved, Traffic, TrafficModel
+from countersteer.traffic.interface import Moved, TrafficModel
 from countersteer.vehicles import jerk
 from countersteer.vehicles.plans import Action, JerkAction
 from countersteer.worlds.backend import Backend
@@ -39,6 +40,7 @@ from countersteer.worlds.simulation.state import (
     place_cars,
 )
 from countersteer.worlds.simulation.stepping import Stepper
+from countersteer.worlds.simulation.traffic_now import past_of, traffic_now
 from countersteer.worlds.truth import Actors, Lights, LoggedPoses, Motion, PathPoints, Routes, Truth
 
 __all__ = ["RoadSimulation", "RoadSimulationSpec"]
@@ -92,6 +94,8 @@ class RoadSimulation(Simulation):
         self.device = torch.device(device)
         bank, ground = build_bank(scenarios, spec.agents, spec.dt, spec.min_agents)
         self.bank, self.ground = bank.to(self.device), ground.to(self.device)
+        reads_roads = isinstance(spec.traffic, TrafficModel) and spec.traffic.reads_roads
+        self._pieces = pack_pieces(self.scenarios).to(self.device) if reads_roads else None
         self._by_kernel = spec.backend.on(self.device) is Backend.KERNEL
         self._stepper = Stepper(spec, self.bank, self.ground)
         self.roads = None
@@ -124,39 +128,20 @@ class RoadSimulation(Simulation):
         """See `Simulation.begin`."""
         state = starting.begin(self.spec, self.bank, self.ground, self.seed, starts)
         if isinstance(self.spec.traffic, TrafficModel):
-            return state.replace(traffic=self.spec.traffic.begin(self._traffic(state)))
+            traffic = traffic_now(self.spec, self.bank, state, self._pieces)
+            past = past_of(self.spec, self.bank, state, self.spec.traffic.past)
+            return state.replace(traffic=self.spec.traffic.begin(traffic.replace(past=past)))
         return state
 
     def step(self, state: RoadState, action: Action | JerkAction) -> tuple[RoadState, Events]:
         """See `Simulation.step`; with `jerk` in its spec it can be driven by jerk too."""
         moved: Moved | None = None
         if isinstance(self.spec.traffic, TrafficModel):
-            moved, memory = self.spec.traffic.step(
-                self._traffic(state), state.traffic, dt=self.spec.dt, seed=self.seed
-            )
+            traffic = traffic_now(self.spec, self.bank, state, self._pieces)
+            moved, memory = self.spec.traffic.step(traffic, state.traffic, dt=self.spec.dt, seed=self.seed)
             running = state.alive.any(1)
             state = state.replace(traffic=memory.where(running, state.traffic))  # pyright: ignore[reportArgumentType]
         return self._stepper.advance(state, action, moved)
-
-    def _traffic(self, state: RoadState) -> Traffic:
-        bank, now = self.bank, self._actors(state)
-        scene = state.scene[:, None]
-        actors = torch.arange(bank.pose.shape[1], device=self.device)[None]
-        tick = torch.minimum(state.tick + 1, bank.ticks[state.scene] - 1)[:, None]
-        controlled = actors < self.spec.agents
-        return Traffic(
-            drive=state.drive,
-            age=state.age,
-            pose=now.pose,
-            speed=now.speed,
-            size=now.size,
-            kind=now.kind,
-            present=now.present,
-            movable=bank.movable[state.scene] & ~controlled,
-            logged_pose=bank.pose[scene, actors, tick],
-            logged_speed=bank.speed[scene, actors, tick],
-            logged_present=bank.valid[scene, actors, tick],
-        )
 
     def perturb(
         self,
@@ -246,8 +231,7 @@ class RoadSimulation(Simulation):
 
     def _actors(self, state: RoadState) -> Actors:
         rows = state.rows
-        present = state.actor_there & rows.present
-        return Actors(state.actor, state.actor_speed, rows.size, rows.kind, present)
+        return Actors(state.actor, state.actor_speed, rows.size, rows.kind, state.actor_there & rows.present)
 
     def _lights(self, state: RoadState) -> Lights:
         return Lights(state.rows.stop_point, state.rows.stop_heading, lights_now(self.bank, state))

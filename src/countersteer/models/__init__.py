@@ -1,0 +1,1 @@
+"""Networks that are no policies: they do not drive, they say how others do."""

@@ -1,0 +1,1 @@
+"""Learned traffic: everybody's next half second is drawn from a vocabulary of motions."""
