@@ -110,19 +110,22 @@ def _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y):
 
 @nb.njit(inline="always", error_model="numpy", fastmath=True)
 @no_type_check
-def _crowded_paint(count, cell, own, words, at_x, at_y, pu_x, pu_y, pv_x, pv_y, white, yellow):
+def _crowded_paint(blocks, crowd, cell, own, words, at_x, at_y, pu_x, pu_y, pv_x, pv_y, white, yellow):
     """Where markings crowd, take the most that any of the four surrounding cells knows of."""
-    for i in range(count):
-        if not own[i] & (CROWDED << 8):
+    for block in range(blocks):
+        if crowd[np.uintp(block)] & (CROWDED << 8) == 0:
             continue
         for k in range(4):
-            word = words[k * CHUNK + i]
-            off_x, off_y = (at_x[i] - F(k & 1)) * cell, (at_y[i] - F(k >> 1)) * cell
-            share = _paint_share(word, off_x, off_y, pu_x[i], pu_y[i], pv_x[i], pv_y[i])
-            if word & (YELLOW << 16):
-                yellow[i] = max(yellow[i], share)
-            else:
-                white[i] = max(white[i], share)
+            right, up = F(k & 1), F(k >> 1)
+            for lane in range(LANES):
+                i = np.uintp(LANES * block + lane)
+                word = words[np.uintp(k * CHUNK) + i]
+                off_x, off_y = (at_x[i] - right) * cell, (at_y[i] - up) * cell
+                share = _paint_share(word, off_x, off_y, pu_x[i], pu_y[i], pv_x[i], pv_y[i])
+                share = share if own[i] & (CROWDED << 8) else F(0.0)
+                on_yellow = (word & (YELLOW << 16)) != 0
+                yellow[i] = max(yellow[i], share if on_yellow else F(0.0))
+                white[i] = max(white[i], F(0.0) if on_yellow else share)
 
 
 @nb.njit(inline="always", error_model="numpy", fastmath=True)
@@ -356,7 +359,7 @@ def draw_ground_and_sky(
                     roads[i] = share if abs(edge) < F(127.0) else roads[i]
             if crowd & (CROWDED << 8):
                 _crowded_paint(
-                    count, cell, own, words, at_x, at_y, pu_x, pu_y, pv_x, pv_y, white, yellow
+                    blocks, mixed, cell, own, words, at_x, at_y, pu_x, pu_y, pv_x, pv_y, white, yellow
                 )  # fmt: skip
 
             if classes:
