@@ -40,7 +40,7 @@ from countersteer.worlds.renderers.boxes.constants import (
     WHITE,
     YELLOW_PAINT,
 )
-from countersteer.worlds.renderers.boxes.machine import LANES, load, on_stack, widest_vectors
+from countersteer.worlds.renderers.boxes.machine import LANES, fetch, load, on_stack, widest_vectors
 from countersteer.worlds.renderers.boxes.shading import as_byte, coverage, unit
 from countersteer.worlds.simulation.ground import (
     CROWDED,
@@ -294,12 +294,15 @@ def draw_ground_and_sky(
 
             # The look-ups, and whether the road's border may reach into a pixel of the block, or markings crowd there.
             crowd = Z(0)
+            for entry in range(LANES * blocks):
+                i = np.uintp(entry)
+                own[i] = fetch(cells, Z(Z(fetch(tile, place[i]) * Z(TILE_SIDE * TILE_SIDE)) + corner[i]))
+                fine[i], coarse[i] = fetch(noise, of_fine[i]), fetch(noise, of_coarse[i])
             for block in range(blocks):
                 seen = Z(0)
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
-                    word = load(cells, Z(Z(load(tile, place[i]) * Z(TILE_SIDE * TILE_SIDE)) + corner[i]))
-                    own[i], fine[i], coarse[i] = word, load(noise, of_fine[i]), load(noise, of_coarse[i])
+                    word = own[i]
                     edge, t = F(Z((word >> 24) & 0xFF)) - F(128.0), away[i]
                     # A saturated code says only that the border is not near, however large the footprint.
                     reach = F(0.5 / EDGE_STEP) * t * (wide + t * long) + edge_margin
