@@ -273,8 +273,6 @@ def draw_ground_and_sky(
                     t = F(1.0) / q
                     x, y = (ray_x + u * du_x) * t, (ray_y + u * du_y) * t
                     near[i], away[i], from_x[i], from_y[i] = q, t, x, y
-                    of_coarse[i] = _texel(x, y, COARSE_NOISE, coarse_x, coarse_y)
-                    of_fine[i] = _texel(x, y, FINE_NOISE, fine_x, fine_y)
                     # The cell that the point is in; truncation is a floor from -1 on.
                     x, y = x * per_cell + eye_x, y * per_cell + eye_y
                     j, k = Z(Z(x + F(1.0)) - Z(1)), Z(Z(y + F(1.0)) - Z(1))
@@ -294,10 +292,10 @@ def draw_ground_and_sky(
 
             # The look-ups, and whether the road's border may reach into a pixel of the block, or markings crowd there.
             crowd = Z(0)
-            for entry in range(LANES * blocks):
-                i = np.uintp(entry)
-                own[i] = fetch(cells, Z(Z(fetch(tile, place[i]) * Z(TILE_SIDE * TILE_SIDE)) + corner[i]))
-                fine[i], coarse[i] = fetch(noise, of_fine[i]), fetch(noise, of_coarse[i])
+            for block in range(blocks):
+                for lane in range(LANES):
+                    i = np.uintp(LANES * block + lane)
+                    own[i] = fetch(cells, Z(Z(fetch(tile, place[i]) * Z(TILE_SIDE * TILE_SIDE)) + corner[i]))
             for block in range(blocks):
                 seen = Z(0)
                 for lane in range(LANES):
@@ -312,7 +310,33 @@ def draw_ground_and_sky(
                 mixed[np.uintp(block)] = seen
                 crowd = Z(crowd | seen)
 
-            # The marking of the cell that the point is in, and the texture.
+            # The texture in two octaves, each fading before its features get smaller than a pixel.
+            if colours:
+                t = min(away[0], away[np.uintp(count - 1)])
+                extent = t * per_focal * (F(1.0) + t * per_height)
+                for block in range(blocks):
+                    for lane in range(LANES):
+                        i = np.uintp(LANES * block + lane)
+                        of_fine[i] = _texel(from_x[i], from_y[i], FINE_NOISE, fine_x, fine_y)
+                        of_coarse[i] = _texel(from_x[i], from_y[i], COARSE_NOISE, coarse_x, coarse_y)
+                if extent < F(1.51):
+                    for block in range(blocks):
+                        for lane in range(LANES):
+                            i = np.uintp(LANES * block + lane)
+                            fine[i] = fetch(noise, of_fine[i])
+                else:
+                    for i in range(CHUNK):
+                        fine[i] = F(0.0)
+                if extent < F(8.0 * 1.51):
+                    for block in range(blocks):
+                        for lane in range(LANES):
+                            i = np.uintp(LANES * block + lane)
+                            coarse[i] = fetch(noise, of_coarse[i])
+                else:
+                    for i in range(CHUNK):
+                        coarse[i] = F(0.0)
+
+            # The marking of the cell that the point is in.
             for block in range(blocks):
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
@@ -325,7 +349,6 @@ def draw_ground_and_sky(
                     on_yellow = (word & (YELLOW << 16)) != 0
                     yellow[i] = paint if on_yellow else F(0.0)
                     white[i] = F(0.0) if on_yellow else paint
-                    # Two octaves, each fading before its features get smaller than a pixel.
                     extent = t * per_focal * (F(1.0) + t * per_height)
                     fade, fade_coarse = unit(F(1.5) - extent), unit(F(1.5) - F(0.125) * extent)
                     texture[i] = F(0.4) * fade * fine[i] + F(0.6) * fade_coarse * coarse[i]
@@ -340,16 +363,28 @@ def draw_ground_and_sky(
                     x, y = from_x[i] * per_cell + (eye_x - F(0.5)), from_y[i] * per_cell + (eye_y - F(0.5))
                     j, k = Z(max(F(0.0), min(x, last_x))), Z(max(F(0.0), min(y, last_y)))
                     at_x[i], at_y[i] = x - F(j), y - F(k)
-                    where = Z(start + Z(Z(k >> TILE_BITS) * tile_cols) + Z(j >> TILE_BITS))
-                    at = Z(Z(k & Z(TILE - 1)) * Z(TILE_SIDE)) + Z(j & Z(TILE - 1))
-                    at = Z(Z(load(tile, where) * Z(TILE_SIDE * TILE_SIDE)) + at)
-                    w00, w01 = load(cells, at), load(cells, Z(at + Z(1)))
-                    w10, w11 = load(cells, Z(at + Z(TILE_SIDE))), load(cells, Z(at + Z(TILE_SIDE + 1)))
-                    words[i], words[np.uintp(CHUNK) + i] = w00, w01
-                    words[np.uintp(2 * CHUNK) + i], words[np.uintp(3 * CHUNK) + i] = w10, w11
+                    place[i] = Z(start + Z(Z(k >> TILE_BITS) * tile_cols) + Z(j >> TILE_BITS))
+                    corner[i] = Z(Z(k & Z(TILE - 1)) * Z(TILE_SIDE)) + Z(j & Z(TILE - 1))
+            for block in range(blocks):
+                if mixed[np.uintp(block)] == 0:
+                    continue
+                for lane in range(LANES):
+                    i = np.uintp(LANES * block + lane)
+                    at = Z(Z(fetch(tile, place[i]) * Z(TILE_SIDE * TILE_SIDE)) + corner[i])
+                    words[i] = fetch(cells, at)
+                    words[np.uintp(CHUNK) + i] = fetch(cells, Z(at + Z(1)))
+                    words[np.uintp(2 * CHUNK) + i] = fetch(cells, Z(at + Z(TILE_SIDE)))
+                    words[np.uintp(3 * CHUNK) + i] = fetch(cells, Z(at + Z(TILE_SIDE + 1)))
+            for block in range(blocks):
+                if mixed[np.uintp(block)] == 0:
+                    continue
+                for lane in range(LANES):
+                    i = np.uintp(LANES * block + lane)
+                    w00, w01 = words[i], words[np.uintp(CHUNK) + i]
+                    w10, w11 = words[np.uintp(2 * CHUNK) + i], words[np.uintp(3 * CHUNK) + i]
                     e00, e01 = F(Z((w00 >> 24) & 0xFF)), F(Z((w01 >> 24) & 0xFF))
                     e10, e11 = F(Z((w10 >> 24) & 0xFF)), F(Z((w11 >> 24) & 0xFF))
-                    x, y = unit(x - F(j)), unit(y - F(k))
+                    x, y = unit(at_x[i]), unit(at_y[i])
                     low, high = e00 + x * (e01 - e00), e10 + x * (e11 - e10)
                     slope_x = (e01 - e00 + y * ((e11 - e10) - (e01 - e00))) * per_cell
                     slope_y = (high - low) * per_cell

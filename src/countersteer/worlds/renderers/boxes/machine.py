@@ -72,7 +72,8 @@ def fetch(typing_context, array, index):
 
     def generate(context, builder, signature, arguments):
         data = cgutils.create_struct_proxy(signature.args[0])(context, builder, value=arguments[0]).data
-        place = builder.gep(data, [arguments[1]], inbounds=True)
+        index = builder.zext(arguments[1], ir.IntType(64))
+        place = builder.gep(data, [index], inbounds=True)
         return builder.load_atomic(place, "monotonic", array.dtype.bitwidth // 8)
 
     return array.dtype(array, types.int32), generate
