@@ -210,6 +210,7 @@ def draw_ground_and_sky(
     long = F((abs(rotation[2, 0]) + abs(rotation[2, 1])) * slant / (focal * eye_height))
     # How far the road's border may be from a cell's centre and touch a point of the cell, in steps of its code.
     edge_margin = F(0.75 * resolution / EDGE_STEP + 2.0)
+    paint_margin = F(0.75 * resolution + WIDE_HALF_WIDTH + 0.01)
     start, tile_cols = Z(start), Z((cols - 1) // TILE + 1)
     cols_32, rows_32 = np.uint32(cols), np.uint32(rows)
     last_x, last_y = F(cols - 2), F(rows - 2)
@@ -290,26 +291,6 @@ def draw_ground_and_sky(
             if not (colours or classes):
                 continue
 
-            # The look-ups, and whether the road's border may reach into a pixel of the block, or markings crowd there.
-            crowd = Z(0)
-            for block in range(blocks):
-                for lane in range(LANES):
-                    i = np.uintp(LANES * block + lane)
-                    own[i] = fetch(cells, Z(Z(fetch(tile, place[i]) * Z(TILE_SIDE * TILE_SIDE)) + corner[i]))
-            for block in range(blocks):
-                seen = Z(0)
-                for lane in range(LANES):
-                    i = np.uintp(LANES * block + lane)
-                    word = own[i]
-                    edge, t = F(Z((word >> 24) & 0xFF)) - F(128.0), away[i]
-                    # A saturated code says only that the border is not near, however large the footprint.
-                    reach = F(0.5 / EDGE_STEP) * t * (wide + t * long) + edge_margin
-                    touched = abs(edge) < min(reach, F(127.0))
-                    roads[i] = F(1.0) if edge > F(0.0) else F(0.0)
-                    seen = Z(seen | (word & (CROWDED << 8)) | Z(touched))
-                mixed[np.uintp(block)] = seen
-                crowd = Z(crowd | seen)
-
             # The texture in two octaves, each fading before its features get smaller than a pixel.
             if colours:
                 t = min(away[0], away[np.uintp(count - 1)])
@@ -336,8 +317,40 @@ def draw_ground_and_sky(
                     for i in range(CHUNK):
                         coarse[i] = F(0.0)
 
+            # The look-ups, and whether the road's border may reach into a pixel of the block, or markings crowd there.
+            crowd = Z(0)
+            for block in range(blocks):
+                for lane in range(LANES):
+                    i = np.uintp(LANES * block + lane)
+                    own[i] = fetch(cells, Z(Z(fetch(tile, place[i]) * Z(TILE_SIDE * TILE_SIDE)) + corner[i]))
+            for block in range(blocks):
+                seen = Z(0)
+                for lane in range(LANES):
+                    i = np.uintp(LANES * block + lane)
+                    word = own[i]
+                    edge, t = F(Z((word >> 24) & 0xFF)) - F(128.0), away[i]
+                    # A saturated code says only that the border is not near, however large the footprint.
+                    extent = t * per_focal * (F(1.0) + t * per_height)
+                    fade, fade_coarse = unit(F(1.5) - extent), unit(F(1.5) - F(0.125) * extent)
+                    texture[i] = F(0.4) * fade * fine[i] + F(0.6) * fade_coarse * coarse[i]
+                    half_footprint = F(0.5) * t * (wide + t * long)
+                    touched = abs(edge) < min(half_footprint * F(1.0 / EDGE_STEP) + edge_margin, F(127.0))
+                    roads[i] = F(1.0) if edge > F(0.0) else F(0.0)
+                    # The same of the marking, whose code grows with the root of its distance.
+                    code = F(Z(word & 0xFF)) - F(128.0)
+                    reach = (half_footprint + paint_margin) * F(127**2 / PAINT_RANGE)
+                    painted = code * code < min(reach, F(127.0**2))
+                    seen = Z(seen | (word & (CROWDED << 8)) | Z(touched) | Z(Z(painted) << Z(1)))
+                mixed[np.uintp(block)] = seen
+                crowd = Z(crowd | seen)
+
             # The marking of the cell that the point is in.
             for block in range(blocks):
+                if mixed[np.uintp(block)] == 0:
+                    for lane in range(LANES):
+                        i = np.uintp(LANES * block + lane)
+                        white[i], yellow[i] = F(0.0), F(0.0)
+                    continue
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
                     t, word = away[i], own[i]
@@ -349,14 +362,10 @@ def draw_ground_and_sky(
                     on_yellow = (word & (YELLOW << 16)) != 0
                     yellow[i] = paint if on_yellow else F(0.0)
                     white[i] = F(0.0) if on_yellow else paint
-                    extent = t * per_focal * (F(1.0) + t * per_height)
-                    fade, fade_coarse = unit(F(1.5) - extent), unit(F(1.5) - F(0.125) * extent)
-                    texture[i] = F(0.4) * fade * fine[i] + F(0.6) * fade_coarse * coarse[i]
-
             # The road's border, from the four cells whose centres surround the point: bilinear distance in steps of
             # its code, and the footprint along its gradient.
             for block in range(blocks):
-                if mixed[np.uintp(block)] == 0:
+                if mixed[np.uintp(block)] & (CROWDED << 8 | 1) == 0:
                     continue
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
@@ -366,7 +375,7 @@ def draw_ground_and_sky(
                     place[i] = Z(start + Z(Z(k >> TILE_BITS) * tile_cols) + Z(j >> TILE_BITS))
                     corner[i] = Z(Z(k & Z(TILE - 1)) * Z(TILE_SIDE)) + Z(j & Z(TILE - 1))
             for block in range(blocks):
-                if mixed[np.uintp(block)] == 0:
+                if mixed[np.uintp(block)] & (CROWDED << 8 | 1) == 0:
                     continue
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
@@ -376,7 +385,7 @@ def draw_ground_and_sky(
                     words[np.uintp(2 * CHUNK) + i] = fetch(cells, Z(at + Z(TILE_SIDE)))
                     words[np.uintp(3 * CHUNK) + i] = fetch(cells, Z(at + Z(TILE_SIDE + 1)))
             for block in range(blocks):
-                if mixed[np.uintp(block)] == 0:
+                if mixed[np.uintp(block)] & (CROWDED << 8 | 1) == 0:
                     continue
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
