@@ -159,17 +159,20 @@ def _draw_sky(up, up_step, x, x_step, norm2, row, first, end, look, rgb):
     s0, s1, s2 = look[SKY], look[SKY + 1], look[SKY + 2]
     h0, h1, h2 = look[HORIZON] - s0, look[HORIZON + 1] - s1, look[HORIZON + 2] - s2
     out = _colours()
-    for left in range(first, end, LANES):
-        for i in range(LANES):
-            u = F(Z(left + i))
-            across = x + u * x_step
-            share = F(1.0) - max(up + u * up_step, F(0.0)) / np.sqrt(norm2 + across * across)
-            share *= share
-            share *= share
-            out[3 * i] = as_byte(s0 + share * h0)
-            out[3 * i + 1] = as_byte(s1 + share * h1)
-            out[3 * i + 2] = as_byte(s2 + share * h2)
-        for i in range(3 * min(LANES, end - left)):
+    for left in range(first, end, CHUNK):
+        count = min(CHUNK, end - left)
+        for block in range((count + (LANES - 1)) // LANES):
+            for lane in range(LANES):
+                u = F(Z(left + LANES * block + lane))
+                across = x + u * x_step
+                share = F(1.0) - max(up + u * up_step, F(0.0)) / np.sqrt(norm2 + across * across)
+                share *= share
+                share *= share
+                k = np.uintp(3 * (LANES * block + lane))
+                out[k] = as_byte(s0 + share * h0)
+                out[k + np.uintp(1)] = as_byte(s1 + share * h1)
+                out[k + np.uintp(2)] = as_byte(s2 + share * h2)
+        for i in range(3 * count):
             rgb[row, np.uintp(3 * left) + np.uintp(i)] = out[i]
 
 
@@ -318,6 +321,14 @@ def draw_ground_and_sky(
                         coarse[i] = F(0.0)
 
             # The look-ups, and whether the road's border may reach into a pixel of the block, or markings crowd there.
+            # A footprint is largest at one of the ends. A saturated code says only that nothing is near, however large it is.
+            t = max(away[0], away[np.uintp(count - 1)])
+            half_footprint = F(0.5) * t * (wide + t * long)
+            reach = half_footprint * F(1.0 / EDGE_STEP) + edge_margin
+            edge_reach = Z(math.ceil(min(reach, F(127.0))))
+            # The code of paint grows with the root of its distance.
+            reach = np.sqrt((half_footprint + paint_margin) * F(127**2 / PAINT_RANGE))
+            paint_reach = Z(math.ceil(min(reach, F(127.0))))
             crowd = Z(0)
             for block in range(blocks):
                 for lane in range(LANES):
@@ -328,19 +339,14 @@ def draw_ground_and_sky(
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
                     word = own[i]
-                    edge, t = F(Z((word >> 24) & 0xFF)) - F(128.0), away[i]
-                    # A saturated code says only that the border is not near, however large the footprint.
+                    t = away[i]
                     extent = t * per_focal * (F(1.0) + t * per_height)
                     fade, fade_coarse = unit(F(1.5) - extent), unit(F(1.5) - F(0.125) * extent)
                     texture[i] = F(0.4) * fade * fine[i] + F(0.6) * fade_coarse * coarse[i]
-                    half_footprint = F(0.5) * t * (wide + t * long)
-                    touched = abs(edge) < min(half_footprint * F(1.0 / EDGE_STEP) + edge_margin, F(127.0))
-                    roads[i] = F(1.0) if edge > F(0.0) else F(0.0)
-                    # The same of the marking, whose code grows with the root of its distance.
-                    code = F(Z(word & 0xFF)) - F(128.0)
-                    reach = (half_footprint + paint_margin) * F(127**2 / PAINT_RANGE)
-                    painted = code * code < min(reach, F(127.0**2))
-                    seen = Z(seen | (word & (CROWDED << 8)) | Z(touched) | Z(Z(painted) << Z(1)))
+                    edge, code = Z(Z((word >> 24) & 0xFF) - Z(128)), Z(Z(word & 0xFF) - Z(128))
+                    roads[i] = F(1.0) if edge > Z(0) else F(0.0)
+                    touched, painted = Z(abs(edge) < edge_reach), Z(abs(code) < paint_reach)
+                    seen = Z(seen | (word & (CROWDED << 8)) | touched | Z(painted << Z(1)))
                 mixed[np.uintp(block)] = seen
                 crowd = Z(crowd | seen)
 
@@ -422,6 +428,19 @@ def draw_ground_and_sky(
                 bright[i] = F(1.0) - shadow[row, np.uintp(left) + np.uintp(i)]
             # The colour is a mean of terrain, road, white, yellow and haze; these are their weights.
             for block in range(blocks):
+                if mixed[np.uintp(block)] == 0:
+                    for lane in range(LANES):
+                        i = np.uintp(LANES * block + lane)
+                        q = visibility * near[i]
+                        far = F(1.0) / (F(1.0) + q * q)
+                        lit = bright[i] * (F(1.0) - far)
+                        on_road = roads[i] * lit * (F(1.0) + rough_road * texture[i])
+                        on_terrain = (F(1.0) - roads[i]) * lit * (F(1.0) + rough_terrain * texture[i])
+                        k = np.uintp(3) * i
+                        out[k] = as_byte(on_terrain * terrain_0 + on_road * road_0 + far * haze_0)
+                        out[k + np.uintp(1)] = as_byte(on_terrain * terrain_1 + on_road * road_1 + far * haze_1)
+                        out[k + np.uintp(2)] = as_byte(on_terrain * terrain_2 + on_road * road_2 + far * haze_2)
+                    continue
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
                     q = visibility * near[i]
