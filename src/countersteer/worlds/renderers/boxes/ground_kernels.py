@@ -40,7 +40,7 @@ from countersteer.worlds.renderers.boxes.constants import (
     WHITE,
     YELLOW_PAINT,
 )
-from countersteer.worlds.renderers.boxes.machine import LANES, load, on_stack, widest_vectors
+from countersteer.worlds.renderers.boxes.machine import LANES, fetch, load, on_stack, widest_vectors
 from countersteer.worlds.renderers.boxes.shading import as_byte, coverage, unit
 from countersteer.worlds.simulation.ground import (
     CROWDED,
@@ -110,19 +110,22 @@ def _paint_share(word, off_x, off_y, pu_x, pu_y, pv_x, pv_y):
 
 @nb.njit(inline="always", error_model="numpy", fastmath=True)
 @no_type_check
-def _crowded_paint(count, cell, own, words, at_x, at_y, pu_x, pu_y, pv_x, pv_y, white, yellow):
+def _crowded_paint(blocks, crowd, cell, own, words, at_x, at_y, pu_x, pu_y, pv_x, pv_y, white, yellow):
     """Where markings crowd, take the most that any of the four surrounding cells knows of."""
-    for i in range(count):
-        if not own[i] & (CROWDED << 8):
+    for block in range(blocks):
+        if crowd[np.uintp(block)] & (CROWDED << 8) == 0:
             continue
         for k in range(4):
-            word = words[k * CHUNK + i]
-            off_x, off_y = (at_x[i] - F(k & 1)) * cell, (at_y[i] - F(k >> 1)) * cell
-            share = _paint_share(word, off_x, off_y, pu_x[i], pu_y[i], pv_x[i], pv_y[i])
-            if word & (YELLOW << 16):
-                yellow[i] = max(yellow[i], share)
-            else:
-                white[i] = max(white[i], share)
+            right, up = F(k & 1), F(k >> 1)
+            for lane in range(LANES):
+                i = np.uintp(LANES * block + lane)
+                word = words[np.uintp(k * CHUNK) + i]
+                off_x, off_y = (at_x[i] - right) * cell, (at_y[i] - up) * cell
+                share = _paint_share(word, off_x, off_y, pu_x[i], pu_y[i], pv_x[i], pv_y[i])
+                share = share if own[i] & (CROWDED << 8) else F(0.0)
+                on_yellow = (word & (YELLOW << 16)) != 0
+                yellow[i] = max(yellow[i], share if on_yellow else F(0.0))
+                white[i] = max(white[i], F(0.0) if on_yellow else share)
 
 
 @nb.njit(inline="always", error_model="numpy", fastmath=True)
@@ -156,17 +159,20 @@ def _draw_sky(up, up_step, x, x_step, norm2, row, first, end, look, rgb):
     s0, s1, s2 = look[SKY], look[SKY + 1], look[SKY + 2]
     h0, h1, h2 = look[HORIZON] - s0, look[HORIZON + 1] - s1, look[HORIZON + 2] - s2
     out = _colours()
-    for left in range(first, end, LANES):
-        for i in range(LANES):
-            u = F(Z(left + i))
-            across = x + u * x_step
-            share = F(1.0) - max(up + u * up_step, F(0.0)) / np.sqrt(norm2 + across * across)
-            share *= share
-            share *= share
-            out[3 * i] = as_byte(s0 + share * h0)
-            out[3 * i + 1] = as_byte(s1 + share * h1)
-            out[3 * i + 2] = as_byte(s2 + share * h2)
-        for i in range(3 * min(LANES, end - left)):
+    for left in range(first, end, CHUNK):
+        count = min(CHUNK, end - left)
+        for block in range((count + (LANES - 1)) // LANES):
+            for lane in range(LANES):
+                u = F(Z(left + LANES * block + lane))
+                across = x + u * x_step
+                share = F(1.0) - max(up + u * up_step, F(0.0)) / np.sqrt(norm2 + across * across)
+                share *= share
+                share *= share
+                k = np.uintp(3 * (LANES * block + lane))
+                out[k] = as_byte(s0 + share * h0)
+                out[k + np.uintp(1)] = as_byte(s1 + share * h1)
+                out[k + np.uintp(2)] = as_byte(s2 + share * h2)
+        for i in range(3 * count):
             rgb[row, np.uintp(3 * left) + np.uintp(i)] = out[i]
 
 
@@ -207,6 +213,7 @@ def draw_ground_and_sky(
     long = F((abs(rotation[2, 0]) + abs(rotation[2, 1])) * slant / (focal * eye_height))
     # How far the road's border may be from a cell's centre and touch a point of the cell, in steps of its code.
     edge_margin = F(0.75 * resolution / EDGE_STEP + 2.0)
+    paint_margin = F(0.75 * resolution + WIDE_HALF_WIDTH + 0.01)
     start, tile_cols = Z(start), Z((cols - 1) // TILE + 1)
     cols_32, rows_32 = np.uint32(cols), np.uint32(rows)
     last_x, last_y = F(cols - 2), F(rows - 2)
@@ -270,8 +277,6 @@ def draw_ground_and_sky(
                     t = F(1.0) / q
                     x, y = (ray_x + u * du_x) * t, (ray_y + u * du_y) * t
                     near[i], away[i], from_x[i], from_y[i] = q, t, x, y
-                    of_coarse[i] = _texel(x, y, COARSE_NOISE, coarse_x, coarse_y)
-                    of_fine[i] = _texel(x, y, FINE_NOISE, fine_x, fine_y)
                     # The cell that the point is in; truncation is a floor from -1 on.
                     x, y = x * per_cell + eye_x, y * per_cell + eye_y
                     j, k = Z(Z(x + F(1.0)) - Z(1)), Z(Z(y + F(1.0)) - Z(1))
@@ -289,25 +294,69 @@ def draw_ground_and_sky(
             if not (colours or classes):
                 continue
 
+            # The texture in two octaves, each fading before its features get smaller than a pixel.
+            if colours:
+                t = min(away[0], away[np.uintp(count - 1)])
+                extent = t * per_focal * (F(1.0) + t * per_height)
+                for block in range(blocks):
+                    for lane in range(LANES):
+                        i = np.uintp(LANES * block + lane)
+                        of_fine[i] = _texel(from_x[i], from_y[i], FINE_NOISE, fine_x, fine_y)
+                        of_coarse[i] = _texel(from_x[i], from_y[i], COARSE_NOISE, coarse_x, coarse_y)
+                if extent < F(1.51):
+                    for block in range(blocks):
+                        for lane in range(LANES):
+                            i = np.uintp(LANES * block + lane)
+                            fine[i] = fetch(noise, of_fine[i])
+                else:
+                    for i in range(CHUNK):
+                        fine[i] = F(0.0)
+                if extent < F(8.0 * 1.51):
+                    for block in range(blocks):
+                        for lane in range(LANES):
+                            i = np.uintp(LANES * block + lane)
+                            coarse[i] = fetch(noise, of_coarse[i])
+                else:
+                    for i in range(CHUNK):
+                        coarse[i] = F(0.0)
+
             # The look-ups, and whether the road's border may reach into a pixel of the block, or markings crowd there.
+            # A footprint is largest at one of the ends. A saturated code says only that nothing is near, however large it is.
+            t = max(away[0], away[np.uintp(count - 1)])
+            half_footprint = F(0.5) * t * (wide + t * long)
+            reach = half_footprint * F(1.0 / EDGE_STEP) + edge_margin
+            edge_reach = Z(math.ceil(min(reach, F(127.0))))
+            # The code of paint grows with the root of its distance.
+            reach = np.sqrt((half_footprint + paint_margin) * F(127**2 / PAINT_RANGE))
+            paint_reach = Z(math.ceil(min(reach, F(127.0))))
             crowd = Z(0)
+            for block in range(blocks):
+                for lane in range(LANES):
+                    i = np.uintp(LANES * block + lane)
+                    own[i] = fetch(cells, Z(Z(fetch(tile, place[i]) * Z(TILE_SIDE * TILE_SIDE)) + corner[i]))
             for block in range(blocks):
                 seen = Z(0)
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
-                    word = load(cells, Z(Z(load(tile, place[i]) * Z(TILE_SIDE * TILE_SIDE)) + corner[i]))
-                    own[i], fine[i], coarse[i] = word, load(noise, of_fine[i]), load(noise, of_coarse[i])
-                    edge, t = F(Z((word >> 24) & 0xFF)) - F(128.0), away[i]
-                    # A saturated code says only that the border is not near, however large the footprint.
-                    reach = F(0.5 / EDGE_STEP) * t * (wide + t * long) + edge_margin
-                    touched = abs(edge) < min(reach, F(127.0))
-                    roads[i] = F(1.0) if edge > F(0.0) else F(0.0)
-                    seen = Z(seen | (word & (CROWDED << 8)) | Z(touched))
+                    word = own[i]
+                    t = away[i]
+                    extent = t * per_focal * (F(1.0) + t * per_height)
+                    fade, fade_coarse = unit(F(1.5) - extent), unit(F(1.5) - F(0.125) * extent)
+                    texture[i] = F(0.4) * fade * fine[i] + F(0.6) * fade_coarse * coarse[i]
+                    edge, code = Z(Z((word >> 24) & 0xFF) - Z(128)), Z(Z(word & 0xFF) - Z(128))
+                    roads[i] = F(1.0) if edge > Z(0) else F(0.0)
+                    touched, painted = Z(abs(edge) < edge_reach), Z(abs(code) < paint_reach)
+                    seen = Z(seen | (word & (CROWDED << 8)) | touched | Z(painted << Z(1)))
                 mixed[np.uintp(block)] = seen
                 crowd = Z(crowd | seen)
 
-            # The marking of the cell that the point is in, and the texture.
+            # The marking of the cell that the point is in.
             for block in range(blocks):
+                if mixed[np.uintp(block)] == 0:
+                    for lane in range(LANES):
+                        i = np.uintp(LANES * block + lane)
+                        white[i], yellow[i] = F(0.0), F(0.0)
+                    continue
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
                     t, word = away[i], own[i]
@@ -319,31 +368,38 @@ def draw_ground_and_sky(
                     on_yellow = (word & (YELLOW << 16)) != 0
                     yellow[i] = paint if on_yellow else F(0.0)
                     white[i] = F(0.0) if on_yellow else paint
-                    # Two octaves, each fading before its features get smaller than a pixel.
-                    extent = t * per_focal * (F(1.0) + t * per_height)
-                    fade, fade_coarse = unit(F(1.5) - extent), unit(F(1.5) - F(0.125) * extent)
-                    texture[i] = F(0.4) * fade * fine[i] + F(0.6) * fade_coarse * coarse[i]
-
             # The road's border, from the four cells whose centres surround the point: bilinear distance in steps of
             # its code, and the footprint along its gradient.
             for block in range(blocks):
-                if mixed[np.uintp(block)] == 0:
+                if mixed[np.uintp(block)] & (CROWDED << 8 | 1) == 0:
                     continue
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
                     x, y = from_x[i] * per_cell + (eye_x - F(0.5)), from_y[i] * per_cell + (eye_y - F(0.5))
                     j, k = Z(max(F(0.0), min(x, last_x))), Z(max(F(0.0), min(y, last_y)))
                     at_x[i], at_y[i] = x - F(j), y - F(k)
-                    where = Z(start + Z(Z(k >> TILE_BITS) * tile_cols) + Z(j >> TILE_BITS))
-                    at = Z(Z(k & Z(TILE - 1)) * Z(TILE_SIDE)) + Z(j & Z(TILE - 1))
-                    at = Z(Z(load(tile, where) * Z(TILE_SIDE * TILE_SIDE)) + at)
-                    w00, w01 = load(cells, at), load(cells, Z(at + Z(1)))
-                    w10, w11 = load(cells, Z(at + Z(TILE_SIDE))), load(cells, Z(at + Z(TILE_SIDE + 1)))
-                    words[i], words[np.uintp(CHUNK) + i] = w00, w01
-                    words[np.uintp(2 * CHUNK) + i], words[np.uintp(3 * CHUNK) + i] = w10, w11
+                    place[i] = Z(start + Z(Z(k >> TILE_BITS) * tile_cols) + Z(j >> TILE_BITS))
+                    corner[i] = Z(Z(k & Z(TILE - 1)) * Z(TILE_SIDE)) + Z(j & Z(TILE - 1))
+            for block in range(blocks):
+                if mixed[np.uintp(block)] & (CROWDED << 8 | 1) == 0:
+                    continue
+                for lane in range(LANES):
+                    i = np.uintp(LANES * block + lane)
+                    at = Z(Z(fetch(tile, place[i]) * Z(TILE_SIDE * TILE_SIDE)) + corner[i])
+                    words[i] = fetch(cells, at)
+                    words[np.uintp(CHUNK) + i] = fetch(cells, Z(at + Z(1)))
+                    words[np.uintp(2 * CHUNK) + i] = fetch(cells, Z(at + Z(TILE_SIDE)))
+                    words[np.uintp(3 * CHUNK) + i] = fetch(cells, Z(at + Z(TILE_SIDE + 1)))
+            for block in range(blocks):
+                if mixed[np.uintp(block)] & (CROWDED << 8 | 1) == 0:
+                    continue
+                for lane in range(LANES):
+                    i = np.uintp(LANES * block + lane)
+                    w00, w01 = words[i], words[np.uintp(CHUNK) + i]
+                    w10, w11 = words[np.uintp(2 * CHUNK) + i], words[np.uintp(3 * CHUNK) + i]
                     e00, e01 = F(Z((w00 >> 24) & 0xFF)), F(Z((w01 >> 24) & 0xFF))
                     e10, e11 = F(Z((w10 >> 24) & 0xFF)), F(Z((w11 >> 24) & 0xFF))
-                    x, y = unit(x - F(j)), unit(y - F(k))
+                    x, y = unit(at_x[i]), unit(at_y[i])
                     low, high = e00 + x * (e01 - e00), e10 + x * (e11 - e10)
                     slope_x = (e01 - e00 + y * ((e11 - e10) - (e01 - e00))) * per_cell
                     slope_y = (high - low) * per_cell
@@ -356,7 +412,7 @@ def draw_ground_and_sky(
                     roads[i] = share if abs(edge) < F(127.0) else roads[i]
             if crowd & (CROWDED << 8):
                 _crowded_paint(
-                    count, cell, own, words, at_x, at_y, pu_x, pu_y, pv_x, pv_y, white, yellow
+                    blocks, mixed, cell, own, words, at_x, at_y, pu_x, pu_y, pv_x, pv_y, white, yellow
                 )  # fmt: skip
 
             if classes:
@@ -372,6 +428,19 @@ def draw_ground_and_sky(
                 bright[i] = F(1.0) - shadow[row, np.uintp(left) + np.uintp(i)]
             # The colour is a mean of terrain, road, white, yellow and haze; these are their weights.
             for block in range(blocks):
+                if mixed[np.uintp(block)] == 0:
+                    for lane in range(LANES):
+                        i = np.uintp(LANES * block + lane)
+                        q = visibility * near[i]
+                        far = F(1.0) / (F(1.0) + q * q)
+                        lit = bright[i] * (F(1.0) - far)
+                        on_road = roads[i] * lit * (F(1.0) + rough_road * texture[i])
+                        on_terrain = (F(1.0) - roads[i]) * lit * (F(1.0) + rough_terrain * texture[i])
+                        k = np.uintp(3) * i
+                        out[k] = as_byte(on_terrain * terrain_0 + on_road * road_0 + far * haze_0)
+                        out[k + np.uintp(1)] = as_byte(on_terrain * terrain_1 + on_road * road_1 + far * haze_1)
+                        out[k + np.uintp(2)] = as_byte(on_terrain * terrain_2 + on_road * road_2 + far * haze_2)
+                    continue
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
                     q = visibility * near[i]

@@ -16,7 +16,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-__all__ = ["LANES", "load", "on_stack", "widest_vectors"]
+__all__ = ["LANES", "fetch", "load", "on_stack", "widest_vectors"]
 
 LANES = 16
 """Numbers of 32 bits in the widest vector of a processor; shorter vectors take several turns."""
@@ -61,6 +61,20 @@ def load(typing_context, array, index):
     def generate(context, builder, signature, arguments):
         data = cgutils.create_struct_proxy(signature.args[0])(context, builder, value=arguments[0]).data
         return builder.load(builder.gep(data, [arguments[1]], inbounds=True))
+
+    return array.dtype(array, types.int32), generate
+
+
+@intrinsic
+@no_type_check
+def fetch(typing_context, array, index):
+    """`load`, which never becomes a gather of a vector: processors differ in which of the two is fast."""
+
+    def generate(context, builder, signature, arguments):
+        data = cgutils.create_struct_proxy(signature.args[0])(context, builder, value=arguments[0]).data
+        index = builder.zext(arguments[1], ir.IntType(64))
+        place = builder.gep(data, [index], inbounds=True)
+        return builder.load_atomic(place, "monotonic", array.dtype.bitwidth // 8)
 
     return array.dtype(array, types.int32), generate
 
