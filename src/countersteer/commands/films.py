@@ -21,7 +21,7 @@ from countersteer.commands.flags import (
 )
 from countersteer.commands.flags import size as read_size
 from countersteer.errors import check_writable
-from countersteer.ranges import Count, NonNegative, Positive, Range, Seed
+from countersteer.ranges import Count, NonNegative, Positive, Range
 
 __all__ = ["drive", "novel_view", "traffic", "view_metrics", "watch"]
 

@@ -40,7 +40,7 @@ from countersteer.worlds.renderers.boxes.constants import (
     WHITE,
     YELLOW_PAINT,
 )
-from countersteer.worlds.renderers.boxes.machine import LANES, fetch, load, on_stack, widest_vectors
+from countersteer.worlds.renderers.boxes.machine import LANES, fetch, on_stack, widest_vectors
 from countersteer.worlds.renderers.boxes.shading import as_byte, coverage, unit
 from countersteer.worlds.simulation.ground import (
     CROWDED,
@@ -438,8 +438,12 @@ def draw_ground_and_sky(
                         on_terrain = (F(1.0) - roads[i]) * lit * (F(1.0) + rough_terrain * texture[i])
                         k = np.uintp(3) * i
                         out[k] = as_byte(on_terrain * terrain_0 + on_road * road_0 + far * haze_0)
-                        out[k + np.uintp(1)] = as_byte(on_terrain * terrain_1 + on_road * road_1 + far * haze_1)
-                        out[k + np.uintp(2)] = as_byte(on_terrain * terrain_2 + on_road * road_2 + far * haze_2)
+                        out[k + np.uintp(1)] = as_byte(
+                            on_terrain * terrain_1 + on_road * road_1 + far * haze_1
+                        )
+                        out[k + np.uintp(2)] = as_byte(
+                            on_terrain * terrain_2 + on_road * road_2 + far * haze_2
+                        )
                     continue
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
