@@ -16,7 +16,7 @@ import pytest
 import countersteer
 from countersteer.commands import cli, flags
 from countersteer.data.samples import recorded_drive
-from countersteer.data.sources import CameraDrive, ProceduralRoads
+from countersteer.data.sources import CameraDrive, Mixture, ProceduralRoads
 from countersteer.data.traffic_windows import TrafficWindows
 from countersteer.drivers.drivers import LinearSchedule, PerturbedDriver, PolicyDriver
 from countersteer.errors import UserError
@@ -69,7 +69,11 @@ NOT_SET = {
     "evaluation.metrics.realism:Histogram": "constants of a published metric",
     "evaluation.records:DriveRecord": "recorded of a drive",
     "evaluation.statistics:CompareRow": "a row of results",
+    "ranges:_Allowed": "what a field's type says of it",
     "reporting.report:RunInfo": "read from a run",
+    "scenarios.coverage:Coverage": "found in a recording",
+    "scenarios.network:Lane": "read from a map",
+    "scenarios.network:SignalProgram": "read from a map",
     "scenarios.procedural.crossing:Crossing": "drawn by the generator",
     "scenarios.procedural.traffic:TrafficLane": "drawn by the generator",
     "scenarios.scenario:MapFeature": "read from a recording",
@@ -141,6 +145,7 @@ EXAMPLES: dict[str, Any] = {
     "CameraDrive": lambda: CameraDrive("x", ((0.0, 1.0),)),
     "Case": lambda: Case("x", recorded_drive()),
     "Intrinsics": lambda: Intrinsics(8, 4, 5.0, 5.0, 4.0, 2.0),
+    "Mixture": lambda: Mixture((ProceduralRoads(),), (1.0,)),
     "NavigationRequest": lambda: NavigationRequest(10.0),
     "PerceptionAdaptation": lambda: PerceptionAdaptation(Weights("x")),
     "PerturbedDriver": lambda: PerturbedDriver(PolicyDriver()),

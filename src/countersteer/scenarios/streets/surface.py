@@ -48,7 +48,7 @@ class Surface:
         mask: Where it is, on fine cells.
     """
 
-    origin: Float[ndarray, 2]
+    origin: Float[ndarray, "2"]
     mask: UInt8[ndarray, "rows cols"]
 
     @classmethod
