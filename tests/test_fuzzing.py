@@ -23,7 +23,7 @@ from countersteer.errors import UserError
 from fuzzing import __main__, run
 from fuzzing.formats import Format
 
-FAULTS = ("none", "traceback", "hang", "memory", "lost memory", "crash", "wrong error", "unsound", "refused", "limit")
+FAULTS = ("none", "traceback", "hang", "memory", "lost memory", "crash", "wrong error", "unsound", "refused", "limit", "wait")
 
 
 def make(folder):
@@ -38,6 +38,9 @@ def read(path):
         case "traceback":
             return {}["missing"]
         case "hang":
+            while True:
+                pass
+        case "wait":
             time.sleep(60)
         case "memory":
             np.ones(200 << 20, np.uint8).sum()
@@ -83,19 +86,19 @@ def run(*words: str, script: str | None = None, timeout: float = 400.0) -> subpr
 
 
 def test_a_planted_fault_of_each_kind_is_found(tmp_path: Path):
-    words = ["--count", "12", "--out", str(tmp_path), "--seconds", "2", "--memory", "0.1"]
+    words = ["--count", "13", "--out", str(tmp_path), "--seconds", "0.5", "--memory", "0.1"]
     done = run(*words, script=PLANTED)
     assert done.returncode == 1, done.stderr
     table = json.loads((tmp_path / "table.json").read_text())
     row = table["formats"]["toy"]
-    expected = dict.fromkeys(("refused", "hang", "crash", "wrong error", "unsound"), 1)
-    expected |= {"mutations": 12, "same": 2, "traceback": 2, "memory": 2, "refused": 2}
+    expected = dict.fromkeys(("crash", "wrong error", "unsound"), 1)
+    expected |= {"mutations": 13, "same": 2, "traceback": 2, "memory": 2, "refused": 2, "hang": 2}
     assert {kind: count for kind, count in row.items() if count} == expected
     found = {each["change"]: each for each in table["findings"]}
     assert found["traceback"]["said"] == "KeyError: 'missing'"
     assert (found["traceback"]["number"], found["traceback"]["times"]) == (1, 2)
     assert (tmp_path / "findings" / "toy" / "1" / "finding.json").exists(), "what did it is kept"
-    assert "| toy | 12 | 2 | 2 | 0 | 0 | 8 |" in (tmp_path / "table.md").read_text()
+    assert "| toy | 13 | 2 | 2 | 0 | 0 | 9 |" in (tmp_path / "table.md").read_text()
     # What was done is not done again.
     (log,) = (tmp_path / "seed_0").glob("*.jsonl")
     written = log.read_text().splitlines()

@@ -36,6 +36,7 @@ BATCH = 400
 """Mutations that a process reads before another takes over."""
 
 _ROOMY = 16
+_WALL = 10
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Caps:
     """What a reader may use for a file.
 
     Attributes:
-        seconds: Of time.
+        seconds: Of processor time; of time on the wall ten times as much, for a busy machine is no hang.
         memory: Beyond what the process had before [bytes].
         reserved: Of addresses, beyond those it had before, in multiples of `memory`: those that are only reserved are none.
     """
@@ -236,7 +237,7 @@ def _in_process(mutator: Mutator, numbers: Sequence[int], caps: Caps) -> Iterato
             os._exit(status)
     os.close(outgoing)
     try:
-        lines, begun = _lines(incoming, caps.seconds + 60), time.monotonic()
+        lines, begun = _lines(incoming, _WALL * caps.seconds + 60), time.monotonic()
         if (first := next(lines, None)) is None or "base" not in first:
             raise RuntimeError(
                 f"the unchanged recording of {mutator.format.name} is not read: {first or _tail(errors)}"
@@ -291,7 +292,7 @@ def _ended(mutator: Mutator, number: int, child: int, errors: Any, seconds: floa
     places = re.findall(rf'File "{re.escape(SOURCE)}/([^"]+)", line (\d+) in (\w+)', said)
     where = "{}:{} {}".format(*places[0]) if places else "?"
     code = os.waitstatus_to_exitcode(status) if done else None
-    if not done or seconds >= caps.seconds:
+    if not done or code == -signal.SIGPROF or seconds >= _WALL * caps.seconds:
         found = Answer("hang", where, f"not done after {seconds:.1f} s")
     elif "bad_alloc" in said or "MemoryError" in said:
         found = Answer("memory", where, said.strip().splitlines()[0][:200])
@@ -308,6 +309,8 @@ def _work(mutator: Mutator, numbers: Sequence[int], caps: Caps, out: int, errors
     os.dup2(errors, 1)
     ctypes.CDLL(None).mallopt(-8, 1)  # one arena: others reserve addresses that nobody uses
     faulthandler.enable(2)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    faulthandler.register(signal.SIGPROF, 2, chain=True)  # says where it is, and ends
 
     def say(content: dict[str, Any]) -> None:
         os.write(out, json.dumps(content).encode() + b"\n")
@@ -324,11 +327,13 @@ def _work(mutator: Mutator, numbers: Sequence[int], caps: Caps, out: int, errors
     for number in numbers:
         file, change = mutator.apply(number)
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-        faulthandler.dump_traceback_later(caps.seconds, exit=True, file=2)
+        faulthandler.dump_traceback_later(_WALL * caps.seconds, exit=True, file=2)
+        signal.setitimer(signal.ITIMER_PROF, caps.seconds)
         Path("/proc/self/clear_refs").write_text("5")  # the peak is that of this mutation
         before, begun = _pages("VmRSS"), time.monotonic()
         given = answer(format.read, mutator.path, base, format.unsound, roomy=caps.reserved >= _ROOMY)[0]
         seconds = time.monotonic() - begun
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
         faulthandler.cancel_dump_traceback_later()
         grown = _pages("VmHWM") - before
         if grown > caps.memory:
