@@ -105,6 +105,7 @@ def test_a_network_on_paper(tmp_path: Path, version: str):
     assert [lane.width for lane in network.lanes.values()] == pytest.approx([WIDTH] * 5, abs=0.02)
     assert network.lanes["5"].turn is Turn.RIGHT
     assert not network.left_hand
+    assert network.name == "DEU_Small-1"  # of the map, not of the scene
     east = network.lanes["1"]
     assert project(east.centre, east.left[:, :2])[1] == pytest.approx(WIDTH / 2, abs=1e-3)
     assert project(east.centre, network.lanes["3"].centre[:, :2])[1] == pytest.approx(WIDTH, abs=1e-3)
@@ -195,7 +196,8 @@ def test_all_maps_of_the_catalogue(shared_data: Path, folder: str):
     widened = 0
     for file in files:
         network = roads.read(file)
-        assert 3.0 < np.median([lane.width for lane in network.lanes.values()]) < 5.5
+        # A roundabout with wide lanes and a race track are among them.
+        assert 2.9 < np.median([lane.width for lane in network.lanes.values()]) < 13.0
         widened += any("moved apart" in note for note in network.provenance.notes)
     assert widened == narrow
 
