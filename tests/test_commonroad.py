@@ -59,10 +59,17 @@ def test_a_scene(tmp_path: Path, version: str):
 def test_what_only_2020a_says(tmp_path: Path):
     scenario = read(written(tmp_path, scene("2020a")))
     assert [feature.id for feature in scenario.road.of_kind(MapKind.CROSSWALK)] == ["6"]
-    assert {feature.id for feature in scenario.road.of_kind(MapKind.LANE)} == {"1", "2", "3", "4", "5"}
+    assert {feature.id for feature in scenario.road.of_kind(MapKind.LANE)} == {
+        *("1", "2", "3", "4", "5"),
+        *("1/start", "2/end", "3/end", "4/start", "5/end"),  # where the map is cut off
+    }
     lanes = {feature.id: feature for feature in scenario.road.of_kind(MapKind.LANE)}
     assert lanes["1"].speed_limit == pytest.approx(13.89)
     assert lanes["2"].speed_limit is None
+    end = lanes["2/end"].points[:, :2] - scenario.tracks.position[0, 0, :2]
+    assert end == pytest.approx(np.array([[95.0, 0.0], [135.0, 0.0]]), abs=1e-3)
+    start = lanes["1/start"].points[:, :2] - scenario.tracks.position[0, 0, :2]
+    assert start == pytest.approx(np.array([[-15.0, 0.0], [-5.0, 0.0]]), abs=1e-3)
     assert scenario.signals.lane == ("1",)
     # The cycle begins at step 10: red 20 steps, redYellow 5, green 30, yellow 5; the drive begins at step 3.
     expected = np.full(STEPS, int(SignalState.STOP))

@@ -26,6 +26,7 @@ from countersteer.data.roads.commonroad_file import (
     origin_of,
     read_commonroad,
 )
+from countersteer.data.roads.map_ends import NOTE, beyond_the_map
 from countersteer.errors import UserError
 from countersteer.scenarios.scenario import ActorKind, MapFeature, Scenario, Signals, SignalState, Tracks
 from countersteer.storage.files import head, read_bytes
@@ -155,6 +156,8 @@ def _read(path: Path) -> Scenario:
         notes.append("the traffic is simulated or made up: this is not a recording")
     notes.append("the source states no heights: everything stands on level ground and is of usual height")
     features = map_features(scene)
+    features += beyond_the_map(features)
+    notes.append(NOTE)
     times = steps * scene.step
     return assemble(
         path,
