@@ -200,10 +200,10 @@ def _traffic(
 
 
 def _size(rng: np.random.Generator) -> tuple[float, float, float]:
-    u = rng.random(3)
+    u, v, w = rng.random(3).tolist()
     if rng.random() < 0.08:
-        return (7.0 + 3.0 * u[0], 2.2 + 0.2 * u[1], 2.8 + u[2])
-    return (4.1 + u[0], 1.75 + 0.25 * u[1], 1.4 + 0.4 * u[2])
+        return (7.0 + 3.0 * u, 2.2 + 0.2 * v, 2.8 + w)
+    return (4.1 + u, 1.75 + 0.25 * v, 1.4 + 0.4 * w)
 
 
 def _has_room(car: Car, others: Sequence[Car], walking: Sequence[ndarray]) -> bool:

@@ -164,7 +164,7 @@ class Streets:
         curve = _rounded(kept.reshape(-1, 2))
         scale = curve.length / max(reach[-1], 1e-9)
         passages = tuple(
-            Passage(self.lanes[name], a * scale, b * scale)
+            Passage(self.lanes[name], float(a * scale), float(b * scale))
             for name, a, b in zip(names, reach[:-1], reach[1:], strict=True)
         )
         return Way(curve, passages, _speed(curve, passages, keenness))
