@@ -158,7 +158,7 @@ def apollo() -> bytes:
 
 
 def write_apollo(path: Path) -> Path:
-    path.write_bytes(gzip.compress(apollo(), 1, mtime=0))
+    path.write_bytes(gzip.compress(apollo(), 1, mtime=0) if path.suffix == ".gz" else apollo())
     return path
 
 

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 import recordings
-from countersteer.data import cameras
+import street_maps
+from countersteer.data import cameras, roads
 from countersteer.data.cameras.log import CameraLog
 from countersteer.data.readers import read, scan
 from countersteer.evaluation.metrics.evidence import Finding
@@ -34,6 +35,7 @@ from countersteer.policies.teacher import SetActorCriticSpec
 from countersteer.policies.vit import ViTPlannerSpec
 from countersteer.recipes.self_play import self_play
 from countersteer.scenarios import storage
+from countersteer.scenarios.network import RoadNetwork
 from countersteer.scenarios.scenario import Scenario
 from countersteer.storage import serialise
 from countersteer.storage.files import read_json
@@ -381,6 +383,37 @@ def _of_cameras(name: str, make: Callable[[Path], Path]) -> Format:
     return Format(f"cameras: {name}", make, _camera_log, None, _unsound_log)
 
 
+# Street networks.
+
+
+def _roads(path: Path) -> RoadNetwork:
+    roads.scan(path.parent)
+    return roads.read(path)
+
+
+def _unsound_roads(network: RoadNetwork) -> str | None:
+    lanes = network.lanes
+    for key, lane in lanes.items():
+        sides = [points for points in (lane.left, lane.right) if points is not None]
+        if any(not np.isfinite(points).all() for points in (lane.centre, *sides)):
+            return "points of a lane are not finite"
+        if not 0.0 < lane.length < 1e6 or not 0.0 < lane.width < 100.0:
+            return "a lane has no size"
+        if lane.speed_limit is not None and not 0.0 < lane.speed_limit < 200.0:
+            return "a speed limit is none"
+        if {*lane.successors, *lane.yields_to} - set(lanes) or lane.id != key:
+            return "a lane leads to one that is not there"
+    if any(not phase.duration > 0.0 for program in network.signals for phase in program.phases):
+        return "a phase has no length"
+    if any(not np.isfinite(feature.points).all() for feature in network.features):
+        return "a feature is not finite"
+    return None
+
+
+def _of_roads(name: str, make: Callable[[Path], Path]) -> Format:
+    return Format(f"roads: {name}", make, _roads, None, _unsound_roads)
+
+
 # What we write ourselves.
 
 
@@ -537,6 +570,13 @@ FORMATS: tuple[Format, ...] = (
     _of_cameras("nuScenes", _nuscenes),
     _of_cameras("DDAD", _ddad),
     _of_cameras("comma2k19", _comma_video),
+    _of_roads("SUMO", lambda folder: street_maps.write_sumo(folder / "small.net.xml", lights=True)),
+    _of_roads("SUMO, gzipped", lambda folder: street_maps.write_sumo(folder / "small.net.xml.gz")),
+    _of_roads("Apollo", lambda folder: street_maps.write_apollo(folder / "small.bin.gz")),
+    _of_roads("Apollo, plain", lambda folder: street_maps.write_apollo(folder / "small.bin")),
+    _of_roads("OpenDRIVE", lambda folder: street_maps.write_opendrive(folder / "small.xodr")),
+    _of_roads("race track", lambda folder: street_maps.write_racetrack(folder / "ring.csv")),
+    _of_roads("our street networks", lambda folder: street_maps.write_packed(folder / "small.npz")),
     Format("replays", _replay, _load_replay),
     *(
         Format(

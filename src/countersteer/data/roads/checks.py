@@ -123,7 +123,7 @@ def _finite(lane: Lane, found: Counter[str]) -> Lane | None:
 
 
 def _check_extent(name: str, lanes: dict[str, Lane]) -> None:
-    ends = np.concatenate([lane.centre[[0, -1], :2] for lane in lanes.values()])
+    ends = np.concatenate([lane.centre[:, :2] for lane in lanes.values()])
     extent = float(np.ptp(ends, axis=0).max())
     if extent > _EXTENT or float(np.abs(ends).max()) > 1e8:
         raise UserError(
