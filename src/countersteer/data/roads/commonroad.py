@@ -24,10 +24,10 @@ from countersteer.data.roads.commonroad_file import (
     CommonRoad,
     RoadLanelet,
     is_commonroad,
-    origin_of,
     read_commonroad,
 )
 from countersteer.data.roads.lanelet_features import mean_width
+from countersteer.data.roads.origins import commonroad_origin
 from countersteer.data.roads.overlaps import with_junctions
 from countersteer.data.roads.usual_rules import with_usual_priority
 from countersteer.geometry.polylines import arc_length, offset
@@ -66,7 +66,8 @@ def _read(path: Path) -> RoadNetwork:
     left, right = oncoming_sides(lanes)
     left_hand = right > left
     lanes = with_usual_priority(lanes, left_hand=left_hand, waiting=waiting)
-    source, licence, recorded = origin_of(scene)
+    source, licence, recorded = commonroad_origin(scene.source)
+    recorded &= not scene.simulated
     if scene.obstacles:
         notes.append(
             f"{len(scene.obstacles)} {'recorded' if recorded else 'simulated or made-up'} obstacles are not read here"
