@@ -59,10 +59,17 @@ def test_a_scene(tmp_path: Path, version: str):
 def test_what_only_2020a_says(tmp_path: Path):
     scenario = read(written(tmp_path, scene("2020a")))
     assert [feature.id for feature in scenario.road.of_kind(MapKind.CROSSWALK)] == ["6"]
-    assert {feature.id for feature in scenario.road.of_kind(MapKind.LANE)} == {"1", "2", "3", "4", "5"}
+    assert {feature.id for feature in scenario.road.of_kind(MapKind.LANE)} == {
+        *("1", "2", "3", "4", "5"),
+        *("1/start", "2/end", "3/end", "4/start", "5/end"),  # where the map is cut off
+    }
     lanes = {feature.id: feature for feature in scenario.road.of_kind(MapKind.LANE)}
     assert lanes["1"].speed_limit == pytest.approx(13.89)
     assert lanes["2"].speed_limit is None
+    end = lanes["2/end"].points[:, :2] - scenario.tracks.position[0, 0, :2]
+    assert end == pytest.approx(np.array([[95.0, 0.0], [135.0, 0.0]]), abs=1e-3)
+    start = lanes["1/start"].points[:, :2] - scenario.tracks.position[0, 0, :2]
+    assert start == pytest.approx(np.array([[-15.0, 0.0], [-5.0, 0.0]]), abs=1e-3)
     assert scenario.signals.lane == ("1",)
     # The cycle begins at step 10: red 20 steps, redYellow 5, green 30, yellow 5; the drive begins at step 3.
     expected = np.full(STEPS, int(SignalState.STOP))
@@ -105,6 +112,7 @@ def test_a_network_on_paper(tmp_path: Path, version: str):
     assert [lane.width for lane in network.lanes.values()] == pytest.approx([WIDTH] * 5, abs=0.02)
     assert network.lanes["5"].turn is Turn.RIGHT
     assert not network.left_hand
+    assert network.name == "DEU_Small-1"  # of the map, not of the scene
     east = network.lanes["1"]
     assert project(east.centre, east.left[:, :2])[1] == pytest.approx(WIDTH / 2, abs=1e-3)
     assert project(east.centre, network.lanes["3"].centre[:, :2])[1] == pytest.approx(WIDTH, abs=1e-3)
@@ -195,7 +203,8 @@ def test_all_maps_of_the_catalogue(shared_data: Path, folder: str):
     widened = 0
     for file in files:
         network = roads.read(file)
-        assert 3.0 < np.median([lane.width for lane in network.lanes.values()]) < 5.5
+        # A roundabout with wide lanes and a race track are among them.
+        assert 2.9 < np.median([lane.width for lane in network.lanes.values()]) < 13.0
         widened += any("moved apart" in note for note in network.provenance.notes)
     assert widened == narrow
 

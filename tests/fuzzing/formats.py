@@ -22,6 +22,7 @@ import torch
 import commonroad_files
 import lanelet_files
 import recordings
+import street_maps
 from countersteer.data import cameras, roads
 from countersteer.data.cameras.log import CameraLog
 from countersteer.data.readers import interaction, read, scan
@@ -159,35 +160,6 @@ def _read_interaction(folder: Path) -> list[Scenario]:
 def _commonroad(folder: Path, version: str) -> Path:
     path = folder / "small.xml"
     path.write_text(commonroad_files.scene(version))
-    return path
-
-
-# Street networks.
-
-
-def _network(path: Path) -> RoadNetwork:
-    roads.scan(path.parent)
-    return roads.read(path)
-
-
-def _unsound_network(network: RoadNetwork) -> str | None:
-    for lane in network.lanes.values():
-        if not np.isfinite(lane.centre).all() or not lane.length > 0:
-            return f"lane {lane.id!r} is no line"
-        if not set(lane.successors) <= set(network.lanes):
-            return f"lane {lane.id!r} leads nowhere"
-        if not 0 < lane.width < 100:
-            return f"lane {lane.id!r} has no width"
-    return None
-
-
-def _of_networks(name: str, make: Callable[[Path], Path]) -> Format:
-    return Format(f"streets: {name}", make, _network, None, _unsound_network)
-
-
-def _lanelet2(folder: Path) -> Path:
-    path = folder / "small.osm"
-    path.write_text(lanelet_files.street()[0].text())
     return path
 
 
@@ -433,6 +405,43 @@ def _of_cameras(name: str, make: Callable[[Path], Path]) -> Format:
     return Format(f"cameras: {name}", make, _camera_log, None, _unsound_log)
 
 
+# Street networks.
+
+
+def _roads(path: Path) -> RoadNetwork:
+    roads.scan(path.parent)
+    return roads.read(path)
+
+
+def _unsound_roads(network: RoadNetwork) -> str | None:
+    lanes = network.lanes
+    for key, lane in lanes.items():
+        sides = [points for points in (lane.left, lane.right) if points is not None]
+        if any(not np.isfinite(points).all() for points in (lane.centre, *sides)):
+            return "points of a lane are not finite"
+        if not 0.0 < lane.length < 1e6 or not 0.0 < lane.width < 100.0:
+            return "a lane has no size"
+        if lane.speed_limit is not None and not 0.0 < lane.speed_limit < 200.0:
+            return "a speed limit is none"
+        if {*lane.successors, *lane.yields_to} - set(lanes) or lane.id != key:
+            return "a lane leads to one that is not there"
+    if any(not phase.duration > 0.0 for program in network.signals for phase in program.phases):
+        return "a phase has no length"
+    if any(not np.isfinite(feature.points).all() for feature in network.features):
+        return "a feature is not finite"
+    return None
+
+
+def _of_roads(name: str, make: Callable[[Path], Path]) -> Format:
+    return Format(f"roads: {name}", make, _roads, None, _unsound_roads)
+
+
+def _lanelet2(folder: Path) -> Path:
+    path = folder / "small.osm"
+    path.write_text(lanelet_files.street()[0].text())
+    return path
+
+
 # What we write ourselves.
 
 
@@ -591,9 +600,9 @@ FORMATS: tuple[Format, ...] = (
         _of_scenarios(f"CommonRoad {version}", functools.partial(_commonroad, version=version))
         for version in ("2018b", "2020a")
     ),
-    _of_networks("Lanelet2", _lanelet2),
+    _of_roads("Lanelet2", _lanelet2),
     *(
-        _of_networks(f"CommonRoad {version}", functools.partial(_commonroad, version=version))
+        _of_roads(f"CommonRoad {version}", functools.partial(_commonroad, version=version))
         for version in ("2018b", "2020a")
     ),
     _of_cameras("rig with a video", _rig),
@@ -605,6 +614,13 @@ FORMATS: tuple[Format, ...] = (
     _of_cameras("nuScenes", _nuscenes),
     _of_cameras("DDAD", _ddad),
     _of_cameras("comma2k19", _comma_video),
+    _of_roads("SUMO", lambda folder: street_maps.write_sumo(folder / "small.net.xml", lights=True)),
+    _of_roads("SUMO, gzipped", lambda folder: street_maps.write_sumo(folder / "small.net.xml.gz")),
+    _of_roads("Apollo", lambda folder: street_maps.write_apollo(folder / "small.bin.gz")),
+    _of_roads("Apollo, plain", lambda folder: street_maps.write_apollo(folder / "small.bin")),
+    _of_roads("OpenDRIVE", lambda folder: street_maps.write_opendrive(folder / "small.xodr")),
+    _of_roads("race track", lambda folder: street_maps.write_racetrack(folder / "ring.csv")),
+    _of_roads("our street networks", lambda folder: street_maps.write_packed(folder / "small.npz")),
     Format("replays", _replay, _load_replay),
     *(
         Format(

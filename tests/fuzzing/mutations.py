@@ -227,7 +227,7 @@ def _other_array(value: np.ndarray, rng: np.random.Generator) -> Any:
         at = tuple(int(rng.integers(side)) for side in value.shape) if rng.random() < 0.5 else ...
         with np.errstate(all="ignore"):
             options = (
-                new[at] * 1000,
+                new[at] * (1000 if value.dtype.itemsize > 1 else np.int16(1000)),
                 -new[at],
                 new[at] + 1,
                 new[at] * 0 + 1e6,

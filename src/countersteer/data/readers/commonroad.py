@@ -23,9 +23,10 @@ from countersteer.data.roads.commonroad_file import (
     CommonRoad,
     Light,
     is_commonroad,
-    origin_of,
     read_commonroad,
 )
+from countersteer.data.roads.map_ends import NOTE, beyond_the_map
+from countersteer.data.roads.origins import commonroad_origin
 from countersteer.errors import UserError
 from countersteer.scenarios.scenario import ActorKind, MapFeature, Scenario, Signals, SignalState, Tracks
 from countersteer.storage.files import head, read_bytes
@@ -137,7 +138,8 @@ def _read(path: Path) -> Scenario:
     notes = list(scene.notes)
     tracks, steps = _tracks(path, scene)
     ego = _driver(tracks)
-    source, licence, recorded = origin_of(scene)
+    source, licence, recorded = commonroad_origin(scene.source)
+    recorded &= not scene.simulated
     if ego is not None:
         seen = np.flatnonzero(tracks.valid[ego])
         window = slice(int(seen[0]), int(seen[-1]) + 1)
@@ -155,6 +157,8 @@ def _read(path: Path) -> Scenario:
         notes.append("the traffic is simulated or made up: this is not a recording")
     notes.append("the source states no heights: everything stands on level ground and is of usual height")
     features = map_features(scene)
+    features += beyond_the_map(features)
+    notes.append(NOTE)
     times = steps * scene.step
     return assemble(
         path,

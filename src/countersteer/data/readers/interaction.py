@@ -29,6 +29,7 @@ from countersteer.data.readers.fields import MAX_STEPS, Field, check_counts
 from countersteer.data.readers.physics import USUAL_SIZE
 from countersteer.data.readers.source import Reader, choose, fingerprint, numbered, origin, split_number
 from countersteer.data.roads.lanelet_features import map_features
+from countersteer.data.roads.map_ends import NOTE, beyond_the_map
 from countersteer.data.roads.origins import INTERACTION_LICENCE, INTERACTION_SITES
 from countersteer.data.roads.osm_lanelets import read_lanelets
 from countersteer.errors import UserError, reading
@@ -268,8 +269,9 @@ def _map(path: Path, notes: list[str]) -> tuple[list[MapFeature], bytes]:
             file = folder / f"{_site(path)}{ending}"
             if file.is_file():
                 whole = read_lanelets(file)
-                notes += whole.notes
-                return map_features(whole), whole.data
+                notes += [*whole.notes, NOTE]
+                features = map_features(whole)
+                return [*features, *beyond_the_map(features)], whole.data
     notes.append(
         f"there is no map: neither {_site(path)}.osm nor {_site(path)}.osm.gz lies beside the table or in maps/"
     )

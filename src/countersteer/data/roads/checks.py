@@ -123,7 +123,7 @@ def _finite(lane: Lane, found: Counter[str]) -> Lane | None:
 
 
 def _check_extent(name: str, lanes: dict[str, Lane]) -> None:
-    ends = np.concatenate([lane.centre[[0, -1], :2] for lane in lanes.values()])
+    ends = np.concatenate([lane.centre[:, :2] for lane in lanes.values()])
     extent = float(np.ptp(ends, axis=0).max())
     if extent > _EXTENT or float(np.abs(ends).max()) > 1e8:
         raise UserError(
@@ -332,7 +332,8 @@ def oncoming_sides(lanes: dict[str, Lane]) -> tuple[int, int]:
         reach = lane.length / 2 + 20.0
         first, last = np.searchsorted(middle[order, 0], middle[i, 0] + np.array([-reach, reach]))
         near = order[first:last]
-        near = near[np.cos(course[near] - course[i]) < -0.9][:200]
+        near = near[np.cos(course[near] - course[i]) < -0.9]
+        near = near[np.argsort(np.linalg.norm(middle[near] - middle[i], axis=1))[:8]]
         best = (8.0, 0.0)
         for j in near:
             s, aside = (float(value[0]) for value in project(roads[j].centre, middle[i][None]))

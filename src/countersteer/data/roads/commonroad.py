@@ -8,6 +8,7 @@ drew lanes of 2.5 m: they are widened, and moved apart where they lie beside eac
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -23,10 +24,10 @@ from countersteer.data.roads.commonroad_file import (
     CommonRoad,
     RoadLanelet,
     is_commonroad,
-    origin_of,
     read_commonroad,
 )
 from countersteer.data.roads.lanelet_features import mean_width
+from countersteer.data.roads.origins import commonroad_origin
 from countersteer.data.roads.overlaps import with_junctions
 from countersteer.data.roads.usual_rules import with_usual_priority
 from countersteer.geometry.polylines import arc_length, offset
@@ -36,6 +37,7 @@ from countersteer.storage.files import head
 
 __all__ = ["READER"]
 
+_MAP = re.compile(r"(?:C-)?([A-Z]{3}_[A-Za-z0-9]{1,40}-[0-9]{1,6})(?:_|$)")
 _NARROW = 2.8  # half of a file's lanes are narrower: nobody measured them [m]
 _SOLID = frozenset({"solid", "broad_solid", "solid_solid", "curb"})
 _MOST_BESIDE = 12  # lanes beside each other
@@ -64,20 +66,27 @@ def _read(path: Path) -> RoadNetwork:
     left, right = oncoming_sides(lanes)
     left_hand = right > left
     lanes = with_usual_priority(lanes, left_hand=left_hand, waiting=waiting)
-    source, licence, recorded = origin_of(scene)
+    source, licence, recorded = commonroad_origin(scene.source)
+    recorded &= not scene.simulated
     if scene.obstacles:
         notes.append(
             f"{len(scene.obstacles)} {'recorded' if recorded else 'simulated or made-up'} obstacles are not read here"
         )
     kinds = (MapKind.LANE, MapKind.LANE_AREA)
     return RoadNetwork(
-        scene.name,
+        _map_name(scene, path),
         lanes,
         Provenance(source, str(path), licence, fingerprint(scene.data), tuple(notes)),
         programs,
         tuple(each for each in features if each.kind not in kinds),
         left_hand,
     )
+
+
+def _map_name(scene: CommonRoad, path: Path) -> str:
+    """The map's part of a scene's identifier, which scenes of one map share (DEU_Muc-4 of DEU_Muc-4_1_T-1), else the file's name."""
+    found = _MAP.match(scene.name)
+    return found[1] if found else path.name.split(".")[0]
 
 
 def _lanes(scene: CommonRoad) -> dict[str, Lane]:

@@ -34,7 +34,6 @@ __all__ = [
     "Obstacle",
     "RoadLanelet",
     "is_commonroad",
-    "origin_of",
     "read_commonroad",
 ]
 
@@ -52,17 +51,6 @@ _STEPS = (1e-3, 10.0)  # of time [s]
 _LIMIT_SIGNS = frozenset({"274", "r2-1", "r301", "r15", "3.24", "c43", "b14", "r-32", "b31"})
 _STOP_SIGNS = frozenset({"206", "r1-1", "r2", "stop", "b2a", "2.5"})
 _YIELD_SIGNS = frozenset({"205", "r1-2", "r1", "yield", "b2b", "2.4"})
-
-_NGSIM = "NGSIM (US Department of Transportation) on lanes of OpenStreetMap (ODbL 1.0), as a whole unclear: for measuring only"
-_DRONES = "licence of {} for non-commercial research, not to be published (for measuring only)"
-_ORIGINS = (
-    ("ngsim", "next generation simulation", "NGSIM, by CommonRoad", _NGSIM),
-    ("ind", "intersection drone dataset", "inD, by CommonRoad", _DRONES.format("inD")),
-    ("ind", "ind-dataset", "inD, by CommonRoad", _DRONES.format("inD")),
-    ("highd", "highway drone dataset", "highD, by CommonRoad", _DRONES.format("highD")),
-    ("mona", "mona dataset", "MONA, by CommonRoad", "MONA: no licence stated (for measuring only)"),
-    ("interaction", "interaction dataset", "INTERACTION, by CommonRoad", _DRONES.format("INTERACTION")),
-)
 
 
 @dataclass(frozen=True)
@@ -177,19 +165,6 @@ class CommonRoad:
 def is_commonroad(start: bytes) -> bool:
     """Whether a file that begins so is of this form."""
     return b"<commonRoad" in start
-
-
-def origin_of(scene: CommonRoad) -> tuple[str, str, bool]:
-    """Source and licence of a scene, and whether its traffic was recorded, by what the file says of its source."""
-    said = scene.source.lower()
-    for _, words, source, licence in _ORIGINS:
-        if words in said:
-            return source, licence, not scene.simulated
-    mapped = "openstreetmap" in said or "osm" in said
-    licence = (
-        "ODbL 1.0 (© OpenStreetMap contributors) for the map, unknown for the file" if mapped else "unknown"
-    )
-    return "CommonRoad, from OpenStreetMap" if mapped else "unknown (CommonRoad)", licence, False
 
 
 def read_commonroad(path: Path) -> CommonRoad:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["INTERACTION_LICENCE", "INTERACTION_SITES"]
+__all__ = ["INTERACTION_LICENCE", "INTERACTION_SITES", "commonroad_origin"]
 
 INTERACTION_LICENCE = (
     "INTERACTION data set terms: non-commercial research, not to be published (for measuring only)"
@@ -18,3 +18,29 @@ INTERACTION_SITES = frozenset(
     }
 )  # fmt: skip
 """Names of the places of the INTERACTION data set: of its maps and of the folders of its tables."""
+
+_DRONES = "licence of {} for non-commercial research, not to be published (for measuring only)"
+_OF_COMMONROAD = (
+    (
+        "next generation simulation",
+        "NGSIM",
+        "NGSIM (US Department of Transportation) on lanes of OpenStreetMap (ODbL 1.0), as a whole unclear: for measuring only",
+    ),
+    ("intersection drone dataset", "inD", _DRONES.format("inD")),
+    ("ind-dataset", "inD", _DRONES.format("inD")),
+    ("highway drone dataset", "highD", _DRONES.format("highD")),
+    ("mona dataset", "MONA", "MONA: no licence stated (for measuring only)"),
+    ("interaction dataset", "INTERACTION", INTERACTION_LICENCE),
+)
+
+
+def commonroad_origin(said: str) -> tuple[str, str, bool]:
+    """Source and licence of a CommonRoad file by what it says of its source, and whether that is a data set of recordings."""
+    said = said.lower()
+    for words, name, licence in _OF_COMMONROAD:
+        if words in said:
+            return f"{name}, by CommonRoad", licence, True
+    if "openstreetmap" in said or "osm" in said:
+        licence = "ODbL 1.0 (© OpenStreetMap contributors) for the map, unknown for the file"
+        return "CommonRoad, from OpenStreetMap", licence, False
+    return "unknown (CommonRoad)", "unknown", False

@@ -13,13 +13,14 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from countersteer.geometry.polylines import resample
+from countersteer.geometry.polylines import arc_length, resample
 from countersteer.scenarios.network import Lane, Phase, SignalProgram, Turn
 from countersteer.scenarios.scenario import SignalState
 
 __all__ = ["conflicting", "usual_program", "with_usual_priority"]
 
 _NEAR = 2.2  # ways that come nearer than this cannot be driven at the same time [m]
+_LONGEST = 1000.0  # way through a junction; a longer one is a mistake [m]
 _MOST_WAYS = 400  # through one junction; more are no junction but a whole map
 _GREEN, _CAUTION, _ALL_RED = 18.0, 3.0, 2.0  # [s]
 
@@ -37,7 +38,7 @@ def with_usual_priority(
     minor = {key for key, lane in lanes.items() if lane.stops} | set(waiting)
     junctions: dict[str, list[Lane]] = defaultdict(list)
     for lane in lanes.values():
-        if lane.junction is not None:
+        if lane.junction is not None and 0.0 < lane.length < _LONGEST:
             junctions[lane.junction].append(lane)
     before: dict[str, set[str]] = defaultdict(set)
     for key, lane in lanes.items():
@@ -80,8 +81,9 @@ def conflicting(ways: Sequence[Lane], before: dict[str, set[str]]) -> dict[str, 
 
 def _course(lane: Lane) -> float:
     """Of the first two metres [rad]."""
-    line = resample(lane.centre[:, :2], 2.0)
-    return math.atan2(*(line[1] - line[0])[::-1])
+    line = lane.centre[:, :2]
+    ahead = [float(np.interp(2.0, arc_length(line), line[:, k])) for k in range(2)] - line[0]
+    return math.atan2(ahead[1], ahead[0])
 
 
 def _goes_first(one: Lane, other: Lane, minor: Collection[str], left_hand: bool) -> bool:

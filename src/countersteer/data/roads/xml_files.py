@@ -84,7 +84,7 @@ def number(element: ElementTree.Element, name: str, default: float | None = None
 
 def integer(element: ElementTree.Element, name: str, default: int | None = None) -> int:
     """A whole number in an attribute; arguments and errors as of `number`."""
-    value = number(element, name, default)
+    value = number(element, name, None if default is None else float(default))
     if value != int(value):
         raise UserError(
             f"<{element.tag}> {element.get('id', '')!r} has a wrong {name!r}",

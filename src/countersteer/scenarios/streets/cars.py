@@ -6,6 +6,7 @@ only as far ahead as it has to. Cars follow the Intelligent Driver Model (Treibe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -157,16 +158,16 @@ class _Scene:
         box = (self.points > points.min(0) - 4.0).all(1) & (self.points < points.max(0) + 4.0).all(1)
         others = np.flatnonzero(box & (self.owner != k))
         if not len(others):
-            return np.inf, 0.0
+            return math.inf, 0.0
         owner = self.owner[others]
         away = np.linalg.norm(points[:, None] - self.points[others], axis=-1)
         blocked = away < self.half[owner] + car.size[1] / 2 + 0.3
         if not blocked.any():
-            return np.inf, 0.0
+            return math.inf, 0.0
         first = int(blocked.any(1).argmax())
         who = int(owner[blocked[first].argmax()])
-        speed = 0.0 if who < 0 else self.speed[who] * np.cos(self.heading[who] - course[first])
-        return max(first * _STEP - 0.5, 0.1), max(float(speed), 0.0)
+        speed = 0.0 if who < 0 else float(self.speed[who] * np.cos(self.heading[who] - course[first]))
+        return max(first * _STEP - 0.5, 0.1), max(speed, 0.0)
 
 
 def _follow(car: Car, gap: float, lead: float, standstill: float = _GAP) -> float:
@@ -199,7 +200,7 @@ def _answer(
     wanted = min(car.way.at(car.s), car.way.at(car.s + soon * car.speed))
     answer = min((wanted - car.speed) / soon, _ACCELERATION)
     gap, lead = scene.ahead(car, k)
-    if np.isfinite(gap):
+    if math.isfinite(gap):
         answer = min(answer, _follow(car, gap, lead))
     car.held = gap < 4.0
     entry = car.entry()

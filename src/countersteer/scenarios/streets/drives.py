@@ -99,14 +99,19 @@ def street_drive(
 def _route(streets: Streets, rng: np.random.Generator, length: float) -> tuple[list[str], Way, float]:
     """Lanes of a random route, the way along them, and where on it the drive begins [m]."""
     roads, share = streets.roads
-    best: tuple[float, list[str], float] | None = None
+    best: tuple[float, list[str], Way, float] | None = None
     for _ in range(_TRIES if roads else 0):
         first = roads[int(rng.choice(len(roads), p=share))]
         begin = float(rng.uniform(0.0, streets.lanes[first].length))
         names = streets.draw(rng, first, begin + length)
         whole = sum(streets.lanes[name].length for name in names) - begin
-        if best is None or whole > best[0]:
-            best = (whole, names, begin)
+        if best is not None and whole <= best[0]:
+            continue
+        behind = min(begin, _BEHIND)
+        way = streets.way(names, begin - behind)
+        if way.tight:
+            continue
+        best = (whole, names, way, behind)
         if whole >= length:
             break
     if best is None or best[0] < _SHORTEST:
@@ -116,9 +121,7 @@ def _route(streets: Streets, rng: np.random.Generator, length: float) -> tuple[l
             expected="lanes that go on",
             fix="choose another map, or other places of it",
         )
-    whole, names, begin = best
-    behind = min(begin, _BEHIND)
-    way = streets.way(names, begin - behind)
+    _, names, way, behind = best
     if way.curve.length > length + behind + 1.0:
         kept = way.curve.between(0.0, length + behind)
         way = Way(
@@ -186,7 +189,7 @@ def _traffic(
             size = _size(rng)
             reach = (lane.speed_limit or 14.0) * duration + 40.0
             way = streets.way(streets.draw(rng, name, at + reach), max(at - 5.0, 0.0), keen)
-            if way.curve.length < 20.0:
+            if way.curve.length < 20.0 or way.tight:
                 continue
             car = Car(way, size, min(at, 5.0), 0.0, headway)
             car.speed = _first_speed(car, lights, float(rng.uniform(0.5, 1.0)))
@@ -197,10 +200,10 @@ def _traffic(
 
 
 def _size(rng: np.random.Generator) -> tuple[float, float, float]:
-    u = rng.random(3)
+    u, v, w = rng.random(3).tolist()
     if rng.random() < 0.08:
-        return (7.0 + 3.0 * u[0], 2.2 + 0.2 * u[1], 2.8 + u[2])
-    return (4.1 + u[0], 1.75 + 0.25 * u[1], 1.4 + 0.4 * u[2])
+        return (7.0 + 3.0 * u, 2.2 + 0.2 * v, 2.8 + w)
+    return (4.1 + u, 1.75 + 0.25 * v, 1.4 + 0.4 * w)
 
 
 def _has_room(car: Car, others: Sequence[Car], walking: Sequence[ndarray]) -> bool:

@@ -25,6 +25,8 @@ _STEP = 2.0  # between samples of lanes [m]
 _BESIDE = 0.9  # a border lies on another lane's if it is no further than this beyond it [m]
 _TOWN = 15.0  # lanes with a higher limit have no parked cars and no crossings [m/s]
 _CORNER = 8.0  # no car is parked so near to the end of its lane [m]
+_FLARE = 1.0  # pavement beside a way through a junction, where cars swing out [m]
+_MEDIAN = 0.4  # and at the inner side of a road [m]
 _APART = 0.13  # of a double line from the border [m]
 _WIDEST_CROSSING = 26.0  # [m]
 _LINES = (
@@ -62,7 +64,7 @@ class _Style:
             middle[int(rng.choice(4, p=(0.4, 0.3, 0.15, 0.15)))],
             rng.random() < 0.6,
             parking,
-            (rng.uniform(*PARKING) if parking else rng.uniform(0.3, 0.9), rng.uniform(0.8, 2.0)),
+            (rng.uniform(*PARKING) if parking else rng.uniform(0.4, 1.0), rng.uniform(0.8, 2.0)),
             rng.uniform(0.0, 0.8),
         )
 
@@ -130,8 +132,9 @@ def paved(
     beside = {side: _beside(roads, side) for side in (1.0, -1.0)}
     ribbons = []
     for piece in pieces:
-        shoulder = style.shoulder[0 if piece.in_town else 1] if piece.lane.junction is None else 0.3
-        wide = {kerb: piece.half + shoulder, -kerb: piece.half + 0.3}
+        shoulder = style.shoulder[0 if piece.in_town else 1] if piece.lane.junction is None else _FLARE
+        other = _MEDIAN if piece.lane.junction is None else _FLARE
+        wide = {kerb: piece.half + shoulder, -kerb: piece.half + other}
         ribbons.append(Ribbon(piece.line, wide[1.0], wide[-1.0]))
     surface = Surface.of(
         low,

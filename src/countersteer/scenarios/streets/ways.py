@@ -19,6 +19,9 @@ __all__ = ["Passage", "Streets", "Way"]
 
 _STEP = 0.5  # between samples of a way [m]
 _BLUR = 2.0  # standard deviation of the smoothing of its corners [m]
+_BEND = 0.15  # where it still bends more, it is blurred again [1/m]
+_AGAIN = 16  # so many times at most
+_TIGHTEST = 0.24  # a lane that bends more even so is no way for a car [1/m]
 _BRAKE = 1.5  # before a bend [m/s^2]
 _AROUND = 0.05  # how much less likely a turn back is than another
 _FASTEST = 35.0  # where a map states no limit between junctions [m/s]
@@ -52,6 +55,11 @@ class Way:
         """Fastest speed at an arc length [m/s]."""
         return float(np.interp(s, self.curve.s, self.speed))
 
+    @property
+    def tight(self) -> bool:
+        """Whether it bends more than a car can somewhere."""
+        return bool(np.abs(self.curve.curvature).max() > _TIGHTEST)
+
     @cached_property
     def entries(self) -> tuple[Passage, ...]:
         """Its lanes that begin a way through a junction, where a car may have to wait."""
@@ -80,6 +88,7 @@ class Streets:
             for after in lane.successors:
                 self.before[after].append(key)
         self.names = tuple(self.lanes)
+        self._tight: dict[tuple[str, str], bool] = {}
         self.boxes = np.array(
             [(*lane.centre[:, :2].min(0), *lane.centre[:, :2].max(0)) for lane in self.lanes.values()]
         )
@@ -111,7 +120,11 @@ class Streets:
         """Lanes from `start` on, at each fork one at random, until they are `length` [m] long or lead nowhere."""
         names, done = [start], self.lanes[start].length
         while done < length and len(names) < 500:
-            ways = [key for key in self.lanes[names[-1]].successors if self._usable(key)]
+            ways = [
+                key
+                for key in self.lanes[names[-1]].successors
+                if self._usable(key) and self._drivable(names[-1], key)
+            ]
             if not ways:
                 break
             odds = np.array([_AROUND if self.lanes[key].turn is Turn.AROUND else 1.0 for key in ways])
@@ -119,6 +132,19 @@ class Streets:
             names.append(ways[int(rng.choice(len(ways), p=odds / odds.sum()))])
             done += self.lanes[names[-1]].length
         return names
+
+    def _drivable(self, before: str, key: str) -> bool:
+        """Whether a car can follow a lane, coming from the one before."""
+        lane = self.lanes[key]
+        if (before, key) not in self._tight:
+            lines = [self.lanes[before].centre[:, :2], lane.centre[:, :2]]
+            lines += [self.lanes[each].centre[:, :2] for each in lane.successors[:1]]
+            line = _joined(lines)
+            s, begin = arc_length(line), self.lanes[before].length
+            near = (s > begin - 15.0) & (s < begin + lane.length + 15.0)
+            bends = np.abs(_rounded(line[near]).curvature) if near.sum() > 1 else np.zeros(1)
+            self._tight[before, key] = bool(bends.max() > _TIGHTEST)
+        return not self._tight[before, key]
 
     def way(self, names: Sequence[str], begin: float = 0.0, keenness: float = 1.0) -> Way:
         """The way along some lanes that follow one another.
@@ -130,7 +156,7 @@ class Streets:
         """
         lines = [self.lanes[name].centre[:, :2] for name in names]
         reach = np.concatenate([[0.0], np.cumsum([self.lanes[name].length for name in names])])
-        whole = distinct(np.concatenate(lines))
+        whole = _joined(lines)
         s = arc_length(whole)
         # Ends may lie a little apart, so that the whole is longer than its parts.
         reach = np.interp(reach, [0.0, reach[-1]], [0.0, s[-1]]) - begin
@@ -138,7 +164,7 @@ class Streets:
         curve = _rounded(kept.reshape(-1, 2))
         scale = curve.length / max(reach[-1], 1e-9)
         passages = tuple(
-            Passage(self.lanes[name], a * scale, b * scale)
+            Passage(self.lanes[name], float(a * scale), float(b * scale))
             for name, a, b in zip(names, reach[:-1], reach[1:], strict=True)
         )
         return Way(curve, passages, _speed(curve, passages, keenness))
@@ -179,14 +205,37 @@ def _cross2(a: ndarray, b: ndarray) -> ndarray:
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
+def _joined(lines: Sequence[Float[ndarray, "_ 2"]]) -> Float[ndarray, "n 2"]:
+    """Lines one after another; where one begins a little behind the end of the one before, nobody turns back to it."""
+    whole = distinct(lines[0])
+    for line in lines[1:]:
+        course = whole[-1] - whole[-2]
+        behind = ((line - whole[-1]) @ course <= 0.0) & (np.linalg.norm(line - whole[-1], axis=1) < 3.0)
+        first = int(behind.argmin()) if not behind.all() else len(line) - 1
+        whole = distinct(np.concatenate([whole, line[first:]]))
+    return whole
+
+
 def _rounded(points: Float[ndarray, "n 2"]) -> Curve:
     """The line at equal spacing, blurred, so that a car can follow its corners; its ends stay."""
-    line = resample(points, _STEP) if len(points) > 1 else np.repeat(points, 2, 0)
-    reach = min(round(3 * _BLUR / _STEP), len(line) - 1)
-    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) * _STEP / _BLUR) ** 2)
-    padded = np.concatenate([2 * line[0] - line[reach:0:-1], line, 2 * line[-1] - line[-2 : -reach - 2 : -1]])
-    line = np.stack([np.convolve(padded[:, k], taps / taps.sum(), "valid") for k in range(2)], axis=1)
+    raw = resample(points, _STEP) if len(points) > 1 else np.repeat(points, 2, 0)
+    line = _blurred(raw, _BLUR)
+    for _ in range(_AGAIN):
+        tight = np.abs(curvatures(line)) > _BEND
+        if not tight.any():
+            break
+        # Small steps, wider than the bend, so that what is blurred joins the rest without a kink.
+        share = np.clip(2.0 * _blurred(tight[:, None].astype(float), 3.0), 0.0, 1.0)
+        line = (1.0 - share) * line + share * _blurred(line, 1.0)
     return Curve(line, headings(line), curvatures(line))
+
+
+def _blurred(line: Float[ndarray, "n d"], sigma: float) -> Float[ndarray, "n d"]:
+    reach = min(round(3 * sigma / _STEP), len(line) - 1)
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) * _STEP / sigma) ** 2)
+    taps /= taps.sum()
+    padded = np.concatenate([2 * line[0] - line[reach:0:-1], line, 2 * line[-1] - line[-2 : -reach - 2 : -1]])
+    return np.stack([np.convolve(padded[:, k], taps, "valid") for k in range(line.shape[1])], axis=1)
 
 
 def _speed(curve: Curve, passages: Sequence[Passage], keenness: float) -> Float[ndarray, "n"]:
