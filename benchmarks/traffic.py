@@ -423,7 +423,7 @@ def _touch(pose: np.ndarray, size: np.ndarray, a: int, b: int) -> np.ndarray:
         )
         for k in (a, b)
     ]
-    return (polygons.rectangle_distance(*boxes) < 0.0).any(1)
+    return np.asarray((polygons.rectangle_distance(*boxes) < 0.0).any(1))
 
 
 def _without(scene: Scenario, name: str) -> Scenario:

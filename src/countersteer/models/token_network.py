@@ -60,7 +60,7 @@ class TokenRows:
 
 @dataclass(frozen=True)
 class TokenNetworkSpec(Ranged):
-    """Size of a `TokenNetwork`; 1.0 million parameters as it stands here.
+    """Size of a `TokenNetwork`; 1.1 million parameters as it stands here.
 
     Attributes:
         width: Numbers that describe an agent.
