@@ -391,7 +391,7 @@ def draw_ground_and_sky(
                     words[np.uintp(2 * CHUNK) + i] = fetch(cells, Z(at + Z(TILE_SIDE)))
                     words[np.uintp(3 * CHUNK) + i] = fetch(cells, Z(at + Z(TILE_SIDE + 1)))
             for block in range(blocks):
-                if mixed[np.uintp(block)] & (CROWDED << 8 | 1) == 0:
+                if mixed[np.uintp(block)] & 1 == 0:
                     continue
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
