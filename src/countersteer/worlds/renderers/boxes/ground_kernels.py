@@ -229,6 +229,7 @@ def draw_ground_and_sky(
         _numbers(), _numbers(), _numbers(), _numbers(), _numbers(), _numbers(),
     )  # fmt: skip
     fine, coarse, texture = _numbers(), _numbers(), _numbers()
+    faded_fine, faded_coarse = _numbers(), _numbers()
     pu_x, pu_y, pv_x, pv_y = _numbers(), _numbers(), _numbers(), _numbers()
     roads, white, yellow, at_x, at_y, bright = (
         _numbers(), _numbers(), _numbers(), _numbers(), _numbers(), _numbers(),
@@ -297,13 +298,17 @@ def draw_ground_and_sky(
             # The texture in two octaves, each fading before its features get smaller than a pixel.
             if colours:
                 t = min(away[0], away[np.uintp(count - 1)])
-                extent = t * per_focal * (F(1.0) + t * per_height)
+                smallest = t * per_focal * (F(1.0) + t * per_height)
                 for block in range(blocks):
                     for lane in range(LANES):
                         i = np.uintp(LANES * block + lane)
                         of_fine[i] = _texel(from_x[i], from_y[i], FINE_NOISE, fine_x, fine_y)
                         of_coarse[i] = _texel(from_x[i], from_y[i], COARSE_NOISE, coarse_x, coarse_y)
-                if extent < F(1.51):
+                        t = away[i]
+                        extent = t * per_focal * (F(1.0) + t * per_height)
+                        faded_fine[i] = F(0.4) * unit(F(1.5) - extent)
+                        faded_coarse[i] = F(0.6) * unit(F(1.5) - F(0.125) * extent)
+                if smallest < F(1.51):
                     for block in range(blocks):
                         for lane in range(LANES):
                             i = np.uintp(LANES * block + lane)
@@ -311,7 +316,7 @@ def draw_ground_and_sky(
                 else:
                     for i in range(CHUNK):
                         fine[i] = F(0.0)
-                if extent < F(8.0 * 1.51):
+                if smallest < F(8.0 * 1.51):
                     for block in range(blocks):
                         for lane in range(LANES):
                             i = np.uintp(LANES * block + lane)
@@ -339,10 +344,7 @@ def draw_ground_and_sky(
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
                     word = own[i]
-                    t = away[i]
-                    extent = t * per_focal * (F(1.0) + t * per_height)
-                    fade, fade_coarse = unit(F(1.5) - extent), unit(F(1.5) - F(0.125) * extent)
-                    texture[i] = F(0.4) * fade * fine[i] + F(0.6) * fade_coarse * coarse[i]
+                    texture[i] = faded_fine[i] * fine[i] + faded_coarse[i] * coarse[i]
                     edge, code = Z(Z((word >> 24) & 0xFF) - Z(128)), Z(Z(word & 0xFF) - Z(128))
                     roads[i] = F(1.0) if edge > Z(0) else F(0.0)
                     touched, painted = Z(abs(edge) < edge_reach), Z(abs(code) < paint_reach)
