@@ -1,8 +1,8 @@
 """Numba kernels of the ground and the sky: rows stepped affinely, worked in pieces on the stack.
 
 Along a row the numerator and denominator of the ground point are affine, so a pixel costs one division, one cell
-of the raster and its colours. The road's border is interpolated between four cells, but most ground is far from it,
-which its own cell tells: only blocks of pixels with some that are not ask the other cells.
+of the raster and its colours. Most ground is far from the road's border and from paint, which its own cell tells: only
+blocks of pixels with some that are not ask the four cells between which the border is interpolated, or work out paint.
 
 A piece is worked in passes over buffers of constant length: only then does the compiler turn the loops into
 vector code (measured: 4 to 8 times as fast as one scalar loop; one loop for all was slower than four, because what
@@ -40,7 +40,7 @@ from countersteer.worlds.renderers.boxes.constants import (
     WHITE,
     YELLOW_PAINT,
 )
-from countersteer.worlds.renderers.boxes.machine import LANES, fetch, load, on_stack, widest_vectors
+from countersteer.worlds.renderers.boxes.machine import LANES, fetch, on_stack, widest_vectors
 from countersteer.worlds.renderers.boxes.shading import as_byte, coverage, unit
 from countersteer.worlds.simulation.ground import (
     CROWDED,
@@ -213,6 +213,7 @@ def draw_ground_and_sky(
     long = F((abs(rotation[2, 0]) + abs(rotation[2, 1])) * slant / (focal * eye_height))
     # How far the road's border may be from a cell's centre and touch a point of the cell, in steps of its code.
     edge_margin = F(0.75 * resolution / EDGE_STEP + 2.0)
+    # The same of the nearest marking [m].
     paint_margin = F(0.75 * resolution + WIDE_HALF_WIDTH + 0.01)
     start, tile_cols = Z(start), Z((cols - 1) // TILE + 1)
     cols_32, rows_32 = np.uint32(cols), np.uint32(rows)
@@ -297,6 +298,7 @@ def draw_ground_and_sky(
 
             # The texture in two octaves, each fading before its features get smaller than a pixel.
             if colours:
+                # The point nearest to the camera is at one end of the piece.
                 t = min(away[0], away[np.uintp(count - 1)])
                 smallest = t * per_focal * (F(1.0) + t * per_height)
                 for block in range(blocks):
@@ -325,8 +327,9 @@ def draw_ground_and_sky(
                     for i in range(CHUNK):
                         coarse[i] = F(0.0)
 
-            # The look-ups, and whether the road's border may reach into a pixel of the block, or markings crowd there.
-            # A footprint is largest at one of the ends. A saturated code says only that nothing is near, however large it is.
+            # The look-ups, and whether the road's border or a marking may reach into a pixel of the block, or markings
+            # crowd there. A footprint is largest at one end of the piece. A saturated code says only that nothing is
+            # near, however large the footprint.
             t = max(away[0], away[np.uintp(count - 1)])
             half_footprint = F(0.5) * t * (wide + t * long)
             reach = half_footprint * F(1.0 / EDGE_STEP) + edge_margin
@@ -440,8 +443,12 @@ def draw_ground_and_sky(
                         on_terrain = (F(1.0) - roads[i]) * lit * (F(1.0) + rough_terrain * texture[i])
                         k = np.uintp(3) * i
                         out[k] = as_byte(on_terrain * terrain_0 + on_road * road_0 + far * haze_0)
-                        out[k + np.uintp(1)] = as_byte(on_terrain * terrain_1 + on_road * road_1 + far * haze_1)
-                        out[k + np.uintp(2)] = as_byte(on_terrain * terrain_2 + on_road * road_2 + far * haze_2)
+                        out[k + np.uintp(1)] = as_byte(
+                            on_terrain * terrain_1 + on_road * road_1 + far * haze_1
+                        )
+                        out[k + np.uintp(2)] = as_byte(
+                            on_terrain * terrain_2 + on_road * road_2 + far * haze_2
+                        )
                     continue
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
