@@ -1,8 +1,8 @@
 """Numba kernels of the ground and the sky: rows stepped affinely, worked in pieces on the stack.
 
 Along a row the numerator and denominator of the ground point are affine, so a pixel costs one division, one cell
-of the raster and its colours. The road's border is interpolated between four cells, but most ground is far from it,
-which its own cell tells: only blocks of pixels with some that are not ask the other cells.
+of the raster and its colours. Most ground is far from the road's border and from paint, which its own cell tells: only
+blocks of pixels with some that are not ask the four cells between which the border is interpolated, or work out paint.
 
 A piece is worked in passes over buffers of constant length: only then does the compiler turn the loops into
 vector code (measured: 4 to 8 times as fast as one scalar loop; one loop for all was slower than four, because what
@@ -213,6 +213,7 @@ def draw_ground_and_sky(
     long = F((abs(rotation[2, 0]) + abs(rotation[2, 1])) * slant / (focal * eye_height))
     # How far the road's border may be from a cell's centre and touch a point of the cell, in steps of its code.
     edge_margin = F(0.75 * resolution / EDGE_STEP + 2.0)
+    # The same of the nearest marking [m].
     paint_margin = F(0.75 * resolution + WIDE_HALF_WIDTH + 0.01)
     start, tile_cols = Z(start), Z((cols - 1) // TILE + 1)
     cols_32, rows_32 = np.uint32(cols), np.uint32(rows)
@@ -229,6 +230,7 @@ def draw_ground_and_sky(
         _numbers(), _numbers(), _numbers(), _numbers(), _numbers(), _numbers(),
     )  # fmt: skip
     fine, coarse, texture = _numbers(), _numbers(), _numbers()
+    faded_fine, faded_coarse = _numbers(), _numbers()
     pu_x, pu_y, pv_x, pv_y = _numbers(), _numbers(), _numbers(), _numbers()
     roads, white, yellow, at_x, at_y, bright = (
         _numbers(), _numbers(), _numbers(), _numbers(), _numbers(), _numbers(),
@@ -296,14 +298,19 @@ def draw_ground_and_sky(
 
             # The texture in two octaves, each fading before its features get smaller than a pixel.
             if colours:
+                # The point nearest to the camera is at one end of the piece.
                 t = min(away[0], away[np.uintp(count - 1)])
-                extent = t * per_focal * (F(1.0) + t * per_height)
+                smallest = t * per_focal * (F(1.0) + t * per_height)
                 for block in range(blocks):
                     for lane in range(LANES):
                         i = np.uintp(LANES * block + lane)
                         of_fine[i] = _texel(from_x[i], from_y[i], FINE_NOISE, fine_x, fine_y)
                         of_coarse[i] = _texel(from_x[i], from_y[i], COARSE_NOISE, coarse_x, coarse_y)
-                if extent < F(1.51):
+                        t = away[i]
+                        extent = t * per_focal * (F(1.0) + t * per_height)
+                        faded_fine[i] = F(0.4) * unit(F(1.5) - extent)
+                        faded_coarse[i] = F(0.6) * unit(F(1.5) - F(0.125) * extent)
+                if smallest < F(1.51):
                     for block in range(blocks):
                         for lane in range(LANES):
                             i = np.uintp(LANES * block + lane)
@@ -311,7 +318,7 @@ def draw_ground_and_sky(
                 else:
                     for i in range(CHUNK):
                         fine[i] = F(0.0)
-                if extent < F(8.0 * 1.51):
+                if smallest < F(8.0 * 1.51):
                     for block in range(blocks):
                         for lane in range(LANES):
                             i = np.uintp(LANES * block + lane)
@@ -320,8 +327,9 @@ def draw_ground_and_sky(
                     for i in range(CHUNK):
                         coarse[i] = F(0.0)
 
-            # The look-ups, and whether the road's border may reach into a pixel of the block, or markings crowd there.
-            # A footprint is largest at one of the ends. A saturated code says only that nothing is near, however large it is.
+            # The look-ups, and whether the road's border or a marking may reach into a pixel of the block, or markings
+            # crowd there. A footprint is largest at one end of the piece. A saturated code says only that nothing is
+            # near, however large the footprint.
             t = max(away[0], away[np.uintp(count - 1)])
             half_footprint = F(0.5) * t * (wide + t * long)
             reach = half_footprint * F(1.0 / EDGE_STEP) + edge_margin
@@ -339,10 +347,7 @@ def draw_ground_and_sky(
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
                     word = own[i]
-                    t = away[i]
-                    extent = t * per_focal * (F(1.0) + t * per_height)
-                    fade, fade_coarse = unit(F(1.5) - extent), unit(F(1.5) - F(0.125) * extent)
-                    texture[i] = F(0.4) * fade * fine[i] + F(0.6) * fade_coarse * coarse[i]
+                    texture[i] = faded_fine[i] * fine[i] + faded_coarse[i] * coarse[i]
                     edge, code = Z(Z((word >> 24) & 0xFF) - Z(128)), Z(Z(word & 0xFF) - Z(128))
                     roads[i] = F(1.0) if edge > Z(0) else F(0.0)
                     touched, painted = Z(abs(edge) < edge_reach), Z(abs(code) < paint_reach)
@@ -391,7 +396,7 @@ def draw_ground_and_sky(
                     words[np.uintp(2 * CHUNK) + i] = fetch(cells, Z(at + Z(TILE_SIDE)))
                     words[np.uintp(3 * CHUNK) + i] = fetch(cells, Z(at + Z(TILE_SIDE + 1)))
             for block in range(blocks):
-                if mixed[np.uintp(block)] & (CROWDED << 8 | 1) == 0:
+                if mixed[np.uintp(block)] & 1 == 0:
                     continue
                 for lane in range(LANES):
                     i = np.uintp(LANES * block + lane)
