@@ -1,7 +1,7 @@
 """A street network: lanes, how they connect, who goes first, and the signals, without anybody on it.
 
 A scenario is one drive; a network is a map that many drives are cut from. Readers of maps (`data/roads`) make
-networks, `scenarios/filling` makes scenarios of them. The frame is a scenario's: x, y, z up, metres, near the origin.
+networks, `scenarios/streets` makes scenarios of them. The frame is a scenario's: x, y, z up, metres, near the origin.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Lane:
         left_neighbour, right_neighbour: The lane beside it in the same direction that may be changed to.
         junction: The junction it runs through, None between junctions.
         turn: Where it leads; STRAIGHT between junctions.
-        yields_to: Lanes through the same junction whose cars go first, where no signal decides.
+        yields_to: Lanes through the same junction whose cars go first; of those with a signal, while it lets them go.
         signal: The signal program that governs its beginning, None without.
         stops: Whether a stop sign stands at its beginning.
     """

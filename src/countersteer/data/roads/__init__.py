@@ -13,7 +13,7 @@ from countersteer.data.roads import apollo, commonroad, lanelet2, opendrive, pac
 from countersteer.data.roads.checks import checked
 from countersteer.errors import UserError, reading
 from countersteer.scenarios.network import RoadNetwork
-from countersteer.storage.files import check_readable, exists
+from countersteer.storage.files import check_readable, exists, head
 
 __all__ = ["READERS", "read", "scan"]
 
@@ -42,6 +42,13 @@ def read(path: str | Path) -> RoadNetwork:
             with reading(path, "holds no streets", expected="lanes that can be driven", fix=None):
                 return checked(read_by(reader, path))
     check_readable(path)
+    if path.is_file() and b"<osm" in head(path)[:2000]:
+        raise UserError(
+            f"{path} is an OpenStreetMap extract, which has no lanes",
+            got="ways with tags",
+            expected="lanes with connections",
+            fix="let SUMO derive them: netconvert --osm-files FILE -o FILE.net.xml (docs/roads.md)",
+        )
     raise unknown_format(
         f"{path} is a {'folder' if path.is_dir() else 'file'} of no known form of street network",
         READERS,
