@@ -208,7 +208,7 @@ def test_what_is_missing_is_noted(tmp_path: Path):
 
 def test_a_plain_extract_is_no_lanelet2_map(tmp_path: Path):
     path = written(tmp_path, '<osm version="0.6"><node id="1" lat="0" lon="0"/></osm>')
-    with pytest.raises(UserError, match="no known form"):
+    with pytest.raises(UserError, match="which has no lanes"):
         roads.read(path)
 
 
