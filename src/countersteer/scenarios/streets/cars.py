@@ -48,6 +48,9 @@ class Car:
         s: Arc length along the way [m].
         speed: [m/s].
         headway: That it keeps [s].
+        waited: How long it has stood and had to [s].
+        stopped_at: Where the last stop sign was at which it has stopped [m].
+        log: Arc length and speed at each tick so far.
     """
 
     way: Way
@@ -56,7 +59,7 @@ class Car:
     speed: float
     headway: float = 1.4
     waited: float = 0.0
-    stopped_at: int = -1
+    stopped_at: float = -math.inf
     log: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -70,11 +73,17 @@ class Car:
         """Whether it is still on its way."""
         return self.s <= self.way.curve.length
 
-    def entry(self) -> Passage | None:
-        """The next way through a junction that it has not begun."""
+    def ahead(self) -> list[Passage]:
+        """The ways through junctions that it has not begun and is near enough to, in order; short ones may follow closely."""
         while self.next < len(self.entries) and self.s + self.front > self.entries[self.next].begin + 1.0:
             self.next += 1
-        return self.entries[self.next] if self.next < len(self.entries) else None
+        reach = self.s + self.front + max(_SEEN, self.speed**2 / 2.0)
+        found = []
+        for entry in self.entries[self.next :]:
+            if entry.begin > reach:
+                break
+            found.append(entry)
+        return found
 
     def mover(self) -> Mover:
         """Its log."""
@@ -203,12 +212,12 @@ def _answer(
     if math.isfinite(gap):
         answer = min(answer, _follow(car, gap, lead))
     car.held = gap < 4.0
-    entry = car.entry()
-    if entry is not None:
+    for entry in car.ahead():
         distance = entry.begin - car.s - car.front
-        if distance < max(_SEEN, car.speed**2 / 2.0) and _waits(car, k, entry, distance, cars, lights, tick):
+        if _waits(car, k, entry, distance, cars, lights, tick):
             answer = min(answer, _stop(car, distance - _BEFORE_LINE))
             car.held = True
+            break
     return float(np.clip(answer, -_HARDEST, _ACCELERATION))
 
 
@@ -230,10 +239,10 @@ def _waits(
         return distance > -0.5 and car.speed**2 / (2 * room) < _HARDEST
     if light == SignalState.CAUTION:
         return distance > 0.0 and car.speed**2 / (2 * room) < _AMBER
-    if lane.stops and car.stopped_at != car.next:
+    if lane.stops and car.stopped_at < entry.begin:
         if car.speed < _STANDS and distance < _BEFORE_LINE + 1.5:
-            car.stopped_at = car.next
-        return car.stopped_at != car.next
+            car.stopped_at = entry.begin
+        return car.stopped_at < entry.begin
     if distance > _SEEN or car.speed**2 / (2 * room) > 5.0:
         return False
     return _has_to_give_way(car, k, entry, distance, cars, lights, tick)

@@ -80,9 +80,7 @@ def street_drive(
     over = streets.crossing_over(names, near)
     near = [name for name in near if name not in over]
     pavement = paved(streets, near, path, radius, look_rng)
-    signals, lights = signals_of(
-        streets.network, set(near), names, times, float(clock_rng.uniform(0.0, 1000.0))
-    )
+    signals, lights = signals_of(streets, set(near), names, times, float(clock_rng.uniform(0.0, 1000.0)))
     ego = Car(way, EGO_SIZE, start, 0.0)
     ego.speed = _first_speed(ego, lights, float(traffic_rng.uniform(0.6, 1.0)))
     people = _walkers(traffic_rng, pavement, times) if town and traffic else []
@@ -133,8 +131,7 @@ def _route(streets: Streets, rng: np.random.Generator, length: float) -> tuple[l
 def _first_speed(car: Car, lights: dict[str, Int[ndarray, "time"]], share: float) -> float:
     """A share of what its lane allows, and slow enough to stop where it may have to [m/s]."""
     speed = share * car.way.at(car.s)
-    entry = car.entry()
-    if entry is not None:
+    for entry in car.ahead():
         lane = entry.lane
         light = int(lights[lane.id][0]) if lane.id in lights else SignalState.UNKNOWN
         if lane.stops or lane.yields_to or light in (SignalState.STOP, SignalState.CAUTION):
