@@ -549,7 +549,7 @@ def _keep(name: str, settings: dict[str, Any], table: dict[str, Any]) -> None:
         "settings": settings,
         "rows": table,
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").parent.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 

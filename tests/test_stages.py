@@ -20,6 +20,7 @@ from countersteer.policies.storage import load_model, load_policy, save_policy
 from countersteer.policies.teacher import SetActorCriticSpec
 from countersteer.policies.weights import Weights
 from countersteer.recipes.self_play import roads, self_play, self_play_adapted, self_play_world
+from countersteer.reporting.terminal import TrainingConsole
 from countersteer.storage import checkpoint, serialise
 from countersteer.training.recipe import Recipe
 from countersteer.training.run import Progress, load_recipe, train
@@ -224,3 +225,11 @@ def test_names_of_stages_are_short(name: str):
     for stages in ((stage,), (stage, self_play().stages[1])):
         with pytest.raises(UserError, match="at most 100"):
             Recipe("long", stages).check()
+
+
+def test_a_bar_of_one_stage_is_followed_by_that_of_the_next():
+    with TrainingConsole() as console:
+        progress = console.progress("two")
+        for steps in (2, 3):
+            for step in range(1, steps + 1):
+                progress.learned(step, steps, {"loss/model": 1.0}, 10.0)

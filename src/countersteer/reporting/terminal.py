@@ -118,7 +118,7 @@ class _RunConsole(run.Progress):
 
     def learned(self, step: int, steps: int, logged: dict[str, float], samples_per_s: float) -> None:
         bars = self.console.start()
-        if self.bar is None:
+        if self.bar is None or self.bar not in bars.task_ids:  # of a stage before this one
             self.bar = bars.add_task(shown(self.name), total=steps, rate=0.0, loss=0.0)
         loss = next(value for name, value in logged.items() if name.startswith("loss/"))
         bars.update(self.bar, completed=step, rate=samples_per_s, loss=loss)
