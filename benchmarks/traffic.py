@@ -113,6 +113,19 @@ def recorded_study(
     return Recipe("recorded_study", (plain, loop, control))
 
 
+def recorded_closed_loop(
+    folder: str = "data/traffic/interaction",
+    weights: str = "runs/study/traffic",
+    closest: int = 8,
+    steps: int = 200,
+    rate: float = 1e-4,
+) -> Recipe:
+    """CAT-K alone, from weights that are there."""
+    stage = closed_loop_stage(Interaction(folder), Weights(weights), closest)
+    optim = OptimSpec(steps=steps, learning_rate=rate, warmup=20, checkpoint_every=100)
+    return Recipe.of(dataclasses.replace(stage, optim=optim))
+
+
 # --- scenes -------------------------------------------------------------------------------------
 
 
@@ -491,7 +504,7 @@ def _chained(vocabulary: Vocabulary, pose: torch.Tensor, valid: torch.Tensor) ->
 
 def drift(folder: tyro.conf.Positional[str], run: tyro.conf.Positional[str], *, batches: int = 4) -> None:
     """Mean distance of CAT-K's roll-outs to the recording, by K: between the re-tokenised log and the likeliest token."""
-    data = dataclasses.replace(TrafficWindows(Interaction(folder, "A"), windows=8), mirror=False)
+    data = TrafficWindows(Interaction(folder, "A"), windows=8)
     network = network_of(Weights(run))
     table: dict[str, dict[str, float]] = {}
     with torch.no_grad():
@@ -541,7 +554,10 @@ def _keep(name: str, settings: dict[str, Any], table: dict[str, Any]) -> None:
         check=False,
         cwd=RESULTS.parents[1],
     )
-    words = ["FOLDER" if "=" not in word and Path(word).is_dir() else word for word in sys.argv[1:]]
+    # Where things lie on this machine says nothing to others.
+    words = [
+        f"{w.split('=')[0]}=RUN" if "=" in w else "FOLDER" if Path(w).is_dir() else w for w in sys.argv[1:]
+    ]
     content = {
         "command": " ".join(["python benchmarks/traffic.py", *words]),
         "commit": commit.stdout.strip(),
