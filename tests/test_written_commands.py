@@ -62,6 +62,8 @@ HOW = {
     r"train reprojection": How(BUDGET, slow=True, instead=(("--out", "--scenarios LOG --out"),)),
     r"train on_policy --scenarios FOLDER": How(f"--out runs/new {BUDGET}", slow=True),
     r"train examples/": How(BUDGET, slow=True, instead=((" --optim.steps 200", ""),)),
+    r"train traffic": How(why="tests/test_traffic_tokens.py trains it on small windows"),
+    r"traffic ": How(why="needs a model of traffic: tests/test_traffic_tokens.py runs it with a small one"),
     r"train ": How(BUDGET, slow=True),
     r"demo --seeds 5": How("--out demo", slow=True, instead=(("--seeds 5", "--seeds 1"),)),
     r"data import$": How(why="names the command only; with its arguments it is run below"),
@@ -86,6 +88,7 @@ OUTSIDE = {
     "make demo": "installs an environment; `countersteer demo` is run",
     "make test": "runs this",
     "make check": "CI runs it",
+    "pip install eclipse-sumo": "an optional converter of others",
     "make docs": "tests/test_docs.py builds the site",
 }
 """Commands of others in blocks of README and docs, and why they are not run."""
