@@ -56,7 +56,9 @@ def test_every_run_is_what_it_would_be_alone_and_goes_on_where_it_stopped(tmp_pa
     with pytest.raises(KeyboardInterrupt):
         train(recipe, runs[1].out, seed=1, progress=interrupted)
     lines: list[tuple[str, int]] = []
-    train_side_by_side(runs, 2, lambda name: Told(name, lines))
+    finished: list[Run] = []
+    train_side_by_side(runs, 2, lambda name: Told(name, lines), finished.append)
+    assert sorted(run.seed for run in finished) == [0, 1, 2]
     steps = {name: [step for who, step in lines if who == name] for name, _ in lines}
     assert steps == {
         "run-0": list(range(1, 25)),

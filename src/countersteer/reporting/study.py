@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from countersteer.errors import UserError
+from countersteer.errors import UserError, writing
 from countersteer.evaluation.comparing import permutation_tests, rows_of
 from countersteer.evaluation.records import SuiteResult
 from countersteer.evaluation.results import (
@@ -96,13 +97,22 @@ def run_study(
         for recipe in recipes
     }
     # What is trained is driven while the others train: a thread's work is mostly compiled code that lets others run.
-    with ThreadPoolExecutor(1) as beside:
+    # The pictures wait on the disk meanwhile.
+    with (
+        tempfile.TemporaryDirectory(dir=out, prefix=".pictures-") as pictures,
+        ThreadPoolExecutor(1) as beside,
+    ):
         judging: dict[Path, Future[_Judged]] = {}
 
         def judge(run: Run) -> None:
-            judging[run.out] = beside.submit(_judge, run.out, suites, again=run.seed == seeds[0])
+            folder = Path(pictures) / run.out.name
+            judging[run.out] = beside.submit(_judge, run.out, suites, folder, again=run.seed == seeds[0])
 
-        expert = beside.submit(lambda: [run_suite(suite, "expert", None, frames=True) for suite in suites])
+        def drive_expert() -> list[SuiteResult]:
+            driven = (run_suite(suite, "expert", None, frames=True) for suite in suites)
+            return [_laid_down(result, Path(pictures) / "expert") for result in driven]
+
+        expert = beside.submit(drive_expert)
         try:
             # A finished run is kept as it is, one of another recipe is refused.
             train_side_by_side(sorted(runs.values(), key=_work, reverse=True), at_once, progress, judge)
@@ -136,9 +146,24 @@ class _Judged:
     seconds: float
 
 
-def _judge(run: Path, suites: Sequence[Suite], *, again: bool) -> _Judged:
-    results = [_evaluation(run, suite, again=again) for suite in suites]
+def _judge(run: Path, suites: Sequence[Suite], pictures: Path, *, again: bool) -> _Judged:
+    results = [_laid_down(_evaluation(run, suite, again=again), pictures) for suite in suites]
     return _Judged(results, _open_loop_error(run), load_policy(run)[1]["seconds"])
+
+
+def _laid_down(result: SuiteResult, folder: Path) -> SuiteResult:
+    """The result with its pictures in files of a folder, of which only what is looked at is in memory."""
+    records = []
+    for number, record in enumerate(result.records):
+        views = {}
+        for name, pictures in record.views.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            file = folder / f"{result.suite}-{number}-{len(views)}.npy"
+            with writing(file, "make room, then start the command again; it goes on where it was"):
+                np.save(file, pictures)
+            views[name] = np.load(file, mmap_mode="r")
+        records.append(dataclasses.replace(record, views=views))
+    return dataclasses.replace(result, records=tuple(records))
 
 
 def _work(run: Run) -> int:
